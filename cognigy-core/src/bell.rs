@@ -1,0 +1,60 @@
+//! A bell: wakes whoever waits, remembers one ring for whoever comes next.
+//!
+//! Enough of a notification for hints ("there is new work") and for stopping, on any executor.
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Poll, Waker},
+};
+
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    rung: AtomicBool,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl Bell {
+    /// Wakes everyone who waits. Rings between two waits are remembered as one.
+    pub(crate) fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            for waker in self.waiting().drain(..) {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Whether it rang and nobody has answered yet.
+    pub(crate) fn has_rung(&self) -> bool {
+        self.rung.load(Ordering::Acquire)
+    }
+
+    /// Takes the ring back, if there was one.
+    pub(crate) fn take(&self) -> bool {
+        self.rung.swap(false, Ordering::AcqRel)
+    }
+
+    /// Resolves once it has rung, without taking the ring back.
+    pub(crate) async fn rung(&self) {
+        poll_fn(|context| {
+            if self.has_rung() {
+                return Poll::Ready(());
+            }
+            let mut waiting = self.waiting();
+            if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+                waiting.push(context.waker().clone());
+            }
+            drop(waiting);
+            // A ring between the first look and the registration would otherwise be missed.
+            if self.has_rung() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Waker>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

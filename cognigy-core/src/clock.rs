@@ -1,0 +1,72 @@
+//! Time as a parameter: the one trait through which the worker loop learns the time and waits.
+//!
+//! Everything that decides takes `now` as an argument; only loops that must wait hold a [`Clock`].
+
+use std::{future::Future, pin::Pin};
+
+/// A point in time, UTC. Stores keep microseconds.
+pub type Timestamp = chrono::DateTime<chrono::Utc>;
+
+/// Tells the time and waits for it, so that no runtime is named in the core.
+///
+/// ## Contract
+/// * `now` never goes backwards between two calls on the same clock.
+/// * The future of `sleep_until` resolves once `now() >= deadline`, at once if that is already so,
+///   and may be dropped at any time.
+pub trait Clock: Send + Sync + 'static {
+    /// The current time.
+    fn now(&self) -> Timestamp;
+
+    /// A future that resolves at `deadline`.
+    fn sleep_until(&self, deadline: Timestamp) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
+
+    fn sleep_until(&self, deadline: Timestamp) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        (**self).sleep_until(deadline)
+    }
+}
+
+/// The machine's clock on a tokio runtime.
+///
+/// It reads the wall clock once, when it is made, and then follows the monotonic one: a wall clock
+/// that is set forward by an hour must not expire every lease at once, and one set back must not
+/// hold every retry. A restart picks the corrected wall clock up.
+#[cfg(feature = "tokio")]
+#[derive(Debug, Clone, Copy)]
+pub struct TokioClock {
+    wall: Timestamp,
+    monotonic: std::time::Instant,
+}
+
+#[cfg(feature = "tokio")]
+impl TokioClock {
+    /// A clock that starts from the machine's wall clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { wall: std::time::SystemTime::now().into(), monotonic: std::time::Instant::now() }
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl Default for TokioClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        self.wall + self.monotonic.elapsed()
+    }
+
+    fn sleep_until(&self, deadline: Timestamp) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let wait = (deadline - self.now()).to_std().unwrap_or_default();
+        Box::pin(tokio::time::sleep(wait))
+    }
+}

@@ -1,0 +1,178 @@
+//! What can go wrong at a port, sorted by what the caller does about it.
+//!
+//! Two kinds of error cross the ports. A [`StoreError`] means the store could not answer: nothing
+//! may be assumed about the effect. A [`Failure`] means a step of an event's run failed: the retry
+//! policy decides what follows. Adapters keep their own error enums private and box them as sources.
+
+use std::{error::Error, fmt, time::Duration};
+
+/// Any error, boxed as the source of another one.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What the caller of a store should do about a [`StoreError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// The store cannot be reached or cannot write. The effect of the call is unknown: repeat it
+    /// (every port method is safe to repeat) or tell the sender to.
+    Unavailable,
+    /// The store's queue is full and nothing was done. Wait a little, then repeat.
+    Overloaded,
+    /// What is stored cannot be read, or the store's schema is not one this version knows.
+    /// Repeating will not help; an operator has to look.
+    Corrupt,
+}
+
+/// The store could not answer.
+#[derive(Debug)]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    source: Option<BoxError>,
+}
+
+impl StoreError {
+    /// An error of `kind`, caused by `source`.
+    pub fn new(kind: StoreErrorKind, source: impl Into<BoxError>) -> Self {
+        Self { kind, source: Some(source.into()) }
+    }
+
+    /// The queue is full; nothing was done.
+    #[must_use]
+    pub fn overloaded() -> Self {
+        Self { kind: StoreErrorKind::Overloaded, source: None }
+    }
+
+    /// What the caller should do.
+    #[must_use]
+    pub fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            StoreErrorKind::Unavailable => "the event store is unavailable",
+            StoreErrorKind::Overloaded => "the event store is overloaded",
+            StoreErrorKind::Corrupt => "the event store holds data that cannot be read",
+        })
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// What the retry policy should do about a [`Failure`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// May pass by itself: try again, not before `retry_after` if the other side named a time.
+    Transient {
+        /// The wait the other side asked for (HTTP `Retry-After`), if any.
+        retry_after: Option<Duration>,
+    },
+    /// Will fail the same way again: give up.
+    Permanent,
+}
+
+/// A step of an event's run failed: a CRM look-up, the handler, or a dead letter on its way out.
+///
+/// The message is kept in the attempts table and in dead letters, so it must hold no secret and no
+/// part of a body.
+#[derive(Debug)]
+pub struct Failure {
+    kind: FailureKind,
+    message: String,
+    source: Option<BoxError>,
+}
+
+impl Failure {
+    /// A failure that may pass by itself.
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self {
+            kind: FailureKind::Transient { retry_after: None },
+            message: message.into(),
+            source: None,
+        }
+    }
+
+    /// A failure that will not pass by itself.
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Self { kind: FailureKind::Permanent, message: message.into(), source: None }
+    }
+
+    /// Waits at least `wait` before the next try. A permanent failure stays permanent.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        if let FailureKind::Transient { retry_after } = &mut self.kind {
+            *retry_after = Some(wait);
+        }
+        self
+    }
+
+    /// Names the error that caused this one.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What the retry policy should do.
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
+        self.kind
+    }
+
+    /// The message and those of all its causes, outermost first, as one line for an operator.
+    #[must_use]
+    pub fn report(&self) -> String {
+        report(self)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// `error` and its causes in one line; a cause that only repeats what was said is left out.
+pub(crate) fn report(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let line = error.to_string();
+        if !text.contains(&line) {
+            text.push_str(": ");
+            text.push_str(&line);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_names_every_cause_once() {
+        let failure = Failure::transient("CRM look-up failed")
+            .caused_by(Failure::permanent("connection refused").caused_by("connection refused"));
+        assert_eq!(failure.report(), "CRM look-up failed: connection refused");
+    }
+
+    #[test]
+    fn a_permanent_failure_takes_no_wait() {
+        let failure = Failure::permanent("no").retry_after(Duration::from_secs(1));
+        assert_eq!(failure.kind(), FailureKind::Permanent);
+    }
+}

@@ -1,0 +1,60 @@
+//! The identity of an event: the source's name and the sender's id within it.
+
+use std::{fmt, str::FromStr};
+
+use crate::SourceName;
+
+/// The sender's id of an event: 1–256 characters, none of them a control character. Compared byte
+/// for byte: no normalisation, no case folding.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(Box<str>);
+
+impl EventId {
+    /// The longest id, in characters.
+    pub const MAX_CHARS: usize = 256;
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for EventId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() {
+            Err("must not be empty")
+        } else if text.chars().count() > Self::MAX_CHARS {
+            Err("must not be longer than 256 characters")
+        } else if text.chars().any(char::is_control) {
+            Err("must not contain control characters")
+        } else {
+            Ok(Self(text.into()))
+        }
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The identity of an event in every store and every API. Two sources may use the same id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventKey {
+    /// Whose id it is.
+    pub source: SourceName,
+    /// The id.
+    pub id: EventId,
+}
+
+impl EventKey {
+    /// `id` at the default source.
+    #[must_use]
+    pub fn cognigy(id: EventId) -> Self {
+        Self { source: SourceName::default(), id }
+    }
+}

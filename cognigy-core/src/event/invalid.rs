@@ -1,0 +1,48 @@
+//! Why a signed body is not an event.
+
+use std::fmt;
+
+/// One rule that one field broke. Names the field, never repeats its content.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct FieldError {
+    /// The path of the field, such as `payload.profile`; `body` where it is the whole body.
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// A signed body that is not a valid event, with every rule it broke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidEvent {
+    /// At least one.
+    pub errors: Vec<FieldError>,
+    /// The event's id, if that much could be read.
+    pub event_id: Option<String>,
+}
+
+impl InvalidEvent {
+    /// One broken rule.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        let mut invalid = Self { errors: Vec::new(), event_id: None };
+        invalid.add(field, message);
+        invalid
+    }
+
+    /// Adds a broken rule.
+    pub fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.errors.push(FieldError { field: field.into(), message: message.into() });
+    }
+}
+
+impl fmt::Display for InvalidEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Payload validation failed: ")?;
+        for (index, error) in self.errors.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{} {}", error.field, error.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for InvalidEvent {}

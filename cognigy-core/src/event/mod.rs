@@ -1,0 +1,164 @@
+//! What an event is: its identity, its type, its time, its contact, and the bytes it came in.
+//!
+//! An [`Event`] is a typed view; the received body travels beside it untouched, so that whatever
+//! the types do not know is preserved byte for byte. Parsing lives in [`format`], JSON limits and
+//! comparison in [`json`].
+
+mod format;
+mod id;
+mod invalid;
+mod json;
+mod kind;
+mod time;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+pub use format::{CognigyFormat, EventFormat};
+pub use id::{EventId, EventKey};
+pub use invalid::{FieldError, InvalidEvent};
+pub use json::{MAX_JSON_DEPTH, same_content};
+pub use kind::EventType;
+pub use time::EventTime;
+
+use crate::{Timestamp, VerifiedDelivery};
+
+/// The fields an [`EventFormat`] reads from a body, and a store keeps beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventParts {
+    /// The sender's id of the event.
+    pub id: EventId,
+    /// What kind of event it is.
+    pub kind: EventType,
+    /// When it happened, by the sender's word.
+    pub time: EventTime,
+    /// The contact's id in the CRM, if the sender knows it.
+    pub external_id: Option<String>,
+    /// The contact's id at the sender.
+    pub user_id: Option<String>,
+}
+
+/// A verified, valid event that is not stored yet. Made only from a [`VerifiedDelivery`].
+#[derive(Debug, Clone)]
+pub struct IncomingEvent {
+    /// Its identity.
+    pub key: EventKey,
+    /// What was read from the body.
+    pub parts: EventParts,
+    /// The received bytes.
+    pub body: Bytes,
+    // Keeps the struct literal to this crate: the way to one of these is through the verifier.
+    _verified: (),
+}
+
+impl IncomingEvent {
+    /// Reads a verified body in `format`.
+    pub fn read(
+        delivery: &VerifiedDelivery,
+        format: &dyn EventFormat,
+    ) -> Result<Self, InvalidEvent> {
+        let parts = format.read(&delivery.body)?;
+        let key = EventKey { source: delivery.source.clone(), id: parts.id.clone() };
+        Ok(Self { key, parts, body: delivery.body.clone(), _verified: () })
+    }
+}
+
+/// A stored event, as handlers see it.
+#[derive(Debug, Clone)]
+pub struct Event {
+    key: EventKey,
+    parts: EventParts,
+    body: Bytes,
+    received_at: Timestamp,
+    run: u32,
+}
+
+impl Event {
+    /// Puts an event together from what a store kept. `run` is 1 for the first run.
+    #[must_use]
+    pub fn restore(
+        key: EventKey,
+        parts: EventParts,
+        body: Bytes,
+        received_at: Timestamp,
+        run: u32,
+    ) -> Self {
+        Self { key, parts, body, received_at, run }
+    }
+
+    /// Its identity: source and id.
+    #[must_use]
+    pub fn key(&self) -> &EventKey {
+        &self.key
+    }
+
+    /// The sender's id of the event.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.key.id.as_str()
+    }
+
+    /// What kind of event it is.
+    #[must_use]
+    pub fn kind(&self) -> &EventType {
+        &self.parts.kind
+    }
+
+    /// When it happened, by the sender's word.
+    #[must_use]
+    pub fn time(&self) -> &EventTime {
+        &self.parts.time
+    }
+
+    /// The contact's id in the CRM, if the sender sent one.
+    #[must_use]
+    pub fn external_id(&self) -> Option<&str> {
+        self.parts.external_id.as_deref()
+    }
+
+    /// The contact's id at the sender, if it sent one.
+    #[must_use]
+    pub fn user_id(&self) -> Option<&str> {
+        self.parts.user_id.as_deref()
+    }
+
+    /// What to ask the CRM for: `externalId`, or `userId` where that is empty or absent.
+    #[must_use]
+    pub fn contact_key(&self) -> Option<&str> {
+        [self.external_id(), self.user_id()].into_iter().flatten().find(|key| !key.is_empty())
+    }
+
+    /// When it was first received, by our clock.
+    #[must_use]
+    pub fn received_at(&self) -> Timestamp {
+        self.received_at
+    }
+
+    /// Which run this is: 1 for the first, one more for each replay.
+    #[must_use]
+    pub fn run(&self) -> u32 {
+        self.run
+    }
+
+    /// The received bytes.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The `payload` object as a type of yours.
+    pub fn payload<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        #[derive(serde::Deserialize)]
+        struct Envelope<T> {
+            payload: T,
+        }
+        serde_json::from_slice::<Envelope<T>>(&self.body).map(|envelope| envelope.payload)
+    }
+
+    /// The same for every attempt of one run, another for each replay: hand it to services that
+    /// drop repeated requests. Handlers run *at least* once, so effects outside the store need it.
+    #[must_use]
+    pub fn idempotency_key(&self) -> String {
+        format!("{}/{}/{}", self.key.source, self.key.id, self.run)
+    }
+}

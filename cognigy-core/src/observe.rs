@@ -1,0 +1,98 @@
+//! What happens inside, told to whoever counts or logs it.
+//!
+//! Observations carry ids, counts, durations and error texts; never a body, a secret or a token.
+
+use std::time::Duration;
+
+use crate::{AttemptOutcome, EventKey};
+
+/// How a CRM look-up ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrmOutcome {
+    /// Somebody is known.
+    Found,
+    /// Nobody is.
+    NotFound,
+    /// Failed, may pass.
+    Transient,
+    /// Failed for good.
+    Permanent,
+}
+
+impl CrmOutcome {
+    /// The name in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::NotFound => "not_found",
+            Self::Transient => "transient",
+            Self::Permanent => "permanent",
+        }
+    }
+}
+
+/// Something that happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Observation<'a> {
+    /// The CRM answered, or did not.
+    CrmRequest {
+        /// How.
+        outcome: CrmOutcome,
+        /// How long it took.
+        duration: Duration,
+    },
+    /// An attempt ended.
+    Attempt {
+        /// Of which event.
+        key: &'a EventKey,
+        /// In which run.
+        run: u32,
+        /// Its number in the run.
+        number: u32,
+        /// How it ended.
+        outcome: AttemptOutcome,
+        /// How long it took.
+        duration: Duration,
+        /// Why it failed.
+        error: Option<&'a str>,
+        /// Whether the run was given up.
+        gave_up: bool,
+    },
+    /// A worker's lease was taken over; its result changed nothing.
+    LeaseLost,
+    /// The sink took a dead letter.
+    DeadLetterSent {
+        /// Of which event.
+        key: &'a EventKey,
+    },
+    /// The sink did not take a dead letter; it will be tried again.
+    DeadLetterFailed {
+        /// Of which event.
+        key: &'a EventKey,
+        /// Why.
+        error: &'a str,
+    },
+    /// The store could not answer.
+    StoreError {
+        /// What was asked of it.
+        operation: &'static str,
+        /// The error with its causes.
+        error: &'a str,
+    },
+}
+
+/// Told of everything that happens, on the task that it happens on: be quick, never block.
+pub trait Observer: Send + Sync + 'static {
+    /// Something happened.
+    fn observe(&self, observation: &Observation<'_>);
+}
+
+/// Looks away.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn observe(&self, _observation: &Observation<'_>) {}
+}

@@ -1,0 +1,305 @@
+//! The pipeline: everything an event needs on its way, and one attempt at one run.
+//!
+//! What to do is decided in pure functions ([`RetryPolicy`], [`State`](crate::State)); this module
+//! acts: it asks the CRM, calls the handler, and turns what came of it into a [`Settlement`].
+
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt,
+    future::{Either, select},
+    pin_mut,
+};
+
+use crate::{
+    Attempt, AttemptOutcome, ClaimedDeadLetter, ClaimedRun, Clock, Contact, ContactQuery,
+    CrmClient, CrmOutcome, DeadLetterSink, Event, EventHandler, EventKey, Failure, FailureKind,
+    NeedsStore, NextStep, Observation, Observer, RetryPolicy, Settlement, Source, Store,
+    StoreError, Timestamp, Verdict, bell::Bell, error,
+};
+
+/// How long a claim lives without renewal: long enough for a slow disk or a paused virtual machine,
+/// short enough that a crashed worker's events are soon taken over.
+pub const DEFAULT_LEASE: Duration = Duration::from_secs(60);
+
+/// How long one attempt may take: twelve times the default CRM timeout leaves a handler room, and
+/// a handler that hangs still gives its slot back.
+pub const DEFAULT_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Receives, stores, processes and replays events. Cheap to clone; all clones are one pipeline.
+#[derive(Clone)]
+pub struct Pipeline {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) source: Source,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) crm: Arc<dyn CrmClient>,
+    pub(crate) handler: Arc<dyn EventHandler>,
+    pub(crate) sink: Arc<dyn DeadLetterSink>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) sink_retry: RetryPolicy,
+    pub(crate) max_body_bytes: usize,
+    pub(crate) lease: Duration,
+    pub(crate) attempt_timeout: Duration,
+    /// Rings when this process records or requeues an event. A hint: polling would find it too.
+    pub(crate) new_work: Bell,
+}
+
+/// What an attempt came to: the settlement for the store, and the result for who asked for it.
+pub(crate) struct Attempted {
+    pub(crate) settlement: Settlement,
+    pub(crate) result: Result<Option<Contact>, String>,
+}
+
+/// Who an attempt is made for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    /// A worker: failures are retried as the policy says.
+    Worker,
+    /// An operator who waits for the answer: one attempt, then a dead letter.
+    Replay,
+}
+
+impl Pipeline {
+    /// Starts a pipeline for deliveries from `source`: a [`Source`], or just a
+    /// [`SignatureVerifier`](crate::SignatureVerifier) for the default one.
+    pub fn builder(source: impl Into<Source>) -> NeedsStore {
+        NeedsStore::new(source.into())
+    }
+
+    /// The store, for reading what is in it.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    /// The source of its deliveries.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.inner.source
+    }
+
+    /// Makes one attempt at the claimed run.
+    pub(crate) async fn attempt(
+        &self,
+        work: ClaimedRun,
+        occasion: Occasion,
+        clock: &dyn Clock,
+    ) -> Attempted {
+        let ClaimedRun { claim, key, run, attempt: number, event } = work;
+        let max_attempts = self.inner.retry.max_attempts;
+        if number > max_attempts {
+            // Its workers vanished once too often; an event that kills its worker must not go on.
+            let reason = format!("gave up after {max_attempts} attempts: the last worker vanished");
+            let verdict = Verdict::GiveUp { reason: reason.clone(), attempts: max_attempts };
+            let settlement = claim.settle(verdict, None, clock.now());
+            return Attempted { settlement, result: Err(reason) };
+        }
+        let started_at = clock.now();
+        let result = match event {
+            Ok(event) => self.run_within_timeout(event, clock).await,
+            Err(reason) => {
+                Err(Failure::permanent(format!("the stored event is unreadable: {reason}")))
+            }
+        };
+        let ended_at = clock.now();
+        let duration = (ended_at - started_at).to_std().unwrap_or_default();
+
+        let (verdict, outcome, error) = match &result {
+            Ok(contact) => {
+                (Verdict::Processed { contact: contact.clone() }, AttemptOutcome::Succeeded, None)
+            }
+            Err(failure) => {
+                let outcome = match failure.kind() {
+                    FailureKind::Transient { .. } => AttemptOutcome::FailedTransient,
+                    FailureKind::Permanent => AttemptOutcome::FailedPermanent,
+                };
+                let verdict = self.after_failure(&key, run, number, failure, occasion, ended_at);
+                (verdict, outcome, Some(failure.report()))
+            }
+        };
+        self.inner.observer.observe(&Observation::Attempt {
+            key: &key,
+            run,
+            number,
+            outcome,
+            duration,
+            error: error.as_deref(),
+            gave_up: matches!(verdict, Verdict::GiveUp { .. }),
+        });
+        let result = result.map_err(|failure| failure.report());
+        let attempt = Attempt { number, run, started_at, duration, outcome, error };
+        Attempted { settlement: claim.settle(verdict, Some(attempt), ended_at), result }
+    }
+
+    fn after_failure(
+        &self,
+        key: &EventKey,
+        run: u32,
+        number: u32,
+        failure: &Failure,
+        occasion: Occasion,
+        now: Timestamp,
+    ) -> Verdict {
+        let report = failure.report();
+        if occasion == Occasion::Replay {
+            return Verdict::GiveUp {
+                reason: format!("Replay failed: {report}"),
+                attempts: number,
+            };
+        }
+        match self.inner.retry.next_step(number, failure, spread(&(key, run, number))) {
+            NextStep::RetryIn(delay) => Verdict::Retry { due: now + delay },
+            NextStep::GiveUp => {
+                let plural = if number == 1 { "" } else { "s" };
+                let reason = format!("gave up after {number} attempt{plural}: {report}");
+                Verdict::GiveUp { reason, attempts: number }
+            }
+        }
+    }
+
+    async fn run_within_timeout(
+        &self,
+        event: Event,
+        clock: &dyn Clock,
+    ) -> Result<Option<Contact>, Failure> {
+        let timeout = self.inner.attempt_timeout;
+        // A panic, in the CRM client or in the handler, is that event's failure alone.
+        let run = AssertUnwindSafe(self.run(event, clock)).catch_unwind();
+        pin_mut!(run);
+        match select(run, clock.sleep_until(clock.now() + timeout)).await {
+            Either::Left((Ok(result), _)) => result,
+            Either::Left((Err(_panic), _)) => Err(Failure::transient("the attempt panicked")),
+            Either::Right(_) => {
+                Err(Failure::transient(format!("the attempt took longer than {timeout:?}")))
+            }
+        }
+    }
+
+    /// The run itself: who is it, and what is to be done?
+    async fn run(&self, event: Event, clock: &dyn Clock) -> Result<Option<Contact>, Failure> {
+        let contact = match event.contact_key() {
+            Some(contact_key) => {
+                let query = ContactQuery {
+                    contact_key: contact_key.to_owned(),
+                    idempotency_key: event.idempotency_key(),
+                };
+                self.find_contact(&query, clock).await?
+            }
+            None => None,
+        };
+        self.inner.handler.handle(Arc::new(event), contact.clone()).await?;
+        Ok(contact)
+    }
+
+    async fn find_contact(
+        &self,
+        query: &ContactQuery,
+        clock: &dyn Clock,
+    ) -> Result<Option<Contact>, Failure> {
+        let started_at = clock.now();
+        let answer = self.inner.crm.find_contact(query).await;
+        let outcome = match &answer {
+            Ok(Some(_)) => CrmOutcome::Found,
+            Ok(None) => CrmOutcome::NotFound,
+            Err(failure) if failure.kind() == FailureKind::Permanent => CrmOutcome::Permanent,
+            Err(_) => CrmOutcome::Transient,
+        };
+        let duration = (clock.now() - started_at).to_std().unwrap_or_default();
+        self.inner.observer.observe(&Observation::CrmRequest { outcome, duration });
+        answer
+    }
+
+    /// Hands a batch of dead letters to the sink and turns its answers into settlements.
+    pub(crate) async fn send_dead_letters(
+        &self,
+        batch: Vec<ClaimedDeadLetter>,
+        clock: &dyn Clock,
+    ) -> Vec<Settlement> {
+        let letters: Vec<_> = batch.iter().map(|work| work.dead_letter.clone()).collect();
+        let send = AssertUnwindSafe(self.inner.sink.send(&letters)).catch_unwind();
+        pin_mut!(send);
+        let timeout = clock.sleep_until(clock.now() + self.inner.attempt_timeout);
+        let (answers, unanswered) = match select(send, timeout).await {
+            Either::Left((Ok(answers), _)) => (answers, "the sink gave no answer for this entry"),
+            Either::Left((Err(_panic), _)) => (Vec::new(), "the sink panicked"),
+            Either::Right(_) => (Vec::new(), "the sink took too long"),
+        };
+        let mut answers = answers.into_iter();
+        let now = clock.now();
+        batch
+            .into_iter()
+            .map(|work| {
+                let key = &work.dead_letter.key;
+                let answer = answers.next().unwrap_or_else(|| Err(Failure::transient(unanswered)));
+                let verdict = match answer {
+                    Ok(()) => {
+                        self.inner.observer.observe(&Observation::DeadLetterSent { key });
+                        Verdict::DeadLetterSent
+                    }
+                    Err(failure) => {
+                        let error = &failure.report();
+                        self.inner.observer.observe(&Observation::DeadLetterFailed { key, error });
+                        let retry_after = match failure.kind() {
+                            FailureKind::Transient { retry_after } => retry_after,
+                            // Permanent as things stand; someone may still mend the queue.
+                            FailureKind::Permanent => None,
+                        };
+                        let random = spread(&(key, work.attempt));
+                        let delay = self.inner.sink_retry.delay(work.attempt, retry_after, random);
+                        Verdict::DeadLetterRetry { due: now + delay }
+                    }
+                };
+                work.claim.settle(verdict, None, now)
+            })
+            .collect()
+    }
+
+    pub(crate) fn report_store_error(&self, operation: &'static str, error: &StoreError) {
+        let error = &error::report(error);
+        self.inner.observer.observe(&Observation::StoreError { operation, error });
+    }
+}
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline").field("source", &self.inner.source).finish_non_exhaustive()
+    }
+}
+
+/// A number from `[0, 1)` that differs from event to event and attempt to attempt. Jitter only has
+/// to spread retries; a hash does that without a random generator, and the same each time it is
+/// asked, which makes a simulated run repeatable.
+fn spread(seed: &impl Hash) -> f64 {
+    let mut hasher = DefaultHasher::new();
+    seed.hash(&mut hasher);
+    // 53 bits are what a double holds exactly.
+    #[allow(clippy::cast_precision_loss)]
+    let fraction = (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64;
+    fraction
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spread;
+
+    #[test]
+    fn spread_covers_the_unit_interval() {
+        let numbers: Vec<f64> = (0..1000).map(|n: u32| spread(&n)).collect();
+        assert!(numbers.iter().all(|number| (0.0..1.0).contains(number)));
+        for tenth in 0..10 {
+            let low = f64::from(tenth) / 10.0;
+            let inside = numbers.iter().filter(|n| (low..low + 0.1).contains(*n)).count();
+            assert!((50..200).contains(&inside), "{inside} of 1000 in the tenth from {low}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Bringing dead letters back: from the queue to the store, and only then out of the queue.
+
+use bytes::Bytes;
+
+use crate::{
+    Clock, DeadLetterMessage, DeadLetterSource, EventKey, Failure, IncomingEvent, Pipeline,
+    ReceivedDeadLetter, Requeued, StoreError, VerifiedDelivery, error, ingest::Comparison,
+};
+
+/// How many messages are asked for at a time: what one SQS receive yields at most.
+const BATCH: usize = 10;
+
+/// What became of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redriven {
+    /// The event was in the store and runs again.
+    Requeued,
+    /// The event was not in the store any more; its payload is, and runs.
+    Stored,
+    /// Another run holds the event; the message stays in the queue.
+    Busy,
+    /// Not one of our messages, or one whose event is gone and whose payload was omitted; stays.
+    Unusable,
+}
+
+/// What a redrive did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RedriveReport {
+    /// Events that run again.
+    pub requeued: u64,
+    /// Events that were stored anew.
+    pub stored: u64,
+    /// Messages left in the queue because a run holds their event.
+    pub busy: u64,
+    /// Messages left in the queue because nothing can be made of them.
+    pub unusable: u64,
+    /// Messages whose events were taken back but that could not be deleted; they come again.
+    pub undeleted: u64,
+}
+
+impl Pipeline {
+    /// Takes dead letters back from `source`: all of them, or `max`. Each one's event is durably
+    /// due again before its message is deleted, so that a crash in between repeats it, not loses it.
+    pub async fn redrive(
+        &self,
+        source: &dyn DeadLetterSource,
+        max: Option<u64>,
+        clock: &dyn Clock,
+        mut progress: impl FnMut(&RedriveReport) + Send,
+    ) -> Result<RedriveReport, Failure> {
+        let mut report = RedriveReport::default();
+        let mut left = max.unwrap_or(u64::MAX);
+        while left > 0 {
+            let wanted = usize::try_from(left).unwrap_or(BATCH).min(BATCH);
+            let messages = source.receive(wanted).await?;
+            if messages.is_empty() {
+                break;
+            }
+            left = left.saturating_sub(messages.len() as u64);
+            let mut receipts = Vec::new();
+            for message in &messages {
+                let outcome = self.take_back(message, clock).await.map_err(|error| {
+                    Failure::transient("the store could not take a dead letter back")
+                        .caused_by(error)
+                })?;
+                match outcome {
+                    Redriven::Requeued => report.requeued += 1,
+                    Redriven::Stored => report.stored += 1,
+                    Redriven::Busy => report.busy += 1,
+                    Redriven::Unusable => report.unusable += 1,
+                }
+                if matches!(outcome, Redriven::Requeued | Redriven::Stored) {
+                    receipts.push(message.receipt.clone());
+                }
+            }
+            // Only what stays in the queue is left: asking on would yield the same again.
+            let no_progress = receipts.is_empty();
+            let answers = source.acknowledge(&receipts).await;
+            report.undeleted += answers.iter().filter(|answer| answer.is_err()).count() as u64;
+            progress(&report);
+            if no_progress {
+                break;
+            }
+        }
+        Ok(report)
+    }
+
+    async fn take_back(
+        &self,
+        message: &ReceivedDeadLetter,
+        clock: &dyn Clock,
+    ) -> Result<Redriven, StoreError> {
+        let Some((key, payload)) = read_message(&message.body) else {
+            return Ok(Redriven::Unusable);
+        };
+        if key.source != self.inner.source.name {
+            return Ok(Redriven::Unusable);
+        }
+        match self.requeue(std::slice::from_ref(&key), clock.now()).await?.first() {
+            Some(Requeued::Scheduled | Requeued::Waiting) => return Ok(Redriven::Requeued),
+            Some(Requeued::Busy) => return Ok(Redriven::Busy),
+            Some(Requeued::NotFound) | None => {}
+        }
+        let Some(payload) = payload else { return Ok(Redriven::Unusable) };
+        // We signed for these bytes when they first came; the queue is ours.
+        let delivery = VerifiedDelivery::verified_earlier(key.source.clone(), payload);
+        match IncomingEvent::read(&delivery, &*self.inner.source.format) {
+            Ok(event) if event.key == key => {
+                match self.record_and_compare(event, clock.now()).await? {
+                    Comparison::New | Comparison::Same => Ok(Redriven::Stored),
+                    Comparison::Other(_) => Ok(Redriven::Busy),
+                }
+            }
+            Ok(_) | Err(_) => Ok(Redriven::Unusable),
+        }
+    }
+}
+
+fn read_message(body: &str) -> Option<(EventKey, Option<Bytes>)> {
+    let message: DeadLetterMessage = serde_json::from_str(body).ok()?;
+    let payload = message.raw_payload.as_ref().map(|raw| Bytes::from(raw.get().to_owned()));
+    Some((message.key()?, payload))
+}
+
+impl RedriveReport {
+    /// How many messages were looked at.
+    #[must_use]
+    pub fn seen(&self) -> u64 {
+        self.requeued + self.stored + self.busy + self.unusable
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(store: StoreError) -> Self {
+        Failure::transient(error::report(&store))
+    }
+}

@@ -1,0 +1,140 @@
+//! Running again: one stored event now, or a quarantined body.
+
+use futures_util::{
+    future::{Either, select},
+    pin_mut,
+};
+
+use crate::{
+    Clock, Contact, EventKey, IncomingEvent, InvalidEvent, Observation, Pipeline, QuarantineReason,
+    ReplayClaim, Requeued, Settled, StoreError, Timestamp, VerifiedDelivery, ingest::Comparison,
+    pipeline::Occasion,
+};
+
+/// What came of a replay.
+#[derive(Debug)]
+pub enum ReplayOutcome {
+    /// The run succeeded; the contact as the CRM knows it now.
+    Replayed(Option<Contact>),
+    /// The run failed and left a dead letter; why.
+    Failed(String),
+    /// Nothing is stored under that key.
+    NotFound,
+    /// Another run holds the event, or took it over meanwhile.
+    Busy,
+}
+
+/// A replay whose outcome could not be stored. Its lease runs out and a worker repeats the run.
+#[derive(Debug, thiserror::Error)]
+#[error("the outcome of the replay could not be stored")]
+pub struct ReplayError(#[from] StoreError);
+
+/// What came of trying a quarantined body again.
+#[derive(Debug)]
+pub enum QuarantineRetry {
+    /// It is an event now, stored and due; out of quarantine.
+    Accepted(EventKey),
+    /// It says the same as a stored event; out of quarantine.
+    Duplicate(EventKey),
+    /// Still not valid; stays.
+    Invalid(InvalidEvent),
+    /// Its id is known with other content; stays.
+    Conflict(EventKey),
+    /// There is no such item.
+    NotFound,
+}
+
+impl Pipeline {
+    /// Runs a stored event once, now, whatever became of it before, and waits for the outcome.
+    ///
+    /// The run has an identity of its own ([`Event::run`](crate::Event::run)). If it fails, it
+    /// leaves a dead letter "Replay failed: …" and is not retried.
+    pub async fn replay(
+        &self,
+        key: &EventKey,
+        clock: &dyn Clock,
+    ) -> Result<ReplayOutcome, ReplayError> {
+        let lease = self.inner.lease;
+        let work = match self.inner.store.replay(key, lease, clock.now()).await? {
+            ReplayClaim::Claimed(work) => *work,
+            ReplayClaim::NotFound => return Ok(ReplayOutcome::NotFound),
+            ReplayClaim::Busy => return Ok(ReplayOutcome::Busy),
+        };
+        let token = work.claim.token();
+        let attempt = self.attempt(work, Occasion::Replay, clock);
+        pin_mut!(attempt);
+        let attempted = loop {
+            match select(attempt.as_mut(), clock.sleep_until(clock.now() + lease / 3)).await {
+                Either::Left((attempted, _)) => break attempted,
+                Either::Right(_) => {
+                    match self.inner.store.renew(&[token], lease, clock.now()).await {
+                        Ok(answers) if answers.contains(&Settled::LeaseLost) => {
+                            self.inner.observer.observe(&Observation::LeaseLost);
+                            return Ok(ReplayOutcome::Busy);
+                        }
+                        Ok(_) => {}
+                        Err(error) => self.report_store_error("renew", &error),
+                    }
+                }
+            }
+        };
+        let answers = self.inner.store.settle(&[attempted.settlement]).await?;
+        if answers.contains(&Settled::LeaseLost) {
+            self.inner.observer.observe(&Observation::LeaseLost);
+            return Ok(ReplayOutcome::Busy);
+        }
+        Ok(match attempted.result {
+            Ok(contact) => ReplayOutcome::Replayed(contact),
+            Err(reason) => {
+                // The dead letter waits in the outbox.
+                self.inner.new_work.ring();
+                ReplayOutcome::Failed(reason)
+            }
+        })
+    }
+
+    /// Has the workers run stored events again, each with the full number of attempts.
+    pub async fn requeue(
+        &self,
+        keys: &[EventKey],
+        now: Timestamp,
+    ) -> Result<Vec<Requeued>, StoreError> {
+        let answers = self.inner.store.requeue(keys, now).await?;
+        self.inner.new_work.ring();
+        Ok(answers)
+    }
+
+    /// Parses a quarantined body again and takes it in if it is valid now.
+    pub async fn retry_quarantined(
+        &self,
+        id: i64,
+        now: Timestamp,
+    ) -> Result<QuarantineRetry, StoreError> {
+        let Some(item) = self.inner.store.quarantined_item(id).await? else {
+            return Ok(QuarantineRetry::NotFound);
+        };
+        if item.source != self.inner.source.name {
+            return Ok(QuarantineRetry::NotFound);
+        }
+        let delivery = VerifiedDelivery::verified_earlier(item.source, item.body);
+        let event = match IncomingEvent::read(&delivery, &*self.inner.source.format) {
+            Ok(event) => event,
+            Err(invalid) => return Ok(QuarantineRetry::Invalid(invalid)),
+        };
+        let key = event.key.clone();
+        let outcome = match self.record_and_compare(event, now).await? {
+            Comparison::New => QuarantineRetry::Accepted(key),
+            Comparison::Same => QuarantineRetry::Duplicate(key),
+            Comparison::Other(event) => {
+                if item.reason == QuarantineReason::Invalid {
+                    // It became valid, and turned out to contradict a stored event.
+                    self.quarantine_conflict(*event, now).await?;
+                    self.inner.store.discharge(id).await?;
+                }
+                return Ok(QuarantineRetry::Conflict(key));
+            }
+        };
+        self.inner.store.discharge(id).await?;
+        Ok(outcome)
+    }
+}

@@ -1,0 +1,152 @@
+//! The storage ports: [`EventStore`] for the hot path, [`EventArchive`] for reading and upkeep,
+//! [`Quarantine`] for what was signed but could not be taken.
+//!
+//! Every `## Contract` sentence is checked by the conformance suite in [`testing`](crate::testing),
+//! which any implementation can run. `now` is the caller's clock; a store that several nodes share
+//! may go by its own clock instead, as long as it always does.
+//!
+//! Every method is safe to repeat after an error, because an error says nothing about the effect.
+
+mod page;
+mod records;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use page::{
+    Counts, Cursor, EventFilter, EventPage, EventSummary, PageRequest, QuarantinePage,
+    QuarantinedItem, StoredEvent,
+};
+pub use records::{
+    ClaimBatch, ClaimRequest, ClaimedDeadLetter, ClaimedRun, QuarantineEntry, QuarantineReason,
+    Recorded, ReplayClaim, Requeued, Settled,
+};
+
+use crate::{Attempt, ClaimToken, EventKey, IncomingEvent, Settlement, StoreError, Timestamp};
+
+/// Where events live: recorded, claimed, settled.
+#[async_trait]
+pub trait EventStore: Send + Sync + 'static {
+    /// Keeps an event, once.
+    ///
+    /// ## Contract
+    /// * When it returns `Ok`, the outcome survives a crash of the process and of the machine.
+    /// * The first delivery of a key gives `New` and makes the event `pending`, due at once.
+    /// * Any later one changes nothing: `Identical` for equal bytes, else `Differs` with the first
+    ///   body.
+    /// * Of any number of concurrent deliveries of one key, exactly one is `New`.
+    /// * The same id at two sources is two events.
+    async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError>;
+
+    /// Takes work that is due: attempts at runs, and dead letters for the sink.
+    ///
+    /// ## Contract
+    /// * At most `limit` pieces in all, and nothing before its time; earliest due first.
+    /// * A claimed event is `processing`; nobody else can claim it until the lease runs out.
+    /// * Once it has, the event can be claimed again under a new token; the lost attempt is in its
+    ///   history as `lease_expired` and counts.
+    /// * An event whose body cannot be read back is claimed with the reason in place of the event.
+    /// * `next_due` is not later than the time at which the next piece that was not claimed is due.
+    async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError>;
+
+    /// Prolongs leases to `now + lease`. One answer for each token, in order.
+    ///
+    /// ## Contract
+    /// * A token that is not the latest grant gets `LeaseLost` and changes nothing.
+    async fn renew(
+        &self,
+        tokens: &[ClaimToken],
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<Settled>, StoreError>;
+
+    /// Ends claims. One answer for each settlement, in order.
+    ///
+    /// ## Contract
+    /// * All settlements of one call that are not lost take effect together, durably.
+    /// * A token that is not the latest grant, or was settled before, gets `LeaseLost` and changes
+    ///   nothing. A lease that ran out but was not granted again can still be settled.
+    /// * `GiveUp` makes the event `dead_lettering` and its dead letter due, in one transaction.
+    /// * A dead letter that was sent makes its event `dead_lettered`, unless a replay has taken the
+    ///   event further meanwhile.
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError>;
+
+    /// Takes one event for a new run, now.
+    ///
+    /// ## Contract
+    /// * `Busy` while another run holds the event; otherwise the event is `processing` in a run of
+    ///   its own, numbered one higher than the last, at attempt 1.
+    /// * A dead letter of an earlier run that still waits for the sink is sent all the same.
+    async fn replay(
+        &self,
+        key: &EventKey,
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<ReplayClaim, StoreError>;
+
+    /// Has workers run events again. One answer for each key, in order.
+    ///
+    /// ## Contract
+    /// * A finished event becomes `pending` in a new run, due at once.
+    /// * One that is `pending` already keeps its run and becomes due at once, so that repeating the
+    ///   call adds nothing.
+    async fn requeue(&self, keys: &[EventKey], now: Timestamp)
+    -> Result<Vec<Requeued>, StoreError>;
+}
+
+/// Reading what is stored, and keeping it small.
+#[async_trait]
+pub trait EventArchive: Send + Sync + 'static {
+    /// One event with its body, as stored.
+    async fn find(&self, key: &EventKey) -> Result<Option<StoredEvent>, StoreError>;
+
+    /// Events that match, newest first.
+    ///
+    /// ## Contract
+    /// * Following `next` from page to page yields every event that was there at the start exactly
+    ///   once, whatever arrives meanwhile.
+    async fn list(&self, filter: &EventFilter, page: PageRequest) -> Result<EventPage, StoreError>;
+
+    /// The history of an event, oldest attempt first; empty for an unknown one.
+    async fn attempts(&self, key: &EventKey) -> Result<Vec<Attempt>, StoreError>;
+
+    /// How many events there are of each state and type, and how long the oldest has waited.
+    async fn counts(&self) -> Result<Counts, StoreError>;
+
+    /// Forgets finished events and quarantined bodies received before `before`, at most `limit` of
+    /// each, and says how many events went. An event forgotten can be recorded again.
+    ///
+    /// ## Contract
+    /// * Events that are not `processed` or `dead_lettered` stay, however old, and so do events
+    ///   with a dead letter still in the outbox.
+    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
+
+    /// Whether the store can take events right now: writes something and makes it durable.
+    async fn ready(&self) -> Result<(), StoreError>;
+}
+
+/// Bodies that were signed but could not be taken, for an operator to look at and try again.
+#[async_trait]
+pub trait Quarantine: Send + Sync + 'static {
+    /// Keeps a body.
+    ///
+    /// ## Contract
+    /// * The same body from the same source for the same reason is kept once.
+    /// * Durable like [`EventStore::record`]. Bounded: past its capacity the oldest item goes.
+    async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError>;
+
+    /// What is in quarantine, newest first.
+    async fn quarantined(&self, page: PageRequest) -> Result<QuarantinePage, StoreError>;
+
+    /// One item.
+    async fn quarantined_item(&self, id: i64) -> Result<Option<QuarantinedItem>, StoreError>;
+
+    /// Removes an item; whether it was there.
+    async fn discharge(&self, id: i64) -> Result<bool, StoreError>;
+}
+
+/// All three storage ports in one object, as the pipeline uses them.
+pub trait Store: EventStore + EventArchive + Quarantine {}
+
+impl<S: EventStore + EventArchive + Quarantine> Store for S {}

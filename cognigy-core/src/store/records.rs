@@ -1,0 +1,158 @@
+//! What goes into and comes out of the hot path's calls.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{Claim, DeadLetter, Event, EventKey, SourceName, Timestamp};
+
+/// What became of a delivery in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recorded {
+    /// First of its key: stored.
+    New,
+    /// The key is known, with the very same bytes.
+    Identical,
+    /// The key is known with other bytes; whether they say the same is for the caller to decide.
+    Differs {
+        /// The first body.
+        stored: Bytes,
+    },
+}
+
+/// How much to claim, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimRequest {
+    /// The most pieces of work to take.
+    pub limit: usize,
+    /// How long the claims live without renewal.
+    pub lease: Duration,
+    /// The caller's time.
+    pub now: Timestamp,
+}
+
+/// Claimed work.
+#[derive(Debug, Default)]
+pub struct ClaimBatch {
+    /// Attempts at events' runs.
+    pub runs: Vec<ClaimedRun>,
+    /// Dead letters for the sink.
+    pub dead_letters: Vec<ClaimedDeadLetter>,
+    /// When there will be more, as far as the store knows now. In the past or now if something due
+    /// was left behind.
+    pub next_due: Option<Timestamp>,
+}
+
+impl ClaimBatch {
+    /// How many pieces of work it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.runs.len() + self.dead_letters.len()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// An attempt at an event's run.
+#[derive(Debug)]
+pub struct ClaimedRun {
+    /// The right to it.
+    pub claim: Claim,
+    /// The event's identity.
+    pub key: EventKey,
+    /// The run, from 1.
+    pub run: u32,
+    /// The attempt's number within the run, from 1; attempts that were lost count.
+    pub attempt: u32,
+    /// The event, or why it cannot be read back.
+    pub event: Result<Event, String>,
+}
+
+/// A dead letter for the sink.
+#[derive(Debug)]
+pub struct ClaimedDeadLetter {
+    /// The right to send it.
+    pub claim: Claim,
+    /// What to send.
+    pub dead_letter: DeadLetter,
+    /// How often sending was tried before this claim, plus one.
+    pub attempt: u32,
+}
+
+/// The answer to one renewal or settlement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It took effect.
+    Done,
+    /// The token is not the latest grant; nothing changed.
+    LeaseLost,
+}
+
+/// The answer to a replay.
+#[derive(Debug)]
+pub enum ReplayClaim {
+    /// Nothing is stored under that key.
+    NotFound,
+    /// Another run holds the event.
+    Busy,
+    /// The event is the caller's, in a new run.
+    Claimed(Box<ClaimedRun>),
+}
+
+/// The answer to one key of a requeue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requeued {
+    /// A new run is due.
+    Scheduled,
+    /// A run was waiting already; it is due at once now.
+    Waiting,
+    /// Another run holds the event.
+    Busy,
+    /// Nothing is stored under that key.
+    NotFound,
+}
+
+/// Why a signed body was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum QuarantineReason {
+    /// Not a valid event.
+    Invalid,
+    /// The id is known with other content.
+    Conflict,
+}
+
+impl QuarantineReason {
+    /// The name in stores and APIs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Conflict => "conflict",
+        }
+    }
+
+    /// The reason with that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Invalid, Self::Conflict].into_iter().find(|reason| reason.as_str() == name)
+    }
+}
+
+/// A body on its way into quarantine.
+#[derive(Debug, Clone)]
+pub struct QuarantineEntry {
+    /// Whose delivery it was.
+    pub source: SourceName,
+    /// Why it was not taken.
+    pub reason: QuarantineReason,
+    /// The event's id, if it could be read.
+    pub event_id: Option<String>,
+    /// What was wrong, without content.
+    pub detail: String,
+    /// The received bytes.
+    pub body: Bytes,
+}

@@ -1,0 +1,341 @@
+//! What lies on a worker's desk: claims, attempts in flight, settlements that wait to be stored.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{AbortHandle, Abortable},
+    stream::FuturesUnordered,
+};
+
+use super::WorkerOptions;
+use crate::{
+    ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun, Clock, Observation,
+    Pipeline, Settled, Settlement, StoreError, Timestamp, Verdict, pipeline::Occasion,
+};
+
+/// The first wait after a failed store call; doubles up to [`MAX_STORE_BACKOFF`].
+const MIN_STORE_BACKOFF: Duration = Duration::from_millis(100);
+/// A store that comes back is noticed within this time.
+const MAX_STORE_BACKOFF: Duration = Duration::from_secs(5);
+/// An empty claim that promised more work at once is not repeated sooner: another worker is about
+/// to take it.
+const CONTENDED_PAUSE: Duration = Duration::from_millis(10);
+
+/// Something that was under way and has ended.
+pub(super) enum Done {
+    Claimed { limit: usize, result: Result<ClaimBatch, StoreError> },
+    Attempted(ClaimToken, Option<Settlement>),
+    Sent(Vec<Settlement>),
+    Settled { settlements: Vec<Settlement>, result: Result<Vec<Settled>, StoreError> },
+    Renewed { tokens: Vec<ClaimToken>, until: Timestamp, result: Result<Vec<Settled>, StoreError> },
+}
+
+type Task = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// A claim we hold.
+struct Held {
+    leased_until: Timestamp,
+    abort: Option<AbortHandle>,
+}
+
+/// A kind of store call: one at a time, and after an error not again before a while.
+#[derive(Default)]
+struct Errand {
+    under_way: bool,
+    failures: u32,
+    not_before: Option<Timestamp>,
+}
+
+impl Errand {
+    fn may_go(&self, now: Timestamp) -> bool {
+        !self.under_way && self.not_before.is_none_or(|time| time <= now)
+    }
+
+    fn back(&mut self, succeeded: bool, now: Timestamp) {
+        self.under_way = false;
+        if succeeded {
+            self.failures = 0;
+            self.not_before = None;
+        } else {
+            let wait = MIN_STORE_BACKOFF.saturating_mul(1 << self.failures.min(16));
+            self.failures = self.failures.saturating_add(1);
+            self.not_before = Some(now + wait.min(MAX_STORE_BACKOFF));
+        }
+    }
+}
+
+pub(super) struct Desk {
+    pub(super) tasks: FuturesUnordered<Task>,
+    pipeline: Pipeline,
+    clock: Arc<dyn Clock>,
+    options: WorkerOptions,
+    capacity: usize,
+    unbegun: VecDeque<ClaimedRun>,
+    held: HashMap<ClaimToken, Held>,
+    in_flight: usize,
+    unsettled: Vec<Settlement>,
+    claim: Errand,
+    settle: Errand,
+    renew: Errand,
+    next_claim: Timestamp,
+    next_renewal: Timestamp,
+    closed: bool,
+}
+
+impl Desk {
+    pub(super) fn new(pipeline: Pipeline, clock: Arc<dyn Clock>, options: WorkerOptions) -> Self {
+        let now = clock.now();
+        Self {
+            tasks: FuturesUnordered::new(),
+            capacity: options.batch.max(options.concurrency).max(1),
+            next_renewal: now + pipeline.inner.lease / 3,
+            next_claim: now,
+            pipeline,
+            clock,
+            options,
+            unbegun: VecDeque::new(),
+            held: HashMap::new(),
+            in_flight: 0,
+            unsettled: Vec::new(),
+            claim: Errand::default(),
+            settle: Errand::default(),
+            renew: Errand::default(),
+            closed: false,
+        }
+    }
+
+    /// Claims no more.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Begins whatever can be begun. `announced`: someone said there is new work.
+    pub(super) fn take_up(&mut self, announced: bool, now: Timestamp) {
+        if announced {
+            self.next_claim = now;
+        }
+        self.begin_attempts(now);
+        self.finish_up(now);
+        if self.has_room() && self.next_claim <= now && self.claim.may_go(now) {
+            self.begin_claim(now);
+        }
+    }
+
+    /// Sends errands that end work: settlements and renewals.
+    pub(super) fn finish_up(&mut self, now: Timestamp) {
+        if !self.unsettled.is_empty() && self.settle.may_go(now) {
+            self.begin_settle();
+        }
+        if self.next_renewal <= now && self.renew.may_go(now) {
+            self.begin_renew(now);
+        }
+    }
+
+    /// Whether a further claim is worth its commit: a quarter of what may be held is free.
+    pub(super) fn has_room(&self) -> bool {
+        let free = self.capacity.saturating_sub(self.held.len());
+        !self.closed && !self.claim.under_way && free * 4 >= self.capacity
+    }
+
+    /// Whether nothing is left to be done before stopping.
+    pub(super) fn is_clear(&self) -> bool {
+        self.held.is_empty() && self.unsettled.is_empty() && !self.claim.under_way
+    }
+
+    /// When to look again at the latest.
+    pub(super) fn next_deadline(&self) -> Timestamp {
+        let mut deadline =
+            self.next_renewal.max(self.renew.not_before.unwrap_or(self.next_renewal));
+        if self.renew.under_way {
+            deadline = self.clock.now() + self.pipeline.inner.lease;
+        }
+        if self.has_room() {
+            let claim = self.next_claim.max(self.claim.not_before.unwrap_or(self.next_claim));
+            deadline = deadline.min(claim);
+        }
+        if let (false, false, Some(settle)) =
+            (self.unsettled.is_empty(), self.settle.under_way, self.settle.not_before)
+        {
+            deadline = deadline.min(settle);
+        }
+        deadline
+    }
+
+    /// Gives claims back that were not begun; their attempts do not count.
+    pub(super) fn give_back_unbegun(&mut self, now: Timestamp) {
+        let released = self.unbegun.drain(..);
+        self.unsettled.extend(released.map(|work| work.claim.settle(Verdict::Release, None, now)));
+    }
+
+    /// Deals with everything else that has ended by now, in one go: at tens of thousands of events
+    /// a second, arming the loop's timer for each of them would cost more than the work.
+    pub(super) fn put_down_all_ended(&mut self, now: Timestamp) {
+        for _ in 0..self.capacity {
+            let Some(Some(done)) = self.tasks.next().now_or_never() else { return };
+            self.put_down(done, now);
+        }
+    }
+
+    /// Deals with something that has ended.
+    pub(super) fn put_down(&mut self, done: Done, now: Timestamp) {
+        match done {
+            Done::Claimed { limit, result } => {
+                self.claim.back(result.is_ok(), now);
+                match result {
+                    Ok(batch) => self.accept(batch, limit, now),
+                    Err(error) => self.pipeline.report_store_error("claim", &error),
+                }
+            }
+            Done::Attempted(token, settlement) => {
+                self.in_flight -= 1;
+                match settlement {
+                    Some(settlement) => self.unsettled.push(settlement),
+                    None => drop(self.held.remove(&token)),
+                }
+            }
+            Done::Sent(settlements) => self.unsettled.extend(settlements),
+            Done::Settled { settlements, result } => {
+                self.settle.back(result.is_ok(), now);
+                match result {
+                    Ok(answers) => self.forget(&settlements, &answers, now),
+                    Err(error) => {
+                        // Whether they took effect is unknown; repeating them is harmless: what
+                        // did take effect answers LeaseLost.
+                        self.pipeline.report_store_error("settle", &error);
+                        self.unsettled.extend(settlements);
+                    }
+                }
+            }
+            Done::Renewed { tokens, until, result } => {
+                self.renew.back(result.is_ok(), now);
+                match result {
+                    Ok(answers) => self.renewed(&tokens, &answers, until),
+                    Err(error) => self.pipeline.report_store_error("renew", &error),
+                }
+            }
+        }
+    }
+
+    fn begin_claim(&mut self, now: Timestamp) {
+        self.claim.under_way = true;
+        let limit = self.capacity - self.held.len();
+        let request = ClaimRequest { limit, lease: self.pipeline.inner.lease, now };
+        let store = Arc::clone(&self.pipeline.inner.store);
+        self.tasks.push(Box::pin(async move {
+            Done::Claimed { limit, result: store.claim_due(request).await }
+        }));
+    }
+
+    fn accept(&mut self, batch: ClaimBatch, limit: usize, now: Timestamp) {
+        self.next_claim = if batch.len() >= limit {
+            now
+        } else {
+            let poll = now + self.options.poll_interval;
+            let floor = if batch.is_empty() { now + CONTENDED_PAUSE } else { now };
+            batch.next_due.map_or(poll, |due| due.clamp(floor.min(poll), poll))
+        };
+        let leased_until = now + self.pipeline.inner.lease;
+        let tokens = batch.runs.iter().map(|work| work.claim.token());
+        let tokens = tokens.chain(batch.dead_letters.iter().map(|work| work.claim.token()));
+        self.held.extend(tokens.map(|token| (token, Held { leased_until, abort: None })));
+        self.unbegun.extend(batch.runs);
+        if !batch.dead_letters.is_empty() {
+            self.begin_sending(batch.dead_letters);
+        }
+    }
+
+    fn begin_attempts(&mut self, now: Timestamp) {
+        while self.in_flight < self.options.concurrency.max(1) {
+            let Some(work) = self.unbegun.pop_front() else { return };
+            let token = work.claim.token();
+            let Some(held) = self.held.get_mut(&token) else { continue };
+            if held.leased_until <= now {
+                // We slept through our lease (a paused machine); whoever holds it now works on it.
+                self.held.remove(&token);
+                self.pipeline.inner.observer.observe(&Observation::LeaseLost);
+                continue;
+            }
+            let (abort, registration) = AbortHandle::new_pair();
+            held.abort = Some(abort);
+            self.in_flight += 1;
+            let pipeline = self.pipeline.clone();
+            let clock = Arc::clone(&self.clock);
+            self.tasks.push(Box::pin(async move {
+                let attempt = pipeline.attempt(work, Occasion::Worker, &*clock);
+                let attempted = Abortable::new(attempt, registration).await.ok();
+                Done::Attempted(token, attempted.map(|attempted| attempted.settlement))
+            }));
+        }
+    }
+
+    fn begin_sending(&mut self, batch: Vec<ClaimedDeadLetter>) {
+        let pipeline = self.pipeline.clone();
+        let clock = Arc::clone(&self.clock);
+        self.tasks.push(Box::pin(async move {
+            Done::Sent(pipeline.send_dead_letters(batch, &*clock).await)
+        }));
+    }
+
+    fn begin_settle(&mut self) {
+        self.settle.under_way = true;
+        let settlements = std::mem::take(&mut self.unsettled);
+        let store = Arc::clone(&self.pipeline.inner.store);
+        self.tasks.push(Box::pin(async move {
+            let result = store.settle(&settlements).await;
+            Done::Settled { settlements, result }
+        }));
+    }
+
+    fn forget(&mut self, settlements: &[Settlement], answers: &[Settled], now: Timestamp) {
+        for (settlement, answer) in settlements.iter().zip(answers) {
+            self.held.remove(&settlement.token);
+            match (answer, &settlement.verdict) {
+                (Settled::LeaseLost, _) => {
+                    self.pipeline.inner.observer.observe(&Observation::LeaseLost);
+                }
+                // Its dead letter is due now.
+                (Settled::Done, Verdict::GiveUp { .. }) => self.next_claim = now,
+                (Settled::Done, Verdict::Retry { due } | Verdict::DeadLetterRetry { due }) => {
+                    self.next_claim = self.next_claim.min(*due);
+                }
+                (Settled::Done, _) => {}
+            }
+        }
+    }
+
+    fn begin_renew(&mut self, now: Timestamp) {
+        let lease = self.pipeline.inner.lease;
+        self.next_renewal = now + lease / 3;
+        if self.held.is_empty() {
+            return;
+        }
+        self.renew.under_way = true;
+        let tokens: Vec<_> = self.held.keys().copied().collect();
+        let store = Arc::clone(&self.pipeline.inner.store);
+        self.tasks.push(Box::pin(async move {
+            let result = store.renew(&tokens, lease, now).await;
+            Done::Renewed { tokens, until: now + lease, result }
+        }));
+    }
+
+    fn renewed(&mut self, tokens: &[ClaimToken], answers: &[Settled], until: Timestamp) {
+        for (token, answer) in tokens.iter().zip(answers) {
+            let Some(held) = self.held.get_mut(token) else { continue };
+            match (answer, &held.abort) {
+                (Settled::Done, _) => held.leased_until = until,
+                // Someone else works on it: stop, and do not settle.
+                (Settled::LeaseLost, Some(abort)) => abort.abort(),
+                // Not begun, or waiting to be settled; the first is skipped when its turn comes,
+                // the second is told by its settlement.
+                (Settled::LeaseLost, None) => held.leased_until = Timestamp::MIN_UTC,
+            }
+        }
+    }
+}
