@@ -264,3 +264,6 @@ impl fmt::Debug for SignatureVerifier {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,6 +40,8 @@ pub struct EventParts {
 
 /// A verified, valid event that is not stored yet. Made only from a [`VerifiedDelivery`].
 #[derive(Debug, Clone)]
+// Other crates cannot write the literal: the way to one of these is through the verifier.
+#[non_exhaustive]
 pub struct IncomingEvent {
     /// Its identity.
     pub key: EventKey,
@@ -47,8 +49,6 @@ pub struct IncomingEvent {
     pub parts: EventParts,
     /// The received bytes.
     pub body: Bytes,
-    // Keeps the struct literal to this crate: the way to one of these is through the verifier.
-    _verified: (),
 }
 
 impl IncomingEvent {
@@ -59,7 +59,7 @@ impl IncomingEvent {
     ) -> Result<Self, InvalidEvent> {
         let parts = format.read(&delivery.body)?;
         let key = EventKey { source: delivery.source.clone(), id: parts.id.clone() };
-        Ok(Self { key, parts, body: delivery.body.clone(), _verified: () })
+        Ok(Self { key, parts, body: delivery.body.clone() })
     }
 }
 

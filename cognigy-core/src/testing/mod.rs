@@ -1,1 +1,26 @@
 //! Suites and stand-ins for whoever implements a port or tests a pipeline.
+//!
+//! * [`store_conformance!`](crate::store_conformance) proves a store against its contract.
+//! * [`ManualClock`], [`ScriptedCrm`] and [`ScriptedSink`] stand in for time and the world.
+//! * [`sample`] makes events.
+//!
+//! A store's test file is a few lines:
+//!
+//! ```
+//! use cognigy_core::memory::MemoryStore;
+//!
+//! async fn fresh_store() -> MemoryStore {
+//!     MemoryStore::new()
+//! }
+//!
+//! cognigy_core::store_conformance!(#[tokio::test], fresh_store);
+//! ```
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
+
+mod clock;
+pub mod conformance;
+pub mod sample;
+mod world;
+
+pub use clock::ManualClock;
+pub use world::{CrmAnswer, ScriptedCrm, ScriptedSink};

@@ -1,0 +1,152 @@
+//! What the reading side and upkeep promise.
+
+use super::{at, claim, claim_one, give_up, process, record, sample, settle};
+use crate::{
+    EventFilter, EventPage, EventType, PageRequest, Recorded, Settled, State, Store, Verdict,
+};
+
+async fn list(store: &dyn Store, filter: EventFilter) -> Vec<String> {
+    let page = store.list(&filter, PageRequest { limit: 100, after: None }).await.unwrap();
+    assert_eq!(page.next, None);
+    page.events.into_iter().map(|event| event.id.to_string()).collect()
+}
+
+/// Each filter alone and together; newest first.
+pub async fn lists_filter_and_page(store: &dyn Store) {
+    process(store, "a", 0).await;
+    record(store, "b", 10).await;
+    let ended = r#"{"eventId":"c%'","timestamp":1,"type":"DIALOG_ENDED","payload":{}}"#;
+    store.record(sample::incoming(ended), at(20)).await.unwrap();
+
+    let any = EventFilter::default;
+    assert_eq!(list(store, any()).await, ["c%'", "b", "a"]);
+    assert_eq!(list(store, EventFilter { state: Some(State::Processed), ..any() }).await, ["a"]);
+    assert_eq!(
+        list(store, EventFilter { state: Some(State::Pending), ..any() }).await,
+        ["c%'", "b"]
+    );
+    let ended = Some(EventType::DialogEnded);
+    assert_eq!(list(store, EventFilter { kind: ended, ..any() }).await, ["c%'"]);
+    let user = Some("u-b".to_owned());
+    assert_eq!(list(store, EventFilter { user_id: user.clone(), ..any() }).await, ["b"]);
+    let contact = Some("c-a".to_owned());
+    assert_eq!(list(store, EventFilter { external_id: contact.clone(), ..any() }).await, ["a"]);
+    assert_eq!(list(store, EventFilter { from: Some(at(10)), ..any() }).await, ["c%'", "b"]);
+    assert_eq!(list(store, EventFilter { to: Some(at(10)), ..any() }).await, ["a"]);
+    assert!(
+        list(store, EventFilter { user_id: user, external_id: contact, ..any() }).await.is_empty()
+    );
+    let elsewhere = Some("elsewhere".parse().unwrap());
+    assert!(list(store, EventFilter { source: elsewhere, ..any() }).await.is_empty());
+    let hostile = Some("%' OR 1=1 --".to_owned());
+    assert!(list(store, EventFilter { user_id: hostile, ..any() }).await.is_empty());
+
+    let page = page_after(store, 2, None).await;
+    let summary = &page.events[1];
+    assert_eq!(summary.id.as_str(), "b");
+    assert_eq!((summary.received_at, summary.processed_at), (at(10), None));
+    assert_eq!(summary.external_id.as_deref(), Some("c-b"));
+    assert!(page.next.is_some());
+}
+
+async fn page_after(store: &dyn Store, limit: usize, after: Option<crate::Cursor>) -> EventPage {
+    store.list(&EventFilter::default(), PageRequest { limit, after }).await.unwrap()
+}
+
+/// Paging yields everything that was there once, whatever comes in between.
+pub async fn pages_hold_while_events_arrive(store: &dyn Store) {
+    for number in 0..7 {
+        record(store, &format!("e{number}"), number).await;
+    }
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let page = page_after(store, 3, after).await;
+        seen.extend(page.events.iter().map(|event| event.id.to_string()));
+        record(store, &format!("new-{}", seen.len()), 100).await;
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, ["e6", "e5", "e4", "e3", "e2", "e1", "e0"]);
+}
+
+/// Every event is counted once, in the state it is in.
+pub async fn counts_agree_with_what_happened(store: &dyn Store) {
+    assert_eq!(store.counts().await.unwrap().oldest_pending, None);
+    process(store, "done", 0).await;
+    give_up(store, "dead", 1).await;
+    record(store, "waiting", 2).await;
+    record(store, "waiting too", 3).await;
+    let counts = store.counts().await.unwrap();
+    assert_eq!(counts.of(State::Processed), 1);
+    assert_eq!(counts.of(State::DeadLettering), 1);
+    assert_eq!(counts.of(State::Pending), 2);
+    assert_eq!(counts.of(State::DeadLettered), 0);
+    assert_eq!(counts.by_type.get("USER_INPUT_RECEIVED"), Some(&4));
+    assert_eq!(counts.oldest_pending, Some(at(2)));
+    assert_eq!((counts.unsent_dead_letters, counts.quarantined), (1, 0));
+
+    let batch = claim(store, 1, 4).await;
+    for work in batch.dead_letters {
+        let sent = work.claim.settle(Verdict::DeadLetterSent, None, at(5));
+        assert_eq!(settle(store, sent).await, Settled::Done);
+    }
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.of(State::DeadLettering), counts.of(State::DeadLettered)), (0, 1));
+}
+
+/// Old and finished goes, at most `limit` at a time; the rest stays.
+pub async fn purging_spares_what_is_unfinished(store: &dyn Store) {
+    process(store, "old-1", 0).await;
+    process(store, "old-2", 1).await;
+    give_up(store, "unsent", 2).await;
+    record(store, "waiting", 3).await;
+    process_among(store, "young", 100).await;
+
+    assert_eq!(store.purge(at(50), 1).await.unwrap(), 1);
+    assert_eq!(store.purge(at(50), 10).await.unwrap(), 1);
+    assert_eq!(store.purge(at(50), 10).await.unwrap(), 0);
+    let left = list(store, EventFilter::default()).await;
+    assert_eq!(left, ["young", "waiting", "unsent"]);
+    assert!(store.attempts(&sample::key("old-1")).await.unwrap().is_empty());
+    let counts = store.counts().await.unwrap();
+    assert_eq!(counts.by_type.get("USER_INPUT_RECEIVED"), Some(&3));
+}
+
+/// Processes `id` while others are due too; those are given back.
+async fn process_among(store: &dyn Store, id: &str, seconds: i64) {
+    record(store, id, seconds).await;
+    let batch = claim(store, 10, seconds).await;
+    for work in batch.runs {
+        let settlement = if work.key == sample::key(id) {
+            super::processed(work.claim, seconds)
+        } else {
+            work.claim.settle(Verdict::Release, None, at(seconds))
+        };
+        assert_eq!(settle(store, settlement).await, Settled::Done);
+    }
+    for work in batch.dead_letters {
+        let retry =
+            work.claim.settle(Verdict::DeadLetterRetry { due: at(seconds) }, None, at(seconds));
+        assert_eq!(settle(store, retry).await, Settled::Done);
+    }
+}
+
+/// What was forgotten is new again, and nothing of its former life shows.
+pub async fn a_purged_event_can_come_again(store: &dyn Store) {
+    process(store, "a", 0).await;
+    assert_eq!(store.purge(at(1), 10).await.unwrap(), 1);
+    assert!(store.find(&sample::key("a")).await.unwrap().is_none());
+    let again = store.record(sample::incoming(sample::body("a")), at(2)).await.unwrap();
+    assert_eq!(again, Recorded::New);
+    let work = claim_one(store, 2).await;
+    assert_eq!((work.run, work.attempt), (1, 1));
+    assert!(store.attempts(&sample::key("a")).await.unwrap().is_empty());
+}
+
+/// An empty, healthy store is ready.
+pub async fn a_store_says_that_it_is_ready(store: &dyn Store) {
+    store.ready().await.unwrap();
+}

@@ -1,0 +1,96 @@
+//! What `claim_due` and `renew` promise.
+
+use std::{collections::HashSet, time::Duration};
+
+use futures_util::future::join_all;
+
+use super::{LEASE, at, attempt, claim, claim_one, processed, record, sample, settle, state_of};
+use crate::{AttemptOutcome, Settled, State, Store, Verdict};
+
+/// A claimed event is `processing` and out of reach.
+pub async fn nothing_is_claimed_twice_within_its_lease(store: &dyn Store) {
+    record(store, "a", 0).await;
+    let work = claim_one(store, 0).await;
+    assert_eq!((work.key, work.run, work.attempt), (sample::key("a"), 1, 1));
+    assert_eq!(state_of(store, "a").await, State::Processing);
+    let later = claim(store, 10, 59).await;
+    assert!(later.is_empty());
+    assert!(later.next_due.is_some_and(|due| due <= at(60)), "the lease's end is announced");
+}
+
+/// At most `limit`, earliest due first, and what is left behind is announced.
+pub async fn claims_respect_the_limit_and_take_the_earliest_first(store: &dyn Store) {
+    for (id, seconds) in [("late", 5), ("early", 1), ("middle", 3)] {
+        record(store, id, seconds).await;
+    }
+    let first = claim(store, 2, 10).await;
+    let ids: HashSet<_> = first.runs.iter().map(|work| work.key.id.to_string()).collect();
+    assert_eq!(ids, HashSet::from(["early".to_owned(), "middle".to_owned()]));
+    assert!(first.next_due.is_some_and(|due| due <= at(10)), "there is more now");
+    let second = claim(store, 2, 10).await;
+    assert_eq!(second.runs.len(), 1);
+    assert_eq!(second.runs[0].key, sample::key("late"));
+}
+
+/// What is due later stays, and its time is announced.
+pub async fn nothing_is_claimed_before_its_time(store: &dyn Store) {
+    record(store, "a", 0).await;
+    let work = claim_one(store, 0).await;
+    let failed = attempt(1, 1, 0, AttemptOutcome::FailedTransient);
+    let retry = work.claim.settle(Verdict::Retry { due: at(30) }, Some(failed), at(1));
+    assert_eq!(settle(store, retry).await, Settled::Done);
+    let early = claim(store, 10, 29).await;
+    assert!(early.is_empty());
+    assert_eq!(early.next_due, Some(at(30)));
+    assert_eq!(claim(store, 10, 30).await.runs.len(), 1);
+}
+
+/// The event goes to someone else, with the lost attempt in its history.
+pub async fn an_expired_lease_is_taken_over_and_recorded(store: &dyn Store) {
+    record(store, "a", 0).await;
+    let lost = claim_one(store, 0).await;
+    let taken = claim_one(store, 60).await;
+    assert_eq!((taken.run, taken.attempt), (1, 2));
+    assert_ne!(taken.claim.token(), lost.claim.token());
+    let history = store.attempts(&sample::key("a")).await.unwrap();
+    assert_eq!(history.len(), 1);
+    assert_eq!(history[0].outcome, AttemptOutcome::LeaseExpired);
+    assert_eq!((history[0].run, history[0].number), (1, 1));
+    assert_eq!((history[0].started_at, history[0].duration), (at(0), LEASE));
+}
+
+/// Renewing moves the end; a token that is not the latest grant moves nothing.
+pub async fn a_renewed_lease_lasts_longer(store: &dyn Store) {
+    record(store, "a", 0).await;
+    let work = claim_one(store, 0).await;
+    let token = work.claim.token();
+    let renewed = store.renew(&[token], LEASE, at(50)).await.unwrap();
+    assert_eq!(renewed, [Settled::Done]);
+    assert!(claim(store, 10, 109).await.is_empty());
+    let taken = claim_one(store, 110).await;
+    let answers = store.renew(&[token, taken.claim.token()], LEASE, at(115)).await.unwrap();
+    assert_eq!(answers, [Settled::LeaseLost, Settled::Done]);
+    let _ = settle(store, processed(work.claim, 116)).await;
+    assert!(claim(store, 10, 174).await.is_empty(), "the loser shortened nothing");
+}
+
+/// Any number of claimers share the work without overlap, and leave nothing.
+pub async fn concurrent_claims_never_share_an_event(store: &dyn Store) {
+    for number in 0..100 {
+        record(store, &format!("e{number}"), 0).await;
+    }
+    let mut claimed = HashSet::new();
+    let mut left = 100;
+    for _ in 0..50 {
+        let batches = join_all((0..8).map(|_| claim(store, 3, 0))).await;
+        for work in batches.into_iter().flat_map(|batch| batch.runs) {
+            assert!(claimed.insert(work.key), "claimed twice");
+            left -= 1;
+        }
+        if left == 0 {
+            break;
+        }
+    }
+    assert_eq!(claimed.len(), 100);
+    assert!(store.renew(&[], Duration::ZERO, at(0)).await.unwrap().is_empty());
+}

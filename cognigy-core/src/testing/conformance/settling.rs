@@ -1,0 +1,180 @@
+//! What `settle` promises.
+
+use super::{
+    LEASE, at, attempt, claim, claim_one, gave_up, give_up, processed, record, sample, settle,
+    state_of,
+};
+use crate::{AttemptOutcome, ClaimedDeadLetter, Contact, Settled, State, Store, Verdict};
+
+/// Done is done: not due again, and the CRM's answer is kept.
+pub async fn a_processed_event_is_final_and_keeps_its_contact(store: &dyn Store) {
+    record(store, "a", 0).await;
+    let work = claim_one(store, 0).await;
+    let contact = Contact::from_json(r#"{"id": 7, "vip":1.0}"#).unwrap();
+    let done = attempt(1, 1, 0, AttemptOutcome::Succeeded);
+    let verdict = Verdict::Processed { contact: Some(contact.clone()) };
+    let settlement = work.claim.settle(verdict, Some(done.clone()), at(2));
+    assert_eq!(settle(store, settlement).await, Settled::Done);
+
+    let stored = store.find(&sample::key("a")).await.unwrap().unwrap();
+    assert_eq!(stored.state, State::Processed);
+    assert_eq!(stored.processed_at, Some(at(2)));
+    assert_eq!(stored.contact, Some(contact));
+    assert_eq!(store.attempts(&sample::key("a")).await.unwrap(), [done]);
+    let later = claim(store, 10, 1_000_000).await;
+    assert!(later.is_empty() && later.next_due.is_none());
+}
+
+/// A retry is due when it says, as the next attempt of the same run.
+pub async fn a_retry_waits_and_counts(store: &dyn Store) {
+    record(store, "a", 0).await;
+    for number in 1..=3 {
+        let seconds = i64::from(number) * 10;
+        let work = claim_one(store, seconds).await;
+        assert_eq!((work.run, work.attempt), (1, number));
+        let failed = attempt(1, number, seconds, AttemptOutcome::FailedTransient);
+        let verdict = Verdict::Retry { due: at(seconds + 10) };
+        let settlement = work.claim.settle(verdict, Some(failed), at(seconds));
+        assert_eq!(settle(store, settlement).await, Settled::Done);
+        assert_eq!(state_of(store, "a").await, State::Pending);
+    }
+    let history = store.attempts(&sample::key("a")).await.unwrap();
+    let numbers: Vec<_> = history.iter().map(|attempt| attempt.number).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+    assert_eq!(history[0], attempt(1, 1, 10, AttemptOutcome::FailedTransient));
+}
+
+/// Work given back unbegun is due at once, under the same attempt number.
+pub async fn a_release_does_not_count(store: &dyn Store) {
+    record(store, "a", 0).await;
+    let work = claim_one(store, 0).await;
+    assert_eq!(
+        settle(store, work.claim.settle(Verdict::Release, None, at(1))).await,
+        Settled::Done
+    );
+    assert_eq!(state_of(store, "a").await, State::Pending);
+    assert_eq!(claim_one(store, 1).await.attempt, 1);
+    assert!(store.attempts(&sample::key("a")).await.unwrap().is_empty());
+}
+
+/// The second settlement of one claim is lost.
+pub async fn a_claim_settles_once(store: &dyn Store) {
+    record(store, "a", 0).await;
+    let work = claim_one(store, 0).await;
+    let settlement = processed(work.claim, 1);
+    assert_eq!(settle(store, settlement.clone()).await, Settled::Done);
+    assert_eq!(settle(store, settlement).await, Settled::LeaseLost);
+    assert_eq!(store.attempts(&sample::key("a")).await.unwrap().len(), 1);
+}
+
+/// Whoever lost the lease changes nothing, neither state nor history nor outbox.
+pub async fn a_late_settlement_changes_nothing(store: &dyn Store) {
+    record(store, "a", 0).await;
+    let late = claim_one(store, 0).await;
+    let current = claim_one(store, 60).await;
+    assert_eq!(settle(store, gave_up(late.claim, 61)).await, Settled::LeaseLost);
+    assert_eq!(state_of(store, "a").await, State::Processing);
+    assert_eq!(store.attempts(&sample::key("a")).await.unwrap().len(), 1, "the lost lease only");
+    assert_eq!(store.counts().await.unwrap().unsent_dead_letters, 0);
+    assert_eq!(settle(store, processed(current.claim, 62)).await, Settled::Done);
+    assert_eq!(state_of(store, "a").await, State::Processed);
+}
+
+/// The work was done and nobody else began it: the result counts.
+pub async fn a_lease_that_ran_out_unclaimed_can_still_be_settled(store: &dyn Store) {
+    record(store, "a", 0).await;
+    let work = claim_one(store, 0).await;
+    assert_eq!(settle(store, processed(work.claim, 300)).await, Settled::Done);
+    assert_eq!(state_of(store, "a").await, State::Processed);
+}
+
+/// One answer each, in order; the good ones take effect.
+pub async fn lost_settlements_do_not_hold_back_others(store: &dyn Store) {
+    record(store, "a", 0).await;
+    let stale = claim_one(store, 0).await;
+    let _ = claim_one(store, 60).await;
+    record(store, "b", 61).await;
+    let good = claim_one(store, 61).await;
+    let answers =
+        store.settle(&[processed(stale.claim, 62), processed(good.claim, 62)]).await.unwrap();
+    assert_eq!(answers, [Settled::LeaseLost, Settled::Done]);
+    assert_eq!(state_of(store, "a").await, State::Processing);
+    assert_eq!(state_of(store, "b").await, State::Processed);
+}
+
+async fn claim_letter(store: &dyn Store, seconds: i64) -> ClaimedDeadLetter {
+    let mut batch = claim(store, 10, seconds).await;
+    assert_eq!((batch.runs.len(), batch.dead_letters.len()), (0, 1), "one dead letter is due");
+    batch.dead_letters.pop().unwrap()
+}
+
+/// The dead letter is due at once, complete, and sending it ends the event's life.
+pub async fn giving_up_puts_a_dead_letter_in_the_outbox(store: &dyn Store) {
+    give_up(store, "a", 5).await;
+    assert_eq!(state_of(store, "a").await, State::DeadLettering);
+    assert_eq!(store.counts().await.unwrap().unsent_dead_letters, 1);
+
+    let work = claim_letter(store, 5).await;
+    let letter = &work.dead_letter;
+    assert_eq!((&letter.key, letter.run, letter.attempts), (&sample::key("a"), 1, 1));
+    assert_eq!(letter.error_message, "the CRM refused");
+    assert_eq!(letter.raw_payload, sample::body("a"));
+    assert_eq!(letter.kind.as_str(), "USER_INPUT_RECEIVED");
+    assert_eq!(letter.time.as_json(), "\"2026-01-01T00:00:00Z\"");
+    assert_eq!(letter.first_received_at, at(5));
+    assert!(claim(store, 10, 6).await.is_empty(), "it is leased");
+
+    let settlement = work.claim.settle(Verdict::DeadLetterSent, None, at(7));
+    assert_eq!(settle(store, settlement.clone()).await, Settled::Done);
+    assert_eq!(state_of(store, "a").await, State::DeadLettered);
+    assert_eq!(store.counts().await.unwrap().unsent_dead_letters, 0);
+    assert_eq!(settle(store, settlement).await, Settled::LeaseLost);
+    assert!(claim(store, 10, 1_000_000).await.is_empty());
+}
+
+/// A refused dead letter comes back when it is due, and a lost lease gives it to someone else.
+pub async fn a_dead_letter_is_tried_until_it_is_sent(store: &dyn Store) {
+    give_up(store, "a", 0).await;
+    let refused = claim_letter(store, 0).await;
+    assert_eq!(refused.attempt, 1);
+    let retry = refused.claim.settle(Verdict::DeadLetterRetry { due: at(10) }, None, at(1));
+    assert_eq!(settle(store, retry).await, Settled::Done);
+    assert_eq!(claim(store, 10, 9).await.next_due, Some(at(10)));
+
+    let lost = claim_letter(store, 10).await;
+    assert_eq!(lost.attempt, 2);
+    assert_eq!(store.renew(&[lost.claim.token()], LEASE, at(20)).await.unwrap(), [Settled::Done]);
+    assert!(claim(store, 10, 79).await.is_empty());
+    let current = claim_letter(store, 80).await;
+    let late = lost.claim.settle(Verdict::DeadLetterSent, None, at(81));
+    assert_eq!(settle(store, late).await, Settled::LeaseLost);
+    assert_eq!(state_of(store, "a").await, State::DeadLettering);
+    let sent = current.claim.settle(Verdict::DeadLetterSent, None, at(82));
+    assert_eq!(settle(store, sent).await, Settled::Done);
+    assert_eq!(state_of(store, "a").await, State::DeadLettered);
+}
+
+/// However many dead letters wait, half of a claim is for events.
+pub async fn an_outbox_does_not_starve_events(store: &dyn Store) {
+    for number in 0..10 {
+        give_up_one_of_many(store, number).await;
+    }
+    for number in 0..10 {
+        record(store, &format!("new-{number}"), 1).await;
+    }
+    let batch = claim(store, 8, 2).await;
+    assert_eq!((batch.runs.len(), batch.dead_letters.len()), (4, 4));
+}
+
+async fn give_up_one_of_many(store: &dyn Store, number: u32) {
+    let id = format!("old-{number}");
+    record(store, &id, 0).await;
+    let batch = claim(store, 40, 0).await;
+    for work in batch.runs {
+        assert_eq!(settle(store, gave_up(work.claim, 0)).await, Settled::Done);
+    }
+    for work in batch.dead_letters {
+        let retry = work.claim.settle(Verdict::DeadLetterRetry { due: at(1) }, None, at(0));
+        assert_eq!(settle(store, retry).await, Settled::Done);
+    }
+}

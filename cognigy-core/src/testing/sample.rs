@@ -1,0 +1,81 @@
+//! Events for tests: valid, signed, and told apart by their ids.
+
+use bytes::Bytes;
+
+use crate::{
+    CognigyFormat, EventKey, Headers, IncomingEvent, RawDelivery, Secret, SignatureScheme,
+    SignatureVerifier, SourceName, Timestamp, sign,
+};
+
+/// The secret that [`verifier`] expects.
+pub const SECRET: &str = "sample-secret-for-tests";
+
+/// The time tests begin at: 2026-01-01, midnight UTC.
+#[must_use]
+pub fn start() -> Timestamp {
+    Timestamp::from_timestamp(1_767_225_600, 0).expect("a valid time")
+}
+
+/// The key of event `id` at the default source.
+#[must_use]
+pub fn key(id: &str) -> EventKey {
+    EventKey::cognigy(id.parse().expect("a valid event id"))
+}
+
+/// The body of a `USER_INPUT_RECEIVED` from contact `c-{id}`.
+#[must_use]
+pub fn body(id: &str) -> Bytes {
+    let body = serde_json::json!({
+        "eventId": id,
+        "timestamp": "2026-01-01T00:00:00Z",
+        "type": "USER_INPUT_RECEIVED",
+        "externalId": format!("c-{id}"),
+        "userId": format!("u-{id}"),
+        "payload": { "input": "hello" },
+    });
+    body.to_string().into()
+}
+
+/// The secret as a [`Secret`].
+#[must_use]
+pub fn secret() -> Secret {
+    Secret::new(SECRET).expect("a usable secret")
+}
+
+/// A verifier for deliveries signed with [`SECRET`].
+#[must_use]
+pub fn verifier() -> SignatureVerifier {
+    SignatureVerifier::new(&secret())
+}
+
+/// Headers with nothing but a signature.
+#[derive(Debug, Clone)]
+pub struct Signed(pub String);
+
+impl Headers for Signed {
+    fn visit(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        if name.eq_ignore_ascii_case(SignatureVerifier::DEFAULT_HEADER) {
+            visit(self.0.as_bytes());
+        }
+    }
+}
+
+/// A delivery of `body`, signed with [`SECRET`].
+#[must_use]
+pub fn delivery(body: impl Into<Bytes>) -> RawDelivery<Signed> {
+    let body = body.into();
+    RawDelivery::new(Signed(sign(&secret(), SignatureScheme::Base64, &body)), body)
+}
+
+/// `body` as an event that came from the default source.
+#[must_use]
+pub fn incoming(body: impl Into<Bytes>) -> IncomingEvent {
+    incoming_from(&SourceName::default(), body)
+}
+
+/// `body` as an event that came from `source`.
+#[must_use]
+pub fn incoming_from(source: &SourceName, body: impl Into<Bytes>) -> IncomingEvent {
+    let delivery = verifier().verify(source, delivery(body)).expect("a right signature");
+    IncomingEvent::read(&delivery, &CognigyFormat).expect("a valid event")
+}

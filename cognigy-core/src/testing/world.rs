@@ -1,0 +1,139 @@
+//! A CRM and a dead-letter sink that do as they are told and remember what they saw.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+
+use crate::{Contact, ContactQuery, CrmClient, DeadLetter, DeadLetterSink, Failure};
+
+/// What a [`ScriptedCrm`] answers.
+#[derive(Debug, Clone)]
+pub enum CrmAnswer {
+    /// Somebody, as JSON text.
+    Found(String),
+    /// Nobody.
+    Nobody,
+    /// A transient failure with that message.
+    Transient(String),
+    /// A permanent failure with that message.
+    Permanent(String),
+    /// Panics.
+    Panic,
+    /// Never answers.
+    Hang,
+}
+
+#[derive(Debug)]
+struct CrmState {
+    next: VecDeque<CrmAnswer>,
+    default: CrmAnswer,
+    queries: Vec<ContactQuery>,
+}
+
+/// A CRM that answers what was scripted, then its default. Clones are the same CRM.
+#[derive(Debug, Clone)]
+pub struct ScriptedCrm(Arc<Mutex<CrmState>>);
+
+impl ScriptedCrm {
+    /// A CRM that always answers `default`.
+    #[must_use]
+    pub fn answering(default: CrmAnswer) -> Self {
+        let state = CrmState { next: VecDeque::new(), default, queries: Vec::new() };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// Answers these first, in order.
+    pub fn then(&self, answers: impl IntoIterator<Item = CrmAnswer>) {
+        lock(&self.0).next.extend(answers);
+    }
+
+    /// Answers `default` from now on.
+    pub fn set_default(&self, default: CrmAnswer) {
+        let mut state = lock(&self.0);
+        state.next.clear();
+        state.default = default;
+    }
+
+    /// What it was asked, in order.
+    #[must_use]
+    pub fn queries(&self) -> Vec<ContactQuery> {
+        lock(&self.0).queries.clone()
+    }
+}
+
+#[async_trait]
+impl CrmClient for ScriptedCrm {
+    async fn find_contact(&self, query: &ContactQuery) -> Result<Option<Contact>, Failure> {
+        let answer = {
+            let mut state = lock(&self.0);
+            state.queries.push(query.clone());
+            state.next.pop_front().unwrap_or_else(|| state.default.clone())
+        };
+        match answer {
+            CrmAnswer::Found(json) => Contact::from_json(&json)
+                .map(Some)
+                .map_err(|error| Failure::permanent("not JSON").caused_by(error)),
+            CrmAnswer::Nobody => Ok(None),
+            CrmAnswer::Transient(message) => Err(Failure::transient(message)),
+            CrmAnswer::Permanent(message) => Err(Failure::permanent(message)),
+            CrmAnswer::Panic => panic!("the CRM client was told to panic"),
+            CrmAnswer::Hang => std::future::pending().await,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct SinkState {
+    down: bool,
+    received: Vec<DeadLetter>,
+    refused: usize,
+}
+
+/// A sink that takes everything, or nothing while it is down. Clones are the same sink.
+#[derive(Debug, Clone, Default)]
+pub struct ScriptedSink(Arc<Mutex<SinkState>>);
+
+impl ScriptedSink {
+    /// A sink that is up.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes it down, or brings it back.
+    pub fn set_down(&self, down: bool) {
+        lock(&self.0).down = down;
+    }
+
+    /// What it took, in order.
+    #[must_use]
+    pub fn received(&self) -> Vec<DeadLetter> {
+        lock(&self.0).received.clone()
+    }
+
+    /// How many entries it refused.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        lock(&self.0).refused
+    }
+}
+
+#[async_trait]
+impl DeadLetterSink for ScriptedSink {
+    async fn send(&self, batch: &[DeadLetter]) -> Vec<Result<(), Failure>> {
+        let mut state = lock(&self.0);
+        if state.down {
+            state.refused += batch.len();
+            return batch.iter().map(|_| Err(Failure::transient("the sink is down"))).collect();
+        }
+        state.received.extend_from_slice(batch);
+        batch.iter().map(|_| Ok(())).collect()
+    }
+}
+
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}

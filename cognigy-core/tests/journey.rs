@@ -1,0 +1,326 @@
+//! The journey of an event, told as an operator would see it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod scenario;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use cognigy_core::{
+    AttemptOutcome, Clock, Contact, Event, Failure, PageRequest, QuarantineRetry, RawDelivery,
+    ReplayOutcome, State, WorkerOptions,
+    testing::{CrmAnswer, sample},
+};
+use futures_executor::block_on;
+use scenario::Scenario;
+
+const SECOND: Duration = Duration::from_secs(1);
+const DOWN: fn() -> CrmAnswer = || CrmAnswer::Transient("CRM answered 503".into());
+
+#[test]
+fn an_accepted_event_is_processed_with_its_contact() {
+    let mut world = Scenario::new();
+    world.start_worker();
+    assert_eq!(world.deliver("a").body().as_ref(), br#"{"status":"accepted"}"#);
+    world.pass(Duration::ZERO);
+    let stored = world.find("a");
+    assert_eq!(stored.state, State::Processed);
+    assert_eq!(stored.contact.unwrap().as_json(), r#"{"name":"Ada"}"#);
+    assert_eq!(world.crm.queries()[0].contact_key, "c-a");
+}
+
+#[test]
+fn duplicates_and_conflicts_are_told_and_change_nothing() {
+    let mut world = Scenario::new();
+    world.start_worker();
+    world.deliver("a");
+    let duplicate = br#"{"status":"accepted","duplicate":true}"#;
+    assert_eq!(world.deliver("a").body().as_ref(), duplicate);
+    let text = String::from_utf8(sample::body("a").to_vec()).unwrap();
+    let ingest =
+        |body: String| block_on(world.pipeline.ingest(sample::delivery(body), world.clock.now()));
+    assert_eq!(ingest(text.replace("\":", "\" : ")).body().as_ref(), duplicate, "equal JSON");
+    let conflict = ingest(text.replace("hello", "bye"));
+    assert_eq!(
+        (conflict.status(), conflict.body().as_ref()),
+        (200, br#"{"status":"accepted","duplicate":true,"conflict":true}"#.as_slice())
+    );
+    world.pass(SECOND);
+    assert_eq!(world.find("a").event.body(), &sample::body("a"));
+    assert_eq!(world.crm.queries().len(), 1, "one run");
+    assert_eq!(world.counts().quarantined, 1);
+}
+
+#[test]
+fn what_is_not_signed_is_forgotten_and_what_is_invalid_is_kept() {
+    let world = Scenario::new();
+    let now = world.clock.now();
+    let forged = RawDelivery::new([("X-Cognigy-Signature", "AAAA")], sample::body("a"));
+    let reply = block_on(world.pipeline.ingest(forged, now));
+    assert_eq!(reply.status(), 401);
+    assert!(reply.headers().any(|header| header.1 == "application/problem+json"));
+
+    let body = r#"{"eventId":"a","timestamp":1,"type":"PROFILE_UPDATED","payload":{}}"#;
+    let reply = block_on(world.pipeline.ingest(sample::delivery(body), now));
+    let answer: serde_json::Value = serde_json::from_slice(reply.body()).unwrap();
+    assert_eq!((reply.status(), &answer["status"]), (400, &400.into()));
+    assert_eq!(answer["errors"][0]["field"], "payload.profile");
+    assert!(answer["detail"].as_str().unwrap().starts_with("Payload validation failed: "));
+    assert_eq!((world.counts().quarantined, world.counts().by_state.len()), (1, 0));
+
+    let item = block_on(world.pipeline.store().quarantined(PageRequest { limit: 1, after: None }));
+    let id = item.unwrap().items[0].id;
+    let retry = block_on(world.pipeline.retry_quarantined(id, now)).unwrap();
+    assert!(matches!(retry, QuarantineRetry::Invalid(_)), "{retry:?}");
+    assert_eq!(world.counts().quarantined, 1);
+}
+
+#[test]
+fn encoded_and_oversize_bodies_are_refused_before_they_are_looked_at() {
+    let world = Scenario::new();
+    let now = world.clock.now();
+    let gzip = RawDelivery::new([("content-encoding", "gzip")], sample::body("a"));
+    assert_eq!(block_on(world.pipeline.ingest(gzip, now)).status(), 415);
+    let identity = RawDelivery::new([("content-encoding", "Identity")], sample::body("a"));
+    assert_eq!(block_on(world.pipeline.ingest(identity, now)).status(), 401);
+    let large = sample::delivery(vec![b' '; 1024 * 1024 + 1]);
+    assert_eq!(block_on(world.pipeline.ingest(large, now)).status(), 413);
+}
+
+#[test]
+fn without_a_contact_key_the_crm_is_not_asked() {
+    let mut world = Scenario::new();
+    world.start_worker();
+    let body = r#"{"eventId":"a","timestamp":1,"type":"DIALOG_ENDED","payload":{},"externalId":"","userId":null}"#;
+    block_on(world.pipeline.ingest(sample::delivery(body), world.clock.now()));
+    world.pass(SECOND);
+    assert_eq!((world.state("a"), world.find("a").contact), (State::Processed, None));
+    assert!(world.crm.queries().is_empty());
+}
+
+#[test]
+fn a_crm_that_recovers_costs_retries_and_nothing_else() {
+    let mut world = Scenario::new();
+    world.crm.then([DOWN(), DOWN()]);
+    world.start_worker();
+    world.deliver("a");
+    world.pass(SECOND * 10);
+    assert_eq!(world.state("a"), State::Processed);
+    let outcomes: Vec<_> = world.attempts("a").iter().map(|attempt| attempt.outcome).collect();
+    use AttemptOutcome::{FailedTransient, Succeeded};
+    assert_eq!(outcomes, [FailedTransient, FailedTransient, Succeeded]);
+    let keys: Vec<_> = world.crm.queries().into_iter().map(|query| query.idempotency_key).collect();
+    assert_eq!(keys, vec!["cognigy/a/1"; 3], "one stable key");
+}
+
+#[test]
+fn a_crm_that_stays_down_means_four_attempts_and_one_dead_letter() {
+    let mut world = Scenario::new();
+    world.crm.set_default(DOWN());
+    world.start_worker();
+    world.deliver("a");
+    world.pass(SECOND * 3600);
+    assert_eq!(world.crm.queries().len(), 4);
+    assert_eq!(world.state("a"), State::DeadLettered);
+    let letters = world.letters();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].error_message, "gave up after 4 attempts: CRM answered 503");
+    assert_eq!((letters[0].attempts, letters[0].run), (4, 1));
+    assert_eq!(letters[0].raw_payload, sample::body("a"));
+    let starts: Vec<_> = world.attempts("a").iter().map(|attempt| attempt.started_at).collect();
+    for (pair, delay) in starts.windows(2).zip([2.0, 4.0, 8.0]) {
+        let waited = (pair[1] - pair[0]).to_std().unwrap().as_secs_f64();
+        assert!((delay / 2.0..=delay + 0.001).contains(&waited), "{waited} of {delay}");
+    }
+}
+
+#[test]
+fn a_permanent_failure_is_dead_lettered_at_once() {
+    let mut world = Scenario::new();
+    world.crm.set_default(CrmAnswer::Permanent("CRM answered 403".into()));
+    world.start_worker();
+    world.deliver("a");
+    world.pass(SECOND);
+    assert_eq!(world.crm.queries().len(), 1);
+    assert_eq!(world.letters()[0].error_message, "gave up after 1 attempt: CRM answered 403");
+}
+
+#[test]
+fn a_sink_that_is_down_is_tried_until_it_is_up() {
+    let mut world = Scenario::new();
+    world.crm.set_default(CrmAnswer::Permanent("no".into()));
+    world.sink.set_down(true);
+    world.start_worker();
+    world.deliver("a");
+    world.pass(SECOND * 3600);
+    assert_eq!(world.state("a"), State::DeadLettering);
+    let tries = world.sink.refused();
+    assert!((60..200).contains(&tries), "{tries} tries in an hour, at most a minute apart");
+    world.sink.set_down(false);
+    world.pass(SECOND * 61);
+    assert_eq!((world.state("a"), world.letters().len()), (State::DeadLettered, 1));
+}
+
+#[test]
+fn a_replay_runs_once_now_and_keeps_the_history() {
+    let mut world = Scenario::new();
+    world.crm.set_default(DOWN());
+    world.start_worker();
+    world.deliver("a");
+    world.pass(SECOND * 60);
+
+    let failed = world.replay("a");
+    assert!(matches!(failed, ReplayOutcome::Failed(reason) if reason == "CRM answered 503"));
+    world.pass(SECOND);
+    let letters = world.letters();
+    assert_eq!(letters.len(), 2, "a failed replay is a dead letter of its own");
+    assert_eq!(letters[1].error_message, "Replay failed: CRM answered 503");
+    assert_eq!(letters[1].run, 2);
+
+    world.crm.set_default(CrmAnswer::Nobody);
+    assert!(matches!(world.replay("a"), ReplayOutcome::Replayed(None)));
+    assert_eq!(world.state("a"), State::Processed);
+    let runs: Vec<_> = world.attempts("a").iter().map(|a| (a.run, a.number)).collect();
+    assert_eq!(runs, [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (3, 1)]);
+    assert!(matches!(world.replay("unknown"), ReplayOutcome::NotFound));
+}
+
+#[test]
+fn a_crash_loses_nothing_and_the_lease_gives_the_event_back() {
+    let mut world = Scenario::new();
+    world.crm.then([CrmAnswer::Hang]);
+    world.start_worker();
+    world.deliver("a");
+    world.pass(SECOND);
+    assert_eq!(world.state("a"), State::Processing);
+    world.crash();
+    world.start_worker();
+    world.pass(SECOND * 58);
+    assert_eq!(world.state("a"), State::Processing, "leased");
+    world.pass(SECOND * 2);
+    assert_eq!(world.state("a"), State::Processed);
+    assert_eq!(world.attempts("a")[0].outcome, AttemptOutcome::LeaseExpired);
+}
+
+#[test]
+fn an_event_that_kills_its_worker_every_time_is_given_up() {
+    let mut world = Scenario::new();
+    world.crm.set_default(CrmAnswer::Hang);
+    world.deliver("a");
+    for _ in 0..4 {
+        world.start_worker();
+        world.pass(SECOND);
+        world.crash();
+        world.pass(SECOND * 60);
+    }
+    world.start_worker();
+    world.pass(SECOND);
+    assert_eq!(world.crm.queries().len(), 4);
+    assert_eq!(world.state("a"), State::DeadLettered);
+    assert_eq!(world.letters()[0].attempts, 4);
+}
+
+#[test]
+fn leases_are_renewed_while_work_lasts() {
+    let mut world = Scenario::new();
+    world.crm.then([CrmAnswer::Hang]);
+    world.start_worker();
+    world.start_worker();
+    world.deliver("a");
+    world.pass(SECOND * 119);
+    assert_eq!(world.crm.queries().len(), 1, "nobody else took it for two leases");
+    world.pass(SECOND * 10);
+    assert_eq!(world.attempts("a")[0].outcome, AttemptOutcome::FailedTransient);
+    assert_eq!(world.state("a"), State::Processed, "the hung attempt timed out and was retried");
+}
+
+#[test]
+fn a_slow_event_does_not_hold_up_the_others() {
+    let mut world = Scenario::new();
+    world.crm.then([CrmAnswer::Hang]);
+    world.start_worker();
+    for number in 0..1000 {
+        world.deliver(&format!("e{number}"));
+    }
+    world.pass(SECOND);
+    assert_eq!(world.counts().of(State::Processed), 999);
+}
+
+#[test]
+fn a_panic_harms_its_own_event_only() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&calls);
+    let mut world = Scenario::with_handler(move |event: Arc<Event>, _: Option<Contact>| {
+        let seen = Arc::clone(&seen);
+        async move {
+            seen.fetch_add(1, Ordering::Relaxed);
+            assert_ne!(event.id(), "poison", "the handler was told to panic");
+            Ok(())
+        }
+    });
+    world.start_worker();
+    for id in ["a", "poison", "b"] {
+        world.deliver(id);
+    }
+    world.pass(SECOND * 60);
+    assert_eq!((world.state("a"), world.state("b")), (State::Processed, State::Processed));
+    assert_eq!(world.state("poison"), State::DeadLettered);
+    assert_eq!(calls.load(Ordering::Relaxed), 2 + 4);
+    let message = &world.letters()[0].error_message;
+    assert_eq!(message, "gave up after 4 attempts: the attempt panicked");
+}
+
+#[test]
+fn a_handler_s_failures_are_retried_or_not_as_it_says() {
+    let mut world = Scenario::with_handler(|event: Arc<Event>, _: Option<Contact>| async move {
+        match event.payload::<serde_json::Value>() {
+            Ok(_) if event.id() == "later" => {
+                Err(Failure::transient("busy").retry_after(SECOND * 100))
+            }
+            _ => Err(Failure::permanent("never")),
+        }
+    });
+    world.start_worker();
+    world.deliver("later");
+    world.deliver("never");
+    world.pass(SECOND * 99);
+    assert_eq!(world.attempts("later").len(), 1, "not before the time it named");
+    assert_eq!(world.state("never"), State::DeadLettered);
+    world.pass(SECOND * 4);
+    assert_eq!(world.attempts("later").len(), 2);
+}
+
+#[test]
+fn a_stop_gives_back_what_was_not_begun_and_waits_for_the_rest() {
+    let mut world = Scenario::new();
+    world.crm.set_default(CrmAnswer::Hang);
+    let options = WorkerOptions { concurrency: 2, batch: 8, ..WorkerOptions::default() };
+    world.start_worker_with(options);
+    for number in 0..5 {
+        world.deliver(&format!("e{number}"));
+    }
+    world.pass(SECOND);
+    assert_eq!(world.counts().of(State::Processing), 5);
+    world.stop();
+    assert_eq!(world.counts().of(State::Processing), 2, "begun attempts go on");
+    assert_eq!(world.counts().of(State::Pending), 3);
+    world.deliver("after");
+    world.pass(SECOND * 30);
+    assert_eq!(world.state("after"), State::Pending, "a stopped worker claims nothing");
+}
+
+#[test]
+fn an_idle_worker_looks_twice_a_second_and_a_delivery_wakes_it() {
+    let mut world = Scenario::new();
+    world.start_worker();
+    world.pass(SECOND * 10);
+    world.deliver("a");
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.state("a"), State::Processed);
+}

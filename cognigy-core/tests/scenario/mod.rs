@@ -1,0 +1,118 @@
+//! A world of its own for each test: a store, a CRM, a sink, a clock, and workers on one thread.
+
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+use std::time::Duration;
+
+use cognigy_core::{
+    Attempt, Clock, Counts, DeadLetter, EventHandler, NoHandler, Pipeline, ReplayOutcome, Reply,
+    State, Stop, StoredEvent, Worker, WorkerOptions,
+    memory::MemoryStore,
+    testing::{CrmAnswer, ManualClock, ScriptedCrm, ScriptedSink, sample},
+};
+use futures_executor::{LocalPool, block_on};
+use futures_util::{future::AbortHandle, future::abortable, task::LocalSpawnExt};
+
+pub struct Scenario {
+    pub clock: ManualClock,
+    pub crm: ScriptedCrm,
+    pub sink: ScriptedSink,
+    pub pipeline: Pipeline,
+    pool: LocalPool,
+    workers: Vec<(Stop, AbortHandle)>,
+}
+
+impl Scenario {
+    pub fn new() -> Self {
+        Self::with_handler(NoHandler)
+    }
+
+    pub fn with_handler(handler: impl EventHandler) -> Self {
+        let crm = ScriptedCrm::answering(CrmAnswer::Found(r#"{"name":"Ada"}"#.into()));
+        let sink = ScriptedSink::new();
+        let pipeline = Pipeline::builder(sample::verifier())
+            .store(MemoryStore::new())
+            .crm(crm.clone())
+            .dead_letters(sink.clone())
+            .handler(handler)
+            .build();
+        let clock = ManualClock::new(sample::start());
+        Self { clock, crm, sink, pipeline, pool: LocalPool::new(), workers: Vec::new() }
+    }
+
+    pub fn start_worker(&mut self) {
+        self.start_worker_with(WorkerOptions::default());
+    }
+
+    pub fn start_worker_with(&mut self, options: WorkerOptions) {
+        let stop = Stop::new();
+        let worker = Worker::new(self.pipeline.clone(), self.clock.clone()).options(options);
+        let (run, abort) = abortable(worker.run(stop.clone()));
+        self.pool
+            .spawner()
+            .spawn_local(async {
+                let _ = run.await;
+            })
+            .unwrap();
+        self.workers.push((stop, abort));
+    }
+
+    /// All workers vanish in the middle of whatever they do.
+    pub fn crash(&mut self) {
+        for (_, abort) in self.workers.drain(..) {
+            abort.abort();
+        }
+        self.pool.run_until_stalled();
+    }
+
+    /// All workers are asked to stop.
+    pub fn stop(&mut self) {
+        for (stop, _) in &self.workers {
+            stop.stop();
+        }
+        self.pool.run_until_stalled();
+    }
+
+    pub fn deliver(&self, id: &str) -> Reply {
+        let delivery = sample::delivery(sample::body(id));
+        block_on(self.pipeline.ingest(delivery, self.clock.now()))
+    }
+
+    /// Lets time pass, stopping at every moment anyone waits for.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.clock.now() + time;
+        self.pool.run_until_stalled();
+        while let Some(next) = self.clock.next_deadline().filter(|next| *next <= end) {
+            self.clock.set(next.max(self.clock.now()));
+            self.pool.run_until_stalled();
+        }
+        self.clock.set(end);
+        self.pool.run_until_stalled();
+    }
+
+    pub fn replay(&mut self, id: &str) -> ReplayOutcome {
+        let (pipeline, clock) = (self.pipeline.clone(), self.clock.clone());
+        let key = sample::key(id);
+        self.pool.run_until(async move { pipeline.replay(&key, &clock).await }).unwrap()
+    }
+
+    pub fn find(&self, id: &str) -> StoredEvent {
+        block_on(self.pipeline.store().find(&sample::key(id))).unwrap().expect("stored")
+    }
+
+    pub fn state(&self, id: &str) -> State {
+        self.find(id).state
+    }
+
+    pub fn attempts(&self, id: &str) -> Vec<Attempt> {
+        block_on(self.pipeline.store().attempts(&sample::key(id))).unwrap()
+    }
+
+    pub fn counts(&self) -> Counts {
+        block_on(self.pipeline.store().counts()).unwrap()
+    }
+
+    pub fn letters(&self) -> Vec<DeadLetter> {
+        self.sink.received()
+    }
+}
