@@ -84,6 +84,13 @@ impl Pipeline {
         Reply::from(&self.receive(raw, now).await)
     }
 
+    /// What can be refused by the head of a request alone, before its body is read: an encoded
+    /// body. [`ingest`](Self::ingest) checks the same again, so calling this is optional.
+    #[must_use]
+    pub fn refuse_by_head(&self, headers: impl Headers) -> Option<Intake> {
+        RawDelivery::new(headers, Bytes::new()).is_encoded().then_some(Intake::Encoded)
+    }
+
     /// As [`ingest`](Self::ingest), for callers that want to know what happened.
     pub async fn receive<H: Headers + Send>(&self, raw: RawDelivery<H>, now: Timestamp) -> Intake {
         // What needs headers is done before the first await, so that they need not be Sync.

@@ -89,6 +89,12 @@ pub trait Observer: Send + Sync + 'static {
     fn observe(&self, observation: &Observation<'_>);
 }
 
+impl<O: Observer + ?Sized> Observer for std::sync::Arc<O> {
+    fn observe(&self, observation: &Observation<'_>) {
+        (**self).observe(observation);
+    }
+}
+
 /// Looks away.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;

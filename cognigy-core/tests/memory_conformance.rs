@@ -2,8 +2,8 @@
 
 use cognigy_core::memory::MemoryStore;
 
-async fn fresh_store() -> MemoryStore {
-    MemoryStore::new()
+async fn fresh_store() -> (MemoryStore, ()) {
+    (MemoryStore::new(), ())
 }
 
 cognigy_core::store_conformance!(#[tokio::test], fresh_store);

@@ -1,1 +1,39 @@
-//! Skeleton.
+//! [`CrmClient`](cognigy_core::CrmClient) over HTTP: who is the person behind an event?
+//!
+//! ```text
+//! ContactQuery ─▶ GET {base}/v1/contacts?external_id={key} ─┬─▶ 2xx, JSON          Ok(Some(contact))
+//!                 Authorization: Bearer …                   ├─▶ 404, or empty 2xx  Ok(None)
+//!                 Idempotency-Key: …                        ├─▶ 408 425 429 5xx    transient
+//!                                                           ├─▶ no whole answer    transient
+//!                                                           └─▶ anything else      permanent
+//! ```
+//!
+//! * Every look-up ends within its timeout, body included, and takes no more memory than
+//!   [`max_response_bytes`](HttpCrmBuilder::max_response_bytes) says, whatever the CRM sends.
+//! * A `Retry-After` (seconds or a date) travels with the failure; when to try again is the retry
+//!   policy's decision, and nothing is sent twice here.
+//! * Redirects are not followed: the token would go along.
+//! * No failure's text holds the token, the contact key, the URL or any of the CRM's answer.
+//! * What counts as "nobody by that key" is a [`NotFoundRule`].
+//!
+//! How many look-ups run at once is the worker's business, not this crate's.
+//!
+//! ```
+//! use cognigy_crm_http::HttpCrm;
+//!
+//! # fn main() -> Result<(), cognigy_crm_http::ConfigError> {
+//! let crm = HttpCrm::builder("https://crm.example/api").bearer_token("a-token").build()?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod answer;
+mod config;
+mod crm;
+mod error;
+mod not_found;
+
+pub use cognigy_http::ConfigError;
+pub use config::{DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_TIMEOUT, HttpCrmBuilder};
+pub use crm::{HttpCrm, ONLY_NOT_FOUND_AFTER};
+pub use not_found::{NotFoundRule, NotFoundRuleError};

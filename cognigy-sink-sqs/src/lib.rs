@@ -1,1 +1,40 @@
-//! Skeleton.
+//! Dead letters on Amazon SQS: a [`DeadLetterSink`](cognigy_core::DeadLetterSink) that sends them,
+//! and a [`DeadLetterSource`](cognigy_core::DeadLetterSource) that brings them back.
+//!
+//! ```text
+//!  outbox ─▶ SqsSink::send ─▶ message fits the queue? ─▶ batches of ten ─▶ SendMessageBatch
+//!                              │ no: without rawPayload                      │ one answer per entry
+//!                              └─▶ "rawPayloadOmitted": true                 └─▶ back to the outbox
+//!
+//!  redrive ◀─ SqsSource::receive ◀─ ReceiveMessage          acknowledge ─▶ DeleteMessageBatch
+//! ```
+//!
+//! On a queue whose name ends in `.fifo` every message is of the group `cognigy-events`, and its
+//! deduplication id names the event and the run: sent twice within five minutes, a run's letter is
+//! one message; a later run's letter is a message of its own. On a standard queue a letter can
+//! arrive more than once, and in any order.
+//!
+//! Region, credentials and endpoint come from the usual `AWS_*` variables and profiles. What the
+//! queue URL itself tells stands in for what they leave open: its region, and, where its host is not
+//! one of AWS's own, its origin as the endpoint. Sending needs the permissions `sqs:SendMessage` and
+//! `sqs:GetQueueAttributes`; redriving `sqs:ReceiveMessage` and `sqs:DeleteMessage`.
+//!
+//! A dead-letter queue should keep its messages for 14 days, the most SQS offers; the default is
+//! four. This crate never creates or configures a queue.
+#![forbid(unsafe_code)]
+
+mod classify;
+mod client;
+mod config;
+mod error;
+mod ids;
+mod message;
+mod queue;
+mod queue_url;
+mod sink;
+mod source;
+
+pub use config::{DEFAULT_MAX_MESSAGE_BYTES, SqsOptions};
+pub use error::ConnectError;
+pub use sink::SqsSink;
+pub use source::SqsSource;

@@ -1,1 +1,44 @@
-//! Skeleton.
+//! [`EventStore`](cognigy_core::EventStore), [`EventArchive`](cognigy_core::EventArchive) and
+//! [`Quarantine`](cognigy_core::Quarantine) in one SQLite file: the embedded default.
+//!
+//! ```text
+//!  record · claim · settle · …             find · list · counts · …
+//!        │ bounded queue                          │ bounded queue
+//!        ▼                                        ▼
+//!  the writer thread                        reader threads
+//!  one transaction for all that waits       read-only connections, one snapshot a query
+//!        │ COMMIT, synced                         │
+//!        └──────────────▶ webhooks.db + WAL ◀─────┘
+//! ```
+//!
+//! An fsync costs far more than a row, so one thread does all the writing and puts whatever waits
+//! into one transaction; nobody is answered before it is committed and synced
+//! (`synchronous=FULL`). Once anything but a busy lock goes wrong the connection is given up and
+//! the file is opened afresh before the next transaction: a failed fsync must not be retried, for
+//! the second try can succeed although the pages are lost.
+//!
+//! Several processes may share a file on a local disk. Network file systems are refused where they
+//! show (no shared memory for the WAL), and must not be used where they do not.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod archive;
+mod claim;
+mod config;
+mod database;
+mod error;
+mod group;
+mod outbox;
+mod purge;
+mod quarantine;
+mod reader;
+mod record;
+mod replay;
+mod row;
+mod schema;
+mod settle;
+mod store;
+mod writer;
+
+pub use config::SqliteOptions;
+pub use store::SqliteStore;

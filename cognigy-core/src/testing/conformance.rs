@@ -28,7 +28,7 @@ use crate::{
 /// Runs the whole suite: one test for each promise.
 ///
 /// Takes the attribute that makes an async test, and an async function that yields an empty store
-/// (or a guard that dereferences to one).
+/// and something to keep for as long as the store is used: a temporary folder, or `()`.
 #[macro_export]
 macro_rules! store_conformance {
     (#[$attribute:meta], $fresh:path) => {
@@ -73,7 +73,7 @@ macro_rules! store_conformance {
         $(
             #[$attribute]
             async fn $case() {
-                let store = $fresh().await;
+                let (store, _kept) = $fresh().await;
                 $crate::testing::conformance::$case(&store).await;
             }
         )+

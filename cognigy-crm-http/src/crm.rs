@@ -1,0 +1,159 @@
+//! [`HttpCrm`]: one GET for one question.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+use cognigy_core::{Contact, ContactQuery, CrmClient, Failure};
+use cognigy_http::{read_at_most, read_bounded, retry_after};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{
+    Client, RequestBuilder, Response, StatusCode, Url,
+    header::{ACCEPT, AUTHORIZATION, HeaderValue},
+};
+use sha2::{Digest, Sha256};
+
+use crate::{HttpCrmBuilder, NotFoundRule, answer, error::LookUpError};
+
+/// After this many look-ups in a row that all ended in a 404, [`HttpCrm::only_not_found`] is true.
+/// Where one person in ten is known, a run of 50 strangers comes once in two hundred runs.
+pub const ONLY_NOT_FOUND_AFTER: u32 = 50;
+
+/// All but what RFC 3986, section 2.3, calls unreserved: a key may hold `&`, `=`, `#`, `%`, `/`,
+/// blanks and any script, and must arrive as it is. `%20` for a blank rather than `+`, which not
+/// every server reads as a blank.
+const KEY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The longest URL sent, in bytes: what RFC 9110, section 4.1, asks every server to take. A longer
+/// key cannot be anybody's.
+const MAX_URL_BYTES: usize = 8000;
+
+/// What is read of an answer whose status has already decided, so that its connection can be used
+/// again; error pages are shorter.
+const DRAINED_BYTES: usize = 16 * 1024;
+
+/// Looks contacts up with `GET {base}/v1/contacts?external_id={key}`. Cheap to clone; clones share
+/// their connections.
+#[derive(Clone)]
+pub struct HttpCrm(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    /// Look-ups in a row that ended in a 404.
+    not_found: AtomicU32,
+}
+
+pub(crate) struct Parts {
+    pub(crate) http: Client,
+    pub(crate) contacts: Url,
+    pub(crate) authorization: Option<HeaderValue>,
+    pub(crate) timeout: Duration,
+    pub(crate) max_response_bytes: usize,
+    pub(crate) not_found: NotFoundRule,
+}
+
+impl HttpCrm {
+    /// Sets up a client for the CRM at `base_url`: `http` or `https`, with or without a path.
+    pub fn builder(base_url: impl Into<String>) -> HttpCrmBuilder {
+        HttpCrmBuilder::new(base_url.into())
+    }
+
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(Inner { parts, not_found: AtomicU32::new(0) }))
+    }
+
+    /// Whether the latest look-ups, [`ONLY_NOT_FOUND_AFTER`] of them or more, all ended in a 404.
+    /// Worth a warning: a wrong base URL looks exactly like a CRM that knows nobody. Any 2xx sets
+    /// it back; failures say nothing either way.
+    #[must_use]
+    pub fn only_not_found(&self) -> bool {
+        self.0.not_found.load(Relaxed) >= ONLY_NOT_FOUND_AFTER
+    }
+
+    async fn look_up(&self, query: &ContactQuery) -> Result<Option<Contact>, LookUpError> {
+        let Parts { timeout, max_response_bytes, not_found, .. } = self.0.parts;
+        let response = match self.request(query)?.send().await {
+            Ok(response) => response,
+            Err(error) => return Err(LookUpError::transport(error.into(), timeout)),
+        };
+        let status = response.status();
+        if status.is_success() {
+            self.0.not_found.store(0, Relaxed);
+            let body = read_bounded(response, max_response_bytes).await;
+            answer::contact(&body.map_err(|error| LookUpError::read(error, timeout))?, not_found)
+        } else {
+            self.without_contact(status, response).await
+        }
+    }
+
+    async fn without_contact(
+        &self,
+        status: StatusCode,
+        response: Response,
+    ) -> Result<Option<Contact>, LookUpError> {
+        let retry_after = retry_after(response.headers(), SystemTime::now());
+        read_at_most(response, DRAINED_BYTES).await;
+        if status == StatusCode::NOT_FOUND && self.0.parts.not_found.status_404 {
+            self.count_not_found();
+            return Ok(None);
+        }
+        Err(LookUpError::Status { status, retry_after })
+    }
+
+    fn count_not_found(&self) {
+        // Stops at the mark rather than at the type's end, where it would begin anew.
+        let below_mark = |count| (count < ONLY_NOT_FOUND_AFTER).then_some(count + 1);
+        _ = self.0.not_found.fetch_update(Relaxed, Relaxed, below_mark);
+    }
+
+    fn request(&self, query: &ContactQuery) -> Result<RequestBuilder, LookUpError> {
+        let parts = &self.0.parts;
+        let mut url = parts.contacts.clone();
+        let key = utf8_percent_encode(&query.contact_key, KEY);
+        url.set_query(Some(&format!("external_id={key}")));
+        if url.as_str().len() > MAX_URL_BYTES {
+            return Err(LookUpError::KeyTooLong);
+        }
+        let request = parts
+            .http
+            .get(url)
+            .header(ACCEPT, "application/json")
+            .header("Idempotency-Key", idempotency_header(&query.idempotency_key));
+        Ok(match &parts.authorization {
+            Some(bearer) => request.header(AUTHORIZATION, bearer),
+            None => request,
+        })
+    }
+}
+
+/// A key for the header `Idempotency-Key`: SHA-256 in hexadecimal, since event ids may hold any
+/// script and be longer than a server takes, and a header holds ASCII.
+fn idempotency_header(key: &str) -> String {
+    base16ct::lower::encode_string(&Sha256::digest(key))
+}
+
+#[async_trait]
+impl CrmClient for HttpCrm {
+    async fn find_contact(&self, query: &ContactQuery) -> Result<Option<Contact>, Failure> {
+        Ok(self.look_up(query).await?)
+    }
+}
+
+impl fmt::Debug for HttpCrm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = &self.0.parts;
+        f.debug_struct("HttpCrm")
+            .field("contacts", &parts.contacts.as_str())
+            .field("token", &parts.authorization.is_some())
+            .field("timeout", &parts.timeout)
+            .field("max_response_bytes", &parts.max_response_bytes)
+            .field("not_found", &parts.not_found)
+            .finish_non_exhaustive()
+    }
+}

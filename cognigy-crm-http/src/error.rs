@@ -1,0 +1,89 @@
+//! Why a look-up failed, and whether it is worth another try.
+
+use std::time::Duration;
+
+use cognigy_core::{Failure, FailureKind};
+use cognigy_http::{ReadError, TransportError, TransportErrorKind};
+use reqwest::StatusCode;
+
+/// A look-up that found no answer to its question. The messages end up in the attempts table and
+/// in dead letters: none may hold the URL, the token, the key or any of the answer's body.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LookUpError {
+    #[error("CRM answered {}", told(*status))]
+    Status { status: StatusCode, retry_after: Option<Duration> },
+    #[error("CRM did not answer within {0:?}")]
+    Timeout(Duration),
+    #[error("CRM {0}")]
+    Transport(TransportError),
+    #[error("CRM answered with more than {0} bytes")]
+    TooLarge(usize),
+    #[error("CRM answered with text that is not UTF-8")]
+    NotUtf8,
+    #[error("CRM answered with something that is not JSON")]
+    NotJson(serde_json::Error),
+    #[error("the contact key is too long to ask the CRM for")]
+    KeyTooLong,
+}
+
+impl LookUpError {
+    pub(crate) fn transport(error: TransportError, timeout: Duration) -> Self {
+        match error.kind() {
+            TransportErrorKind::Timeout => Self::Timeout(timeout),
+            _ => Self::Transport(error),
+        }
+    }
+
+    pub(crate) fn read(error: ReadError, timeout: Duration) -> Self {
+        match error {
+            ReadError::TooLarge { limit } => Self::TooLarge(limit),
+            ReadError::Transport(error) => Self::transport(error, timeout),
+        }
+    }
+
+    fn kind(&self) -> FailureKind {
+        match *self {
+            Self::Status { status, retry_after } if may_pass(status) => {
+                FailureKind::Transient { retry_after }
+            }
+            // Whatever broke between here and the CRM, certificates included, may be mended before
+            // the attempts are used up.
+            Self::Timeout(_) | Self::Transport(_) => FailureKind::Transient { retry_after: None },
+            _ => FailureKind::Permanent,
+        }
+    }
+}
+
+/// Statuses that say "later": too slow, too early (RFC 8470), too many requests (RFC 6585), and all
+/// faults of the server's own. Salesforce says "too many requests" with a 403, which is permanent
+/// here: the status alone does not tell it from a lack of rights.
+fn may_pass(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 425 | 429) || status.is_server_error()
+}
+
+fn told(status: StatusCode) -> String {
+    let code = status.as_str();
+    let note = if status.is_redirection() { " (redirects are not followed)" } else { "" };
+    match status.canonical_reason() {
+        Some(reason) => format!("{code} {reason}{note}"),
+        None => format!("{code}{note}"),
+    }
+}
+
+impl From<LookUpError> for Failure {
+    fn from(error: LookUpError) -> Self {
+        let message = error.to_string();
+        let failure = match error.kind() {
+            FailureKind::Transient { retry_after: Some(wait) } => {
+                Failure::transient(message).retry_after(wait)
+            }
+            FailureKind::Transient { retry_after: None } => Failure::transient(message),
+            FailureKind::Permanent => Failure::permanent(message),
+        };
+        match error {
+            // Where in the text JSON ended, but none of the text.
+            LookUpError::NotJson(cause) => failure.caused_by(cause),
+            _ => failure,
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The SDK's client: whose settings, over which HTTP client, to which endpoint.
+
+use aws_config::{
+    BehaviorVersion, environment::EnvironmentVariableRegionProvider,
+    meta::region::RegionProviderChain, profile::ProfileFileRegionProvider,
+};
+use aws_sdk_sqs::{
+    Client,
+    config::{Builder, Region, SharedHttpClient, timeout::TimeoutConfig},
+};
+use aws_smithy_http_client::{
+    Connector,
+    proxy::ProxyConfig,
+    tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
+};
+
+use crate::{
+    ConnectError, SqsOptions,
+    queue_url::{QueueUrl, http_url},
+};
+
+/// A request has to be signed for some region. This one stands in where neither the queue URL nor
+/// the settings name one, which is so for emulators only; it is the one they default to themselves.
+const EMULATOR_REGION: &str = "us-east-1";
+
+/// Makes the client. Reads the environment and profile files, but calls nobody.
+pub(crate) async fn client(queue: &QueueUrl, options: &SqsOptions) -> Result<Client, ConnectError> {
+    if let Some(endpoint) = &options.endpoint {
+        http_url(endpoint).map_err(|reason| ConnectError::Endpoint { reason })?;
+    }
+    let url_region = queue.region().map(|region| Region::new(region.to_owned()));
+    let emulator_region = Region::from_static(EMULATOR_REGION);
+    let shared = match &options.sdk_config {
+        Some(config) => config.clone(),
+        None => {
+            // Not the SDK's own chain: that one ends by asking the instance metadata service, which
+            // takes seconds to find out that there is none.
+            let region = RegionProviderChain::first_try(url_region.clone())
+                .or_else(EnvironmentVariableRegionProvider::new())
+                .or_else(ProfileFileRegionProvider::new())
+                .or_else(emulator_region.clone());
+            let loader = aws_config::defaults(BehaviorVersion::latest());
+            loader.region(region).http_client(http_client()).load().await
+        }
+    };
+
+    // As the shared default, so that AWS_ENDPOINT_URL_SQS still beats it.
+    let shared = match queue.own_endpoint() {
+        Some(origin) if shared.endpoint_url().is_none() => {
+            shared.into_builder().endpoint_url(origin).build()
+        }
+        _ => shared,
+    };
+    let timeouts = TimeoutConfig::builder()
+        .operation_attempt_timeout(options.attempt_timeout)
+        .operation_timeout(options.operation_timeout)
+        .build();
+    let mut config = Builder::from(&shared).timeout_config(timeouts);
+    if shared.http_client().is_none() {
+        config = config.http_client(http_client());
+    }
+    if shared.region().is_none() {
+        config = config.region(url_region.unwrap_or(emulator_region));
+    }
+    if shared.behavior_version().is_none() {
+        config = config.behavior_version(BehaviorVersion::latest());
+    }
+    if let Some(endpoint) = &options.endpoint {
+        config = config.endpoint_url(endpoint);
+    }
+    Ok(Client::from_conf(config.build()))
+}
+
+/// HTTP over rustls with ring, the project's one TLS stack; the SDK's default brings another.
+fn http_client() -> SharedHttpClient {
+    // The SDK panics in debug builds on a machine without root certificates, which an emulator over
+    // plain HTTP does not need. An empty store refuses TLS connections instead.
+    let has_roots = !rustls_native_certs::load_native_certs().certs.is_empty();
+    let trust = TrustStore::empty().with_native_roots(has_roots);
+    let tls = TlsContext::builder().with_trust_store(trust).build().unwrap_or_default();
+    aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut connector = Connector::builder()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .tls_context(tls.clone())
+            // HTTPS_PROXY and NO_PROXY count here as they do in AWS's own tools.
+            .proxy_config(ProxyConfig::from_env());
+        if let Some(settings) = settings {
+            connector = connector.connector_settings(settings.clone());
+        }
+        if let Some(sleep) = components.and_then(|components| components.sleep_impl()) {
+            connector = connector.sleep_impl(sleep);
+        }
+        connector.build()
+    })
+}

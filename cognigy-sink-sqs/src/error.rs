@@ -1,0 +1,65 @@
+//! What this crate's calls fail with: one public error at the start, one private one per call.
+
+use cognigy_core::Failure;
+
+/// The sink or the source cannot be set up. Nothing was sent over the network yet: the setting has
+/// to be mended.
+///
+/// No text repeats the setting, which may hold a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The queue URL is none.
+    #[error(
+        "not an SQS queue URL (https://sqs.<region>.amazonaws.com/<account>/<name>): it {reason}"
+    )]
+    QueueUrl {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The endpoint in [`SqsOptions`](crate::SqsOptions::endpoint) is no HTTP URL.
+    #[error("not an endpoint URL (http://host:port): it {reason}")]
+    Endpoint {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+/// What to do about a failed call or entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// May pass by itself; the effect of the call may be unknown.
+    Transient,
+    /// This message, or this batch, as it is: another form of it may be taken.
+    Content,
+    /// Will be the same again until somebody mends something.
+    Permanent,
+}
+
+/// A call to SQS, or one entry of it, failed. Cheap to copy for every letter it concerns, and free
+/// of anything secret: the SDK's own errors hold whole responses, so they are not kept.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct SqsError {
+    class: Class,
+    text: String,
+}
+
+impl SqsError {
+    pub(crate) fn new(class: Class, text: impl Into<String>) -> Self {
+        Self { class, text: text.into() }
+    }
+
+    pub(crate) fn class(&self) -> Class {
+        self.class
+    }
+
+    /// The port's error, saying `what` did not work.
+    pub(crate) fn into_failure(self, what: &'static str) -> Failure {
+        match self.class {
+            Class::Transient => Failure::transient(what),
+            Class::Content | Class::Permanent => Failure::permanent(what),
+        }
+        .caused_by(self)
+    }
+}

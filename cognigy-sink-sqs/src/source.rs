@@ -1,0 +1,160 @@
+//! [`DeadLetterSource`] on SQS.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, QueueAttributeName};
+use cognigy_core::{DeadLetterSource, Failure, ReceivedDeadLetter};
+
+use crate::{
+    ConnectError, SqsOptions,
+    classify::{call_error, entry_error},
+    error::{Class, SqsError},
+    message::MAX_ENTRIES,
+    queue::{Answers, Queue},
+};
+
+/// Brings dead letters back from a queue. Cheap to clone; all clones share one client.
+///
+/// Of a FIFO queue's one message group nothing is handed out while an earlier message of it is
+/// hidden: a message that is received and not acknowledged holds up those behind it until its
+/// visibility timeout is over, and a receive in between finds nothing.
+#[derive(Debug, Clone)]
+pub struct SqsSource {
+    queue: Arc<Queue>,
+}
+
+impl SqsSource {
+    pub(crate) fn new(queue: Arc<Queue>) -> Self {
+        Self { queue }
+    }
+
+    /// A source on the queue with that URL, by the environment's `AWS_*` settings. Needs no network.
+    ///
+    /// # Errors
+    ///
+    /// The URL is not that of a queue.
+    pub async fn connect(queue_url: impl AsRef<str>) -> Result<Self, ConnectError> {
+        Self::connect_with(queue_url, SqsOptions::default()).await
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    ///
+    /// The queue's or the endpoint's URL is malformed.
+    pub async fn connect_with(
+        queue_url: impl AsRef<str>,
+        options: SqsOptions,
+    ) -> Result<Self, ConnectError> {
+        Ok(Self::new(Arc::new(Queue::connect(queue_url.as_ref(), options).await?)))
+    }
+
+    /// About how many messages wait in the queue, without those that are received and hidden. SQS
+    /// counts with a delay of up to a minute: a progress display may use it, a decision may not.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`SqsSink::check`](crate::SqsSink::check).
+    pub async fn approximate_len(&self) -> Result<u64, Failure> {
+        let answer = self.queue.attribute(QueueAttributeName::ApproximateNumberOfMessages).await;
+        let count = answer
+            .map_err(|error| error.into_failure("the dead-letter queue cannot be looked at"))?;
+        Ok(count.unwrap_or(0) as u64)
+    }
+
+    async fn delete(&self, receipts: &[String]) -> Result<Vec<Result<(), SqsError>>, SqsError> {
+        let entries = receipts.iter().enumerate().map(|(index, receipt)| {
+            DeleteMessageBatchRequestEntry::builder()
+                .id(index.to_string())
+                .receipt_handle(receipt)
+                .build()
+        });
+        let entries = entries
+            .collect::<Result<_, _>>()
+            .map_err(|error| SqsError::new(Class::Permanent, error.to_string()))?;
+        let url = self.queue.url.as_str();
+        let answer = self
+            .queue
+            .client
+            .delete_message_batch()
+            .queue_url(url)
+            .set_entries(Some(entries))
+            .send()
+            .await
+            .map_err(|error| call_error("DeleteMessageBatch", url, &error))?;
+        let mut answers = Answers::new(receipts.len());
+        answer.successful().iter().for_each(|gone| answers.put(gone.id(), Ok(())));
+        for failed in answer.failed() {
+            answers.put(failed.id(), Err(entry_error(failed.code(), failed.sender_fault())));
+        }
+        Ok(answers.into_vec())
+    }
+}
+
+#[async_trait]
+impl DeadLetterSource for SqsSource {
+    async fn receive(&self, max: usize) -> Result<Vec<ReceivedDeadLetter>, Failure> {
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        let url = &self.queue.url;
+        let options = &self.queue.options;
+        let answer = self
+            .queue
+            .client
+            .receive_message()
+            .queue_url(url.as_str())
+            .max_number_of_messages(whole(max.min(MAX_ENTRIES) as u64))
+            .wait_time_seconds(seconds(options.receive_wait))
+            .visibility_timeout(seconds(options.visibility_timeout))
+            // Where the answer to a receive is lost, its messages are hidden and so is their whole
+            // group: the SDK's next try would find nothing, as in an empty queue. By this id SQS
+            // knows it for the same call and hands out the same messages.
+            .set_receive_request_attempt_id(url.is_fifo().then(random_id))
+            .send()
+            .await
+            .map_err(|error| call_error("ReceiveMessage", url.as_str(), &error))
+            .map_err(|error| error.into_failure("dead letters cannot be received from SQS"))?;
+        let message = |message: aws_sdk_sqs::types::Message| {
+            Some(ReceivedDeadLetter {
+                body: message.body.unwrap_or_default(),
+                receipt: message.receipt_handle?,
+            })
+        };
+        Ok(answer.messages.into_iter().flatten().filter_map(message).collect())
+    }
+
+    async fn acknowledge(&self, receipts: &[String]) -> Vec<Result<(), Failure>> {
+        let mut answers = Vec::with_capacity(receipts.len());
+        for batch in receipts.chunks(MAX_ENTRIES) {
+            match self.delete(batch).await {
+                Ok(each) => answers.extend(each),
+                Err(error) => {
+                    answers.resize_with(receipts.len(), || Err(error.clone()));
+                    break;
+                }
+            }
+        }
+        let failure = |error: SqsError| error.into_failure("SQS did not delete the message");
+        answers.into_iter().map(|answer| answer.map_err(failure)).collect()
+    }
+}
+
+/// Differs with every call. [`RandomState`] is the standard library's only source of randomness;
+/// nothing rests on this being hard to guess.
+fn random_id() -> String {
+    format!("{:016x}{:016x}", RandomState::new().hash_one(0), RandomState::new().hash_one(1))
+}
+
+fn seconds(duration: Duration) -> i32 {
+    whole(duration.as_secs())
+}
+
+fn whole(number: u64) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,97 @@
+//! What `connect` makes of the environment. A process's environment is the same for all its tests,
+//! so each case runs in a process of its own: this program again, with one ignored test chosen.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::process::Command;
+
+use cognigy_core::DeadLetterSink;
+use cognigy_sink_sqs::{ConnectError, SqsOptions, SqsSink, SqsSource};
+use common::{Moto, free_port, letter};
+
+const KEYS: [(&str, &str); 2] =
+    [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", common::SECRET_KEY)];
+
+/// Sends a letter from a process that has these variables and hardly any other.
+fn send_with(queue_url: &str, variables: &[(&str, &str)]) -> String {
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "sends_one_letter_by_the_environment", "--ignored", "--nocapture"])
+        .env_clear()
+        .env("HOME", home.path())
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("TEST_QUEUE_URL", queue_url)
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+#[ignore = "run by the other tests, with an environment"]
+async fn sends_one_letter_by_the_environment() {
+    let Ok(url) = std::env::var("TEST_QUEUE_URL") else { return };
+    let sink = SqsSink::connect(url).await.unwrap();
+    match sink.send(&[letter("e1", "{}")]).await.pop().unwrap() {
+        Ok(()) => println!("sent"),
+        Err(failure) => println!("{:?} {}", failure.kind(), failure.report()),
+    }
+}
+
+#[tokio::test]
+async fn the_usual_variables_name_endpoint_region_and_credentials() {
+    let moto = Moto::start();
+    // Emulators keep queues by region and name; the host in the URL does not matter to them.
+    let unused = format!("http://127.0.0.1:{}", free_port());
+    for (name, host, endpoints) in [
+        ("all.fifo", "http://sqs.invalid", vec![("AWS_ENDPOINT_URL", &moto.endpoint)]),
+        (
+            "service.fifo",
+            "http://sqs.invalid",
+            vec![("AWS_ENDPOINT_URL_SQS", &moto.endpoint), ("AWS_ENDPOINT_URL", &unused)],
+        ),
+        (
+            "aws.fifo",
+            "https://sqs.eu-west-1.amazonaws.com",
+            vec![("AWS_ENDPOINT_URL", &moto.endpoint)],
+        ),
+        ("none.fifo", &moto.endpoint, vec![]),
+    ] {
+        let url = moto.queue(name, &[]).await;
+        let mut variables = vec![("AWS_REGION", "eu-west-1"), KEYS[0], KEYS[1]];
+        variables.extend(endpoints.iter().map(|(name, value)| (*name, value.as_str())));
+        let output = send_with(&format!("{host}/123456789012/{name}"), &variables);
+        assert!(output.contains("sent"), "{name}: {output}");
+        assert_eq!(moto.drain(&url).await.len(), 1, "{name}");
+    }
+}
+
+/// Plain HTTP needs no certificates and an emulator no region; neither may stand in its way.
+#[tokio::test]
+async fn an_emulator_is_reached_without_a_region_or_root_certificates() {
+    let moto = Moto::start();
+    let variables = [KEYS[0], KEYS[1], ("SSL_CERT_FILE", "/dev/null")];
+    // It keeps its queues by region, so this one does not exist, which it is there to say.
+    let output = send_with(&moto.queue("dlq.fifo", &[]).await, &variables);
+    assert!(output.contains("NonExistentQueue"), "{output}");
+}
+
+#[test]
+fn missing_credentials_are_a_transient_failure_that_says_so() {
+    let output = send_with("http://127.0.0.1:1/123456789012/dlq", &[("AWS_REGION", "eu-west-1")]);
+    assert!(output.contains("Transient"), "{output}");
+    assert!(output.to_lowercase().contains("credential"), "{output}");
+}
+
+#[tokio::test]
+async fn a_malformed_url_is_refused_at_once() {
+    for url in ["", "dlq.fifo", "https://sqs.eu-west-1.amazonaws.com/dlq", "https://a:b@c/1/q"] {
+        let error = SqsSink::connect(url).await.unwrap_err();
+        assert!(matches!(error, ConnectError::QueueUrl { .. }), "{error}");
+        assert!(SqsSource::connect(url).await.is_err());
+    }
+    let options = SqsOptions::default().endpoint("localhost:4566");
+    let error = SqsSink::connect_with("http://localhost/1/q", options).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Endpoint { .. }), "{error}");
+}

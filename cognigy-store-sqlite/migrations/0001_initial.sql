@@ -1,0 +1,108 @@
+-- Times are microseconds since 1970-01-01 UTC, or NULL.
+
+-- One small row an event: what changes while it is processed, and what lists and filters need.
+-- AUTOINCREMENT: an id names the event in claim tokens and cursors, so it must never be used again
+-- after a purge; without it SQLite hands out the newest id once more when its row has gone.
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    state TEXT NOT NULL,
+    due_at INTEGER,        -- next attempt, or end of the lease; NULL when nothing happens by itself
+    claimed_at INTEGER,
+    fence INTEGER NOT NULL, -- grows with every claim and settlement
+    run INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    received_at INTEGER NOT NULL,
+    processed_at INTEGER,
+    source TEXT NOT NULL,
+    event_id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    event_time INTEGER NOT NULL,
+    timestamp_json TEXT NOT NULL,
+    external_id TEXT,
+    user_id TEXT,
+    UNIQUE (source, event_id)
+) STRICT;
+
+CREATE INDEX events_due ON events (due_at) WHERE due_at IS NOT NULL;
+-- Nearly every event ends as processed, and those are found by walking back from the newest.
+CREATE INDEX events_unprocessed ON events (state) WHERE state <> 'processed';
+
+-- The received bytes, apart from the rows that change.
+CREATE TABLE bodies (
+    event INTEGER PRIMARY KEY,
+    body BLOB NOT NULL
+) STRICT;
+
+-- What the CRM knew in the last successful run.
+CREATE TABLE contexts (
+    event INTEGER PRIMARY KEY,
+    json TEXT NOT NULL
+) STRICT;
+
+-- A claim leaves at most one row, so the fence of the claim both identifies and orders attempts.
+CREATE TABLE attempts (
+    event INTEGER NOT NULL,
+    fence INTEGER NOT NULL,
+    run INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    duration_us INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    error TEXT,
+    PRIMARY KEY (event, fence)
+) STRICT, WITHOUT ROWID;
+
+-- Dead letters: waiting for the sink while due_at is set, history once sent_at is.
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    event INTEGER NOT NULL,
+    run INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    due_at INTEGER,
+    fence INTEGER NOT NULL DEFAULT 0,
+    tries INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    sent_at INTEGER
+) STRICT;
+
+CREATE INDEX outbox_due ON outbox (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX outbox_event ON outbox (event);
+
+-- The digest (SHA-256 of the body) keeps the same body for the same reason once.
+CREATE TABLE quarantine (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    source TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    event_id TEXT,
+    detail TEXT NOT NULL,
+    received_at INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    body BLOB NOT NULL,
+    UNIQUE (source, reason, digest)
+) STRICT;
+
+-- How many events there are of each state and of each type, kept up to date by every transaction.
+CREATE TABLE tallies (
+    dimension TEXT NOT NULL, -- 'state' or 'type'
+    name TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (dimension, name)
+) STRICT, WITHOUT ROWID;
+
+-- What the readiness check writes.
+CREATE TABLE heartbeat (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    beats INTEGER NOT NULL
+) STRICT;
+
+-- The plain four columns for people with an SQL prompt.
+CREATE VIEW webhook_events (event_id, raw_payload, processed_at, status) AS
+SELECT
+    events.event_id,
+    CAST(bodies.body AS TEXT),
+    strftime('%Y-%m-%dT%H:%M:%S', events.processed_at / 1000000, 'unixepoch')
+        || printf('.%06dZ', events.processed_at % 1000000),
+    events.state
+FROM events
+LEFT JOIN bodies ON bodies.event = events.id;

@@ -1,0 +1,242 @@
+//! Reading what is stored: one event, many, their history, their number.
+
+use cognigy_core::{
+    Attempt, AttemptOutcome, Contact, Counts, Cursor, Event, EventFilter, EventKey, EventPage,
+    EventSummary, PageRequest, State, StoredEvent, Timestamp,
+};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql};
+
+use crate::{
+    error::Problem,
+    row::{self, IDENTITY, micros, sql_limit, timestamp, unreadable},
+};
+
+/// The body of an event that has lost it is given as empty: its history can still be told.
+pub(crate) fn find(
+    connection: &Connection,
+    key: &EventKey,
+) -> Result<Option<StoredEvent>, Problem> {
+    let mut select = connection.prepare_cached(&format!(
+        "SELECT events.id, state, received_at, processed_at, run, json, {IDENTITY}
+         FROM events LEFT JOIN contexts ON contexts.event = events.id
+         WHERE source = ?1 AND event_id = ?2"
+    ))?;
+    let mut rows = select.query([key.source.as_str(), key.id.as_str()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let body = row::read_body(connection, row.get(0)?)?.unwrap_or_default();
+    let parts = row::read_parts(row, 6, key)?;
+    let contact = row.get::<_, Option<String>>(5)?;
+    let contact = contact.map(|json| Contact::from_json(&json)).transpose();
+    Ok(Some(StoredEvent {
+        event: Event::restore(key.clone(), parts, body, timestamp(row.get(2)?)?, row.get(4)?),
+        state: row::read_state(row, 1)?,
+        processed_at: row.get::<_, Option<i64>>(3)?.map(timestamp).transpose()?,
+        contact: contact.map_err(|error| unreadable("the CRM context", error))?,
+    }))
+}
+
+pub(crate) fn list(
+    connection: &Connection,
+    filter: &EventFilter,
+    page: PageRequest,
+) -> Result<EventPage, Problem> {
+    let conditions = Conditions::of(connection, filter, page.after)?;
+    let mut select = connection.prepare(&format!(
+        "SELECT events.id, state, received_at, processed_at, {IDENTITY} FROM events
+         WHERE {} ORDER BY events.id DESC LIMIT {}",
+        conditions.sql(),
+        // One more, to see whether there is a next page.
+        sql_limit(page.limit).saturating_add(1),
+    ))?;
+    let mut rows = select.query(conditions.values().as_slice())?;
+    let mut found = EventPage::default();
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        if found.events.len() == page.limit {
+            found.next = last;
+            break;
+        }
+        found.events.push(read_summary(row)?);
+        last = Some(Cursor(row.get(0)?));
+    }
+    Ok(found)
+}
+
+fn read_summary(row: &Row<'_>) -> Result<EventSummary, Problem> {
+    let key = row::read_key(row, 4)?;
+    let parts = row::read_parts(row, 4, &key)?;
+    Ok(EventSummary {
+        source: key.source,
+        id: key.id,
+        kind: parts.kind,
+        state: row::read_state(row, 1)?,
+        time: parts.time,
+        external_id: parts.external_id,
+        user_id: parts.user_id,
+        received_at: timestamp(row.get(2)?)?,
+        processed_at: row.get::<_, Option<i64>>(3)?.map(timestamp).transpose()?,
+    })
+}
+
+/// A WHERE clause and its values.
+struct Conditions {
+    terms: Vec<(&'static str, Box<dyn ToSql>)>,
+}
+
+impl Conditions {
+    fn of(
+        connection: &Connection,
+        filter: &EventFilter,
+        after: Option<Cursor>,
+    ) -> Result<Self, Problem> {
+        let mut all = Self { terms: Vec::new() };
+        all.add("events.id < ?", after.map(|cursor| cursor.0));
+        all.add(
+            match filter.state {
+                // Without the second term SQLite cannot tell that the partial index covers it.
+                Some(state) if state != State::Processed => "state = ? AND state <> 'processed'",
+                _ => "state = ?",
+            },
+            filter.state.map(State::as_str),
+        );
+        all.add("type = ?", filter.kind.as_ref().map(|kind| kind.as_str().to_owned()));
+        all.add("user_id = ?", filter.user_id.clone());
+        all.add("external_id = ?", filter.external_id.clone());
+        all.add("source = ?", filter.source.as_ref().map(|source| source.as_str().to_owned()));
+        if let Some(from) = filter.from {
+            all.add("received_at >= ?", Some(micros(from)));
+            all.add("events.id >= ?", Some(Arrivals::around(connection, from)?.first));
+        }
+        if let Some(to) = filter.to {
+            all.add("received_at < ?", Some(micros(to)));
+            all.add("events.id <= ?", Some(Arrivals::around(connection, to)?.last));
+        }
+        Ok(all)
+    }
+
+    fn add(&mut self, sql: &'static str, value: Option<impl ToSql + 'static>) {
+        if let Some(value) = value {
+            self.terms.push((sql, Box::new(value)));
+        }
+    }
+
+    fn sql(&self) -> String {
+        let terms: Vec<_> = self.terms.iter().map(|(sql, _)| *sql).collect();
+        if terms.is_empty() { "TRUE".to_owned() } else { terms.join(" AND ") }
+    }
+
+    fn values(&self) -> Vec<&dyn ToSql> {
+        self.terms.iter().map(|(_, value)| &**value).collect()
+    }
+}
+
+/// The ids around a point in time: before `first` everything was received earlier, after `last`
+/// everything later.
+///
+/// Ids rise with the time of arrival, so bisection finds them and no index on the time is needed.
+pub(crate) struct Arrivals {
+    first: i64,
+    pub(crate) last: i64,
+}
+
+/// How far the order of ids and the order of arrival times may disagree: clocks of several
+/// processes differ, and a clock may be set back.
+const CLOCK_DISORDER_MICROS: i64 = 3_600_000_000;
+
+/// Bisection stops here: reading so many rows takes a millisecond or two.
+const CLOSE_ENOUGH: i64 = 10_000;
+
+impl Arrivals {
+    pub(crate) fn around(connection: &Connection, time: Timestamp) -> Result<Self, Problem> {
+        let early = micros(time).saturating_sub(CLOCK_DISORDER_MICROS);
+        let late = micros(time).saturating_add(CLOCK_DISORDER_MICROS);
+        Ok(Self { first: bisect(connection, early)?.0, last: bisect(connection, late)?.1 })
+    }
+}
+
+/// Two ids, close to one another or the ends of the table, between which `time` was passed.
+fn bisect(connection: &Connection, time: i64) -> Result<(i64, i64), Problem> {
+    let ends = "SELECT coalesce((SELECT min(id) FROM events), 0),
+                       coalesce((SELECT max(id) FROM events), 0)";
+    let (mut low, mut high): (i64, i64) =
+        connection.query_row(ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    // Purges leave gaps, hence the next row from the middle on.
+    let mut probe = connection
+        .prepare_cached("SELECT received_at FROM events WHERE id >= ?1 ORDER BY id LIMIT 1")?;
+    while high - low > CLOSE_ENOUGH {
+        let middle = low + (high - low) / 2;
+        let received_at: Option<i64> = probe.query_row([middle], |row| row.get(0)).optional()?;
+        if received_at.is_some_and(|received_at| received_at < time) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    Ok((low, high))
+}
+
+pub(crate) fn attempts(connection: &Connection, key: &EventKey) -> Result<Vec<Attempt>, Problem> {
+    let mut select = connection.prepare_cached(
+        "SELECT attempts.number, attempts.run, started_at, duration_us, outcome, error
+         FROM events JOIN attempts ON attempts.event = events.id
+         WHERE source = ?1 AND event_id = ?2 ORDER BY attempts.fence",
+    )?;
+    let mut rows = select.query([key.source.as_str(), key.id.as_str()])?;
+    let mut history = Vec::new();
+    while let Some(row) = rows.next()? {
+        let outcome: String = row.get(4)?;
+        history.push(Attempt {
+            number: row.get(0)?,
+            run: row.get(1)?,
+            started_at: timestamp(row.get(2)?)?,
+            duration: std::time::Duration::from_micros(row.get::<_, i64>(3)?.unsigned_abs()),
+            outcome: AttemptOutcome::from_name(&outcome)
+                .ok_or_else(|| unreadable("an attempt's outcome", "is unknown"))?,
+            error: row.get(5)?,
+        });
+    }
+    Ok(history)
+}
+
+pub(crate) fn counts(connection: &Connection) -> Result<Counts, Problem> {
+    let number = |sql: &str| -> Result<u64, Problem> {
+        let number: i64 = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+        Ok(u64::try_from(number).unwrap_or_default())
+    };
+    let mut counts = Counts {
+        unsent_dead_letters: number("SELECT count(*) FROM outbox WHERE due_at IS NOT NULL")?,
+        quarantined: number("SELECT count(*) FROM quarantine")?,
+        oldest_pending: oldest_pending(connection)?,
+        ..Counts::default()
+    };
+    let mut select =
+        connection.prepare_cached("SELECT dimension, name, count FROM tallies WHERE count > 0")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let (name, count) = (row.get::<_, String>(1)?, row.get::<_, i64>(2)?.unsigned_abs());
+        if row.get_ref(0)?.as_bytes_or_null().ok().flatten() == Some(b"state") {
+            let state = name.parse().map_err(|error| unreadable("a state", error))?;
+            counts.by_state.insert(state, count);
+        } else {
+            counts.by_type.insert(name, count);
+        }
+    }
+    Ok(counts)
+}
+
+/// Of a hundred rows of each state rather than the first: events that arrive together get their
+/// ids in any order.
+fn oldest_pending(connection: &Connection) -> Result<Option<Timestamp>, Problem> {
+    let mut oldest = None;
+    for state in [State::Pending, State::Processing] {
+        let received_at: Option<i64> = connection
+            .prepare_cached(
+                "SELECT min(received_at) FROM (
+                     SELECT received_at FROM events
+                     WHERE state = ?1 AND state <> 'processed' ORDER BY events.id LIMIT 100)",
+            )?
+            .query_row([state.as_str()], |row| row.get(0))?;
+        oldest = oldest.into_iter().chain(received_at).min();
+    }
+    oldest.map(timestamp).transpose()
+}

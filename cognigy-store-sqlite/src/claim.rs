@@ -1,0 +1,199 @@
+//! Taking what is due.
+//!
+//! A row that is damaged must not keep the others from being claimed: an event that cannot be put
+//! together is claimed with the reason, one whose identity is gone is put off by a lease and stays
+//! visible as pending.
+
+use std::time::Duration;
+
+use cognigy_core::{
+    AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedRun, EventKey, EventParts,
+    Move, State, Timestamp, WorkKind,
+};
+use rusqlite::{OptionalExtension, Row, params};
+
+use crate::{
+    error::Problem,
+    group::Group,
+    outbox,
+    row::{self, IDENTITY, lease_end, micros, sql_limit, timestamp},
+};
+
+pub(crate) fn claim_due(
+    group: &mut Group<'_>,
+    request: &ClaimRequest,
+) -> Result<ClaimBatch, Problem> {
+    let term = Term::new(request.now, request.lease);
+    // Dead letters take at most half, so that a down sink's backlog does not starve events.
+    let letters = outbox::due(group, &term, request.limit.div_ceil(2))?;
+    let events = due(group, &term, request.limit - letters.len())?;
+    // Looked up before the claims move to the end of the line.
+    let next_letter = outbox::due_after(group, letters.len())?;
+    let next_event = due_after(group, events.len())?;
+
+    let mut batch = ClaimBatch {
+        next_due: next_letter.into_iter().chain(next_event).min().map(timestamp).transpose()?,
+        ..ClaimBatch::default()
+    };
+    for letter in letters {
+        batch.dead_letters.extend(letter.grant(group, &term)?);
+    }
+    for event in events {
+        match event {
+            Ok(event) => batch.runs.push(event.claim(group, &term)?),
+            Err(id) => put_off(group, id, &term)?,
+        }
+    }
+    Ok(batch)
+}
+
+/// From when to when a claim is granted.
+pub(crate) struct Term {
+    pub(crate) now: i64,
+    pub(crate) end: i64,
+}
+
+impl Term {
+    pub(crate) fn new(now: Timestamp, lease: Duration) -> Self {
+        Self { now: micros(now), end: lease_end(now, lease) }
+    }
+}
+
+/// The events that are due, earliest first; of a damaged row only the id.
+fn due(
+    group: &Group<'_>,
+    term: &Term,
+    limit: usize,
+) -> Result<Vec<Result<EventRow, i64>>, Problem> {
+    let mut select = group.prepare(&format!(
+        "SELECT {} FROM events WHERE due_at <= ?1 ORDER BY due_at, events.id LIMIT ?2",
+        EventRow::columns()
+    ))?;
+    let mut rows = select.query(params![term.now, sql_limit(limit)])?;
+    let mut due = Vec::new();
+    while let Some(row) = rows.next()? {
+        let event = EventRow::read(row).ok();
+        let event = event.filter(|event| matches!(event.state, State::Pending | State::Processing));
+        due.push(match event {
+            Some(event) => Ok(event),
+            None => Err(row.get(0)?),
+        });
+    }
+    Ok(due)
+}
+
+/// When the first event is due that comes after `claimed` others.
+fn due_after(group: &Group<'_>, claimed: usize) -> Result<Option<i64>, Problem> {
+    let mut select = group.prepare(
+        "SELECT due_at FROM events WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1 OFFSET ?1",
+    )?;
+    Ok(select.query_row([sql_limit(claimed)], |row| row.get(0)).optional()?)
+}
+
+fn put_off(group: &Group<'_>, id: i64, term: &Term) -> Result<(), Problem> {
+    group.prepare("UPDATE events SET due_at = ?2 WHERE id = ?1")?.execute([id, term.end])?;
+    Ok(())
+}
+
+/// An event's row as claiming sees it.
+pub(crate) struct EventRow {
+    id: i64,
+    pub(crate) state: State,
+    pub(crate) due_at: Option<i64>,
+    claimed_at: Option<i64>,
+    fence: i64,
+    run: u32,
+    attempt: u32,
+    received_at: i64,
+    key: EventKey,
+    parts: Result<EventParts, Problem>,
+}
+
+impl EventRow {
+    pub(crate) fn columns() -> String {
+        format!(
+            "events.id, state, due_at, claimed_at, fence, run, attempt, received_at, {IDENTITY}"
+        )
+    }
+
+    pub(crate) fn read(row: &Row<'_>) -> Result<Self, Problem> {
+        let key = row::read_key(row, 8)?;
+        Ok(Self {
+            id: row.get(0)?,
+            state: row::read_state(row, 1)?,
+            due_at: row.get(2)?,
+            claimed_at: row.get(3)?,
+            fence: row.get(4)?,
+            run: row.get(5)?,
+            attempt: row.get(6)?,
+            received_at: row.get(7)?,
+            parts: row::read_parts(row, 8, &key),
+            key,
+        })
+    }
+
+    fn claim(mut self, group: &mut Group<'_>, term: &Term) -> Result<ClaimedRun, Problem> {
+        let state = self.without_holder(group)?.apply(Move::Claim)?;
+        self.attempt = self.attempt.saturating_add(1);
+        self.grant(group, state, term)
+    }
+
+    /// Claims it for a new run.
+    pub(crate) fn claim_anew(
+        mut self,
+        group: &mut Group<'_>,
+        term: &Term,
+    ) -> Result<ClaimedRun, Problem> {
+        let state = self.without_holder(group)?.apply(Move::Replay)?.apply(Move::Claim)?;
+        self.run = self.run.saturating_add(1);
+        self.attempt = 1;
+        self.grant(group, state, term)
+    }
+
+    /// The state without a worker that vanished; its attempt goes into the history.
+    fn without_holder(&self, group: &Group<'_>) -> Result<State, Problem> {
+        if self.state != State::Processing {
+            return Ok(self.state);
+        }
+        let end = self.due_at.unwrap_or_default();
+        let start = self.claimed_at.unwrap_or(end);
+        group
+            .prepare(
+                "INSERT OR IGNORE INTO attempts
+                     (event, fence, run, number, started_at, duration_us, outcome, error)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'the worker''s lease ran out')",
+            )?
+            .execute(params![
+                self.id,
+                self.fence,
+                self.run,
+                self.attempt,
+                start,
+                end.saturating_sub(start).max(0),
+                AttemptOutcome::LeaseExpired.as_str(),
+            ])?;
+        Ok(self.state.apply(Move::Expire)?)
+    }
+
+    fn grant(
+        self,
+        group: &mut Group<'_>,
+        state: State,
+        term: &Term,
+    ) -> Result<ClaimedRun, Problem> {
+        let Self { id, run, attempt, .. } = self;
+        let fence = self.fence.saturating_add(1);
+        group
+            .prepare(
+                "UPDATE events SET state = ?2, due_at = ?3, claimed_at = ?4, fence = ?5, run = ?6,
+                                   attempt = ?7
+                 WHERE id = ?1",
+            )?
+            .execute(params![id, state.as_str(), term.end, term.now, fence, run, attempt])?;
+        group.moved(self.state, state);
+        let connection = group.connection();
+        let event = row::restore(connection, id, &self.key, self.parts, self.received_at, run)?;
+        let token = ClaimToken { work: WorkKind::Run, handle: id, fence };
+        Ok(ClaimedRun { claim: Claim::granted(token), key: self.key, run, attempt, event })
+    }
+}

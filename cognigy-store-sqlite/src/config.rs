@@ -1,0 +1,58 @@
+//! What can be set, and why it is set the way it is.
+
+use std::time::Duration;
+
+/// How a [`SqliteStore`](crate::SqliteStore) goes about its file.
+#[derive(Debug, Clone)]
+pub struct SqliteOptions {
+    /// Threads that read, each with a connection of its own. Default 2: reading is for operators,
+    /// and one long listing should not hold up the look-up of a single event.
+    pub readers: usize,
+    /// Calls that may wait for the writer, and as many for the readers; beyond it a call fails as
+    /// overloaded. Default 4096: four full transactions, well under a second of waiting.
+    pub queue_limit: usize,
+    /// Bodies kept in quarantine; past it the oldest goes. Default 1000: enough to see what a
+    /// broken sender does, and at most 1 GB if every body is as large as can be.
+    pub quarantine_capacity: usize,
+    /// How long to wait for another process that holds the write lock before a call fails as
+    /// unavailable. Default 5 s: longer than a backup or a shell's transaction should take, shorter
+    /// than a webhook sender waits.
+    pub busy_timeout: Duration,
+    /// Memory for the writer's pages, in KiB. Default 8 MiB: the upper levels of every index of ten
+    /// million events; the operating system caches the rest.
+    pub writer_cache_kib: u32,
+    /// Memory for each reader's pages, in KiB. Default 2 MiB, SQLite's own.
+    pub reader_cache_kib: u32,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self {
+            readers: 2,
+            queue_limit: 4096,
+            quarantine_capacity: 1000,
+            busy_timeout: Duration::from_secs(5),
+            writer_cache_kib: 8 * 1024,
+            reader_cache_kib: 2 * 1024,
+        }
+    }
+}
+
+/// The oldest SQLite that is safe: before 3.51.3, two connections that write or checkpoint at once
+/// can corrupt a WAL database (sqlite.org/wal.html, "the WAL-reset bug").
+pub(crate) const OLDEST_SQLITE: i32 = 3_051_003;
+
+/// The most calls in one transaction. The longer a transaction, the longer its first call waits;
+/// measured, an fsync is a small part of the cost from a few hundred on.
+pub(crate) const MAX_GROUP: usize = 1024;
+
+/// Pages in the WAL before they are written back into the database. Four times SQLite's default:
+/// pages that change with every transaction are written back once for all of them, and 16 MiB of
+/// WAL still take but a moment to recover after a crash.
+pub(crate) const CHECKPOINT_PAGES: u32 = 4000;
+
+/// A WAL that grew beyond this while a long query held it is cut back, in bytes.
+pub(crate) const WAL_LIMIT: u32 = 64 * 1024 * 1024;
+
+/// Prepared statements kept per connection: more than the crate has, so that none is parsed twice.
+pub(crate) const STATEMENT_CACHE: usize = 64;

@@ -1,0 +1,232 @@
+//! The database file: opening it, setting connections up, noticing that it has gone.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::{
+    SqliteOptions,
+    config::{CHECKPOINT_PAGES, OLDEST_SQLITE, STATEMENT_CACHE, WAL_LIMIT},
+    error::Problem,
+    schema::{self, Found},
+};
+
+/// How long to wait before opening is tried again while another process sets the database up.
+const OPEN_PAUSE: Duration = Duration::from_millis(20);
+
+/// Where the database is and how to open it.
+#[derive(Debug, Clone)]
+pub(crate) struct Database {
+    path: PathBuf,
+    pub(crate) options: SqliteOptions,
+}
+
+/// An open connection and the files it was opened on.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) connection: Connection,
+    path: PathBuf,
+    files: [FileId; 3],
+}
+
+/// A file's device and inode.
+type FileId = (u64, u64);
+
+impl Database {
+    pub(crate) fn new(path: &Path, options: SqliteOptions) -> Result<Self, Problem> {
+        // Absolute, so that it stays the same file when the process changes its directory, and so
+        // that SQLite cannot take the name for a URI.
+        let path = std::path::absolute(path).map_err(Problem::File)?;
+        Ok(Self { path, options })
+    }
+
+    /// Opens the database for writing, and makes it or brings it to the current schema first.
+    pub(crate) fn set_up(&self) -> Result<Session, Problem> {
+        if rusqlite::version_number() < OLDEST_SQLITE {
+            return Err(Problem::OldSqlite(rusqlite::version()));
+        }
+        // SQLite does not wait for locks in every step of switching to WAL mode.
+        let deadline = Instant::now() + self.options.busy_timeout;
+        loop {
+            match self.try_set_up() {
+                Err(problem) if problem.is_busy() && Instant::now() < deadline => {
+                    thread::sleep(OPEN_PAUSE);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn try_set_up(&self) -> Result<Session, Problem> {
+        if fs::metadata(&self.path).is_ok_and(|file| file.len() > 0) {
+            // Read-only first: a file that is refused must not be changed, not even by writing
+            // back the WAL that a crash left beside it.
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            schema::inspect(&self.connect(flags)?)?;
+        }
+        let flags = WRITER | OpenFlags::SQLITE_OPEN_CREATE;
+        let mut connection = self.connect(flags)?;
+        self.prepare_writer(&connection)?;
+        schema::migrate(&mut connection)?;
+        self.session(connection)
+    }
+
+    /// Opens the database for writing again. It must be there: a new, empty one in its place would
+    /// look healthy and hide that every event is gone.
+    pub(crate) fn reopen(&self) -> Result<Session, Problem> {
+        let connection = self.connect(WRITER)?;
+        self.must_be_current(&connection)?;
+        self.prepare_writer(&connection)?;
+        self.session(connection)
+    }
+
+    pub(crate) fn open_reader(&self) -> Result<Session, Problem> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = self.connect(flags)?;
+        self.must_be_current(&connection)?;
+        connection.pragma_update(None, "query_only", true)?;
+        set_cache(&connection, self.options.reader_cache_kib)?;
+        self.session(connection)
+    }
+
+    fn connect(&self, flags: OpenFlags) -> Result<Connection, Problem> {
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(self.options.busy_timeout)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+        // A mapped file turns an I/O error into a signal that kills the process.
+        connection.pragma_update(None, "mmap_size", 0)?;
+        connection.pragma_update(None, "temp_store", "memory")?;
+        Ok(connection)
+    }
+
+    fn prepare_writer(&self, connection: &Connection) -> Result<(), Problem> {
+        let mode: String =
+            connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+        if mode != "wal" {
+            return Err(Problem::NoWal(mode));
+        }
+        connection.pragma_update(None, "synchronous", "full")?;
+        // Where fsync leaves data in the drive's cache (macOS), the real thing.
+        connection.pragma_update(None, "fullfsync", true)?;
+        connection.pragma_update(None, "checkpoint_fullfsync", true)?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        connection.pragma_update(None, "journal_size_limit", WAL_LIMIT)?;
+        set_cache(connection, self.options.writer_cache_kib)
+    }
+
+    fn must_be_current(&self, connection: &Connection) -> Result<(), Problem> {
+        match schema::inspect(connection)? {
+            Found::Current => Ok(()),
+            Found::Nothing | Found::Older(_) => Err(Problem::NoSchema),
+        }
+    }
+
+    fn session(&self, connection: Connection) -> Result<Session, Problem> {
+        let files = file_ids(&self.path)?;
+        Ok(Session { connection, path: self.path.clone(), files })
+    }
+}
+
+const WRITER: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+
+impl Session {
+    /// Fails if the path no longer leads to the files that are open: what is written now would
+    /// disappear with the process.
+    pub(crate) fn must_be_in_place(&self) -> Result<(), Problem> {
+        match file_ids(&self.path) {
+            Ok(files) if files == self.files => Ok(()),
+            Err(Problem::File(error)) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Problem::File(error))
+            }
+            _ => Err(Problem::Replaced),
+        }
+    }
+}
+
+fn set_cache(connection: &Connection, kib: u32) -> Result<(), Problem> {
+    // A negative size is in KiB, a positive one in pages.
+    Ok(connection.pragma_update(None, "cache_size", -i64::from(kib))?)
+}
+
+/// The database, its WAL and the WAL's shared memory; all three exist while a connection is open.
+fn file_ids(path: &Path) -> Result<[FileId; 3], Problem> {
+    let id = |suffix: &str| {
+        let mut name = OsString::from(path);
+        name.push(suffix);
+        fs::metadata(name).map(|file| file_id(&file)).map_err(Problem::File)
+    };
+    Ok([id("")?, id("-wal")?, id("-shm")?])
+}
+
+#[cfg(unix)]
+fn file_id(file: &fs::Metadata) -> FileId {
+    use std::os::unix::fs::MetadataExt;
+    (file.dev(), file.ino())
+}
+
+/// Elsewhere an open file cannot be deleted or replaced.
+#[cfg(not(unix))]
+fn file_id(_: &fs::Metadata) -> FileId {
+    (0, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pragma(connection: &Connection, name: &str) -> String {
+        connection
+            .pragma_query_value(None, name, |row| {
+                row.get::<_, rusqlite::types::Value>(0).map(|value| format!("{value:?}"))
+            })
+            .unwrap()
+    }
+
+    #[test]
+    fn a_commit_by_the_writer_is_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let database =
+            Database::new(&folder.path().join("w.db"), SqliteOptions::default()).unwrap();
+        let first = database.set_up().unwrap();
+        for session in [first, database.reopen().unwrap()] {
+            let pragma = |name| pragma(&session.connection, name);
+            assert_eq!(pragma("journal_mode"), "Text(\"wal\")");
+            assert_eq!(pragma("synchronous"), "Integer(2)", "2 is FULL");
+            assert_eq!(pragma("fullfsync"), "Integer(1)");
+            assert_eq!(pragma("mmap_size"), "Integer(0)");
+            assert_eq!(pragma("busy_timeout"), "Integer(5000)");
+            assert_eq!(pragma("auto_vacuum"), "Integer(0)");
+        }
+    }
+
+    #[test]
+    fn a_reader_cannot_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let database =
+            Database::new(&folder.path().join("w.db"), SqliteOptions::default()).unwrap();
+        let _writer = database.set_up().unwrap();
+        let reader = database.open_reader().unwrap();
+        assert!(reader.connection.execute("DELETE FROM events", []).is_err());
+    }
+
+    #[test]
+    fn a_moved_file_or_wal_is_noticed() {
+        for suffix in ["", "-wal", "-shm"] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("w.db");
+            let session = Database::new(&path, SqliteOptions::default()).unwrap().set_up().unwrap();
+            session.must_be_in_place().unwrap();
+            let file = folder.path().join(format!("w.db{suffix}"));
+            fs::rename(&file, folder.path().join("moved")).unwrap();
+            assert!(matches!(session.must_be_in_place(), Err(Problem::Replaced)), "{suffix}");
+            fs::copy(folder.path().join("moved"), &file).unwrap();
+            assert!(matches!(session.must_be_in_place(), Err(Problem::Replaced)), "{suffix}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What goes wrong inside, and which kind of [`StoreError`] it becomes.
+//!
+//! Messages name tables, columns and files, never a body.
+
+use std::{error::Error, io, sync::Arc};
+
+use cognigy_core::{IllegalMove, StoreError, StoreErrorKind};
+use rusqlite::ErrorCode;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Problem {
+    #[error("SQLite failed")]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("the database file cannot be reached")]
+    File(#[source] io::Error),
+    #[error("a thread for the database cannot be started")]
+    Thread(#[source] io::Error),
+    #[error("the database file was moved, deleted or replaced while it was open")]
+    Replaced,
+    #[error("the file is a database of another application")]
+    Foreign,
+    #[error("the database has schema version {found}; this program knows versions up to {known}")]
+    Newer { found: i64, known: usize },
+    #[error("the database has lost its schema")]
+    NoSchema,
+    #[error(
+        "the database cannot use a write-ahead log, only the journal mode {0}: is it on a network file system?"
+    )]
+    NoWal(String),
+    #[error("SQLite {0} is older than 3.51.3, which can corrupt a database in WAL mode")]
+    OldSqlite(&'static str),
+    #[error("{0}")]
+    Unreadable(String),
+    #[error(transparent)]
+    IllegalMove(#[from] IllegalMove),
+    #[error("the database thread panicked")]
+    Panicked,
+    #[error("the database thread has stopped")]
+    Stopped,
+}
+
+impl Problem {
+    pub(crate) fn kind(&self) -> StoreErrorKind {
+        match self {
+            Self::Foreign
+            | Self::Newer { .. }
+            | Self::NoSchema
+            | Self::Unreadable(_)
+            | Self::IllegalMove(_) => StoreErrorKind::Corrupt,
+            Self::Sqlite(error) => match error.sqlite_error_code() {
+                // `Unknown` is SQLITE_ERROR, which with fixed statements means a missing table.
+                Some(
+                    ErrorCode::DatabaseCorrupt
+                    | ErrorCode::NotADatabase
+                    | ErrorCode::SchemaChanged
+                    | ErrorCode::ConstraintViolation
+                    | ErrorCode::Unknown,
+                ) => StoreErrorKind::Corrupt,
+                Some(_) => StoreErrorKind::Unavailable,
+                // Not from SQLite but from reading what it returned.
+                None => StoreErrorKind::Corrupt,
+            },
+            _ => StoreErrorKind::Unavailable,
+        }
+    }
+
+    /// Whether another process merely holds the lock: the connection is as good as before.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self.code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+    }
+
+    /// Whether the call's own data may be at fault, so that calls it shared a transaction with are
+    /// worth another try without it.
+    pub(crate) fn may_concern_one_call(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => matches!(
+                self.code(),
+                None | Some(
+                    ErrorCode::ConstraintViolation
+                        | ErrorCode::TooBig
+                        | ErrorCode::TypeMismatch
+                        | ErrorCode::ParameterOutOfRange
+                )
+            ),
+            Self::Unreadable(_) | Self::IllegalMove(_) | Self::Panicked => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it is damage in what was to be read, and not a disk or lock that fails.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => matches!(self.code(), None | Some(ErrorCode::DatabaseCorrupt)),
+            Self::Unreadable(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The message and its cause in one line.
+    pub(crate) fn report(&self) -> String {
+        match self.source() {
+            Some(cause) => format!("{self}: {cause}"),
+            None => self.to_string(),
+        }
+    }
+
+    fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Sqlite(error) => error.sqlite_error_code(),
+            _ => None,
+        }
+    }
+
+    /// The error for one of several callers.
+    pub(crate) fn shared(self: &Arc<Self>) -> StoreError {
+        StoreError::new(self.kind(), Arc::clone(self))
+    }
+}
+
+impl From<Problem> for StoreError {
+    fn from(problem: Problem) -> Self {
+        Self::new(problem.kind(), problem)
+    }
+}

@@ -1,0 +1,107 @@
+//! The threads that read, each with a read-only connection of its own.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use cognigy_core::StoreError;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::{
+    database::{Database, Session},
+    error::Problem,
+};
+
+type Query = Box<dyn FnOnce(&mut Desk) + Send>;
+
+/// The way to the readers. Dropping it waits until the queue is done.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    queue: Option<SyncSender<Query>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Readers {
+    /// Starts the threads. They open the database when they are first asked something.
+    pub(crate) fn start(database: &Database) -> Result<Self, Problem> {
+        let (queue, waiting) = sync_channel::<Query>(database.options.queue_limit.max(1));
+        let waiting = Arc::new(Mutex::new(waiting));
+        let start = |_| {
+            let desk = Desk { database: database.clone(), session: None };
+            let waiting = Arc::clone(&waiting);
+            let builder = thread::Builder::new().name("sqlite-reader".to_owned());
+            builder.spawn(move || desk.work_off(&waiting)).map_err(Problem::Thread)
+        };
+        let threads = (0..database.options.readers.max(1)).map(start).collect::<Result<_, _>>()?;
+        Ok(Self { queue: Some(queue), threads })
+    }
+
+    /// Does `work` on one snapshot of the database.
+    pub(crate) async fn query<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Connection) -> Result<T, Problem> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        // Who no longer waits gets no answer.
+        let query: Query = Box::new(|desk| drop(reply.send(desk.query(work))));
+        let queue = self.queue.as_ref().ok_or(Problem::Stopped)?;
+        queue.try_send(query).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::overloaded(),
+            TrySendError::Disconnected(_) => Problem::Stopped.into(),
+        })?;
+        Ok(answer.await.map_err(|_| Problem::Panicked)??)
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            // It catches panics itself, so there is no outcome to look at.
+            drop(thread.join());
+        }
+    }
+}
+
+/// A thread's own state.
+struct Desk {
+    database: Database,
+    session: Option<Session>,
+}
+
+impl Desk {
+    fn work_off(mut self, waiting: &Mutex<Receiver<Query>>) {
+        loop {
+            // Held while waiting: one reader waits for the next query, the others for their turn.
+            let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(query) = next else { return };
+            // Whoever asked is told by the reply that was dropped.
+            drop(catch_unwind(AssertUnwindSafe(|| query(&mut self))));
+        }
+    }
+
+    fn query<T>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let mut session = match self.session.take() {
+            Some(session) if session.must_be_in_place().is_ok() => session,
+            _ => self.database.open_reader()?,
+        };
+        // Several statements of one query see the same state.
+        let snapshot = session.connection.transaction()?;
+        let result = work(&snapshot);
+        drop(snapshot);
+        if result.is_ok() {
+            self.session = Some(session);
+        }
+        result
+    }
+}

@@ -1,0 +1,65 @@
+//! Keeping an event, once.
+
+use bytes::Bytes;
+use cognigy_core::{IncomingEvent, Recorded, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::{error::Problem, group::Group, row::micros};
+
+/// Inserts the event, or compares it with the first of its key: never an upsert, which would hide
+/// who was first.
+pub(crate) fn record(
+    group: &mut Group<'_>,
+    event: &IncomingEvent,
+    now: Timestamp,
+) -> Result<Recorded, Problem> {
+    let now = micros(now);
+    let parts = &event.parts;
+    let inserted = group
+        .prepare(
+            "INSERT INTO events (state, due_at, fence, run, attempt, received_at, source, event_id,
+                                 type, event_time, timestamp_json, external_id, user_id)
+             VALUES ('pending', ?1, 0, 1, 0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT (source, event_id) DO NOTHING",
+        )?
+        .execute(params![
+            now,
+            event.key.source.as_str(),
+            event.key.id.as_str(),
+            parts.kind.as_str(),
+            micros(parts.time.instant()),
+            parts.time.as_json(),
+            parts.external_id,
+            parts.user_id,
+        ])?;
+    if inserted == 0 {
+        return compare(group.connection(), event);
+    }
+    let id = group.connection().last_insert_rowid();
+    group
+        .prepare("INSERT INTO bodies (event, body) VALUES (?1, ?2)")?
+        .execute(params![id, &event.body[..]])?;
+    group.appeared(&parts.kind);
+    Ok(Recorded::New)
+}
+
+fn compare(connection: &Connection, event: &IncomingEvent) -> Result<Recorded, Problem> {
+    let mut select = connection.prepare_cached(
+        "SELECT body FROM events JOIN bodies ON bodies.event = events.id
+         WHERE source = ?1 AND event_id = ?2",
+    )?;
+    let key = params![event.key.source.as_str(), event.key.id.as_str()];
+    let differing = select
+        .query_row(key, |row| {
+            let stored = row.get_ref(0)?.as_bytes()?;
+            Ok((stored != event.body).then(|| Bytes::copy_from_slice(stored)))
+        })
+        .optional()?;
+    Ok(match differing {
+        Some(None) => Recorded::Identical,
+        Some(Some(stored)) => Recorded::Differs { stored },
+        // The stored body is lost. As a conflict the delivery goes into quarantine, where its
+        // bytes are still to be had; an error would have the sender repeat it for ever.
+        None => Recorded::Differs { stored: Bytes::new() },
+    })
+}

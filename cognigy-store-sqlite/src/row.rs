@@ -1,0 +1,101 @@
+//! Between rows and the core's types: times, and events read back.
+//!
+//! What is read back may have been damaged by a disk or by hand, so every field is checked again.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cognigy_core::{Event, EventKey, EventParts, EventTime, EventType, State, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use crate::error::Problem;
+
+/// A time in the unit of the tables.
+pub(crate) fn micros(time: Timestamp) -> i64 {
+    time.timestamp_micros()
+}
+
+/// The end of a lease that begins at `now`. One of absurd length ends with the calendar.
+pub(crate) fn lease_end(now: Timestamp, lease: Duration) -> i64 {
+    let lease = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
+    micros(now).saturating_add(lease).min(micros(Timestamp::MAX_UTC))
+}
+
+pub(crate) fn timestamp(micros: i64) -> Result<Timestamp, Problem> {
+    Timestamp::from_timestamp_micros(micros).ok_or_else(|| unreadable("a time", "is out of range"))
+}
+
+pub(crate) fn unreadable(what: &str, why: impl std::fmt::Display) -> Problem {
+    Problem::Unreadable(format!("{what} {why}"))
+}
+
+/// A limit in SQL.
+pub(crate) fn sql_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// The columns that [`read_key`] and [`read_parts`] read, in their order.
+pub(crate) const IDENTITY: &str = "events.source, events.event_id, events.type, events.timestamp_json, events.external_id, \
+     events.user_id";
+
+/// The identity of an event; `at` is where [`IDENTITY`] begins in the row.
+pub(crate) fn read_key(row: &Row<'_>, at: usize) -> Result<EventKey, Problem> {
+    let source = row.get_ref(at)?.as_str().map_err(|error| unreadable("the source", error))?;
+    let id = row.get_ref(at + 1)?.as_str().map_err(|error| unreadable("the event id", error))?;
+    Ok(EventKey {
+        source: source.parse().map_err(|error| unreadable("the source", error))?,
+        id: id.parse().map_err(|error| unreadable("the event id", error))?,
+    })
+}
+
+/// The type, even if its name is damaged: tallies have to balance.
+pub(crate) fn read_kind(row: &Row<'_>, column: usize) -> Result<EventType, Problem> {
+    let name = row.get_ref(column)?.as_bytes().unwrap_or_default();
+    Ok(EventType::from_name(&String::from_utf8_lossy(name)))
+}
+
+pub(crate) fn read_state(row: &Row<'_>, column: usize) -> Result<State, Problem> {
+    let name = row.get_ref(column)?.as_str().map_err(|error| unreadable("the state", error))?;
+    name.parse().map_err(|error| unreadable("the state", error))
+}
+
+/// What was read from the body when the event came in; `at` is where [`IDENTITY`] begins.
+pub(crate) fn read_parts(row: &Row<'_>, at: usize, key: &EventKey) -> Result<EventParts, Problem> {
+    let time: String = row.get(at + 3)?;
+    Ok(EventParts {
+        id: key.id.clone(),
+        kind: read_kind(row, at + 2)?,
+        time: EventTime::from_json(&time).map_err(|why| unreadable("the timestamp", why))?,
+        external_id: row.get(at + 4)?,
+        user_id: row.get(at + 5)?,
+    })
+}
+
+/// The received bytes of an event, if they are there.
+pub(crate) fn read_body(connection: &Connection, id: i64) -> Result<Option<Bytes>, Problem> {
+    let mut select = connection.prepare_cached("SELECT body FROM bodies WHERE event = ?1")?;
+    let body =
+        select.query_row([id], |row| Ok(Bytes::copy_from_slice(row.get_ref(0)?.as_bytes()?)));
+    Ok(body.optional()?)
+}
+
+/// Puts an event together, or says why that cannot be done.
+pub(crate) fn restore(
+    connection: &Connection,
+    id: i64,
+    key: &EventKey,
+    parts: Result<EventParts, Problem>,
+    received_at: i64,
+    run: u32,
+) -> Result<Result<Event, String>, Problem> {
+    let event = || -> Result<Event, Problem> {
+        let body =
+            read_body(connection, id)?.ok_or_else(|| unreadable("the body", "is missing"))?;
+        Ok(Event::restore(key.clone(), parts?, body, timestamp(received_at)?, run))
+    };
+    match event() {
+        Ok(event) => Ok(Ok(event)),
+        Err(problem) if problem.is_damage() => Ok(Err(problem.report())),
+        Err(problem) => Err(problem),
+    }
+}

@@ -1,0 +1,160 @@
+//! The ports, handed on to the writer and the readers.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use cognigy_core::{
+    Attempt, ClaimBatch, ClaimRequest, ClaimToken, Counts, EventArchive, EventFilter, EventKey,
+    EventPage, EventStore, IncomingEvent, PageRequest, Quarantine, QuarantineEntry, QuarantinePage,
+    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, StoreError, StoredEvent,
+    Timestamp,
+};
+
+use crate::{
+    SqliteOptions, archive, claim, claim::Term, database::Database, purge, quarantine,
+    reader::Readers, record, replay, settle, writer::Writer,
+};
+
+/// An event store in an SQLite file.
+///
+/// Cheap to clone; all clones are one store. Dropping the last one waits until everything that was
+/// asked of it is committed, at most as long as one lock wait and a few transactions take, and
+/// leaves a single file without a WAL if no other process has it open.
+#[derive(Debug, Clone)]
+pub struct SqliteStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    // Dropped first: the last connection to close writes the WAL back, which a reader cannot.
+    readers: Readers,
+    writer: Writer,
+}
+
+impl SqliteStore {
+    /// Opens the database at `path` with the default options; makes it if it is not there, and
+    /// brings an older schema up to date.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if the file is not a database, another application's, or has a later schema; it is
+    /// left as it was. `Unavailable` if it cannot be opened, written to, or put into WAL mode, as
+    /// on a network file system.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Self::open_with(path, SqliteOptions::default()).await
+    }
+
+    /// As [`open`](Self::open), with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub async fn open_with(
+        path: impl AsRef<Path>,
+        options: SqliteOptions,
+    ) -> Result<Self, StoreError> {
+        let database = Database::new(path.as_ref(), options)?;
+        let writer = Writer::start(database.clone()).await?;
+        let readers = Readers::start(&database)?;
+        Ok(Self { inner: Arc::new(Inner { readers, writer }) })
+    }
+}
+
+#[async_trait]
+impl EventStore for SqliteStore {
+    async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError> {
+        self.inner.writer.perform(move |group| record::record(group, &event, now)).await
+    }
+
+    async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError> {
+        self.inner.writer.perform(move |group| claim::claim_due(group, &request)).await
+    }
+
+    async fn renew(
+        &self,
+        tokens: &[ClaimToken],
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let (tokens, term) = (tokens.to_vec(), Term::new(now, lease));
+        self.inner.writer.perform(move |group| settle::renew(group, &tokens, &term)).await
+    }
+
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError> {
+        let settlements = settlements.to_vec();
+        self.inner.writer.perform(move |group| settle::settle(group, &settlements)).await
+    }
+
+    async fn replay(
+        &self,
+        key: &EventKey,
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<ReplayClaim, StoreError> {
+        let (key, term) = (key.clone(), Term::new(now, lease));
+        self.inner.writer.perform(move |group| replay::replay(group, &key, &term)).await
+    }
+
+    async fn requeue(
+        &self,
+        keys: &[EventKey],
+        now: Timestamp,
+    ) -> Result<Vec<Requeued>, StoreError> {
+        let keys = keys.to_vec();
+        self.inner.writer.perform(move |group| replay::requeue(group, &keys, now)).await
+    }
+}
+
+#[async_trait]
+impl EventArchive for SqliteStore {
+    async fn find(&self, key: &EventKey) -> Result<Option<StoredEvent>, StoreError> {
+        let key = key.clone();
+        self.inner.readers.query(move |connection| archive::find(connection, &key)).await
+    }
+
+    async fn list(&self, filter: &EventFilter, page: PageRequest) -> Result<EventPage, StoreError> {
+        let filter = filter.clone();
+        self.inner.readers.query(move |connection| archive::list(connection, &filter, page)).await
+    }
+
+    async fn attempts(&self, key: &EventKey) -> Result<Vec<Attempt>, StoreError> {
+        let key = key.clone();
+        self.inner.readers.query(move |connection| archive::attempts(connection, &key)).await
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        self.inner.readers.query(archive::counts).await
+    }
+
+    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        let readers = &self.inner.readers;
+        let events =
+            readers.query(move |connection| purge::find(connection, before, limit)).await?;
+        let writer = &self.inner.writer;
+        writer.perform(move |group| purge::remove(group, &events, before, limit)).await
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.inner.writer.perform(|group| group.beat().map(drop)).await
+    }
+}
+
+#[async_trait]
+impl Quarantine for SqliteStore {
+    async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError> {
+        self.inner.writer.perform(move |group| quarantine::keep(group, &entry, now)).await
+    }
+
+    async fn quarantined(&self, page: PageRequest) -> Result<QuarantinePage, StoreError> {
+        self.inner.readers.query(move |connection| quarantine::page(connection, page)).await
+    }
+
+    async fn quarantined_item(&self, id: i64) -> Result<Option<QuarantinedItem>, StoreError> {
+        self.inner.readers.query(move |connection| quarantine::find(connection, id)).await
+    }
+
+    async fn discharge(&self, id: i64) -> Result<bool, StoreError> {
+        self.inner.writer.perform(move |group| quarantine::discharge(group, id)).await
+    }
+}

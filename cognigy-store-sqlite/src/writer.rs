@@ -1,0 +1,271 @@
+//! The one thread that writes.
+//!
+//! It takes whatever waits, does it in one transaction, and answers once that is committed. A call
+//! that fails by its own data is taken out of the group and does not harm the others.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use cognigy_core::StoreError;
+use rusqlite::TransactionBehavior;
+use tokio::sync::oneshot;
+
+use crate::{
+    config::MAX_GROUP,
+    database::{Database, Session},
+    error::Problem,
+    group::Group,
+};
+
+const MAX_PATIENCE: Duration = Duration::from_millis(1);
+const PATIENCE_STEP: Duration = Duration::from_micros(50);
+
+/// The way to the writer's thread. Dropping it waits until everything in the queue is done.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    queue: Option<SyncSender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread and has it open the database.
+    pub(crate) async fn start(database: Database) -> Result<Self, StoreError> {
+        let (queue, waiting) = sync_channel(database.options.queue_limit.max(1));
+        let (report, opened) = oneshot::channel();
+        let thread = thread::Builder::new()
+            .name("sqlite-writer".to_owned())
+            .spawn(move || match database.set_up() {
+                Ok(session) => {
+                    if report.send(Ok(())).is_ok() {
+                        Desk {
+                            database,
+                            session: Some(session),
+                            answered: 0,
+                            patience: Duration::ZERO,
+                        }
+                        .work_off(&waiting);
+                    }
+                }
+                Err(problem) => drop(report.send(Err(problem))),
+            })
+            .map_err(Problem::Thread)?;
+        let writer = Self { queue: Some(queue), thread: Some(thread) };
+        opened.await.map_err(|_| Problem::Panicked)??;
+        Ok(writer)
+    }
+
+    /// Does `work` in a transaction and waits until it is durable. `work` may be called again if
+    /// the transaction it was part of had to be undone.
+    pub(crate) async fn perform<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: FnMut(&mut Group<'_>) -> Result<T, Problem> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Task { work, outcome: None, reply });
+        let queue = self.queue.as_ref().ok_or(Problem::Stopped)?;
+        queue.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::overloaded(),
+            TrySendError::Disconnected(_) => Problem::Stopped.into(),
+        })?;
+        answer.await.unwrap_or_else(|_| Err(Problem::Stopped.into()))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            // It catches panics itself, so there is no outcome to look at.
+            drop(thread.join());
+        }
+    }
+}
+
+/// A call in the queue.
+trait Job: Send {
+    fn perform(&mut self, group: &mut Group<'_>) -> Result<(), Problem>;
+    fn answer(self: Box<Self>, result: Result<(), StoreError>);
+}
+
+struct Task<T, W> {
+    work: W,
+    outcome: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, W> Job for Task<T, W>
+where
+    T: Send,
+    W: FnMut(&mut Group<'_>) -> Result<T, Problem> + Send,
+{
+    fn perform(&mut self, group: &mut Group<'_>) -> Result<(), Problem> {
+        self.outcome = Some((self.work)(group)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, result: Result<(), StoreError>) {
+        let Self { outcome, reply, .. } = *self;
+        let outcome = result.and_then(|()| outcome.ok_or_else(|| Problem::Panicked.into()));
+        // Who no longer waits gets no answer.
+        drop(reply.send(outcome));
+    }
+}
+
+/// The thread's own state.
+struct Desk {
+    database: Database,
+    /// None after a failure, until the database could be opened again.
+    session: Option<Session>,
+    /// How many calls the last transaction answered.
+    answered: usize,
+    /// How long to wait for them to call again.
+    patience: Duration,
+}
+
+impl Desk {
+    fn work_off(mut self, waiting: &Receiver<Box<dyn Job>>) {
+        while let Ok(first) = waiting.recv() {
+            let mut jobs = vec![first];
+            jobs.extend(waiting.try_iter().take(MAX_GROUP - 1));
+            self.wait_for_returning_callers(&mut jobs, waiting);
+            let began = Instant::now();
+            self.answered = jobs.len();
+            self.settle_up(jobs);
+            self.patience = (began.elapsed() / 4).min(MAX_PATIENCE);
+        }
+    }
+
+    /// Callers that were answered a moment ago are about to call again. Without them half of a
+    /// steady crowd would be in one transaction and half in the next, and each pay two fsyncs.
+    fn wait_for_returning_callers(
+        &self,
+        jobs: &mut Vec<Box<dyn Job>>,
+        waiting: &Receiver<Box<dyn Job>>,
+    ) {
+        let crowd = (jobs.len() + self.answered).min(MAX_GROUP);
+        let deadline = Instant::now() + self.patience;
+        while jobs.len() < crowd && Instant::now() < deadline {
+            thread::sleep(PATIENCE_STEP);
+            jobs.extend(waiting.try_iter().take(MAX_GROUP - jobs.len()));
+        }
+    }
+
+    /// Does the jobs together, or one by one if one of them may be what is wrong; answers all.
+    fn settle_up(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        match self.commit(&mut jobs) {
+            Ok(()) => jobs.into_iter().for_each(|job| job.answer(Ok(()))),
+            Err(problem) if jobs.len() > 1 && problem.may_concern_one_call() => {
+                jobs.into_iter().for_each(|job| self.settle_up(vec![job]));
+            }
+            Err(problem) => {
+                let problem = Arc::new(problem);
+                jobs.into_iter().for_each(|job| job.answer(Err(problem.shared())));
+            }
+        }
+    }
+
+    fn commit(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Problem> {
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => self.database.reopen()?,
+        };
+        let attempt = AssertUnwindSafe(|| transact(&mut session, &self.database, jobs));
+        let result = catch_unwind(attempt).unwrap_or(Err(Problem::Panicked));
+        // After any other failure the connection's idea of the file may be wrong: it is dropped,
+        // and what is on disk counts.
+        if result.as_ref().err().is_none_or(Problem::is_busy) {
+            self.session = Some(session);
+        }
+        result
+    }
+}
+
+fn transact(
+    session: &mut Session,
+    database: &Database,
+    jobs: &mut [Box<dyn Job>],
+) -> Result<(), Problem> {
+    // Immediate: the lock is taken here, where waiting for it is possible, and not at the first
+    // write, where it can fail at once (SQLITE_BUSY_SNAPSHOT).
+    let transaction =
+        session.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut group = Group::new(&transaction, &database.options);
+    for job in jobs {
+        job.perform(&mut group)?;
+    }
+    group.finish()?;
+    transaction.commit()?;
+    // Looked at after the commit and before the answer, so that no answer vouches for a file that
+    // was gone by then.
+    session.must_be_in_place()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        pin::pin,
+        task::{Context, Waker},
+    };
+
+    use cognigy_core::StoreErrorKind;
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::SqliteOptions;
+
+    async fn writer(folder: &tempfile::TempDir) -> Writer {
+        let path = folder.path().join("w.db");
+        Writer::start(Database::new(&path, SqliteOptions::default()).unwrap()).await.unwrap()
+    }
+
+    fn beat(group: &mut Group<'_>) -> Result<i64, Problem> {
+        group.beat()
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_or_breaks_a_rule_harms_only_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = writer(&folder).await;
+        for round in 0..20 {
+            let panics = writer.perform(|group| -> Result<(), Problem> {
+                beat(group)?;
+                panic!("poison")
+            });
+            let breaks = writer.perform(|group| {
+                beat(group)?;
+                Ok(group.connection().execute("INSERT INTO heartbeat VALUES (2, 2)", [])?)
+            });
+            let (panics, breaks, fine) = tokio::join!(panics, breaks, writer.perform(beat));
+            assert_eq!(panics.unwrap_err().kind(), StoreErrorKind::Unavailable);
+            assert_eq!(breaks.unwrap_err().kind(), StoreErrorKind::Corrupt);
+            assert_eq!(fine.unwrap(), round + 1, "what the others began must be undone");
+        }
+    }
+
+    #[tokio::test]
+    async fn dropping_the_writer_finishes_what_is_queued() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.db");
+        let writer = writer(&folder).await;
+        for _ in 0..100 {
+            // The first poll puts it into the queue; then nobody waits for it any more.
+            let mut call = pin!(writer.perform(beat));
+            let _ = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
+        drop(writer);
+        assert!(!folder.path().join("w.db-wal").exists(), "a clean end leaves a single file");
+        let connection = Connection::open(&path).unwrap();
+        let beats: i64 =
+            connection.query_row("SELECT beats FROM heartbeat", [], |row| row.get(0)).unwrap();
+        assert_eq!(beats, 100);
+    }
+}

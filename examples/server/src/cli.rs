@@ -1,0 +1,246 @@
+//! The command line: commands, their arguments, and a flag for every setting.
+
+use std::{collections::BTreeMap, path::Path};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind, value_parser};
+
+use crate::{
+    DONE, WRONG_USE, filter,
+    settings::{Layers, SETTINGS},
+};
+
+/// Read if it is there and no other file is named.
+const DEFAULT_FILE: &str = "cognigy.toml";
+
+/// What was asked for.
+pub(crate) struct Invocation {
+    pub(crate) command: String,
+    pub(crate) arguments: ArgMatches,
+    pub(crate) layers: Layers,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Reads the command line, the environment and the file, or says what is wrong in one line and
+/// yields the exit status.
+pub(crate) fn parse() -> Result<Invocation, u8> {
+    let matches = command().try_get_matches().map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let code = if error.use_stderr() { WRONG_USE } else { DONE };
+            // A closed pipe is no reason to complain.
+            let _ = error.print();
+            code
+        }
+        _ => {
+            eprintln!("cognigy-server: {}", one_line(&error.to_string()));
+            WRONG_USE
+        }
+    })?;
+    let (command, arguments) = matches.subcommand().ok_or(WRONG_USE)?;
+
+    let mut flags = BTreeMap::new();
+    for setting in SETTINGS {
+        if let Some(value) = arguments.get_one::<String>(&setting.key()) {
+            flags.insert(setting.key(), value.clone());
+        }
+    }
+    let mut layers = Layers::from_flags(flags);
+    let warnings = layers.add_environment(std::env::vars_os().filter_map(|(name, value)| {
+        // What is not Unicode is none of our names; a value that is not cannot be a setting.
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    }));
+    let named = arguments.get_one::<String>("config").map(Path::new);
+    let file = named.or_else(|| Some(Path::new(DEFAULT_FILE)).filter(|file| file.exists()));
+    if let Some(file) = file {
+        layers.add_file(file).map_err(|error| {
+            eprintln!("cognigy-server: {error}");
+            WRONG_USE
+        })?;
+    }
+    if command == "demo" {
+        // It tells its story on standard output; what the server logs meanwhile would drown it.
+        layers.set_default("log", "off");
+    }
+    let command = command.to_owned();
+    Ok(Invocation { command, arguments: arguments.clone(), layers, warnings })
+}
+
+/// The first line of clap's message and its tip; usage is what `--help` is for.
+fn one_line(message: &str) -> String {
+    let mut lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    let mut text = first.strip_prefix("error: ").unwrap_or(first).to_owned();
+    if text.ends_with(':') {
+        // "the following required arguments were not provided:" and the like list them below.
+        text = format!("{text} {}", lines.next().unwrap_or_default());
+    } else if let Some(tip) = lines.find_map(|line| line.strip_prefix("tip: ")) {
+        text = format!("{text} ({tip})");
+    }
+    text
+}
+
+fn command() -> Command {
+    let mut root = Command::new("cognigy-server")
+        .about("Receives signed Cognigy webhooks, stores them durably, processes and replays them")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .value_name("FILE")
+                .help("Settings file (default: cognigy.toml, if it is there)")
+                .global(true),
+        );
+    for setting in SETTINGS {
+        let mut help = format!("{} [{}]", setting.help, setting.variable);
+        if let Some(default) = setting.default {
+            help = format!("{help} [default: {default}]");
+        }
+        if setting.secret {
+            help.push_str(" [better in the environment: flags show in process lists]");
+        }
+        let argument = Arg::new(setting.key())
+            .long(setting.flag())
+            .value_name("VALUE")
+            .help(help)
+            .help_heading("Settings")
+            .global(true)
+            .hide_short_help(true);
+        root = root.arg(argument);
+    }
+    root.subcommands(subcommands())
+}
+
+fn subcommands() -> Vec<Command> {
+    let named = |name: &'static str, about: &'static str, example: &str| {
+        Command::new(name).about(about).after_help(format!("Example:\n  {example}"))
+    };
+    let id = || Arg::new("id").value_name("ID");
+    vec![
+        named(
+            "serve",
+            "Take webhooks in and process them until told to stop",
+            "COGNIGY_WEBHOOK_SECRET=… cognigy-server serve --listen 0.0.0.0:8000",
+        ),
+        named(
+            "demo",
+            "Show the whole journey with real signed HTTP traffic, in one process, in under a minute",
+            "cognigy-server demo",
+        )
+        .arg(number("events", "300", "Distinct events to send, 50 to 100000")),
+        named(
+            "send",
+            "Sign events and post them",
+            "cognigy-server send events.ndjson --url http://127.0.0.1:8000/webhooks/cognigy",
+        )
+        .arg(Arg::new("file").value_name("FILE").help("One JSON object, or one a line; - for standard input"))
+        .arg(number("generate", "0", "Make up this many events instead").conflicts_with("file"))
+        .arg(Arg::new("url").long("url").value_name("URL").help("Where to (default: the address that is set to listen on)"))
+        .arg(number("concurrency", "8", "Requests in flight"))
+        .arg(json()),
+        with_filter(named(
+            "list",
+            "List stored events, newest first",
+            "cognigy-server list --status dead_lettered --limit 20",
+        ))
+        .arg(number("limit", "50", "At most this many"))
+        .arg(json()),
+        named("show", "Show an event, its body and its history", "cognigy-server show evt-42")
+            .arg(id().required(true).help("The event's id"))
+            .arg(json()),
+        with_filter(named(
+            "replay",
+            "Run events again, now: by id, or all that match",
+            "cognigy-server replay evt-42 evt-43\n  cognigy-server replay --status dead_lettered --from 2026-01-01",
+        ))
+        .arg(id().num_args(0..).help("The events' ids"))
+        .arg(json()),
+        named(
+            "redrive",
+            "Bring dead letters back from the SQS queue; workers run them again",
+            "SQS_DLQ_URL=… cognigy-server redrive --max 100",
+        )
+        .arg(number("max", "0", "Stop after this many messages; 0: all there are"))
+        .arg(json()),
+        named(
+            "register",
+            "Register a webhook at Cognigy",
+            "cognigy-server register https://hooks.example.com/webhooks/cognigy",
+        )
+        .arg(Arg::new("url").value_name("URL").required(true).help("Where Cognigy shall post to"))
+        .arg(Arg::new("name").long("name").value_name("NAME").default_value("cognigy-server").help("Name of the webhook"))
+        .arg(Arg::new("events").long("events").value_name("TYPES").help("Comma-separated types (default: all four)"))
+        .arg(json()),
+        named(
+            "quarantine",
+            "List what was signed but could not be taken, or try one again",
+            "cognigy-server quarantine --retry 7",
+        )
+        .arg(number("limit", "50", "At most this many"))
+        .arg(Arg::new("retry").long("retry").value_name("ID").value_parser(value_parser!(i64)).help("Parse this one again"))
+        .arg(
+            Arg::new("discard").long("discard").value_name("ID").value_parser(value_parser!(i64))
+                .conflicts_with("retry").help("Remove this one"),
+        )
+        .arg(json()),
+        named(
+            "purge",
+            "Forget finished events older than the retention, now",
+            "cognigy-server purge --retention 7d",
+        )
+        .arg(json()),
+    ]
+}
+
+fn with_filter(mut command: Command) -> Command {
+    for (name, help) in filter::NAMES {
+        let argument = Arg::new(name).long(name.replace('_', "-")).value_name("VALUE").help(help);
+        command = command.arg(argument);
+    }
+    command
+}
+
+fn number(name: &'static str, default: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name("N")
+        .default_value(default)
+        .value_parser(value_parser!(u32))
+        .help(help)
+}
+
+fn json() -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON, one object a line")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_help_has_an_example() {
+        command().debug_assert();
+        for subcommand in subcommands() {
+            let help = subcommand.clone().render_help().to_string();
+            assert!(help.contains("Example:"), "{}", subcommand.get_name());
+        }
+    }
+
+    #[test]
+    fn complaints_fit_on_one_line() {
+        for arguments in [
+            vec!["serve", "--listn", "x"],
+            vec!["show"],
+            vec!["nonsense"],
+            vec!["list", "--limit", "x"],
+        ] {
+            let arguments = std::iter::once("cognigy-server").chain(arguments);
+            let error = command().try_get_matches_from(arguments).unwrap_err();
+            let line = one_line(&error.to_string());
+            assert!(!line.contains('\n') && line.len() > 10, "{line}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! `demo`: the whole journey in one process, with real signed HTTP traffic, and an account of it.
+//!
+//! The server is the real one, on a free loopback port with a fresh database. [`world`] pretends to
+//! be the CRM and the dead-letter queue, [`traffic`] is the sender, [`account`] checks what the
+//! server says against what was sent and what the pretend CRM and queue saw.
+
+mod account;
+mod traffic;
+mod world;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use clap::ArgMatches;
+use serde_json::Value;
+
+use super::{Progress, number, serve};
+use crate::{
+    app::{App, StartError},
+    settings::{Layers, Settings},
+};
+use account::Account;
+use traffic::Sender;
+use world::{PretendCrm, PretendQueue};
+
+const SECRET: &str = "demo-secret-demo-secret-demo-secret";
+const TOKEN: &str = "demo-operator";
+/// Work that is not done by then is not going to be.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+pub(super) async fn run(arguments: &ArgMatches, mut layers: Layers) -> Result<bool, StartError> {
+    let events = number(arguments, "events").clamp(50, 100_000);
+    let directory =
+        tempfile::tempdir().map_err(|error| StartError::failed("cannot make a folder", &error))?;
+    let crm = PretendCrm::start().await?;
+    let queue = Arc::new(PretendQueue::default());
+
+    let database = format!("sqlite:{}", directory.path().join("demo.db").display());
+    for (key, value) in [
+        ("listen", "127.0.0.1:0"),
+        ("webhook_secret", SECRET),
+        ("signature_header", "X-Cognigy-Signature"),
+        ("signature_scheme", "base64"),
+        ("admin_token", TOKEN),
+        ("database_url", &database),
+        ("crm_base_url", &crm.url()),
+        // Two seconds, doubling, is right in life; here somebody is watching.
+        ("retry_base_delay", "200ms"),
+        ("retry_max_attempts", "4"),
+        ("worker", "on"),
+    ] {
+        layers.set(key, value);
+    }
+    let settings = Settings::read(&layers)?;
+    let app = App::build(&settings, Some(queue.clone())).await?;
+    let running = serve::start(app, &settings).await?;
+    println!("The server listens on http://{}, its database is new and empty.", running.address);
+    println!("A pretend CRM and a pretend dead-letter queue stand beside it.\n");
+
+    let sender = Sender::new(running.address)?;
+    println!("1. Posting {events} signed events of all four types, with duplicates, conflicts, a");
+    println!("   forged signature, invalid payloads, people nobody knows, a CRM that fails for a");
+    println!("   while and one that stays down for some …");
+    let sent = sender.send_all(events).await?;
+    println!(
+        "   {} deliveries answered in {:.2} s: {:.0} a second, each durable before its answer.\n",
+        sent.total(),
+        sent.seconds,
+        f64::from(sent.total()) / sent.seconds
+    );
+
+    println!("2. Waiting until every accepted event is processed or dead-lettered …");
+    let started = Instant::now();
+    let progress = Progress::new();
+    let settled = loop {
+        let stats = sender.stats().await?;
+        let waiting = stats["events"]["waiting"].as_u64().unwrap_or(u64::MAX);
+        progress.show(&format!("   {waiting} waiting"));
+        if waiting == 0 {
+            break true;
+        }
+        if started.elapsed() > PATIENCE {
+            break false;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    drop(progress);
+    println!(
+        "   {} after {:.1} s; {} dead letters reached the queue.\n",
+        if settled { "Done" } else { "NOT done" },
+        started.elapsed().as_secs_f64(),
+        queue.letters().len()
+    );
+
+    println!("3. The CRM recovers. Replaying one dead letter through the operator API …");
+    crm.recover();
+    let replayed = match queue.letters().first() {
+        Some(letter) => sender.replay(letter.key.id.as_str()).await?,
+        None => Value::Null,
+    };
+    println!("   {replayed}\n");
+
+    let account = Account::draw_up(&sent, &sender.stats().await?, &crm, &queue, &replayed);
+    running.stop().await;
+    crm.stop().await;
+    Ok(account.print() && settled)
+}

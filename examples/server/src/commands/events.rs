@@ -1,0 +1,104 @@
+//! `list`, `show` and `purge`: straight from the database, beside a running server or without one.
+
+use std::collections::BTreeMap;
+
+use clap::ArgMatches;
+use cognigy_core::{Clock, EventArchive, EventFilter, EventId, EventKey, PageRequest, TokioClock};
+
+use super::{Progress, number, print_json};
+use crate::{
+    app::{StartError, open_store},
+    filter,
+    http::view::{EventDetail, EventLine, printable},
+    settings::Settings,
+};
+
+/// Events asked for at a time.
+const PAGE: usize = 256;
+
+/// The filter that the flags describe.
+pub(super) fn filter_of(arguments: &ArgMatches) -> Result<EventFilter, StartError> {
+    let pairs: BTreeMap<String, String> = filter::NAMES
+        .iter()
+        .filter_map(|(name, _)| {
+            let value = arguments.get_one::<String>(name)?;
+            Some(((*name).to_owned(), value.clone()))
+        })
+        .collect();
+    filter::from_pairs(&pairs).map_err(StartError::Failed)
+}
+
+/// The key of an id given on the command line.
+pub(super) fn key_of(id: &str) -> Result<EventKey, StartError> {
+    let id: EventId =
+        id.parse().map_err(|problem| StartError::Failed(format!("{id:?}: {problem}")))?;
+    Ok(EventKey::cognigy(id))
+}
+
+pub(super) async fn list(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
+    let filter = filter_of(arguments)?;
+    let store = open_store(settings).await?;
+    let mut left = number(arguments, "limit") as usize;
+    let mut after = None;
+    while left > 0 {
+        let page = store.list(&filter, PageRequest { limit: left.min(PAGE), after }).await?;
+        left -= page.events.len();
+        for event in page.events {
+            if arguments.get_flag("json") {
+                print_json(&EventLine::from(event))?;
+            } else {
+                println!(
+                    "{}  {:<14} {:<20} {}",
+                    crate::http::view::time(event.received_at),
+                    event.state,
+                    event.kind.as_str(),
+                    printable(event.id.as_str()),
+                );
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(true)
+}
+
+pub(super) async fn show(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
+    let id = arguments.get_one::<String>("id").map(String::as_str).unwrap_or_default();
+    let key = key_of(id)?;
+    let store = open_store(settings).await?;
+    let Some(stored) = store.find(&key).await? else {
+        eprintln!("cognigy-server: no event {id:?} is stored");
+        return Ok(false);
+    };
+    let detail = EventDetail::new(stored, store.attempts(&key).await?);
+    if arguments.get_flag("json") {
+        print_json(&detail)?;
+    } else {
+        detail.print();
+    }
+    Ok(true)
+}
+
+pub(super) async fn purge(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
+    let store = open_store(settings).await?;
+    let before = TokioClock::new().now() - settings.retention;
+    let progress = Progress::new();
+    let mut total = 0;
+    loop {
+        let purged = store.purge(before, PAGE).await?;
+        total += purged;
+        progress.show(&format!("{total} events forgotten"));
+        if purged == 0 {
+            break;
+        }
+    }
+    drop(progress);
+    if arguments.get_flag("json") {
+        print_json(&serde_json::json!({ "purged": total }))?;
+    } else {
+        println!("{total} finished events from before {before} forgotten");
+    }
+    Ok(true)
+}

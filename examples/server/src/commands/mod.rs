@@ -1,0 +1,78 @@
+//! One module a command. Each yields whether it did what it was asked to.
+
+mod demo;
+mod events;
+mod quarantine;
+mod register;
+mod replay;
+mod send;
+mod serve;
+
+use clap::ArgMatches;
+
+use crate::{
+    app::StartError,
+    settings::{Layers, Settings},
+};
+
+/// Runs the command called `name`.
+pub(crate) async fn run(
+    name: &str,
+    arguments: &ArgMatches,
+    settings: Settings,
+    layers: Layers,
+) -> Result<bool, StartError> {
+    match name {
+        "serve" => serve::run(&settings).await,
+        "demo" => demo::run(arguments, layers).await,
+        "send" => send::run(arguments, &settings).await,
+        "list" => events::list(arguments, &settings).await,
+        "show" => events::show(arguments, &settings).await,
+        "purge" => events::purge(arguments, &settings).await,
+        "replay" => replay::replay(arguments, &settings).await,
+        "redrive" => replay::redrive(arguments, &settings).await,
+        "register" => register::run(arguments, &settings).await,
+        "quarantine" => quarantine::run(arguments, &settings).await,
+        _ => Err(StartError::Failed(format!("{name} is not a command"))),
+    }
+}
+
+/// Prints one JSON value on a line of its own.
+fn print_json(value: &impl serde::Serialize) -> Result<(), StartError> {
+    let line = serde_json::to_string(value).map_err(|error| StartError::failed("JSON", &error))?;
+    println!("{line}");
+    Ok(())
+}
+
+fn number(arguments: &ArgMatches, name: &str) -> u32 {
+    arguments.get_one::<u32>(name).copied().unwrap_or_default()
+}
+
+/// A line that says how far long work is; shown on a terminal only.
+struct Progress {
+    shown: bool,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { shown: std::io::IsTerminal::is_terminal(&std::io::stderr()) }
+    }
+
+    fn show(&self, text: &str) {
+        if self.shown {
+            eprint!("\r\x1b[2K{text}");
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.show("");
+    }
+}
+
+impl From<cognigy_core::StoreError> for StartError {
+    fn from(error: cognigy_core::StoreError) -> Self {
+        Self::failed("the store could not answer", &error)
+    }
+}

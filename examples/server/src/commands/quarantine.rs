@@ -1,0 +1,71 @@
+//! `quarantine`: look at what was signed but could not be taken, and try it again.
+
+use clap::ArgMatches;
+use cognigy_core::{Clock, PageRequest, Quarantine, QuarantineRetry, Store};
+use serde_json::json;
+
+use super::{number, print_json};
+use crate::{
+    app::{App, StartError, open_store},
+    http::view::{QuarantineLine, printable},
+    settings::Settings,
+};
+
+pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
+    let as_json = arguments.get_flag("json");
+    if let Some(id) = arguments.get_one::<i64>("retry") {
+        return retry(*id, as_json, settings).await;
+    }
+    let store = open_store(settings).await?;
+    if let Some(id) = arguments.get_one::<i64>("discard") {
+        let found = store.discharge(*id).await?;
+        report(*id, if found { "discarded" } else { "not_found" }, None, as_json)?;
+        return Ok(found);
+    }
+    list(&store, number(arguments, "limit") as usize, as_json).await
+}
+
+async fn list(store: &impl Store, limit: usize, as_json: bool) -> Result<bool, StartError> {
+    let page = store.quarantined(PageRequest { limit, after: None }).await?;
+    for item in page.items {
+        let line = QuarantineLine::from(item);
+        if as_json {
+            print_json(&line)?;
+        } else {
+            let id = line.event_id.as_deref().unwrap_or("-");
+            let (reason, detail) = (line.reason, printable(&line.detail));
+            println!(
+                "{:>6}  {}  {reason:<8}  {}  {detail}",
+                line.id,
+                line.received_at,
+                printable(id)
+            );
+        }
+    }
+    Ok(true)
+}
+
+async fn retry(id: i64, as_json: bool, settings: &Settings) -> Result<bool, StartError> {
+    let app = App::build(settings, None).await?;
+    let outcome = app.pipeline.retry_quarantined(id, app.clock.now()).await?;
+    let (status, detail) = match outcome {
+        QuarantineRetry::Accepted(_) => ("accepted", None),
+        QuarantineRetry::Duplicate(_) => ("duplicate", None),
+        QuarantineRetry::Invalid(invalid) => ("invalid", Some(invalid.to_string())),
+        QuarantineRetry::Conflict(_) => ("conflict", None),
+        QuarantineRetry::NotFound => ("not_found", None),
+    };
+    report(id, status, detail, as_json)?;
+    Ok(matches!(status, "accepted" | "duplicate"))
+}
+
+fn report(id: i64, status: &str, detail: Option<String>, as_json: bool) -> Result<(), StartError> {
+    if as_json {
+        return print_json(&json!({ "id": id, "status": status, "detail": detail }));
+    }
+    match detail {
+        Some(detail) => println!("{id}: {status}: {}", printable(&detail)),
+        None => println!("{id}: {status}"),
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! `serve`: take webhooks in and process them until told to stop.
+
+use std::{net::SocketAddr, time::Duration};
+
+use actix_web::{App as ActixApp, HttpServer, dev::ServerHandle, web};
+use cognigy_core::{Clock, Worker, WorkerHandle, WorkerOptions};
+use tokio::task::JoinHandle;
+
+use crate::{
+    app::{App, StartError},
+    http,
+    settings::Settings,
+};
+
+/// A head has to be complete within this time of the connection.
+const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+/// An idle connection is kept this long: longer than the usual 60 s of a balancer in front, so
+/// that the balancer and not the server is the one to close it.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Requests under way may go on this long after a stop, in seconds.
+const SHUTDOWN_SECONDS: u64 = 15;
+/// How often finished events are checked against the retention.
+const PURGE_INTERVAL: Duration = Duration::from_secs(600);
+/// Events forgotten in one transaction: a few milliseconds, so that deliveries hardly wait.
+const PURGE_BATCH: usize = 500;
+/// A pause between two such transactions leaves the writer to deliveries.
+const PURGE_PAUSE: Duration = Duration::from_millis(20);
+
+/// A server at work.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    app: App,
+    server: ServerHandle,
+    serving: JoinHandle<std::io::Result<()>>,
+    worker: Option<WorkerHandle>,
+    upkeep: JoinHandle<()>,
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub(super) async fn run(settings: &Settings) -> Result<bool, StartError> {
+    settings.webhook()?;
+    let app = App::build(settings, None).await?;
+    let mut running = start(app, settings).await?;
+    tracing::info!(address = %running.address, "listening");
+    tokio::select! {
+        () = asked_to_stop() => tracing::info!("stopping"),
+        ended = &mut running.serving => {
+            return Err(StartError::Failed(format!("the server ended by itself: {ended:?}")));
+        }
+    }
+    running.stop().await;
+    tracing::info!("stopped");
+    Ok(true)
+}
+
+/// Starts serving `app`.
+pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, StartError> {
+    let shared = web::Data::new(app.clone());
+    let server =
+        HttpServer::new(move || ActixApp::new().app_data(shared.clone()).configure(http::routes))
+            .client_request_timeout(HEAD_DEADLINE)
+            .keep_alive(KEEP_ALIVE)
+            .shutdown_timeout(SHUTDOWN_SECONDS)
+            // Our own signal handling stops the worker too.
+            .disable_signals()
+            .bind(settings.listen)
+            .map_err(|error| {
+                StartError::failed(&format!("cannot listen on {}", settings.listen), &error)
+            })?;
+    let address = server.addrs().first().copied().unwrap_or(settings.listen);
+    let server = server.run();
+    let handle = server.handle();
+    let options =
+        WorkerOptions { concurrency: settings.crm.concurrency, ..WorkerOptions::default() };
+    let worker =
+        settings.worker.then(|| Worker::spawn_with(app.pipeline.clone(), app.clock, options));
+    Ok(Running {
+        address,
+        server: handle,
+        serving: tokio::spawn(server),
+        worker,
+        upkeep: tokio::spawn(upkeep(app.clone(), settings.retention)),
+        app,
+    })
+}
+
+impl Running {
+    /// Takes no more, lets work in hand finish within a bound, leaves the rest to the lease.
+    pub(crate) async fn stop(self) {
+        self.app.readiness.stop();
+        self.upkeep.abort();
+        let worker = async {
+            if let Some(worker) = self.worker {
+                worker.shutdown().await;
+            }
+        };
+        tokio::join!(self.server.stop(true), worker);
+    }
+}
+
+/// Forgets what is older than the retention, for as long as the server runs.
+async fn upkeep(app: App, retention: Duration) {
+    loop {
+        let before = app.clock.now() - retention;
+        match app.pipeline.store().purge(before, PURGE_BATCH).await {
+            Ok(0) => tokio::time::sleep(PURGE_INTERVAL).await,
+            Ok(purged) => {
+                tracing::debug!(purged, "finished events forgotten");
+                tokio::time::sleep(PURGE_PAUSE).await;
+            }
+            Err(error) => {
+                tracing::error!(error = crate::app::chain(&error), "finished events not forgotten");
+                tokio::time::sleep(PURGE_INTERVAL).await;
+            }
+        }
+        if app.crm.only_not_found() {
+            tracing::warn!("the CRM has answered nothing but 404: is CRM_BASE_URL right?");
+        }
+    }
+}
+
+async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        _ => std::future::pending().await,
+    }
+}

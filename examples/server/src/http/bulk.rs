@@ -1,0 +1,195 @@
+//! Replaying many: events are handed to the workers in the background, a page at a time.
+//!
+//! What the workers make of them shows in the events themselves. The list of replays is this
+//! process's own and does not outlive it; the events' runs do.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use actix_web::{HttpResponse, web};
+use cognigy_core::{Clock, EventFilter, EventKey, PageRequest, Requeued, StoreError};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{Answer, Problem, Shared, operator::Operator};
+use crate::{app::App, filter};
+
+/// Events handed over in one store call: large enough for one fsync to matter little.
+const BATCH: usize = 256;
+/// Ids in one request; more belong in a filter.
+const MAX_IDS: usize = 10_000;
+/// Replays remembered; the oldest finished ones are forgotten.
+const REMEMBERED: usize = 100;
+
+/// The bulk replays of this process, by id.
+#[derive(Clone)]
+pub(crate) struct BulkReplays(pub(crate) Arc<Mutex<HashMap<u64, Progress>>>);
+
+/// How far a bulk replay is.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Progress {
+    done: bool,
+    failed: bool,
+    /// New runs that are due.
+    scheduled: u64,
+    /// Runs that were waiting already and are due at once now.
+    waiting: u64,
+    /// Events that a run holds.
+    busy: u64,
+    /// Ids that are not stored.
+    not_found: u64,
+}
+
+impl BulkReplays {
+    fn begin(&self) -> u64 {
+        let mut replays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = replays.keys().max().map_or(1, |last| last + 1);
+        if replays.len() >= REMEMBERED
+            && let Some(oldest) = replays.iter().filter(|(_, p)| p.done).map(|(id, _)| *id).min()
+        {
+            replays.remove(&oldest);
+        }
+        replays.insert(id, Progress::default());
+        id
+    }
+
+    fn update(&self, id: u64, change: impl FnOnce(&mut Progress)) {
+        let mut replays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(progress) = replays.get_mut(&id) {
+            change(progress);
+        }
+    }
+
+    fn get(&self, id: u64) -> Option<Progress> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    }
+}
+
+enum Selection {
+    Ids(Vec<EventKey>),
+    Filter(EventFilter),
+}
+
+/// Begins a bulk replay of `{"ids": […]}` or of a filter such as `{"status": "dead_lettered"}`.
+pub(super) async fn begin(_: Operator, app: Shared, body: web::Bytes) -> Answer {
+    let selection = selection(&body).map_err(|error| Problem::bad_request(&error))?;
+    let id = app.replays.begin();
+    let app = App::clone(&app);
+    tokio::spawn(async move {
+        let outcome = requeue(&app, id, selection).await;
+        if let Err(error) = &outcome {
+            tracing::error!(replay = id, error = crate::app::chain(error), "bulk replay broke off");
+        }
+        app.replays.update(id, |progress| {
+            progress.done = true;
+            progress.failed = outcome.is_err();
+        });
+    });
+    Ok(HttpResponse::Accepted().json(json!({ "id": id.to_string() })))
+}
+
+/// How far it is.
+pub(super) async fn progress(_: Operator, app: Shared, id: web::Path<String>) -> Answer {
+    let missing = || Problem::new(404, "Not Found", "There is no such replay");
+    let progress = id.parse().ok().and_then(|id| app.replays.get(id)).ok_or_else(missing)?;
+    Ok(HttpResponse::Ok().json(progress))
+}
+
+fn selection(body: &[u8]) -> Result<Selection, String> {
+    let Ok(Value::Object(object)) = serde_json::from_slice(body) else {
+        return Err("expected a JSON object: {\"ids\": […]} or a filter".to_owned());
+    };
+    if let Some(ids) = object.get("ids") {
+        let expected = || "ids: expected a list of event ids, and nothing beside it".to_owned();
+        let ids = ids.as_array().filter(|_| object.len() == 1).ok_or_else(expected)?;
+        if ids.len() > MAX_IDS {
+            return Err(format!("ids: more than {MAX_IDS}; use a filter"));
+        }
+        let key = |id: &Value| id.as_str()?.parse().ok().map(EventKey::cognigy);
+        let keys: Option<Vec<EventKey>> = ids.iter().map(key).collect();
+        return keys.map(Selection::Ids).ok_or_else(expected);
+    }
+    let mut pairs = std::collections::BTreeMap::new();
+    for (name, value) in object {
+        let Value::String(value) = value else { return Err(format!("{name}: expected a string")) };
+        pairs.insert(name, value);
+    }
+    let filter = filter::from_pairs(&pairs)?;
+    if filter == EventFilter::default() {
+        // An empty object would replay everything there is.
+        return Err("name at least one condition, or ids".to_owned());
+    }
+    Ok(Selection::Filter(filter))
+}
+
+async fn requeue(app: &App, id: u64, selection: Selection) -> Result<(), StoreError> {
+    match selection {
+        Selection::Ids(keys) => {
+            for keys in keys.chunks(BATCH) {
+                requeue_batch(app, id, keys).await?;
+            }
+        }
+        Selection::Filter(filter) => {
+            // Pages go from newest to oldest, so what arrives meanwhile is not caught.
+            let mut page = PageRequest { limit: BATCH, after: None };
+            loop {
+                let found = app.pipeline.store().list(&filter, page).await?;
+                let keys: Vec<_> = found
+                    .events
+                    .into_iter()
+                    .map(|event| EventKey { source: event.source, id: event.id })
+                    .collect();
+                requeue_batch(app, id, &keys).await?;
+                match found.next {
+                    Some(next) => page.after = Some(next),
+                    None => break,
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn requeue_batch(app: &App, id: u64, keys: &[EventKey]) -> Result<(), StoreError> {
+    let answers = app.pipeline.requeue(keys, app.clock.now()).await?;
+    app.replays.update(id, |progress| {
+        for answer in answers {
+            *match answer {
+                Requeued::Scheduled => &mut progress.scheduled,
+                Requeued::Waiting => &mut progress.waiting,
+                Requeued::Busy => &mut progress.busy,
+                Requeued::NotFound => &mut progress.not_found,
+            } += 1;
+        }
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selection_is_ids_or_a_filter_with_a_condition() {
+        assert!(
+            matches!(selection(br#"{"ids":["a","b"]}"#), Ok(Selection::Ids(ids)) if ids.len() == 2)
+        );
+        assert!(matches!(selection(br#"{"status":"dead_lettered"}"#), Ok(Selection::Filter(_))));
+        for body in [
+            "",
+            "[]",
+            "{}",
+            r#"{"status":""}"#,
+            r#"{"ids":"a"}"#,
+            r#"{"ids":[1]}"#,
+            r#"{"ids":[""]}"#,
+            r#"{"ids":["a"],"status":"pending"}"#,
+            r#"{"state":"pending"}"#,
+            r#"{"status":1}"#,
+        ] {
+            assert!(selection(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The operator API: behind a bearer token, closed without one.
+
+use std::{collections::BTreeMap, future::Ready, future::ready, sync::Arc};
+
+use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, http::header, web};
+use cognigy_core::{
+    Clock, EventFilter, EventId, EventKey, PageRequest, QuarantineRetry, ReplayOutcome,
+};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::{
+    Answer, Problem, Shared,
+    view::{EventDetail, EventLine, QuarantineLine, Rates, Stats},
+};
+use crate::filter;
+
+/// Entries on a page unless asked otherwise, and at most.
+const PAGE: usize = 50;
+const MAX_PAGE: usize = 500;
+
+/// The operator's token, as a digest: comparing digests takes the same time whatever is sent,
+/// its length included.
+#[derive(Clone)]
+pub(crate) struct AdminToken(Option<Arc<[u8; 32]>>);
+
+impl AdminToken {
+    pub(crate) fn new(token: Option<&str>) -> Self {
+        Self(token.map(|token| Arc::new(Sha256::digest(token).into())))
+    }
+
+    fn check(&self, request: &HttpRequest) -> Result<(), Problem> {
+        let Some(expected) = &self.0 else {
+            let detail = "The operator API is closed: COGNIGY_ADMIN_TOKEN is not set";
+            return Err(Problem::new(403, "Forbidden", detail));
+        };
+        let mut sent = request.headers().get_all(header::AUTHORIZATION);
+        let token = match (sent.next(), sent.next()) {
+            (Some(value), None) => bearer(value.as_bytes()),
+            _ => None,
+        };
+        let digest: [u8; 32] = Sha256::digest(token.unwrap_or_default()).into();
+        if token.is_some() && bool::from(digest.ct_eq(&**expected)) {
+            Ok(())
+        } else {
+            Err(Problem::new(
+                401,
+                "Unauthorized",
+                "The operator's bearer token is missing or wrong",
+            ))
+        }
+    }
+}
+
+/// The token of `Bearer <token>`; the scheme's name in any case (RFC 9110, section 11.1).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+/// Proof that the request carries the operator's token. A handler that takes one is protected.
+pub(super) struct Operator;
+
+impl FromRequest for Operator {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        let app = request.app_data::<Shared>();
+        let app = app.ok_or_else(|| Problem::new(500, "Internal Server Error", "Not wired"));
+        ready(app.and_then(|app| app.admin.check(request)).map(|()| Self))
+    }
+}
+
+fn key(event_id: &str) -> Result<EventKey, Problem> {
+    let id: EventId = event_id.parse().map_err(|_| not_found())?;
+    Ok(EventKey::cognigy(id))
+}
+
+fn not_found() -> Problem {
+    Problem::new(404, "Not Found", "Event not found in local store")
+}
+
+/// Runs the event now, once.
+pub(super) async fn replay(_: Operator, app: Shared, event_id: web::Path<String>) -> Answer {
+    let key = key(&event_id)?;
+    let (pipeline, clock) = (app.pipeline.clone(), app.clock);
+    // As a task of its own: an operator who hangs up must not leave the run half done.
+    let run = tokio::spawn(async move { pipeline.replay(&key, &clock).await });
+    let failed = |detail: &str| Problem::new(500, "Internal Server Error", detail);
+    match run.await.map_err(|_| failed("Replay failed: the run broke off"))? {
+        Ok(ReplayOutcome::Replayed(contact)) => {
+            Ok(HttpResponse::Ok().json(json!({ "status": "replayed", "crm_context": contact })))
+        }
+        Ok(ReplayOutcome::Failed(reason)) => Err(failed(&format!("Replay failed: {reason}"))),
+        Ok(ReplayOutcome::NotFound) => Err(not_found()),
+        Ok(ReplayOutcome::Busy) => {
+            Err(Problem::new(409, "Conflict", "Another run of this event is under way"))
+        }
+        Err(error) => {
+            tracing::error!(error = crate::app::chain(&error), "replay");
+            Err(Problem::new(
+                503,
+                "Service Unavailable",
+                "The outcome could not be stored; a worker will run the event again",
+            ))
+        }
+    }
+}
+
+/// The query's parameters, each at most once.
+fn parameters(request: &HttpRequest) -> Result<BTreeMap<String, String>, Problem> {
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
+        .map_err(|_| Problem::bad_request("The query cannot be read"))?
+        .into_inner();
+    let mut parameters = BTreeMap::new();
+    for (name, value) in pairs {
+        if parameters.insert(name.clone(), value).is_some() {
+            return Err(Problem::bad_request(&format!("{name:?} appears more than once")));
+        }
+    }
+    Ok(parameters)
+}
+
+/// Takes `limit` and `cursor` out of the parameters.
+fn page(parameters: &mut BTreeMap<String, String>) -> Result<PageRequest, Problem> {
+    let limit = match parameters.remove("limit") {
+        None => PAGE,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=MAX_PAGE).contains(limit))
+            .ok_or_else(|| Problem::bad_request("limit: expected a number from 1 to 500"))?,
+    };
+    let after = match parameters.remove("cursor").filter(|cursor| !cursor.is_empty()) {
+        None => None,
+        Some(text) => {
+            Some(text.parse().map_err(|_| Problem::bad_request("cursor: is not one of ours"))?)
+        }
+    };
+    Ok(PageRequest { limit, after })
+}
+
+pub(super) async fn list(_: Operator, request: HttpRequest, app: Shared) -> Answer {
+    let mut parameters = parameters(&request)?;
+    let page = page(&mut parameters)?;
+    let filter: EventFilter =
+        filter::from_pairs(&parameters).map_err(|error| Problem::bad_request(&error))?;
+    let found = app.pipeline.store().list(&filter, page).await?;
+    let events: Vec<EventLine> = found.events.into_iter().map(EventLine::from).collect();
+    let next = found.next.map(|cursor| cursor.to_string());
+    Ok(HttpResponse::Ok().json(json!({ "events": events, "next_cursor": next })))
+}
+
+pub(super) async fn show(_: Operator, app: Shared, event_id: web::Path<String>) -> Answer {
+    let key = key(&event_id)?;
+    let store = app.pipeline.store();
+    let stored = store.find(&key).await?.ok_or_else(not_found)?;
+    let attempts = store.attempts(&key).await?;
+    Ok(HttpResponse::Ok().json(EventDetail::new(stored, attempts)))
+}
+
+pub(super) async fn quarantine(_: Operator, request: HttpRequest, app: Shared) -> Answer {
+    let mut parameters = parameters(&request)?;
+    let page = page(&mut parameters)?;
+    if let Some(name) = parameters.keys().next() {
+        return Err(Problem::bad_request(&format!("{name:?} is not a parameter here")));
+    }
+    let found = app.pipeline.store().quarantined(page).await?;
+    let items: Vec<QuarantineLine> = found.items.into_iter().map(QuarantineLine::from).collect();
+    let next = found.next.map(|cursor| cursor.to_string());
+    Ok(HttpResponse::Ok().json(json!({ "items": items, "next_cursor": next })))
+}
+
+pub(super) async fn retry_quarantined(_: Operator, app: Shared, id: web::Path<String>) -> Answer {
+    let missing = || Problem::new(404, "Not Found", "There is no such item in quarantine");
+    let id = id.parse().map_err(|_| missing())?;
+    let conflict = |detail: &str| Err(Problem::new(409, "Conflict", detail));
+    match app.pipeline.retry_quarantined(id, app.clock.now()).await? {
+        QuarantineRetry::Accepted(key) => {
+            let id = key.id.as_str();
+            Ok(HttpResponse::Ok().json(json!({ "status": "accepted", "event_id": id })))
+        }
+        QuarantineRetry::Duplicate(key) => {
+            let id = key.id.as_str();
+            let answer = json!({ "status": "accepted", "duplicate": true, "event_id": id });
+            Ok(HttpResponse::Ok().json(answer))
+        }
+        QuarantineRetry::Invalid(invalid) => conflict(&format!("Still in quarantine. {invalid}")),
+        QuarantineRetry::Conflict(_) => {
+            conflict("Still in quarantine: its event id is known with other content")
+        }
+        QuarantineRetry::NotFound => Err(missing()),
+    }
+}
+
+pub(super) async fn stats(_: Operator, app: Shared) -> Answer {
+    let counts = app.pipeline.store().counts().await?;
+    let rates = Rates {
+        received_per_second: app.telemetry.received.per_second(),
+        processed_per_second: app.telemetry.processed.per_second(),
+    };
+    let stats = Stats::new(counts, app.telemetry.deliveries(), rates, app.clock.now());
+    Ok(HttpResponse::Ok().json(stats))
+}

@@ -1,0 +1,74 @@
+//! Is it alive, can it take events, what has it counted. No token needed.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use actix_web::HttpResponse;
+use cognigy_core::{Clock, Reply};
+use tokio::sync::Mutex;
+
+use super::{Shared, answer};
+
+/// An answer is good for this long: the probe writes to the disk and anyone may call it.
+const PROBE_VALID: Duration = Duration::from_millis(500);
+/// A store that takes longer than this cannot be called ready.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Whether events can be taken; asked of the store at most twice a second.
+#[derive(Clone, Default)]
+pub(crate) struct Readiness {
+    last: Arc<Mutex<Option<(Instant, bool)>>>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Readiness {
+    /// From now on no more: the process is stopping.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    async fn check(&self, app: &Shared) -> bool {
+        if self.stopping.load(Ordering::Relaxed) {
+            return false;
+        }
+        // Held while asking, so that a crowd asks once.
+        let mut last = self.last.lock().await;
+        if let Some((_, ready)) = last.filter(|(asked, _)| asked.elapsed() < PROBE_VALID) {
+            return ready;
+        }
+        let answer = tokio::time::timeout(PROBE_TIMEOUT, app.pipeline.store().ready()).await;
+        let ready = matches!(answer, Ok(Ok(())));
+        *last = Some((Instant::now(), ready));
+        ready
+    }
+}
+
+pub(super) async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().json(serde_json::json!({ "status": "ok" }))
+}
+
+pub(super) async fn readyz(app: Shared) -> HttpResponse {
+    if app.readiness.check(&app).await {
+        HttpResponse::Ok().json(serde_json::json!({ "status": "ready" }))
+    } else {
+        let reply = Reply::problem(503, "Service Unavailable", "Events cannot be taken now");
+        answer(&reply.with_retry_after(1))
+    }
+}
+
+pub(super) async fn metrics(app: Shared) -> HttpResponse {
+    // Without the store the counters still count; its gauges keep their last values.
+    let counts = app.pipeline.store().counts().await.ok();
+    match app.telemetry.render(counts.as_ref(), app.clock.now()) {
+        Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text),
+        Err(error) => {
+            tracing::error!(%error, "metrics could not be written");
+            answer(&Reply::problem(500, "Internal Server Error", "Metrics could not be written"))
+        }
+    }
+}

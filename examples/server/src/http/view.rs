@@ -1,0 +1,218 @@
+//! What operators see: the JSON shapes of the contract.
+
+use cognigy_core::{
+    Attempt, AttemptOutcome, Contact, Counts, EventSummary, EventTime, EventType, QuarantinedItem,
+    State, StoredEvent, Timestamp,
+};
+use serde::Serialize;
+
+use crate::telemetry::{Deliveries, age_seconds};
+
+/// RFC 3339, microseconds, UTC.
+pub(crate) fn time(at: Timestamp) -> String {
+    at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+}
+
+/// An event in a list.
+#[derive(Serialize)]
+pub(crate) struct EventLine {
+    event_id: String,
+    #[serde(rename = "type")]
+    kind: EventType,
+    status: &'static str,
+    timestamp: EventTime,
+    external_id: Option<String>,
+    user_id: Option<String>,
+    received_at: String,
+    processed_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+}
+
+impl From<EventSummary> for EventLine {
+    fn from(event: EventSummary) -> Self {
+        Self {
+            event_id: event.id.as_str().to_owned(),
+            kind: event.kind,
+            status: event.state.as_str(),
+            timestamp: event.time,
+            external_id: event.external_id,
+            user_id: event.user_id,
+            received_at: time(event.received_at),
+            processed_at: event.processed_at.map(time),
+            source: (!event.source.is_default()).then(|| event.source.to_string()),
+        }
+    }
+}
+
+/// An event with all that is known about it.
+#[derive(Serialize)]
+pub(crate) struct EventDetail {
+    event_id: String,
+    #[serde(rename = "type")]
+    kind: EventType,
+    status: &'static str,
+    timestamp: EventTime,
+    external_id: Option<String>,
+    user_id: Option<String>,
+    received_at: String,
+    processed_at: Option<String>,
+    crm_context: Option<Contact>,
+    body: String,
+    attempts: Vec<AttemptLine>,
+}
+
+/// One attempt.
+#[derive(Serialize)]
+pub(crate) struct AttemptLine {
+    number: u32,
+    run: u32,
+    started_at: String,
+    duration_ms: f64,
+    outcome: &'static str,
+    error: Option<String>,
+}
+
+impl EventDetail {
+    pub(crate) fn new(stored: StoredEvent, attempts: Vec<Attempt>) -> Self {
+        let event = stored.event;
+        Self {
+            event_id: event.id().to_owned(),
+            kind: event.kind().clone(),
+            status: stored.state.as_str(),
+            timestamp: event.time().clone(),
+            external_id: event.external_id().map(str::to_owned),
+            user_id: event.user_id().map(str::to_owned),
+            received_at: time(event.received_at()),
+            processed_at: stored.processed_at.map(time),
+            crm_context: stored.contact,
+            // Accepted bodies are UTF-8; nothing is lost here.
+            body: String::from_utf8_lossy(event.body()).into_owned(),
+            attempts: attempts.into_iter().map(AttemptLine::from).collect(),
+        }
+    }
+
+    /// For people: a few lines, then the attempts.
+    pub(crate) fn print(&self) {
+        println!("event      {:?}", self.event_id);
+        println!("type       {}", self.kind);
+        println!("status     {}", self.status);
+        println!("timestamp  {}", self.timestamp.as_json());
+        println!("contact    external {:?}, user {:?}", self.external_id, self.user_id);
+        println!("received   {}", self.received_at);
+        println!("processed  {}", self.processed_at.as_deref().unwrap_or("-"));
+        let context = self.crm_context.as_ref().map_or("null", Contact::as_json);
+        println!("context    {}", printable(context));
+        println!("body       {}", printable(&self.body));
+        for attempt in &self.attempts {
+            println!(
+                "run {} attempt {}: {} after {:.1} ms, {}{}",
+                attempt.run,
+                attempt.number,
+                attempt.outcome,
+                attempt.duration_ms,
+                attempt.started_at,
+                attempt.error.as_ref().map(|e| format!(": {}", printable(e))).unwrap_or_default(),
+            );
+        }
+    }
+}
+
+/// Text for a terminal: control characters shown, not obeyed.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect()
+}
+
+impl From<Attempt> for AttemptLine {
+    fn from(attempt: Attempt) -> Self {
+        let Attempt { number, run, started_at, duration, outcome, error } = attempt;
+        let outcome = AttemptOutcome::as_str(outcome);
+        let duration_ms = duration.as_secs_f64() * 1000.0;
+        Self { number, run, started_at: time(started_at), duration_ms, outcome, error }
+    }
+}
+
+/// A body in quarantine.
+#[derive(Serialize)]
+pub(crate) struct QuarantineLine {
+    pub(crate) id: i64,
+    pub(crate) reason: &'static str,
+    pub(crate) event_id: Option<String>,
+    pub(crate) received_at: String,
+    pub(crate) detail: String,
+    pub(crate) body: String,
+}
+
+impl From<QuarantinedItem> for QuarantineLine {
+    fn from(item: QuarantinedItem) -> Self {
+        Self {
+            id: item.id,
+            reason: item.reason.as_str(),
+            event_id: item.event_id,
+            received_at: time(item.received_at),
+            detail: item.detail,
+            body: String::from_utf8_lossy(&item.body).into_owned(),
+        }
+    }
+}
+
+/// The accounting: what came in, what became of it, what is stored.
+#[derive(Serialize)]
+pub(crate) struct Stats {
+    /// Since the process started: `received` = `new` + `duplicates` + `conflicts` + `refused`.
+    deliveries: Deliveries,
+    events: EventCounts,
+    by_status: std::collections::BTreeMap<&'static str, u64>,
+    by_type: std::collections::BTreeMap<String, u64>,
+    oldest_pending_seconds: f64,
+    unsent_dead_letters: u64,
+    quarantined: u64,
+    rates: Rates,
+}
+
+/// What is stored: `total` = `processed` + `dead_lettered` + `waiting`.
+#[derive(Serialize)]
+pub(crate) struct EventCounts {
+    pub(crate) total: u64,
+    pub(crate) processed: u64,
+    pub(crate) dead_lettered: u64,
+    pub(crate) waiting: u64,
+}
+
+/// Over the last minute.
+#[derive(Serialize)]
+pub(crate) struct Rates {
+    pub(crate) received_per_second: f64,
+    pub(crate) processed_per_second: f64,
+}
+
+impl EventCounts {
+    pub(crate) fn new(counts: &Counts) -> Self {
+        let total = counts.by_state.values().sum();
+        let processed = counts.of(State::Processed);
+        let dead_lettered = counts.of(State::DeadLettered);
+        Self { total, processed, dead_lettered, waiting: total - processed - dead_lettered }
+    }
+}
+
+impl Stats {
+    pub(crate) fn new(
+        counts: Counts,
+        deliveries: Deliveries,
+        rates: Rates,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            deliveries,
+            events: EventCounts::new(&counts),
+            by_status: State::ALL.map(|state| (state.as_str(), counts.of(state))).into(),
+            oldest_pending_seconds: age_seconds(&counts, now),
+            unsent_dead_letters: counts.unsent_dead_letters,
+            quarantined: counts.quarantined,
+            by_type: counts.by_type,
+            rates,
+        }
+    }
+}

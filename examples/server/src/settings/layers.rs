@@ -1,0 +1,231 @@
+//! Where a setting's value comes from: a flag, the environment, or the file.
+
+use std::{collections::BTreeMap, fmt, path::Path};
+
+use super::table::{SETTINGS, Setting, key};
+
+/// A variable must be this similar to a known one to be suggested for it (Jaro-Winkler, 0 to 1).
+const SUGGESTION_THRESHOLD: f64 = 0.8;
+
+/// The setting that stops the start, in one line.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct SettingError(String);
+
+impl SettingError {
+    /// The setting with that key is required here.
+    pub(crate) fn missing(key: &str) -> Self {
+        Self(format!("{} is required but not set", name(key)))
+    }
+
+    fn wrong(key: &str, value: &str, expected: &str) -> Self {
+        let secret = Setting::by_key(key).is_some_and(|setting| setting.secret);
+        let shown = if secret { String::new() } else { format!(", got {value:?}") };
+        Self(format!("{}: {expected}{shown}", name(key)))
+    }
+}
+
+impl fmt::Display for SettingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SettingError {}
+
+fn name(key: &str) -> &str {
+    Setting::by_key(key).map_or(key, |setting| setting.variable)
+}
+
+/// The values that were given, by key.
+#[derive(Debug, Default)]
+pub(crate) struct Layers {
+    flags: BTreeMap<String, String>,
+    environment: BTreeMap<String, String>,
+    file: BTreeMap<String, String>,
+}
+
+impl Layers {
+    /// Starts from what the command line said, by key.
+    pub(crate) fn from_flags(flags: BTreeMap<String, String>) -> Self {
+        Self { flags, ..Self::default() }
+    }
+
+    /// Adds the environment. An empty variable counts as unset: that is how many platforms write
+    /// it. Yields a warning for each unknown `COGNIGY_` variable.
+    pub(crate) fn add_environment(
+        &mut self,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (variable, value) in variables {
+            if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable == variable) {
+                if !value.is_empty() {
+                    self.environment.insert(setting.key(), value);
+                }
+            } else if variable.starts_with("COGNIGY_") {
+                warnings.push(match nearest(&variable) {
+                    Some(known) => format!("unknown variable {variable}: did you mean {known}?"),
+                    None => format!("unknown variable {variable}"),
+                });
+            }
+        }
+        warnings
+    }
+
+    /// Adds a file: TOML, one key a setting.
+    pub(crate) fn add_file(&mut self, path: &Path) -> Result<(), SettingError> {
+        let wrong = |problem: &str| SettingError(format!("{}: {problem}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(&error.to_string()))?;
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            // The parser's own message quotes the line, which may hold a secret.
+            let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+            wrong(&format!("not valid TOML at line {line}"))
+        })?;
+        for (name, value) in table {
+            let Some(setting) = Setting::by_key(&key(&name)) else {
+                let hint = nearest(&format!("COGNIGY_{}", key(&name).to_ascii_uppercase()))
+                    .map(|known| format!(": did you mean {}?", key(known)))
+                    .unwrap_or_default();
+                return Err(wrong(&format!("unknown key {name}{hint}")));
+            };
+            let value = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Boolean(on) => if on { "on" } else { "off" }.to_owned(),
+                _ => return Err(wrong(&format!("{name}: expected a string or a number"))),
+            };
+            self.file.insert(setting.key(), value);
+        }
+        Ok(())
+    }
+
+    /// Sets a value unless somebody else has.
+    pub(crate) fn set_default(&mut self, key: &str, value: &str) {
+        if ![&self.flags, &self.environment, &self.file].iter().any(|layer| layer.contains_key(key))
+        {
+            self.set(key, value);
+        }
+    }
+
+    /// Sets a value as a flag would.
+    pub(crate) fn set(&mut self, key: &str, value: impl Into<String>) {
+        self.flags.insert(key.to_owned(), value.into());
+    }
+
+    fn value(&self, key: &str) -> Option<&str> {
+        [&self.flags, &self.environment, &self.file]
+            .into_iter()
+            .find_map(|layer| layer.get(key))
+            .map(String::as_str)
+            .or_else(|| Setting::by_key(key)?.default)
+    }
+
+    /// The value of a setting that may be absent.
+    pub(super) fn optional<T>(
+        &self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, SettingError> {
+        let Some(text) = self.value(key) else { return Ok(None) };
+        parse(text).map(Some).map_err(|expected| SettingError::wrong(key, text, &expected))
+    }
+
+    /// The value of a setting that may not.
+    pub(super) fn required<T>(
+        &self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, SettingError> {
+        self.optional(key, parse)?.ok_or_else(|| SettingError::missing(key))
+    }
+}
+
+fn nearest(variable: &str) -> Option<&'static str> {
+    let similar = SETTINGS
+        .iter()
+        .map(|known| (strsim::jaro_winkler(&key(variable), &known.key()), known.variable));
+    similar
+        .filter(|(similarity, _)| *similarity >= SUGGESTION_THRESHOLD)
+        .max_by(|one, other| one.0.total_cmp(&other.0))
+        .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Settings;
+    use super::*;
+
+    fn layers(flags: &[(&str, &str)], environment: &[(&str, &str)]) -> (Layers, Vec<String>) {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let mut layers = Layers::from_flags(flags.iter().map(own).collect());
+        let warnings = layers.add_environment(environment.iter().map(own));
+        (layers, warnings)
+    }
+
+    fn refusal(environment: &[(&str, &str)]) -> String {
+        Settings::read(&layers(&[], environment).0).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cognigy.toml");
+        std::fs::write(&path, "lease = \"7s\"\nCOGNIGY_RETENTION = \"7d\"\nmax_body_bytes = 7")
+            .unwrap();
+        let (mut layers, _) =
+            layers(&[("lease", "5s")], &[("COGNIGY_LEASE", "6s"), ("COGNIGY_RETENTION", "6d")]);
+        layers.add_file(&path).unwrap();
+        let settings = Settings::read(&layers).unwrap();
+        assert_eq!(settings.lease.as_secs(), 5);
+        assert_eq!(settings.retention.as_secs(), 6 * 86_400);
+        assert_eq!(settings.max_body_bytes, 7);
+        assert_eq!(settings.retry.max_attempts, 4);
+        assert!(settings.webhook().is_err(), "the secret has no default");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_in_one_line_and_secrets_are_not_shown() {
+        let refused = refusal(&[("COGNIGY_LEASE", "soon")]);
+        assert!(
+            refused.starts_with("COGNIGY_LEASE: ") && refused.contains("\"soon\""),
+            "{refused}"
+        );
+        let refused = refusal(&[("COGNIGY_WEBHOOK_SECRET", "shhh")]);
+        assert!(refused.starts_with("COGNIGY_WEBHOOK_SECRET: ") && !refused.contains("shhh"));
+        for variable in
+            ["CRM_TIMEOUT", "CRM_CONCURRENCY", "COGNIGY_RETENTION", "COGNIGY_MAX_BODY_BYTES"]
+        {
+            let refused = refusal(&[(variable, "0")]);
+            assert!(refused.starts_with(variable) && !refused.contains('\n'), "{refused}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_variable_is_a_warning_with_the_nearest_name() {
+        let (_, warnings) =
+            layers(&[], &[("COGNIGY_LISTENS", "x"), ("COGNIGY_PORT_80_TCP", "x"), ("PATH", "x")]);
+        assert_eq!(warnings[0], "unknown variable COGNIGY_LISTENS: did you mean COGNIGY_LISTEN?");
+        assert_eq!(warnings.len(), 2);
+    }
+
+    #[test]
+    fn an_unknown_key_or_broken_file_stops_the_start_without_quoting_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cognigy.toml");
+        let refused = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Layers::default().add_file(&path).unwrap_err().to_string()
+        };
+        assert!(refused("leese = \"1s\"").ends_with("unknown key leese: did you mean lease?"));
+        let broken = refused("listen = \"x\"\nwebhook_secret = marked");
+        assert!(broken.contains("line 2") && !broken.contains("marked"), "{broken}");
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_unset() {
+        let (layers, _) = layers(&[], &[("COGNIGY_ADMIN_TOKEN", ""), ("COGNIGY_LEASE", "")]);
+        let settings = Settings::read(&layers).unwrap();
+        assert!(settings.admin_token.is_none());
+        assert_eq!(settings.lease.as_secs(), 60);
+    }
+}
