@@ -10,7 +10,6 @@ use std::{
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
 };
 
 use cognigy_core::StoreError;
@@ -23,9 +22,6 @@ use crate::{
     error::Problem,
     group::Group,
 };
-
-const MAX_PATIENCE: Duration = Duration::from_millis(1);
-const PATIENCE_STEP: Duration = Duration::from_micros(50);
 
 /// The way to the writer's thread. Dropping it waits until everything in the queue is done.
 #[derive(Debug)]
@@ -44,13 +40,7 @@ impl Writer {
             .spawn(move || match database.set_up() {
                 Ok(session) => {
                     if report.send(Ok(())).is_ok() {
-                        Desk {
-                            database,
-                            session: Some(session),
-                            answered: 0,
-                            patience: Duration::ZERO,
-                        }
-                        .work_off(&waiting);
+                        Desk { database, session: Some(session) }.work_off(&waiting);
                     }
                 }
                 Err(problem) => drop(report.send(Err(problem))),
@@ -124,10 +114,6 @@ struct Desk {
     database: Database,
     /// None after a failure, until the database could be opened again.
     session: Option<Session>,
-    /// How many calls the last transaction answered.
-    answered: usize,
-    /// How long to wait for them to call again.
-    patience: Duration,
 }
 
 impl Desk {
@@ -135,26 +121,7 @@ impl Desk {
         while let Ok(first) = waiting.recv() {
             let mut jobs = vec![first];
             jobs.extend(waiting.try_iter().take(MAX_GROUP - 1));
-            self.wait_for_returning_callers(&mut jobs, waiting);
-            let began = Instant::now();
-            self.answered = jobs.len();
             self.settle_up(jobs);
-            self.patience = (began.elapsed() / 4).min(MAX_PATIENCE);
-        }
-    }
-
-    /// Callers that were answered a moment ago are about to call again. Without them half of a
-    /// steady crowd would be in one transaction and half in the next, and each pay two fsyncs.
-    fn wait_for_returning_callers(
-        &self,
-        jobs: &mut Vec<Box<dyn Job>>,
-        waiting: &Receiver<Box<dyn Job>>,
-    ) {
-        let crowd = (jobs.len() + self.answered).min(MAX_GROUP);
-        let deadline = Instant::now() + self.patience;
-        while jobs.len() < crowd && Instant::now() < deadline {
-            thread::sleep(PATIENCE_STEP);
-            jobs.extend(waiting.try_iter().take(MAX_GROUP - jobs.len()));
         }
     }
 

@@ -37,6 +37,9 @@ pub(crate) enum StartError {
     /// A setting is wrong: wrong use, not a failure.
     #[error("{0}")]
     Setting(#[from] SettingError),
+    /// The command was asked for in a way that makes no sense.
+    #[error("{0}")]
+    Usage(String),
     /// Something that was set right does not work.
     #[error("{0}")]
     Failed(String),

@@ -63,7 +63,7 @@ fn run() -> u8 {
 fn complain(error: &StartError) -> u8 {
     eprintln!("cognigy-server: {error}");
     match error {
-        StartError::Setting(_) => WRONG_USE,
+        StartError::Setting(_) | StartError::Usage(_) => WRONG_USE,
         StartError::Failed(_) => FAILED,
     }
 }

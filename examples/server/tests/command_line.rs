@@ -150,7 +150,7 @@ fn events_are_sent_listed_shown_replayed_and_purged() {
     assert_eq!((listed.len(), &listed[0]["event_id"]), (1, &json!("e2")));
     assert_eq!(json_lines(&site.run(&["list", "--json", "--limit", "3"])).len(), 3);
     assert_eq!(stdout(&site.run(&["list"])).lines().count(), 10);
-    assert_eq!(site.run(&["list", "--status", "odd"]).status.code(), Some(1));
+    assert_eq!(site.run(&["list", "--status", "odd"]).status.code(), Some(2));
 
     let shown = json_lines(&site.run(&["show", "e1", "--json"]));
     assert_eq!(shown[0]["body"].as_str().unwrap().as_bytes(), body);
@@ -168,7 +168,7 @@ fn events_are_sent_listed_shown_replayed_and_purged() {
     let failed = site.run(&["replay", "e1", "unknown"]);
     assert_eq!(failed.status.code(), Some(1));
     assert!(stdout(&failed).contains("0 replayed, 2 not"), "{failed:?}");
-    assert_eq!(site.run(&["replay"]).status.code(), Some(1), "neither ids nor a filter");
+    assert_eq!(site.run(&["replay"]).status.code(), Some(2), "neither ids nor a filter");
 
     let kept = json_lines(&site.run(&["quarantine", "--json"]));
     assert_eq!((kept.len(), &kept[0]["reason"]), (1, &json!("invalid")));

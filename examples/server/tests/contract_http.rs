@@ -437,7 +437,9 @@ fn other_methods_and_paths_are_problems_too() {
     let site = Site::new();
     let server = site.serve();
     for method in ["GET", "PUT", "DELETE", "OPTIONS", "TRACE"] {
-        server.request(method, "/webhooks/cognigy", &[], b"").problem(405);
+        let answer = server.request(method, "/webhooks/cognigy", &[], b"");
+        answer.problem(405);
+        assert_eq!(answer.header("allow").as_deref(), Some("POST"));
     }
     for path in ["/", "/webhooks", "/webhooks/cognigy/", "//webhooks/cognigy", "/admin", "/console"]
     {

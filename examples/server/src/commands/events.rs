@@ -25,13 +25,13 @@ pub(super) fn filter_of(arguments: &ArgMatches) -> Result<EventFilter, StartErro
             Some(((*name).to_owned(), value.clone()))
         })
         .collect();
-    filter::from_pairs(&pairs).map_err(StartError::Failed)
+    filter::from_pairs(&pairs).map_err(StartError::Usage)
 }
 
 /// The key of an id given on the command line.
 pub(super) fn key_of(id: &str) -> Result<EventKey, StartError> {
     let id: EventId =
-        id.parse().map_err(|problem| StartError::Failed(format!("{id:?}: {problem}")))?;
+        id.parse().map_err(|problem| StartError::Usage(format!("{id:?}: {problem}")))?;
     Ok(EventKey::cognigy(id))
 }
 
@@ -50,7 +50,7 @@ pub(super) async fn list(arguments: &ArgMatches, settings: &Settings) -> Result<
                 println!(
                     "{}  {:<14} {:<20} {}",
                     crate::http::view::time(event.received_at),
-                    event.state,
+                    event.state.as_str(),
                     event.kind.as_str(),
                     printable(event.id.as_str()),
                 );

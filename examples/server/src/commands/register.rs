@@ -29,7 +29,7 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
     if let Some(names) = text("events") {
         let kind = |name: &str| {
             EventType::from_contract(name.trim())
-                .ok_or_else(|| StartError::Failed(format!("{name:?} is not a type of event")))
+                .ok_or_else(|| StartError::Usage(format!("{name:?} is not a type of event")))
         };
         let kinds: Vec<EventType> = names.split(',').map(kind).collect::<Result<_, _>>()?;
         registration = registration.events(kinds);

@@ -26,7 +26,7 @@ pub(super) async fn replay(
     let filter = filter_of(arguments)?;
     let ids: Vec<&String> = arguments.get_many("id").unwrap_or_default().collect();
     if ids.is_empty() == (filter == EventFilter::default()) {
-        return Err(StartError::Failed("name either events or a filter".to_owned()));
+        return Err(StartError::Usage("name either events or a filter".to_owned()));
     }
     let app = App::build(settings, None).await?;
     let keys = match ids.as_slice() {

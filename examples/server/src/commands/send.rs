@@ -97,7 +97,7 @@ fn bodies(arguments: &ArgMatches) -> Result<Vec<Vec<u8>>, StartError> {
         None => {
             let count = number(arguments, "generate");
             if count == 0 {
-                return Err(StartError::Failed("name a file, or --generate N".to_owned()));
+                return Err(StartError::Usage("name a file, or --generate N".to_owned()));
             }
             // A name of its own for each invocation, so that a second one is not all duplicates.
             let run = std::time::SystemTime::now()

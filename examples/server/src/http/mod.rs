@@ -7,7 +7,7 @@ pub(crate) mod view;
 mod webhook;
 
 use actix_web::{
-    HttpRequest, HttpResponse, ResponseError,
+    HttpResponse, ResponseError,
     http::{StatusCode, header},
     web,
 };
@@ -22,31 +22,36 @@ use crate::app::App;
 
 /// Adds every route to an actix-web application.
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
-    let only = |resource: actix_web::Resource| resource.default_service(web::to(wrong_method));
     config
-        .service(only(web::resource("/webhooks/cognigy").route(web::post().to(webhook::receive))))
-        .service(only(
-            web::resource("/webhooks/replay/{event_id:.+}")
+        .service(resource("/webhooks/cognigy", "POST").route(web::post().to(webhook::receive)))
+        .service(
+            resource("/webhooks/replay/{event_id:.+}", "GET, POST")
                 .route(web::post().to(operator::replay))
                 .route(web::get().to(operator::replay)),
-        ))
-        .service(only(web::resource("/admin/events").route(web::get().to(operator::list))))
-        .service(only(
-            web::resource("/admin/events/{event_id:.+}").route(web::get().to(operator::show)),
-        ))
-        .service(only(web::resource("/admin/replays").route(web::post().to(bulk::begin))))
-        .service(only(web::resource("/admin/replays/{id}").route(web::get().to(bulk::progress))))
-        .service(only(
-            web::resource("/admin/quarantine").route(web::get().to(operator::quarantine)),
-        ))
-        .service(only(
-            web::resource("/admin/quarantine/{id}/retry")
+        )
+        .service(resource("/admin/events", "GET").route(web::get().to(operator::list)))
+        .service(
+            resource("/admin/events/{event_id:.+}", "GET").route(web::get().to(operator::show)),
+        )
+        .service(resource("/admin/replays", "POST").route(web::post().to(bulk::begin)))
+        .service(resource("/admin/replays/{id}", "GET").route(web::get().to(bulk::progress)))
+        .service(resource("/admin/quarantine", "GET").route(web::get().to(operator::quarantine)))
+        .service(
+            resource("/admin/quarantine/{id}/retry", "POST")
                 .route(web::post().to(operator::retry_quarantined)),
-        ))
-        .service(only(web::resource("/admin/stats").route(web::get().to(operator::stats))))
-        .service(only(web::resource("/healthz").route(web::get().to(probes::healthz))))
-        .service(only(web::resource("/readyz").route(web::get().to(probes::readyz))))
-        .service(only(web::resource("/metrics").route(web::get().to(probes::metrics))))
+        )
+        .service(resource("/admin/stats", "GET").route(web::get().to(operator::stats)))
+        .service(
+            resource("/healthz", "GET, HEAD")
+                .route(web::get().to(probes::healthz))
+                .route(web::head().to(probes::healthz)),
+        )
+        .service(
+            resource("/readyz", "GET, HEAD")
+                .route(web::get().to(probes::readyz))
+                .route(web::head().to(probes::readyz)),
+        )
+        .service(resource("/metrics", "GET").route(web::get().to(probes::metrics)))
         .default_service(web::to(unknown_path));
 }
 
@@ -54,8 +59,16 @@ async fn unknown_path() -> HttpResponse {
     answer(&Reply::problem(404, "Not Found", "There is nothing at this path"))
 }
 
-async fn wrong_method(_request: HttpRequest) -> HttpResponse {
-    answer(&Reply::problem(405, "Method Not Allowed", "This path does not take this method"))
+/// A resource that answers other methods than `allowed` with a 405 that names those
+/// (RFC 9110, section 15.5.6).
+fn resource(path: &str, allowed: &'static str) -> actix_web::Resource {
+    web::resource(path).default_service(web::to(move || async move {
+        let detail = "This path does not take this method";
+        let mut response = answer(&Reply::problem(405, "Method Not Allowed", detail));
+        let allowed = header::HeaderValue::from_static(allowed);
+        response.headers_mut().insert(header::ALLOW, allowed);
+        response
+    }))
 }
 
 /// A core reply as actix-web's.
