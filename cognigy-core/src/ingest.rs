@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
-    Headers, IncomingEvent, InvalidEvent, MatchedSecret, Pipeline, QuarantineEntry,
+    EventKey, Headers, IncomingEvent, InvalidEvent, MatchedSecret, Pipeline, QuarantineEntry,
     QuarantineReason, RawDelivery, Recorded, Reply, SignatureError, StoreError, StoreErrorKind,
     Timestamp, VerifiedDelivery, same_content,
 };
@@ -27,6 +27,8 @@ pub enum Intake {
     },
     /// Known, with other content: the first stands, this one is in quarantine.
     Conflict {
+        /// The event that both claim to be.
+        key: EventKey,
         /// Which secret it was signed with.
         matched: MatchedSecret,
     },
@@ -70,7 +72,7 @@ impl Intake {
         match self {
             Self::Accepted { matched }
             | Self::Duplicate { matched }
-            | Self::Conflict { matched } => Some(*matched),
+            | Self::Conflict { matched, .. } => Some(*matched),
             _ => None,
         }
     }
@@ -129,8 +131,9 @@ impl Pipeline {
             Comparison::New => Intake::Accepted { matched },
             Comparison::Same => Intake::Duplicate { matched },
             Comparison::Other(event) => {
+                let key = event.key.clone();
                 self.quarantine_conflict(*event, now).await?;
-                Intake::Conflict { matched }
+                Intake::Conflict { key, matched }
             }
         })
     }

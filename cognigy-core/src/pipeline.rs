@@ -100,6 +100,15 @@ impl Pipeline {
         if number > max_attempts {
             // Its workers vanished once too often; an event that kills its worker must not go on.
             let reason = format!("gave up after {max_attempts} attempts: the last worker vanished");
+            self.inner.observer.observe(&Observation::Attempt {
+                key: &key,
+                run,
+                number: max_attempts,
+                outcome: AttemptOutcome::LeaseExpired,
+                duration: Duration::ZERO,
+                error: Some(&reason),
+                gave_up: true,
+            });
             let verdict = Verdict::GiveUp { reason: reason.clone(), attempts: max_attempts };
             let settlement = claim.settle(verdict, None, clock.now());
             return Attempted { settlement, result: Err(reason) };

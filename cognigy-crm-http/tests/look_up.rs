@@ -335,7 +335,9 @@ async fn a_redirect_to_another_host_is_not_followed() {
 async fn connections_are_used_again_after_every_kind_of_answer() {
     let server = StandIn::start(|n, _| match n % 4 {
         0 => json("200 OK", "{\"id\":1}"),
-        1 => json("404 Not Found", "{\"error\":\"nobody\"}"),
+        1 => {
+            Act::SayInTwo(b"HTTP/1.1 404 x\r\nContent-Length: 4\r\n\r\n".to_vec(), b"gone".to_vec())
+        }
         2 => json("503 Service Unavailable", &"x".repeat(4000)),
         _ => Act::Say(answer("204 No Content", "", "")),
     })

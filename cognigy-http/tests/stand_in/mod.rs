@@ -25,6 +25,8 @@ pub(crate) enum Act {
     Say(Vec<u8>),
     /// Answers after a while.
     SayLater(Duration, Vec<u8>),
+    /// Answers in two writes with a pause between them.
+    SayInTwo(Vec<u8>, Vec<u8>),
     /// Answers and closes.
     SayAndClose(Vec<u8>),
     /// Says nothing and keeps the connection.
@@ -169,6 +171,11 @@ async fn converse(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()>
             Act::SayLater(wait, bytes) => {
                 tokio::time::sleep(wait).await;
                 stream.write_all(&bytes).await?;
+            }
+            Act::SayInTwo(first, second) => {
+                stream.write_all(&first).await?;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                stream.write_all(&second).await?;
             }
             Act::SayAndClose(bytes) => {
                 stream.write_all(&bytes).await?;

@@ -167,8 +167,12 @@ impl Telemetry {
             Intake::Invalid(invalid) => {
                 tracing::warn!(event_id = ?invalid.event_id, problem = %invalid, "delivery quarantined");
             }
-            Intake::Conflict { .. } => {
-                tracing::warn!("delivery quarantined: its id is known with other content")
+            Intake::Conflict { key, .. } => {
+                let event_id = key.id.as_str();
+                tracing::warn!(
+                    ?event_id,
+                    "delivery quarantined: its id is known with other content"
+                );
             }
             Intake::Unavailable(kind) => {
                 tracing::error!(?kind, "delivery refused: the store cannot take it")
