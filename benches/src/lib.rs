@@ -1,1 +1,5 @@
-//! Nothing here: the benchmarks are in `benches/`, run by `cargo bench -p cognigy-benches`.
+//! The load tools: a generator that costs little itself, and what turns its figures into a table.
+//!
+//! The benchmarks proper are in `benches/` (criterion); `./scripts/bench` runs everything.
+
+pub mod load;

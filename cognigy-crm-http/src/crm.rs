@@ -28,7 +28,7 @@ pub const ONLY_NOT_FOUND_AFTER: u32 = 50;
 /// All but what RFC 3986, section 2.3, calls unreserved: a key may hold `&`, `=`, `#`, `%`, `/`,
 /// blanks and any script, and must arrive as it is. `%20` for a blank rather than `+`, which not
 /// every server reads as a blank.
-const KEY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'&').remove(b'.').remove(b'_').remove(b'~');
+const KEY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The longest URL sent, in bytes: what RFC 9110, section 4.1, asks every server to take. A longer
 /// key cannot be anybody's.

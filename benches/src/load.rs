@@ -1,0 +1,237 @@
+//! A load generator for webhook receivers.
+//!
+//! It shares the machine with the server that it measures, so it has to cost little: one thread, a
+//! hand-written request, no HTTP library, one read for most answers. Latency is counted from the
+//! moment a request was *meant* to be sent; a generator that waits for a slow server and starts its
+//! clock afterwards hides exactly the delays that senders feel (coordinated omission).
+
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use cognigy_core::{Secret, SignatureScheme, sign};
+use hdrhistogram::Histogram;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::LocalSet,
+};
+
+/// What to send, how, and for how long.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// Where the receiver listens.
+    pub address: SocketAddr,
+    /// The secret it expects.
+    pub secret: Secret,
+    /// Keep-alive connections.
+    pub connections: usize,
+    /// How long to send.
+    pub duration: Duration,
+    /// Bytes of a body, 200 at least.
+    pub body_bytes: usize,
+    /// Events a second, whatever the server answers (open loop); `None`: each connection sends its
+    /// next request when it has its answer (closed loop).
+    pub rate: Option<f64>,
+    /// Makes the ids of one run differ from those of another.
+    pub prefix: String,
+    /// Sends the same event again and again.
+    pub duplicates: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Answers by status: 200, 503, anything else.
+    pub accepted: u64,
+    /// Answers that asked to come back.
+    pub turned_away: u64,
+    /// Other answers, and connections that broke.
+    pub failed: u64,
+    /// From the first request to the last answer.
+    pub seconds: f64,
+    /// Latency of accepted events in microseconds, from the intended time of sending.
+    pub latency: Histogram<u64>,
+    /// Latency of those that were turned away.
+    pub refusal: Histogram<u64>,
+}
+
+impl Report {
+    fn new() -> Self {
+        // One microsecond to two minutes, to three digits. The bounds are constants that are right.
+        #[allow(clippy::expect_used)]
+        let histogram = Histogram::new_with_bounds(1, 120_000_000, 3).expect("constant bounds");
+        Self {
+            accepted: 0,
+            turned_away: 0,
+            failed: 0,
+            seconds: 0.0,
+            latency: histogram.clone(),
+            refusal: histogram,
+        }
+    }
+
+    /// Accepted events a second.
+    #[must_use]
+    pub fn throughput(&self) -> f64 {
+        #[allow(clippy::cast_precision_loss)]
+        let accepted = self.accepted as f64;
+        accepted / self.seconds
+    }
+
+    /// A latency quantile of accepted events, in milliseconds.
+    #[must_use]
+    pub fn milliseconds(&self, quantile: f64) -> f64 {
+        #[allow(clippy::cast_precision_loss)]
+        let microseconds = self.latency.value_at_quantile(quantile) as f64;
+        microseconds / 1000.0
+    }
+
+    fn add(&mut self, other: &Self) -> Result<(), hdrhistogram::AdditionError> {
+        self.accepted += other.accepted;
+        self.turned_away += other.turned_away;
+        self.failed += other.failed;
+        self.latency.add(&other.latency)?;
+        self.refusal.add(&other.refusal)
+    }
+}
+
+impl Load {
+    /// Sends, on this thread, and reports.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub fn run(&self) -> io::Result<Report> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        LocalSet::new().block_on(&runtime, self.send_all())
+    }
+
+    async fn send_all(&self) -> io::Result<Report> {
+        let mut streams = Vec::new();
+        for _ in 0..self.connections {
+            let stream = TcpStream::connect(self.address).await?;
+            stream.set_nodelay(true)?;
+            streams.push(stream);
+        }
+        let started = Instant::now();
+        let senders: Vec<_> = streams
+            .into_iter()
+            .enumerate()
+            .map(|(number, stream)| {
+                let load = self.clone();
+                tokio::task::spawn_local(load.send(number, stream, started))
+            })
+            .collect();
+        let mut total = Report::new();
+        for sender in senders {
+            let report = sender.await.map_err(io::Error::other)?;
+            total.add(&report).map_err(io::Error::other)?;
+        }
+        total.seconds = started.elapsed().as_secs_f64();
+        Ok(total)
+    }
+
+    async fn send(self, connection: usize, mut stream: TcpStream, started: Instant) -> Report {
+        let mut report = Report::new();
+        let mut answer = vec![0; 4096];
+        // In an open loop the connections take turns, each at its own fixed times.
+        #[allow(clippy::cast_precision_loss)]
+        let (interval, offset) = match self.rate {
+            Some(rate) => (self.connections as f64 / rate, connection as f64 / rate),
+            None => (0.0, 0.0),
+        };
+        for number in 0_u64.. {
+            #[allow(clippy::cast_precision_loss)]
+            let planned = started + Duration::from_secs_f64(offset + interval * number as f64);
+            let intended = if self.rate.is_some() { planned } else { Instant::now() };
+            if intended.duration_since(started) >= self.duration {
+                break;
+            }
+            tokio::time::sleep_until(intended.into()).await;
+            let request = self.request(connection, number);
+            let status = match exchange(&mut stream, &request, &mut answer).await {
+                Ok(status) => status,
+                Err(_) => {
+                    report.failed += 1;
+                    match TcpStream::connect(self.address).await {
+                        Ok(fresh) => stream = fresh,
+                        Err(_) => break,
+                    }
+                    continue;
+                }
+            };
+            let microseconds = u64::try_from(intended.elapsed().as_micros()).unwrap_or(u64::MAX);
+            match status {
+                200 => {
+                    report.accepted += 1;
+                    report.latency.saturating_record(microseconds.max(1));
+                }
+                503 => {
+                    report.turned_away += 1;
+                    report.refusal.saturating_record(microseconds.max(1));
+                }
+                _ => report.failed += 1,
+            }
+        }
+        report
+    }
+
+    fn request(&self, connection: usize, number: u64) -> Vec<u8> {
+        let id = if self.duplicates {
+            format!("{}-{connection}", self.prefix)
+        } else {
+            // Spread like random ids: a counter would let an index grow at its end only.
+            let mixed = (((connection as u64) << 40) | number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            format!("{mixed:016x}-{}-{connection}-{number}", self.prefix)
+        };
+        let mut body = format!(
+            r#"{{"eventId":"{id}","timestamp":"2026-03-01T12:00:00Z","type":"USER_INPUT_RECEIVED","externalId":"customer-{connection}","userId":"user-{number}","payload":{{"input":{{"text":""#
+        );
+        let filler = self.body_bytes.saturating_sub(body.len() + 4);
+        body.extend(std::iter::repeat_n('x', filler));
+        body.push_str(r#""}}}"#);
+        let signature = sign(&self.secret, SignatureScheme::Base64, body.as_bytes());
+        let mut request = format!(
+            "POST /webhooks/cognigy HTTP/1.1\r\nHost: receiver\r\nContent-Type: application/json\r\n\
+             X-Cognigy-Signature: {signature}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        request.push_str(&body);
+        request.into_bytes()
+    }
+}
+
+/// Sends a request and reads its answer; the status.
+async fn exchange(stream: &mut TcpStream, request: &[u8], answer: &mut [u8]) -> io::Result<u16> {
+    stream.write_all(request).await?;
+    let mut filled = 0;
+    loop {
+        let read = stream.read(&mut answer[filled..]).await?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        filled += read;
+        if let Some(status) = whole_answer(&answer[..filled])? {
+            return Ok(status);
+        }
+    }
+}
+
+/// The status, once head and body are there.
+fn whole_answer(bytes: &[u8]) -> io::Result<Option<u16>> {
+    let Some(head) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(&bytes[..head]).map_err(io::Error::other)?;
+    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let length = text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    });
+    match (status, length) {
+        (Some(status), Some(length)) => Ok((bytes.len() >= head + 4 + length).then_some(status)),
+        _ => Err(io::Error::other("an answer without status or length")),
+    }
+}
