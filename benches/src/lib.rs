@@ -3,3 +3,4 @@
 //! The benchmarks proper are in `benches/` (criterion); `./scripts/bench` runs everything.
 
 pub mod load;
+pub mod process;

@@ -65,10 +65,7 @@ fn due(
     term: &Term,
     limit: usize,
 ) -> Result<Vec<Result<EventRow, i64>>, Problem> {
-    let mut select = group.prepare(&format!(
-        "SELECT {} FROM events WHERE due_at <= ?1 ORDER BY due_at, events.id LIMIT ?2",
-        EventRow::columns()
-    ))?;
+    let mut select = group.prepare(&select_due())?;
     let mut rows = select.query(params![term.now, sql_limit(limit)])?;
     let mut due = Vec::new();
     while let Some(row) = rows.next()? {
@@ -82,11 +79,17 @@ fn due(
     Ok(due)
 }
 
+fn select_due() -> String {
+    let columns = EventRow::columns();
+    format!("SELECT {columns} FROM events WHERE due_at <= ?1 ORDER BY due_at, events.id LIMIT ?2")
+}
+
+const SELECT_DUE_AFTER: &str =
+    "SELECT due_at FROM events WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1 OFFSET ?1";
+
 /// When the first event is due that comes after `claimed` others.
 fn due_after(group: &Group<'_>, claimed: usize) -> Result<Option<i64>, Problem> {
-    let mut select = group.prepare(
-        "SELECT due_at FROM events WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1 OFFSET ?1",
-    )?;
+    let mut select = group.prepare(SELECT_DUE_AFTER)?;
     Ok(select.query_row([sql_limit(claimed)], |row| row.get(0)).optional()?)
 }
 
@@ -195,5 +198,32 @@ impl EventRow {
         let event = row::restore(connection, id, &self.key, self.parts, self.received_at, run)?;
         let token = ClaimToken { work: WorkKind::Run, handle: id, fence };
         Ok(ClaimedRun { claim: Claim::granted(token), key: self.key, run, attempt, event })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::schema;
+
+    #[test]
+    fn a_claim_looks_only_at_what_is_due() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut connection).unwrap();
+        let plan = |sql: &str| -> Vec<String> {
+            let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let count = explain.parameter_count();
+            let steps = explain
+                .query_map(rusqlite::params_from_iter(vec![1; count]), |row| row.get(3))
+                .unwrap();
+            steps.map(Result::unwrap).collect()
+        };
+        assert_eq!(plan(&select_due()), ["SEARCH events USING INDEX events_due (due_at<?)"]);
+        assert_eq!(
+            plan(SELECT_DUE_AFTER),
+            ["SEARCH events USING COVERING INDEX events_due (due_at>?)"]
+        );
     }
 }

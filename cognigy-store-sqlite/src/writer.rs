@@ -219,6 +219,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn after_a_failed_write_the_file_is_opened_afresh() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = writer(&folder).await;
+        let fill_up = |group: &mut Group<'_>| -> Result<(), Problem> {
+            let pages: i64 =
+                group.connection().pragma_query_value(None, "page_count", |row| row.get(0))?;
+            group.connection().pragma_update(None, "max_page_count", pages)?;
+            let body = vec![0; 1 << 20];
+            group.prepare("INSERT INTO bodies VALUES (1, ?1)")?.execute([body])?;
+            Ok(())
+        };
+        let (full, other) = tokio::join!(writer.perform(fill_up), writer.perform(beat));
+        assert_eq!(full.unwrap_err().kind(), StoreErrorKind::Unavailable);
+        // Whether the second call shared the transaction is up to the scheduler. The limit goes
+        // with the connection, so this only succeeds on a new one.
+        let beats = i64::from(other.is_ok());
+        let enough = |group: &mut Group<'_>| -> Result<(), Problem> {
+            let body = vec![0; 1 << 20];
+            group.prepare("INSERT INTO bodies VALUES (1, ?1)")?.execute([body])?;
+            Ok(())
+        };
+        writer.perform(enough).await.unwrap();
+        assert_eq!(writer.perform(beat).await.unwrap(), beats + 1);
+    }
+
+    #[tokio::test]
     async fn dropping_the_writer_finishes_what_is_queued() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w.db");

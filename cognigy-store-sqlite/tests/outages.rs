@@ -1,0 +1,143 @@
+//! A database that cannot be written to: no false answer, an end to waiting, recovery by itself.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use cognigy_core::{EventArchive, EventStore, Recorded, StoreErrorKind};
+use cognigy_store_sqlite::SqliteOptions;
+use common::{Place, at, event, key};
+
+fn impatient() -> SqliteOptions {
+    SqliteOptions { busy_timeout: Duration::from_millis(200), ..SqliteOptions::default() }
+}
+
+#[tokio::test]
+async fn a_lock_that_is_held_too_long_fails_the_call_and_no_later_one() {
+    let place = Place::new();
+    let store = place.open_with(impatient()).await;
+    let holder = place.sql();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let began = Instant::now();
+    let error = store.record(event("e1"), at(0)).await.expect_err("the lock is held");
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(began.elapsed() < Duration::from_secs(5), "within a bound");
+    assert_eq!(store.ready().await.expect_err("not ready").kind(), StoreErrorKind::Unavailable);
+    assert!(store.find(&key("e1")).await.unwrap().is_none(), "reading goes on");
+
+    holder.execute_batch("COMMIT").unwrap();
+    assert_eq!(store.record(event("e1"), at(1)).await.unwrap(), Recorded::New);
+    store.ready().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_queue_says_so_at_once() {
+    let place = Place::new();
+    let options = SqliteOptions {
+        queue_limit: 2,
+        busy_timeout: Duration::from_secs(30),
+        ..SqliteOptions::default()
+    };
+    let store = place.open_with(options).await;
+    let holder = place.sql();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let waiting: Vec<_> = (0..20)
+        .map(|id| {
+            let store = store.clone();
+            tokio::spawn(async move { store.record(event(&format!("e{id}")), at(0)).await })
+        })
+        .collect();
+    // The test's runtime has one thread: every task is polled before this one again.
+    tokio::task::yield_now().await;
+    let error = store.record(event("late"), at(0)).await.expect_err("the queue is full");
+    assert_eq!(error.kind(), StoreErrorKind::Overloaded);
+
+    holder.execute_batch("COMMIT").unwrap();
+    let mut stored = 0;
+    for answer in waiting {
+        match answer.await.unwrap() {
+            Ok(recorded) => {
+                assert_eq!(recorded, Recorded::New);
+                stored += 1;
+            }
+            Err(error) => assert_eq!(error.kind(), StoreErrorKind::Overloaded),
+        }
+    }
+    assert!((2..20).contains(&stored), "{stored} were in the queue or at the writer");
+    let counts = store.counts().await.unwrap();
+    assert_eq!(counts.by_state.values().sum::<u64>(), stored, "what was refused was not done");
+}
+
+#[tokio::test]
+async fn a_file_that_was_deleted_takes_no_event() {
+    for file in ["webhooks.db", "webhooks.db-wal"] {
+        let place = Place::new();
+        let store = place.open().await;
+        store.record(event("e1"), at(0)).await.unwrap();
+        fs::remove_file(place.folder.path().join(file)).unwrap();
+        let error = store.record(event("e2"), at(1)).await.expect_err("nothing would keep it");
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{file}");
+    }
+    let place = Place::new();
+    let store = place.open().await;
+    fs::remove_file(place.path()).unwrap();
+    for _ in 0..3 {
+        assert_eq!(store.ready().await.expect_err("gone").kind(), StoreErrorKind::Unavailable);
+        assert!(store.find(&key("e1")).await.is_err());
+    }
+    assert!(!place.path().exists(), "an empty database in its place would look healthy");
+}
+
+#[tokio::test]
+async fn a_file_that_comes_back_is_taken_up_again() {
+    let place = Place::new();
+    let store = place.open().await;
+    store.record(event("e1"), at(0)).await.unwrap();
+    let files = ["webhooks.db", "webhooks.db-wal", "webhooks.db-shm"];
+    let elsewhere = tempfile::tempdir().unwrap();
+    for file in files {
+        fs::rename(place.folder.path().join(file), elsewhere.path().join(file)).unwrap();
+    }
+    store.record(event("e2"), at(1)).await.expect_err("the file is elsewhere");
+    store.ready().await.expect_err("still");
+    for file in files {
+        // The WAL went into the database when the store let go of it.
+        let _ = fs::rename(elsewhere.path().join(file), place.folder.path().join(file));
+    }
+    store.ready().await.unwrap();
+    assert!(store.find(&key("e1")).await.unwrap().is_some());
+    assert_eq!(store.record(event("e3"), at(2)).await.unwrap(), Recorded::New);
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_by_something_else_is_refused() {
+    let place = Place::new();
+    let store = place.open().await;
+    store.record(event("e1"), at(0)).await.unwrap();
+    fs::remove_file(place.path()).unwrap();
+    fs::write(place.path(), "").unwrap();
+    for _ in 0..2 {
+        store.record(event("e2"), at(1)).await.expect_err("an empty file is not the database");
+        store.ready().await.expect_err("nor is it ready");
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_that_sqlite_rolls_back_leaves_nothing() {
+    let place = Place::new();
+    let store = place.open().await;
+    let trigger = "CREATE TRIGGER veto BEFORE INSERT ON bodies
+                   BEGIN SELECT RAISE(ROLLBACK, 'no'); END";
+    place.sql().execute_batch(trigger).unwrap();
+    for _ in 0..3 {
+        store.record(event("e1"), at(0)).await.expect_err("the transaction is rolled back");
+    }
+    assert!(store.find(&key("e1")).await.unwrap().is_none(), "nothing is half done");
+    place.sql().execute_batch("DROP TRIGGER veto").unwrap();
+    assert_eq!(store.record(event("e1"), at(1)).await.unwrap(), Recorded::New);
+    assert_eq!(store.counts().await.unwrap().by_state.values().sum::<u64>(), 1);
+}
