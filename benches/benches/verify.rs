@@ -1,4 +1,5 @@
-//! Signature verification beside a bare cached-key HMAC and base64 decode: what it costs to look
+//! Signature verification beside a bare cached-key HMAC and base64 decode, ring, and the
+//! `standardwebhooks` crate: what it costs to look
 //! the header up, demand exactly one, check its form and say which secret matched.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
@@ -47,6 +48,29 @@ fn verify(criterion: &mut Criterion) {
                 assert!(bare(black_box(&key), black_box(&signature), black_box(body)));
             });
         });
+        let ring_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET);
+        group.bench_with_input(BenchmarkId::new("ring", size), &body, |bencher, body| {
+            bencher.iter(|| {
+                let tag = STANDARD.decode(black_box(&signature)).unwrap();
+                ring::hmac::verify(&ring_key, black_box(body), &tag).unwrap();
+            });
+        });
+        let standard = standardwebhooks::Webhook::from_bytes(SECRET.to_vec()).unwrap();
+        let now = std::time::SystemTime::now();
+        let seconds = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let seconds = i64::try_from(seconds).unwrap();
+        let mut theirs = http::HeaderMap::new();
+        let signed = standard.sign("msg_1", seconds, &body).unwrap();
+        theirs.insert("webhook-id", "msg_1".parse().unwrap());
+        theirs.insert("webhook-timestamp", seconds.to_string().parse().unwrap());
+        theirs.insert("webhook-signature", signed.parse().unwrap());
+        group.bench_with_input(
+            BenchmarkId::new("standardwebhooks", size),
+            &body,
+            |bencher, body| {
+                bencher.iter(|| standard.verify(black_box(body), black_box(&theirs)).unwrap());
+            },
+        );
     }
     group.finish();
 }

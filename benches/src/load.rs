@@ -39,6 +39,8 @@ pub struct Load {
     pub prefix: String,
     /// Sends the same event again and again.
     pub duplicates: bool,
+    /// Names a contact in each event, so that the CRM is asked.
+    pub contact: bool,
 }
 
 /// What came of it.
@@ -186,8 +188,11 @@ impl Load {
             let mixed = (((connection as u64) << 40) | number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             format!("{mixed:016x}-{}-{connection}-{number}", self.prefix)
         };
+        // Of the same length either way.
+        let (external, user) =
+            if self.contact { ("externalId", "userId") } else { ("externalXX", "userXX") };
         let mut body = format!(
-            r#"{{"eventId":"{id}","timestamp":"2026-03-01T12:00:00Z","type":"USER_INPUT_RECEIVED","externalId":"customer-{connection}","userId":"user-{number}","payload":{{"input":{{"text":""#
+            r#"{{"eventId":"{id}","timestamp":"2026-03-01T12:00:00Z","type":"USER_INPUT_RECEIVED","{external}":"customer-{connection}","{user}":"user-{number}","payload":{{"input":{{"text":""#
         );
         let filler = self.body_bytes.saturating_sub(body.len() + 4);
         body.extend(std::iter::repeat_n('x', filler));

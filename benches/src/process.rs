@@ -30,13 +30,21 @@ fn body(number: u64) -> Vec<u8> {
 /// # Errors
 /// The store cannot be written.
 pub async fn fill(path: &Path, count: u64) -> Result<SqliteStore, Box<dyn Error>> {
+    fill_from(path, 0, count).await
+}
+
+/// Adds the events numbered `first` to `end`.
+///
+/// # Errors
+/// The store cannot be written.
+pub async fn fill_from(path: &Path, first: u64, end: u64) -> Result<SqliteStore, Box<dyn Error>> {
     let store = SqliteStore::open(path).await?;
     let secret = Secret::new("a secret for benchmarks")?;
     let verifier = SignatureVerifier::new(&secret);
     let source = SourceName::default();
     let now = std::time::SystemTime::now().into();
     let mut waiting = Vec::new();
-    for number in 0..count {
+    for number in first..end {
         let body = body(number);
         let signature = sign(&secret, SignatureScheme::Base64, &body);
         let headers = [(SignatureVerifier::DEFAULT_HEADER, signature.as_str())];

@@ -214,8 +214,9 @@ pub(crate) fn counts(connection: &Connection) -> Result<Counts, Problem> {
         connection.prepare_cached("SELECT dimension, name, count FROM tallies WHERE count > 0")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
-        let (name, count) = (row.get::<_, String>(1)?, row.get::<_, i64>(2)?.unsigned_abs());
-        if row.get_ref(0)?.as_bytes_or_null().ok().flatten() == Some(b"state") {
+        let (dimension, name): (String, String) = (row.get(0)?, row.get(1)?);
+        let count = row.get::<_, i64>(2)?.unsigned_abs();
+        if dimension == "state" {
             let state = name.parse().map_err(|error| unreadable("a state", error))?;
             counts.by_state.insert(state, count);
         } else {

@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         rate: None,
         prefix: format!("{:x}", std::process::id()),
         duplicates: false,
+        contact: true,
     };
     for option in options {
         match option.split_once('=') {

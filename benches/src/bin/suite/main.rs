@@ -1,0 +1,37 @@
+//! Runs the load measurements and writes `benches/RESULTS.md` and `benches/results.svg`.
+//!
+//! `suite [--growth]`; started by `./scripts/bench`, which builds what it needs. Every comparison
+//! alternates between the peers in one run, and medians are quoted: machines are shared and noisy,
+//! and a ratio of two figures from the same minute says more than either.
+
+mod growth;
+mod measure;
+mod plot;
+mod report;
+mod server;
+
+use std::{error::Error, fs, path::Path};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    if std::env::args().any(|argument| argument == "--growth") {
+        let results = growth::run(folder.path())?;
+        return write("GROWTH.md", &results.table, "growth.svg", &results.panels);
+    }
+    let criterion = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/criterion");
+    let results = measure::run(folder.path(), &criterion)?;
+    write("RESULTS.md", &results.table, "results.svg", &results.panels)
+}
+
+fn write(
+    table_name: &str,
+    table: &str,
+    plot_name: &str,
+    panels: &[plot::Panel],
+) -> Result<(), Box<dyn Error>> {
+    let benches = Path::new(env!("CARGO_MANIFEST_DIR"));
+    fs::write(benches.join(table_name), table)?;
+    fs::write(benches.join(plot_name), plot::svg(panels))?;
+    println!("{table}");
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Receivers under test: child processes on free loopback ports, ended by their handles.
+
+use std::{
+    error::Error,
+    io::{BufRead, BufReader},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+pub(crate) const SECRET: &str = "a secret for benchmarks";
+
+/// A receiver under test.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    /// From the start of the process to its first answer.
+    pub(crate) ready_after: Duration,
+}
+
+impl Server {
+    /// The bundled server on `database`; `settings` beside the necessary ones.
+    pub(crate) fn ours(database: &Path, settings: &[(&str, &str)]) -> Result<Self, Box<dyn Error>> {
+        // Chosen here, so that readiness can be asked for without reading its log.
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let started = Instant::now();
+        let child = Command::new(program("cognigy-server")?)
+            .arg("serve")
+            .env("COGNIGY_WEBHOOK_SECRET", SECRET)
+            .env("COGNIGY_ADMIN_TOKEN", SECRET)
+            .env("COGNIGY_LISTEN", address.to_string())
+            .env("COGNIGY_DATABASE_URL", format!("sqlite:{}", database.display()))
+            .env("COGNIGY_LOG", "error")
+            .env("CRM_BASE_URL", "http://127.0.0.1:9")
+            .envs(settings.iter().copied())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut server = Self { child, address, ready_after: Duration::ZERO };
+        while server.ask("/readyz").is_none_or(|answer| !answer.starts_with("HTTP/1.1 200")) {
+            if started.elapsed() > Duration::from_secs(30) {
+                return Err("the server does not become ready".into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        server.ready_after = started.elapsed();
+        Ok(server)
+    }
+
+    /// The bare peer.
+    pub(crate) fn bare(database: &Path) -> Result<Self, Box<dyn Error>> {
+        let started = Instant::now();
+        let mut child = Command::new(program("bare")?)
+            .arg(database)
+            .arg(SECRET)
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let output = child.stdout.take().ok_or("no output")?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line)?;
+        Ok(Self { child, address: line.trim().parse()?, ready_after: started.elapsed() })
+    }
+
+    /// The whole answer to a `GET`, with the operator's token.
+    pub(crate) fn ask(&self, path: &str) -> Option<String> {
+        use std::io::{Read, Write};
+
+        let mut stream = TcpStream::connect(self.address).ok()?;
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: r\r\nConnection: close\r\nAuthorization: Bearer {SECRET}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    }
+
+    /// A number of `/admin/stats`, such as `events.waiting`.
+    pub(crate) fn stat(&self, path: &str) -> Option<u64> {
+        let answer = self.ask("/admin/stats")?;
+        let (_, body) = answer.split_once("\r\n\r\n")?;
+        let stats: serde_json::Value = serde_json::from_str(body).ok()?;
+        path.split('.').try_fold(&stats, |value, key| value.get(key))?.as_u64()
+    }
+
+    /// The most memory it has had resident, in MiB.
+    pub(crate) fn peak_memory(&self) -> Option<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? / 1024.0)
+    }
+
+    /// Processor time it has used, in seconds.
+    pub(crate) fn processor_seconds(&self) -> Option<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
+        // Fields 14 and 15 of proc(5), counted behind the name in parentheses; ticks of 10 ms.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+        Some(ticks / 100.0)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A program built beside this one.
+pub(crate) fn program(name: &str) -> Result<PathBuf, Box<dyn Error>> {
+    let path = std::env::current_exe()?.with_file_name(name);
+    if path.exists() { Ok(path) } else { Err(format!("{} is not built", path.display()).into()) }
+}
