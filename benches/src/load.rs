@@ -181,6 +181,8 @@ impl Load {
     }
 
     fn request(&self, connection: usize, number: u64) -> Vec<u8> {
+        // The very same bytes again: another body under the same id would be a conflict.
+        let number = if self.duplicates { 0 } else { number };
         let id = if self.duplicates {
             format!("{}-{connection}", self.prefix)
         } else {

@@ -31,8 +31,9 @@ use desk::Desk;
 pub struct WorkerOptions {
     /// Attempts in flight at once. Default 64: as many CRM calls as most CRMs admit.
     pub concurrency: usize,
-    /// Claims taken at once, and the most that are held. Default 256, raised to `concurrency`:
-    /// a commit costs an fsync, so taking four times what is in flight keeps the fsyncs few.
+    /// Claims taken at once, and the most that are held. Default 1024, raised to `concurrency`:
+    /// every commit costs an fsync and a few dozen system calls, so handlers that are quick share
+    /// them among many events. A store may hand out fewer, to bound the bytes that are held.
     pub batch: usize,
     /// How often to look for work that nobody announced: other processes' events, expired leases.
     /// Default 500 ms; an idle look costs some ten microseconds.
@@ -46,7 +47,7 @@ impl Default for WorkerOptions {
     fn default() -> Self {
         Self {
             concurrency: 64,
-            batch: 256,
+            batch: 1024,
             poll_interval: Duration::from_millis(500),
             grace: Duration::from_secs(20),
         }

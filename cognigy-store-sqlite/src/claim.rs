@@ -13,6 +13,7 @@ use cognigy_core::{
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
+    config::CLAIM_BYTES,
     error::Problem,
     group::Group,
     outbox,
@@ -38,9 +39,20 @@ pub(crate) fn claim_due(
     for letter in letters {
         batch.dead_letters.extend(letter.grant(group, &term)?);
     }
+    let mut bytes = 0;
     for event in events {
         match event {
-            Ok(event) => batch.runs.push(event.claim(group, &term)?),
+            Ok(event) if bytes >= CLAIM_BYTES => {
+                // Enough to hold at once; this one is due still.
+                let due = event.due_at.map(timestamp).transpose()?;
+                batch.next_due = batch.next_due.into_iter().chain(due).min();
+                break;
+            }
+            Ok(event) => {
+                let run = event.claim(group, &term)?;
+                bytes += run.event.as_ref().map_or(0, |event| event.body().len());
+                batch.runs.push(run);
+            }
             Err(id) => put_off(group, id, &term)?,
         }
     }

@@ -46,13 +46,24 @@ pub(crate) const OLDEST_SQLITE: i32 = 3_051_003;
 /// measured, an fsync is a small part of the cost from a few hundred on.
 pub(crate) const MAX_GROUP: usize = 1024;
 
-/// Pages in the WAL before they are written back into the database. Four times SQLite's default:
-/// pages that change with every transaction are written back once for all of them, and 16 MiB of
-/// WAL still take but a moment to recover after a crash.
+/// Pages in the WAL at which writing them back begins. Four times SQLite's default: pages that change
+/// with every transaction are written back once for all of them, and 16 MiB of WAL still take but a
+/// moment to recover after a crash.
 pub(crate) const CHECKPOINT_PAGES: u32 = 4000;
+
+/// Pages in the WAL at which the writer writes them back itself, whoever else should have: the WAL
+/// must not grow without bound because a thread died. Only a long query can hold it beyond this.
+pub(crate) const OVERDUE_PAGES: u32 = 4 * CHECKPOINT_PAGES;
+
+/// What may be left to the writer once the bulk is written back: a millisecond or two of work.
+pub(crate) const REMAINDER_PAGES: u32 = 300;
 
 /// A WAL that grew beyond this while a long query held it is cut back, in bytes.
 pub(crate) const WAL_LIMIT: u32 = 64 * 1024 * 1024;
+
+/// Bodies that one claim takes, in bytes, beyond its first event: a thousand usual ones, or sixteen
+/// of the largest, so that a backlog of large events does not fill the memory.
+pub(crate) const CLAIM_BYTES: usize = 16 * 1024 * 1024;
 
 /// Prepared statements kept per connection: more than the crate has, so that none is parsed twice.
 pub(crate) const STATEMENT_CACHE: usize = 64;

@@ -4,15 +4,19 @@ use std::{
     ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, config::DbConfig, hooks::Wal, wal::CheckpointMode};
 
 use crate::{
     SqliteOptions,
-    config::{CHECKPOINT_PAGES, OLDEST_SQLITE, STATEMENT_CACHE, WAL_LIMIT},
+    config::{OLDEST_SQLITE, STATEMENT_CACHE, WAL_LIMIT},
     error::Problem,
     schema::{self, Found},
 };
@@ -33,6 +37,10 @@ pub(crate) struct Session {
     pub(crate) connection: Connection,
     path: PathBuf,
     files: [FileId; 3],
+    /// Whether commits wait for the disk.
+    synced: bool,
+    /// Pages in the WAL after this connection's latest commit.
+    wal_pages: Arc<AtomicU32>,
 }
 
 /// A file's device and inode.
@@ -118,7 +126,9 @@ impl Database {
         // Where fsync leaves data in the drive's cache (macOS), the real thing.
         connection.pragma_update(None, "fullfsync", true)?;
         connection.pragma_update(None, "checkpoint_fullfsync", true)?;
-        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        // Otherwise the commit that crosses SQLite's mark would do it while its callers wait; see
+        // `checkpoint`.
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         connection.pragma_update(None, "journal_size_limit", WAL_LIMIT)?;
         set_cache(connection, self.options.writer_cache_kib)
     }
@@ -130,15 +140,46 @@ impl Database {
         }
     }
 
-    fn session(&self, connection: Connection) -> Result<Session, Problem> {
+    fn session(&self, mut connection: Connection) -> Result<Session, Problem> {
         let files = file_ids(&self.path)?;
-        Ok(Session { connection, path: self.path.clone(), files })
+        let wal_pages = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&wal_pages);
+        connection.wal_hook(Some(move |_: &mut Wal, pages| {
+            counter.store(u32::try_from(pages).unwrap_or_default(), Ordering::Relaxed);
+            Ok(())
+        }))?;
+        Ok(Session { connection, path: self.path.clone(), files, synced: true, wal_pages })
     }
 }
 
 const WRITER: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
 impl Session {
+    /// Has later commits wait until they are on the disk (`synchronous=FULL`), or not (`NORMAL`):
+    /// those survive a crash of the process, and a crash of the machine once a later commit waited.
+    pub(crate) fn sync_commits(&mut self, synced: bool) -> Result<(), Problem> {
+        if self.synced != synced {
+            let level = if synced { "full" } else { "normal" };
+            self.connection.pragma_update(None, "synchronous", level)?;
+            self.synced = synced;
+        }
+        Ok(())
+    }
+
+    /// Pages in the WAL after this connection's latest commit.
+    pub(crate) fn wal_pages(&self) -> u32 {
+        self.wal_pages.load(Ordering::Relaxed)
+    }
+
+    /// Writes back what is in the WAL, as far as no reader needs it; never waits for anybody.
+    /// Returns how many pages the WAL has and how many of them are written back.
+    pub(crate) fn checkpoint(&self) -> Result<(u32, u32), Problem> {
+        let pages = |count| u32::try_from(count).unwrap_or_default();
+        let (all, done) =
+            self.connection.wal_checkpoint_v2(Some("main"), CheckpointMode::PASSIVE)?;
+        Ok((pages(all), pages(done)))
+    }
+
     /// Fails if the path no longer leads to the files that are open: what is written now would
     /// disappear with the process.
     pub(crate) fn must_be_in_place(&self) -> Result<(), Problem> {

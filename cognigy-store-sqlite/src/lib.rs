@@ -23,6 +23,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod archive;
+mod checkpoint;
 mod claim;
 mod config;
 mod database;

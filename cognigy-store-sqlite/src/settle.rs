@@ -3,7 +3,7 @@
 //! The fence alone decides whose word counts: it is compared and changed in the same statement.
 
 use cognigy_core::{
-    Attempt, ClaimToken, Contact, Move, Settled, Settlement, State, Timestamp, Verdict, WorkKind,
+    Attempt, ClaimToken, Move, Settled, Settlement, State, Timestamp, Verdict, WorkKind,
 };
 use rusqlite::params;
 
@@ -57,8 +57,14 @@ fn settle_run(
         write_attempt(group, token, attempt)?;
     }
     match verdict {
-        Verdict::Processed { contact } => {
-            write_contact(group, token.handle, contact.as_ref())?;
+        Verdict::Processed { contact: Some(contact) } => {
+            group
+                .prepare("INSERT OR REPLACE INTO contexts (event, json) VALUES (?1, ?2)")?
+                .execute(params![token.handle, contact.as_json()])?;
+        }
+        // An earlier run may have left one; before the first there is none.
+        Verdict::Processed { contact: None } if attempt.is_none_or(|attempt| attempt.run > 1) => {
+            group.prepare("DELETE FROM contexts WHERE event = ?1")?.execute([token.handle])?;
         }
         Verdict::GiveUp { reason, attempts } => {
             outbox::add(group, token.handle, reason, *attempts, at)?;
@@ -130,20 +136,5 @@ fn write_attempt(group: &Group<'_>, token: &ClaimToken, attempt: &Attempt) -> Re
             attempt.outcome.as_str(),
             attempt.error,
         ])?;
-    Ok(())
-}
-
-fn write_contact(group: &Group<'_>, event: i64, contact: Option<&Contact>) -> Result<(), Problem> {
-    match contact {
-        Some(contact) => {
-            group
-                .prepare("INSERT OR REPLACE INTO contexts (event, json) VALUES (?1, ?2)")?
-                .execute(params![event, contact.as_json()])?;
-        }
-        // An earlier run may have left one.
-        None => {
-            group.prepare("DELETE FROM contexts WHERE event = ?1")?.execute([event])?;
-        }
-    }
     Ok(())
 }

@@ -17,6 +17,7 @@ use rusqlite::TransactionBehavior;
 use tokio::sync::oneshot;
 
 use crate::{
+    checkpoint::Checkpointer,
     config::MAX_GROUP,
     database::{Database, Session},
     error::Problem,
@@ -37,10 +38,10 @@ impl Writer {
         let (report, opened) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("sqlite-writer".to_owned())
-            .spawn(move || match database.set_up() {
-                Ok(session) => {
+            .spawn(move || match Desk::set_up(database) {
+                Ok(desk) => {
                     if report.send(Ok(())).is_ok() {
-                        Desk { database, session: Some(session) }.work_off(&waiting);
+                        desk.work_off(&waiting);
                     }
                 }
                 Err(problem) => drop(report.send(Err(problem))),
@@ -58,8 +59,26 @@ impl Writer {
         T: Send + 'static,
         W: FnMut(&mut Group<'_>) -> Result<T, Problem> + Send + 'static,
     {
+        self.queue_up(work, true).await
+    }
+
+    /// As [`perform`](Self::perform), but does not wait for the disk: a power cut may undo it. For
+    /// what would then simply be done again, such as claims, whose holder is gone with the power.
+    pub(crate) async fn perform_unsynced<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: FnMut(&mut Group<'_>) -> Result<T, Problem> + Send + 'static,
+    {
+        self.queue_up(work, false).await
+    }
+
+    async fn queue_up<T, W>(&self, work: W, synced: bool) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: FnMut(&mut Group<'_>) -> Result<T, Problem> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Task { work, outcome: None, reply });
+        let job = Box::new(Task { work, outcome: None, reply, synced });
         let queue = self.queue.as_ref().ok_or(Problem::Stopped)?;
         queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::overloaded(),
@@ -81,6 +100,8 @@ impl Drop for Writer {
 
 /// A call in the queue.
 trait Job: Send {
+    /// Whether it has to be on the disk before it is answered.
+    fn is_synced(&self) -> bool;
     fn perform(&mut self, group: &mut Group<'_>) -> Result<(), Problem>;
     fn answer(self: Box<Self>, result: Result<(), StoreError>);
 }
@@ -89,6 +110,7 @@ struct Task<T, W> {
     work: W,
     outcome: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
+    synced: bool,
 }
 
 impl<T, W> Job for Task<T, W>
@@ -96,6 +118,10 @@ where
     T: Send,
     W: FnMut(&mut Group<'_>) -> Result<T, Problem> + Send,
 {
+    fn is_synced(&self) -> bool {
+        self.synced
+    }
+
     fn perform(&mut self, group: &mut Group<'_>) -> Result<(), Problem> {
         self.outcome = Some((self.work)(group)?);
         Ok(())
@@ -112,16 +138,31 @@ where
 /// The thread's own state.
 struct Desk {
     database: Database,
+    // Dropped before the writer's connection, which is to be the last to close.
+    checkpointer: Checkpointer,
     /// None after a failure, until the database could be opened again.
     session: Option<Session>,
 }
 
 impl Desk {
+    fn set_up(database: Database) -> Result<Self, Problem> {
+        let session = Some(database.set_up()?);
+        let checkpointer = Checkpointer::start(database.clone())?;
+        Ok(Self { database, checkpointer, session })
+    }
+
     fn work_off(mut self, waiting: &Receiver<Box<dyn Job>>) {
         while let Ok(first) = waiting.recv() {
+            // Where processors are short, whoever is about to queue a call gets to do so before
+            // the group is closed; where they are idle, this returns at once.
+            thread::yield_now();
             let mut jobs = vec![first];
             jobs.extend(waiting.try_iter().take(MAX_GROUP - 1));
             self.settle_up(jobs);
+            // After the answers: nobody waits for it but the next group.
+            if let Some(session) = &self.session {
+                self.checkpointer.after_commit(session);
+            }
         }
     }
 
@@ -162,6 +203,7 @@ fn transact(
     database: &Database,
     jobs: &mut [Box<dyn Job>],
 ) -> Result<(), Problem> {
+    session.sync_commits(jobs.iter().any(|job| job.is_synced()))?;
     // Immediate: the lock is taken here, where waiting for it is possible, and not at the first
     // write, where it can fail at once (SQLITE_BUSY_SNAPSHOT).
     let transaction =
