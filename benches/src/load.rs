@@ -1,9 +1,10 @@
 //! A load generator for webhook receivers.
 //!
-//! It shares the machine with the server that it measures, so it has to cost little: one thread, a
-//! hand-written request, no HTTP library, one read for most answers. Latency is counted from the
-//! moment a request was *meant* to be sent; a generator that waits for a slow server and starts its
-//! clock afterwards hides exactly the delays that senders feel (coordinated omission).
+//! It shares the machine with the server that it measures, so it has to cost little: one thread that
+//! sends, a hand-written request, no HTTP library, one read for most answers. Latency is counted from
+//! the moment a request was *meant* to be sent; a generator that waits for a slow server and starts
+//! its clock afterwards hides exactly the delays that senders feel (coordinated omission). In an open
+//! loop a thread of its own keeps the time, because an event loop's timers tick in milliseconds.
 
 use std::{
     io,
@@ -16,6 +17,7 @@ use hdrhistogram::Histogram;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     task::LocalSet,
 };
 
@@ -118,40 +120,39 @@ impl Load {
             streams.push(stream);
         }
         let started = Instant::now();
-        let senders: Vec<_> = streams
-            .into_iter()
-            .enumerate()
-            .map(|(number, stream)| {
-                let load = self.clone();
-                tokio::task::spawn_local(load.send(number, stream, started))
-            })
-            .collect();
+        let mut schedule = Vec::new();
+        let mut senders = Vec::new();
+        for (number, stream) in streams.into_iter().enumerate() {
+            let turns = if self.rate.is_some() {
+                let (turn, turns) = unbounded_channel();
+                schedule.push(turn);
+                Turns::Scheduled(turns)
+            } else {
+                Turns::Immediate(started + self.duration)
+            };
+            senders.push(tokio::task::spawn_local(self.clone().send(number, stream, turns)));
+        }
+        let pacer = self.rate.map(|rate| {
+            let duration = self.duration;
+            std::thread::spawn(move || keep_time(&schedule, rate, started, duration))
+        });
         let mut total = Report::new();
         for sender in senders {
             let report = sender.await.map_err(io::Error::other)?;
             total.add(&report).map_err(io::Error::other)?;
         }
         total.seconds = started.elapsed().as_secs_f64();
+        if let Some(pacer) = pacer {
+            pacer.join().map_err(|_| io::Error::other("the pacer panicked"))?;
+        }
         Ok(total)
     }
 
-    async fn send(self, connection: usize, mut stream: TcpStream, started: Instant) -> Report {
+    async fn send(self, connection: usize, mut stream: TcpStream, mut turns: Turns) -> Report {
         let mut report = Report::new();
         let mut answer = vec![0; 4096];
-        // In an open loop the connections take turns, each at its own fixed times.
-        #[allow(clippy::cast_precision_loss)]
-        let (interval, offset) = match self.rate {
-            Some(rate) => (self.connections as f64 / rate, connection as f64 / rate),
-            None => (0.0, 0.0),
-        };
         for number in 0_u64.. {
-            #[allow(clippy::cast_precision_loss)]
-            let planned = started + Duration::from_secs_f64(offset + interval * number as f64);
-            let intended = if self.rate.is_some() { planned } else { Instant::now() };
-            if intended.duration_since(started) >= self.duration {
-                break;
-            }
-            tokio::time::sleep_until(intended.into()).await;
+            let Some(intended) = turns.next().await else { break };
             let request = self.request(connection, number);
             let status = match exchange(&mut stream, &request, &mut answer).await {
                 Ok(status) => status,
@@ -207,6 +208,42 @@ impl Load {
         );
         request.push_str(&body);
         request.into_bytes()
+    }
+}
+
+/// When a connection sends.
+enum Turns {
+    /// Closed loop: at once, until the end.
+    Immediate(Instant),
+    /// Open loop: at the times that the pacer gives out.
+    Scheduled(UnboundedReceiver<Instant>),
+}
+
+impl Turns {
+    async fn next(&mut self) -> Option<Instant> {
+        match self {
+            Self::Immediate(end) => Some(Instant::now()).filter(|now| now < end),
+            Self::Scheduled(turns) => turns.recv().await,
+        }
+    }
+}
+
+/// Gives the connections their turns, `rate` a second, whatever became of the last ones.
+fn keep_time(
+    connections: &[UnboundedSender<Instant>],
+    rate: f64,
+    started: Instant,
+    duration: Duration,
+) {
+    for (number, connection) in (0_u64..).zip(connections.iter().cycle()) {
+        #[allow(clippy::cast_precision_loss)]
+        let planned = started + Duration::from_secs_f64(number as f64 / rate);
+        if planned.duration_since(started) >= duration {
+            return;
+        }
+        std::thread::sleep(planned.saturating_duration_since(Instant::now()));
+        // A connection that could not be made again takes no more turns.
+        let _ = connection.send(planned);
     }
 }
 

@@ -29,6 +29,7 @@ mod config;
 mod database;
 mod error;
 mod group;
+mod intake;
 mod outbox;
 mod purge;
 mod quarantine;

@@ -11,8 +11,8 @@ use cognigy_core::{
 };
 
 use crate::{
-    SqliteOptions, archive, claim, claim::Term, database::Database, purge, quarantine,
-    reader::Readers, record, replay, settle, writer::Writer,
+    SqliteOptions, archive, claim, claim::Term, database::Database, intake::Intake, purge,
+    quarantine, reader::Readers, record, replay, settle, writer::Writer,
 };
 
 /// An event store in an SQLite file.
@@ -30,6 +30,7 @@ struct Inner {
     // Dropped first: the last connection to close writes the WAL back, which a reader cannot.
     readers: Readers,
     writer: Writer,
+    intake: Intake,
 }
 
 impl SqliteStore {
@@ -57,13 +58,15 @@ impl SqliteStore {
         let database = Database::new(path.as_ref(), options)?;
         let writer = Writer::start(database.clone()).await?;
         let readers = Readers::start(&database)?;
-        Ok(Self { inner: Arc::new(Inner { readers, writer }) })
+        let intake = Intake::up_to(database.options.queue_limit);
+        Ok(Self { inner: Arc::new(Inner { readers, writer, intake }) })
     }
 }
 
 #[async_trait]
 impl EventStore for SqliteStore {
     async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError> {
+        let _place = self.inner.intake.enter()?;
         self.inner.writer.perform(move |group| record::record(group, &event, now)).await
     }
 
@@ -143,6 +146,7 @@ impl EventArchive for SqliteStore {
 #[async_trait]
 impl Quarantine for SqliteStore {
     async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError> {
+        let _place = self.inner.intake.enter()?;
         self.inner.writer.perform(move |group| quarantine::keep(group, &entry, now)).await
     }
 

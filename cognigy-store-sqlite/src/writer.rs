@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     checkpoint::Checkpointer,
-    config::MAX_GROUP,
+    config::{MAX_GROUP, OTHER_CALLS},
     database::{Database, Session},
     error::Problem,
     group::Group,
@@ -34,7 +34,8 @@ pub(crate) struct Writer {
 impl Writer {
     /// Starts the thread and has it open the database.
     pub(crate) async fn start(database: Database) -> Result<Self, StoreError> {
-        let (queue, waiting) = sync_channel(database.options.queue_limit.max(1));
+        let (queue, waiting) =
+            sync_channel(database.options.queue_limit.saturating_add(OTHER_CALLS));
         let (report, opened) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("sqlite-writer".to_owned())

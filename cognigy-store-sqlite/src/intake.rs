@@ -1,0 +1,56 @@
+//! How many deliveries may be on their way into the file at once.
+//!
+//! Counted from the call to its answer, so that the bound is one of waiting time: whoever gets in is
+//! in one of the next commits, and whoever does not hears so at once and comes back later.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cognigy_core::StoreError;
+
+#[derive(Debug)]
+pub(crate) struct Intake {
+    inside: AtomicUsize,
+    limit: usize,
+}
+
+impl Intake {
+    pub(crate) fn up_to(limit: usize) -> Self {
+        Self { inside: AtomicUsize::new(0), limit: limit.max(1) }
+    }
+
+    /// A place until it is dropped, or `Overloaded`.
+    pub(crate) fn enter(&self) -> Result<Place<'_>, StoreError> {
+        let place = Place(self);
+        if self.inside.fetch_add(1, Ordering::Relaxed) < self.limit {
+            Ok(place)
+        } else {
+            Err(StoreError::overloaded())
+        }
+    }
+}
+
+/// A place inside.
+#[derive(Debug)]
+pub(crate) struct Place<'i>(&'i Intake);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_free_again_once_it_was_left() {
+        let intake = Intake::up_to(2);
+        let (first, _second) = (intake.enter().unwrap(), intake.enter().unwrap());
+        for _ in 0..3 {
+            assert!(intake.enter().is_err(), "refusals take no place");
+        }
+        drop(first);
+        assert!(intake.enter().is_ok());
+    }
+}
