@@ -179,9 +179,11 @@ mod tests {
         scene.found("d", "1");
         assert_eq!(scene.known(), "acd", "too many");
         scene.found("b", "\"twenty-nine bytes ----------\"");
-        assert_eq!(scene.known(), "abd", "too long together");
+        assert_eq!(scene.known(), "abd");
+        scene.found("c", "\"12345\"");
+        assert_eq!(scene.known(), "bc", "too many, and then too long together");
         scene.found("b", "\"longer than everything together may be\"");
-        assert_eq!(scene.known(), "ad", "too long alone, and the older answer is no longer right");
+        assert_eq!(scene.known(), "c", "too long alone, and the older answer is no longer right");
     }
 
     #[test]

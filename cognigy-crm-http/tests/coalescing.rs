@@ -314,6 +314,19 @@ async fn what_was_asked_before_a_fresh_look_up_is_not_remembered_after_it() {
     assert_eq!(found(before).await, "\"old\"", "who asked before still gets its answer");
     assert_eq!(found(scene.ask("evt-2", "ada").await).await, "\"new\"");
 
+    // Nor when its answer comes first.
+    let before = scene.ask("evt-1", "eve").await;
+    let updated = scene.ask_afresh("evt-updated", "eve").await;
+    scene.switchboard.find(2, "\"old\"");
+    assert_eq!(found(before).await, "\"old\"");
+    let meanwhile = scene.ask("evt-2", "eve").await;
+    assert_eq!(scene.asked().len(), 4, "the fresh one can still be joined");
+    scene.switchboard.find(3, "\"new\"");
+    for task in [updated, meanwhile, scene.ask("evt-3", "eve").await] {
+        assert_eq!(found(task).await, "\"new\"");
+    }
+    assert_eq!(scene.asked().len(), 4, "and is remembered");
+
     // However the fresh one ends: failed, or given up.
     for given_up in [false, true] {
         let contact = format!("bob-{given_up}");
