@@ -2,5 +2,6 @@
 //!
 //! The benchmarks proper are in `benches/` (criterion); `./scripts/bench` runs everything.
 
+pub mod crm;
 pub mod load;
 pub mod process;

@@ -38,14 +38,24 @@ pub async fn fill(path: &Path, count: u64) -> Result<SqliteStore, Box<dyn Error>
 /// # Errors
 /// The store cannot be written.
 pub async fn fill_from(path: &Path, first: u64, end: u64) -> Result<SqliteStore, Box<dyn Error>> {
+    fill_with(path, (first..end).map(body)).await
+}
+
+/// Adds events with these bodies.
+///
+/// # Errors
+/// A body is no event, or the store cannot be written.
+pub(crate) async fn fill_with(
+    path: &Path,
+    bodies: impl Iterator<Item = Vec<u8>>,
+) -> Result<SqliteStore, Box<dyn Error>> {
     let store = SqliteStore::open(path).await?;
     let secret = Secret::new("a secret for benchmarks")?;
     let verifier = SignatureVerifier::new(&secret);
     let source = SourceName::default();
     let now = std::time::SystemTime::now().into();
     let mut waiting = Vec::new();
-    for number in first..end {
-        let body = body(number);
+    for body in bodies {
         let signature = sign(&secret, SignatureScheme::Base64, &body);
         let headers = [(SignatureVerifier::DEFAULT_HEADER, signature.as_str())];
         let delivery = verifier.verify(&source, RawDelivery::new(headers, body))?;

@@ -16,6 +16,11 @@ pub struct ContactQuery {
     /// The same for every attempt of one run; see
     /// [`Event::idempotency_key`](crate::Event::idempotency_key).
     pub idempotency_key: String,
+    /// Whether only an answer will do that the CRM gives from now on: none that was remembered, nor
+    /// one that is already on its way. Set for `PROFILE_UPDATED`, which says that what was known is
+    /// out of date, and for replays, which are asked for because something has changed. A client
+    /// that asks the CRM every time need not look at it.
+    pub fresh: bool,
 }
 
 /// What the CRM knows of a person: its JSON answer, kept as it was written.

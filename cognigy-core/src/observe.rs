@@ -36,7 +36,8 @@ impl CrmOutcome {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Observation<'a> {
-    /// The CRM answered, or did not.
+    /// A look-up ended: the CRM answered, or did not. One for each attempt that asks, whether the
+    /// client asked the CRM for it alone, shared another look-up's answer, or remembered one.
     CrmRequest {
         /// How.
         outcome: CrmOutcome,

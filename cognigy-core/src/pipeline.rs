@@ -19,9 +19,9 @@ use futures_util::{
 
 use crate::{
     Attempt, AttemptOutcome, ClaimedDeadLetter, ClaimedRun, Clock, Contact, ContactQuery,
-    CrmClient, CrmOutcome, DeadLetterSink, Event, EventHandler, EventKey, Failure, FailureKind,
-    NeedsStore, NextStep, Observation, Observer, RetryPolicy, Settlement, Source, Store,
-    StoreError, Timestamp, Verdict, bell::Bell, error,
+    CrmClient, CrmOutcome, DeadLetterSink, Event, EventHandler, EventKey, EventType, Failure,
+    FailureKind, NeedsStore, NextStep, Observation, Observer, RetryPolicy, Settlement, Source,
+    Store, StoreError, Timestamp, Verdict, bell::Bell, error,
 };
 
 /// How long a claim lives without renewal: long enough for a slow disk or a paused virtual machine,
@@ -201,6 +201,7 @@ impl Pipeline {
                 let query = ContactQuery {
                     contact_key: contact_key.to_owned(),
                     idempotency_key: event.idempotency_key(),
+                    fresh: event.kind() == &EventType::ProfileUpdated || event.run() > 1,
                 };
                 self.find_contact(&query, clock).await?
             }

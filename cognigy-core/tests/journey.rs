@@ -192,6 +192,29 @@ fn a_replay_runs_once_now_and_keeps_the_history() {
 }
 
 #[test]
+fn an_updated_profile_and_a_replay_ask_for_a_fresh_answer() {
+    let mut world = Scenario::new();
+    world.start_worker();
+    world.deliver("a");
+    let updated = String::from_utf8(sample::body("b").to_vec())
+        .unwrap()
+        .replace("USER_INPUT_RECEIVED", "PROFILE_UPDATED")
+        .replace("\"input\"", "\"profile\"");
+    let delivery = sample::delivery(updated);
+    assert_eq!(block_on(world.pipeline.ingest(delivery, world.clock.now())).status(), 200);
+    world.pass(Duration::ZERO);
+    world.replay("a");
+    let asked: Vec<_> = world
+        .crm
+        .queries()
+        .into_iter()
+        .map(|query| (query.idempotency_key.replace("cognigy/", ""), query.fresh))
+        .collect();
+    let expected = [("a/1", false), ("b/1", true), ("a/2", true)];
+    assert_eq!(asked, expected.map(|(key, fresh)| (key.to_owned(), fresh)));
+}
+
+#[test]
 fn a_crash_loses_nothing_and_the_lease_gives_the_event_back() {
     let mut world = Scenario::new();
     world.crm.then([CrmAnswer::Hang]);

@@ -16,7 +16,8 @@
 //! * No failure's text holds the token, the contact key, the URL or any of the CRM's answer.
 //! * What counts as "nobody by that key" is a [`NotFoundRule`].
 //!
-//! How many look-ups run at once is the worker's business, not this crate's.
+//! How many look-ups run at once is the worker's business, not this crate's. [`CoalescingCrm`] makes
+//! identical ones once, and may remember who was found.
 //!
 //! ```
 //! use cognigy_crm_http::HttpCrm;
@@ -28,11 +29,14 @@
 //! ```
 
 mod answer;
+mod cache;
+mod coalesce;
 mod config;
 mod crm;
 mod error;
 mod not_found;
 
+pub use coalesce::{CoalescingCrm, Spared};
 pub use cognigy_http::ConfigError;
 pub use config::{DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_TIMEOUT, HttpCrmBuilder};
 pub use crm::{HttpCrm, ONLY_NOT_FOUND_AFTER};

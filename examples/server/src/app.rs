@@ -8,7 +8,7 @@ use std::{
 use cognigy_core::{
     DeadLetterSink, Failure, KeepInStore, Pipeline, Secret, SignatureVerifier, TokioClock,
 };
-use cognigy_crm_http::HttpCrm;
+use cognigy_crm_http::{CoalescingCrm, HttpCrm};
 use cognigy_store_sqlite::SqliteStore;
 
 use crate::{
@@ -75,9 +75,13 @@ impl App {
             None => dead_letter_sink(settings).await?,
         };
         let crm = crm(settings)?;
+        let look_ups = CoalescingCrm::new(crm.clone()).remembering(settings.crm.cache);
+        telemetry
+            .count_spared(look_ups.clone())
+            .map_err(|error| StartError::failed("metrics", &error))?;
         let pipeline = Pipeline::builder(verifier(settings)?)
             .store(open_store(settings).await?)
-            .crm(crm.clone())
+            .crm(look_ups)
             .dead_letters(sink)
             .observer(Arc::clone(&telemetry))
             .retry(settings.retry)

@@ -4,16 +4,22 @@
 //! bodies.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use cognigy_core::{
     AttemptOutcome, Counts, Intake, MatchedSecret, Observation, Observer, State, Timestamp,
 };
+use cognigy_crm_http::{CoalescingCrm, HttpCrm, Spared};
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts,
     Registry, TextEncoder,
+    core::{Collector, Desc},
+    proto::MetricFamily,
 };
 
 use crate::rates::Rate;
@@ -113,7 +119,7 @@ impl Telemetry {
             )?,
             crm: registrar.counters(
                 "cognigy_crm_requests_total",
-                "CRM look-ups by how they ended",
+                "CRM look-ups by how they ended, those that needed no request of their own included",
                 "outcome",
                 &["found", "not_found", "transient", "permanent"],
             )?,
@@ -145,6 +151,14 @@ impl Telemetry {
             registry: registry.clone(),
         };
         Ok(telemetry)
+    }
+
+    /// Counts from now on what `crm` answers without a request.
+    pub(crate) fn count_spared(
+        &self,
+        crm: CoalescingCrm<HttpCrm>,
+    ) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(SparedRequests::new(crm)?))
     }
 
     /// A delivery was answered.
@@ -263,6 +277,41 @@ impl Observer for Telemetry {
             }
             _ => {}
         }
+    }
+}
+
+/// CRM look-ups that needed no request: counted where they are spared, read when scraped.
+struct SparedRequests {
+    crm: CoalescingCrm<HttpCrm>,
+    counters: IntCounterVec,
+    /// Held while the counters catch up: two scrapes at once would count a step twice.
+    catching_up: Mutex<()>,
+}
+
+impl SparedRequests {
+    fn new(crm: CoalescingCrm<HttpCrm>) -> Result<Self, prometheus::Error> {
+        let options = Opts::new(
+            "cognigy_crm_requests_spared_total",
+            "CRM look-ups answered by a request already in flight, or from the cache",
+        );
+        let counters = IntCounterVec::new(options, &["by"])?;
+        Ok(Self { crm, counters, catching_up: Mutex::new(()) })
+    }
+}
+
+impl Collector for SparedRequests {
+    fn desc(&self) -> Vec<&Desc> {
+        self.counters.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let _alone = self.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let Spared { by_coalescing, by_memory } = self.crm.spared();
+        for (by, count) in [("coalescing", by_coalescing), ("cache", by_memory)] {
+            let counter = self.counters.with_label_values(&[by]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+        self.counters.collect()
     }
 }
 

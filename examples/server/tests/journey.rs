@@ -98,7 +98,8 @@ fn kill_9_between_accept_and_processing_loses_nothing() {
     site.set("CRM_BASE_URL", crm.url()).set("COGNIGY_WORKER", "off");
     let mut server = site.serve();
     for number in 0..50 {
-        assert_eq!(server.deliver(&event(&format!("e{number}"), "c1")).status, 200);
+        let body = event(&format!("e{number}"), &format!("c{number}"));
+        assert_eq!(server.deliver(&body).status, 200);
     }
     server.kill();
     assert!(crm.requests().is_empty());
@@ -108,7 +109,8 @@ fn kill_9_between_accept_and_processing_loses_nothing() {
     for number in 0..50 {
         let stored = server.wait_for(&format!("e{number}"), "processed");
         let body = stored["body"].as_str().unwrap().as_bytes();
-        assert_eq!(body, event(&format!("e{number}"), "c1"), "byte for byte");
+        let sent = event(&format!("e{number}"), &format!("c{number}"));
+        assert_eq!(body, sent, "byte for byte");
     }
     assert_eq!(crm.requests().len(), 50);
 }
@@ -160,7 +162,8 @@ fn a_slow_crm_never_delays_a_sender() {
     let server = site.serve();
     let started = std::time::Instant::now();
     for number in 0..200 {
-        assert_eq!(server.deliver(&event(&format!("e{number}"), "c1")).status, 200);
+        let body = event(&format!("e{number}"), &format!("c{number}"));
+        assert_eq!(server.deliver(&body).status, 200);
     }
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     eventually("64 look-ups in flight", || (crm.requests().len() >= 64).then_some(()));
@@ -175,9 +178,10 @@ fn two_servers_on_one_file_share_the_work() {
     let (one, other) = (site.serve(), site.serve());
     for number in 0..100 {
         let server = if number % 2 == 0 { &one } else { &other };
-        assert_eq!(server.deliver(&event(&format!("e{number}"), "c1")).status, 200);
+        let body = event(&format!("e{number}"), &format!("c{number}"));
+        assert_eq!(server.deliver(&body).status, 200);
         let again = if number % 2 == 0 { &other } else { &one };
-        assert!(again.deliver(&event(&format!("e{number}"), "c1")).body.contains("duplicate"));
+        assert!(again.deliver(&body).body.contains("duplicate"));
     }
     eventually("all are processed", || (one.stats()["events"]["processed"] == 100).then_some(()));
     assert_eq!(crm.requests().len(), 100, "each was run once");

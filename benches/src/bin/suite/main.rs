@@ -4,6 +4,7 @@
 //! alternates between the peers in one run, and medians are quoted: machines are shared and noisy,
 //! and a ratio of two figures from the same minute says more than either.
 
+mod crm;
 mod growth;
 mod measure;
 mod plot;

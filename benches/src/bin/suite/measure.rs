@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Rounds of every comparison; the median is quoted.
-const ROUNDS: usize = 3;
+pub(crate) const ROUNDS: usize = 3;
 /// One load of one server.
 const SPAN: Duration = Duration::from_secs(3);
 /// Keep-alive connections unless said otherwise.
@@ -29,7 +29,7 @@ const CONNECTIONS: usize = 64;
 /// Bytes of a body unless said otherwise.
 const BODY: usize = 512;
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Who is measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ enum Peer {
     Bare,
 }
 
-struct Bench<'f> {
+pub(crate) struct Bench<'f> {
     folder: &'f Path,
     runs: usize,
 }
@@ -57,6 +57,7 @@ pub(crate) fn run(folder: &Path, criterion: &Path) -> Outcome<Results> {
     let capacity = bench.ingest(&mut text)?;
     bench.quiet_latency(capacity, &mut text)?;
     bench.processing(&mut text)?;
+    bench.crm(&mut text)?;
     bench.both_at_once(&mut text)?;
     bench.overload(capacity, &mut text)?;
     bench.idle(&mut text)?;
@@ -120,7 +121,7 @@ fn verification(criterion: &Path, text: &mut String) -> Outcome<()> {
 }
 
 impl Bench<'_> {
-    fn database(&mut self) -> std::path::PathBuf {
+    pub(crate) fn database(&mut self) -> std::path::PathBuf {
         self.runs += 1;
         self.folder.join(format!("{}.db", self.runs))
     }

@@ -61,6 +61,8 @@ pub(crate) struct CrmSettings {
     pub(crate) not_found: NotFoundRule,
     pub(crate) timeout: Duration,
     pub(crate) concurrency: usize,
+    /// How long found contacts are remembered; zero: not at all.
+    pub(crate) cache: Duration,
 }
 
 /// How log lines look.
@@ -110,6 +112,7 @@ impl Settings {
                     .required("crm_not_found", |text| text.parse().map_err(|e| format!("{e}")))?,
                 timeout: layers.required("crm_timeout", parse::positive_duration)?,
                 concurrency: layers.required("crm_concurrency", |t| parse::number(t, 1, 4096))?,
+                cache: layers.required("crm_cache", parse::duration)?,
             },
             retry: RetryPolicy {
                 max_attempts: layers

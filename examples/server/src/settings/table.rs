@@ -65,6 +65,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("CRM_NOT_FOUND", Some("404,empty"), "What means that the CRM knows nobody"),
     setting("CRM_TIMEOUT", Some("10s"), "Time for one CRM request, body included"),
     setting("CRM_CONCURRENCY", Some("64"), "CRM requests in flight"),
+    setting("CRM_CACHE", Some("0s"), "How long found contacts are remembered; 0s: not at all"),
     setting("COGNIGY_RETRY_MAX_ATTEMPTS", Some("4"), "Attempts before an event is given up"),
     setting("COGNIGY_RETRY_BASE_DELAY", Some("2s"), "Delay after the first attempt; it doubles"),
     setting("COGNIGY_RETRY_MAX_DELAY", Some("1h"), "Longest delay, Retry-After included"),
