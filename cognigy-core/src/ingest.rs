@@ -130,9 +130,8 @@ impl Pipeline {
         Ok(match self.record_and_compare(event, now).await? {
             Comparison::New => Intake::Accepted { matched },
             Comparison::Same => Intake::Duplicate { matched },
-            Comparison::Other(event) => {
-                let key = event.key.clone();
-                self.quarantine_conflict(*event, now).await?;
+            Comparison::Other { key, body } => {
+                self.quarantine_conflict(&key, body, now).await?;
                 Intake::Conflict { key, matched }
             }
         })
@@ -140,15 +139,16 @@ impl Pipeline {
 
     pub(crate) async fn quarantine_conflict(
         &self,
-        event: IncomingEvent,
+        key: &EventKey,
+        body: Bytes,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let entry = QuarantineEntry {
-            source: event.key.source,
+            source: key.source.clone(),
             reason: QuarantineReason::Conflict,
-            event_id: Some(event.parts.id.as_str().to_owned()),
+            event_id: Some(key.id.as_str().to_owned()),
             detail: "the event id is known with other content".to_owned(),
-            body: event.body,
+            body,
         };
         self.inner.store.quarantine(entry, now).await
     }
@@ -159,16 +159,16 @@ impl Pipeline {
         event: IncomingEvent,
         now: Timestamp,
     ) -> Result<Comparison, StoreError> {
-        // Cheap: the body is shared, not copied.
-        let copy = event.clone();
+        // What a conflict needs. The body is shared, not copied.
+        let (key, body) = (event.key.clone(), event.body.clone());
         Ok(match self.inner.store.record(event, now).await? {
             Recorded::New => {
                 self.inner.new_work.ring();
                 Comparison::New
             }
             Recorded::Identical => Comparison::Same,
-            Recorded::Differs { stored } if same_content(&stored, &copy.body) => Comparison::Same,
-            Recorded::Differs { .. } => Comparison::Other(Box::new(copy)),
+            Recorded::Differs { stored } if same_content(&stored, &body) => Comparison::Same,
+            Recorded::Differs { .. } => Comparison::Other { key, body },
         })
     }
 
@@ -194,5 +194,5 @@ impl Pipeline {
 pub(crate) enum Comparison {
     New,
     Same,
-    Other(Box<IncomingEvent>),
+    Other { key: EventKey, body: Bytes },
 }

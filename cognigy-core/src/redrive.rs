@@ -108,7 +108,7 @@ impl Pipeline {
             Ok(event) if event.key == key => {
                 match self.record_and_compare(event, clock.now()).await? {
                     Comparison::New | Comparison::Same => Ok(Redriven::Stored),
-                    Comparison::Other(_) => Ok(Redriven::Busy),
+                    Comparison::Other { .. } => Ok(Redriven::Busy),
                 }
             }
             Ok(_) | Err(_) => Ok(Redriven::Unusable),

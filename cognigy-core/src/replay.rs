@@ -125,10 +125,10 @@ impl Pipeline {
         let outcome = match self.record_and_compare(event, now).await? {
             Comparison::New => QuarantineRetry::Accepted(key),
             Comparison::Same => QuarantineRetry::Duplicate(key),
-            Comparison::Other(event) => {
+            Comparison::Other { key, body } => {
                 if item.reason == QuarantineReason::Invalid {
                     // It became valid, and turned out to contradict a stored event.
-                    self.quarantine_conflict(*event, now).await?;
+                    self.quarantine_conflict(&key, body, now).await?;
                     self.inner.store.discharge(id).await?;
                 }
                 return Ok(QuarantineRetry::Conflict(key));

@@ -1,10 +1,11 @@
 -- Times are microseconds since 1970-01-01 UTC, or NULL.
 
 -- One small row an event: what changes while it is processed, and what lists and filters need.
--- AUTOINCREMENT: an id names the event in claim tokens and cursors, so it must never be used again
--- after a purge; without it SQLite hands out the newest id once more when its row has gone.
+-- An id names the event in claim tokens and cursors, so it must never be used again after a purge.
+-- Each transaction looks the last one up once and counts on; AUTOINCREMENT would do so, in a table
+-- of its own, for every event.
 CREATE TABLE events (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    id INTEGER PRIMARY KEY,
     state TEXT NOT NULL,
     due_at INTEGER,        -- next attempt, or end of the lease; NULL when nothing happens by itself
     claimed_at INTEGER,
@@ -91,6 +92,12 @@ CREATE TABLE tallies (
     count INTEGER NOT NULL,
     PRIMARY KEY (dimension, name)
 ) STRICT, WITHOUT ROWID;
+
+-- The highest id that events had when some were last purged.
+CREATE TABLE purged (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    last_event INTEGER NOT NULL
+) STRICT;
 
 -- What the readiness check writes.
 CREATE TABLE heartbeat (

@@ -8,11 +8,16 @@ pub struct SqliteOptions {
     /// Threads that read, each with a connection of its own. Default 2: reading is for operators,
     /// and one long listing should not hold up the look-up of a single event.
     pub readers: usize,
-    /// Deliveries that may wait to be stored, and queries that may wait for a reader; beyond it a
-    /// call fails as overloaded. Default 1024: enough to fill every commit, and so few that none
-    /// waits for longer than some tens of milliseconds (at 20 thousand events a second, 50 ms).
-    /// A worker's claims and settlements are not counted: few at a time, they must not starve.
+    /// Deliveries that may be on their way into the file, and queries that may wait for a reader;
+    /// beyond it a call fails as overloaded. Default 4096: as many as the bundled server holds
+    /// connections. Receiving costs more than storing, so a receiver that is short of processors
+    /// should store what it has received rather than refuse it: what bounds the wait is
+    /// [`max_wait`](Self::max_wait). A worker's claims and settlements are not counted: few at a
+    /// time, they must not starve.
     pub queue_limit: usize,
+    /// A delivery that has waited for longer than this when its turn comes fails as overloaded.
+    /// Default 1 s: its sender should hear of a disk that cannot keep up while it still listens.
+    pub max_wait: Duration,
     /// Bodies kept in quarantine; past it the oldest goes. Default 1000: enough to see what a
     /// broken sender does, and at most 1 GB if every body is as large as can be.
     pub quarantine_capacity: usize,
@@ -31,7 +36,8 @@ impl Default for SqliteOptions {
     fn default() -> Self {
         Self {
             readers: 2,
-            queue_limit: 1024,
+            queue_limit: 4096,
+            max_wait: Duration::from_secs(1),
             quarantine_capacity: 1000,
             busy_timeout: Duration::from_secs(5),
             writer_cache_kib: 8 * 1024,

@@ -14,11 +14,19 @@ pub(crate) struct Group<'c> {
     pub(crate) options: &'c SqliteOptions,
     states: HashMap<State, i64>,
     types: HashMap<EventType, i64>,
+    /// The highest id an event ever had, once it was looked up.
+    last_event: Option<i64>,
 }
 
 impl<'c> Group<'c> {
     pub(crate) fn new(connection: &'c Connection, options: &'c SqliteOptions) -> Self {
-        Self { connection, options, states: HashMap::new(), types: HashMap::new() }
+        Self {
+            connection,
+            options,
+            states: HashMap::new(),
+            types: HashMap::new(),
+            last_event: None,
+        }
     }
 
     pub(crate) fn connection(&self) -> &'c Connection {
@@ -29,8 +37,34 @@ impl<'c> Group<'c> {
         Ok(self.connection.prepare_cached(sql)?)
     }
 
-    /// Notes that an event was recorded, as pending.
+    /// An id for a new event, higher than any before. It is used up by [`appeared`](Self::appeared).
+    pub(crate) fn next_event_id(&mut self) -> Result<i64, Problem> {
+        let last = match self.last_event {
+            Some(last) => last,
+            None => self
+                .prepare(
+                    "SELECT max(coalesce((SELECT max(id) FROM events), 0),
+                                coalesce((SELECT last_event FROM purged), 0))",
+                )?
+                .query_row([], |row| row.get(0))?,
+        };
+        self.last_event = Some(last);
+        Ok(last + 1)
+    }
+
+    /// Keeps the highest id in mind before events are purged.
+    pub(crate) fn remember_last_event(&self) -> Result<(), Problem> {
+        self.prepare(
+            "INSERT INTO purged (id, last_event) SELECT 1, coalesce(max(id), 0) FROM events WHERE TRUE
+             ON CONFLICT (id) DO UPDATE SET last_event = max(last_event, excluded.last_event)",
+        )?
+        .execute([])?;
+        Ok(())
+    }
+
+    /// Notes that an event was recorded, as pending, with the id that was given out last.
     pub(crate) fn appeared(&mut self, kind: &EventType) {
+        self.last_event = self.last_event.map(|last| last + 1);
         *self.states.entry(State::Pending).or_default() += 1;
         *self.types.entry(kind.clone()).or_default() += 1;
     }

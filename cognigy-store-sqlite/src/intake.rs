@@ -3,9 +3,15 @@
 //! Counted from the call to its answer, so that the bound is one of waiting time: whoever gets in is
 //! in one of the next commits, and whoever does not hears so at once and comes back later.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 
 use cognigy_core::StoreError;
+
+/// With this part of the limit inside, a commit has enough to do.
+const BUSY_SHARE: usize = 8;
 
 #[derive(Debug)]
 pub(crate) struct Intake {
@@ -21,11 +27,17 @@ impl Intake {
     /// A place until it is dropped, or `Overloaded`.
     pub(crate) fn enter(&self) -> Result<Place<'_>, StoreError> {
         let place = Place(self);
-        if self.inside.fetch_add(1, Ordering::Relaxed) < self.limit {
-            Ok(place)
-        } else {
-            Err(StoreError::overloaded())
+        let others = self.inside.fetch_add(1, Ordering::Relaxed);
+        if others >= self.limit {
+            return Err(StoreError::overloaded());
         }
+        if others >= self.limit / BUSY_SHARE {
+            // The threads that receive share the processors with the one that writes. Left alone
+            // they would go on receiving until the limit is reached, and refuse deliveries while
+            // the disk idles.
+            thread::yield_now();
+        }
+        Ok(place)
     }
 }
 

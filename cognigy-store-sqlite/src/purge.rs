@@ -42,6 +42,9 @@ pub(crate) fn remove(
     limit: usize,
 ) -> Result<u64, Problem> {
     let mut removed = 0;
+    if !events.is_empty() {
+        group.remember_last_event()?;
+    }
     for id in events {
         removed += u64::from(remove_event(group, *id, before)?);
     }

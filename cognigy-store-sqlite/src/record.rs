@@ -14,15 +14,17 @@ pub(crate) fn record(
     now: Timestamp,
 ) -> Result<Recorded, Problem> {
     let now = micros(now);
+    let id = group.next_event_id()?;
     let parts = &event.parts;
     let inserted = group
         .prepare(
-            "INSERT INTO events (state, due_at, fence, run, attempt, received_at, source, event_id,
+            "INSERT INTO events (id, state, due_at, fence, run, attempt, received_at, source, event_id,
                                  type, event_time, timestamp_json, external_id, user_id)
-             VALUES ('pending', ?1, 0, 1, 0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             VALUES (?1, 'pending', ?2, 0, 1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
              ON CONFLICT (source, event_id) DO NOTHING",
         )?
         .execute(params![
+            id,
             now,
             event.key.source.as_str(),
             event.key.id.as_str(),
@@ -35,7 +37,6 @@ pub(crate) fn record(
     if inserted == 0 {
         return compare(group.connection(), event);
     }
-    let id = group.connection().last_insert_rowid();
     group
         .prepare("INSERT INTO bodies (event, body) VALUES (?1, ?2)")?
         .execute(params![id, &event.body[..]])?;

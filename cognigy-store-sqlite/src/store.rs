@@ -67,7 +67,7 @@ impl SqliteStore {
 impl EventStore for SqliteStore {
     async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError> {
         let _place = self.inner.intake.enter()?;
-        self.inner.writer.perform(move |group| record::record(group, &event, now)).await
+        self.inner.writer.perform_soon(move |group| record::record(group, &event, now)).await
     }
 
     async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError> {
@@ -147,7 +147,7 @@ impl EventArchive for SqliteStore {
 impl Quarantine for SqliteStore {
     async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError> {
         let _place = self.inner.intake.enter()?;
-        self.inner.writer.perform(move |group| quarantine::keep(group, &entry, now)).await
+        self.inner.writer.perform_soon(move |group| quarantine::keep(group, &entry, now)).await
     }
 
     async fn quarantined(&self, page: PageRequest) -> Result<QuarantinePage, StoreError> {

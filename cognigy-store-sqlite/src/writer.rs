@@ -10,6 +10,7 @@ use std::{
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use cognigy_core::StoreError;
@@ -29,6 +30,7 @@ use crate::{
 pub(crate) struct Writer {
     queue: Option<SyncSender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
+    max_wait: Duration,
 }
 
 impl Writer {
@@ -36,6 +38,7 @@ impl Writer {
     pub(crate) async fn start(database: Database) -> Result<Self, StoreError> {
         let (queue, waiting) =
             sync_channel(database.options.queue_limit.saturating_add(OTHER_CALLS));
+        let max_wait = database.options.max_wait;
         let (report, opened) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("sqlite-writer".to_owned())
@@ -48,7 +51,7 @@ impl Writer {
                 Err(problem) => drop(report.send(Err(problem))),
             })
             .map_err(Problem::Thread)?;
-        let writer = Self { queue: Some(queue), thread: Some(thread) };
+        let writer = Self { queue: Some(queue), thread: Some(thread), max_wait };
         opened.await.map_err(|_| Problem::Panicked)??;
         Ok(writer)
     }
@@ -60,7 +63,17 @@ impl Writer {
         T: Send + 'static,
         W: FnMut(&mut Group<'_>) -> Result<T, Problem> + Send + 'static,
     {
-        self.queue_up(work, true).await
+        self.queue_up(work, Terms { synced: true, begin_by: None }).await
+    }
+
+    /// As [`perform`](Self::perform), unless its turn comes too late: then nothing is done.
+    pub(crate) async fn perform_soon<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: FnMut(&mut Group<'_>) -> Result<T, Problem> + Send + 'static,
+    {
+        let begin_by = Some(Instant::now() + self.max_wait);
+        self.queue_up(work, Terms { synced: true, begin_by }).await
     }
 
     /// As [`perform`](Self::perform), but does not wait for the disk: a power cut may undo it. For
@@ -70,16 +83,16 @@ impl Writer {
         T: Send + 'static,
         W: FnMut(&mut Group<'_>) -> Result<T, Problem> + Send + 'static,
     {
-        self.queue_up(work, false).await
+        self.queue_up(work, Terms { synced: false, begin_by: None }).await
     }
 
-    async fn queue_up<T, W>(&self, work: W, synced: bool) -> Result<T, StoreError>
+    async fn queue_up<T, W>(&self, work: W, terms: Terms) -> Result<T, StoreError>
     where
         T: Send + 'static,
         W: FnMut(&mut Group<'_>) -> Result<T, Problem> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Task { work, outcome: None, reply, synced });
+        let job = Box::new(Task { work, outcome: None, reply, terms });
         let queue = self.queue.as_ref().ok_or(Problem::Stopped)?;
         queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::overloaded(),
@@ -99,10 +112,17 @@ impl Drop for Writer {
     }
 }
 
+/// What a call asks for.
+struct Terms {
+    /// Whether it has to be on the disk before it is answered.
+    synced: bool,
+    /// Begun later than this it is not to be done at all.
+    begin_by: Option<Instant>,
+}
+
 /// A call in the queue.
 trait Job: Send {
-    /// Whether it has to be on the disk before it is answered.
-    fn is_synced(&self) -> bool;
+    fn terms(&self) -> &Terms;
     fn perform(&mut self, group: &mut Group<'_>) -> Result<(), Problem>;
     fn answer(self: Box<Self>, result: Result<(), StoreError>);
 }
@@ -111,7 +131,7 @@ struct Task<T, W> {
     work: W,
     outcome: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
-    synced: bool,
+    terms: Terms,
 }
 
 impl<T, W> Job for Task<T, W>
@@ -119,8 +139,8 @@ where
     T: Send,
     W: FnMut(&mut Group<'_>) -> Result<T, Problem> + Send,
 {
-    fn is_synced(&self) -> bool {
-        self.synced
+    fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     fn perform(&mut self, group: &mut Group<'_>) -> Result<(), Problem> {
@@ -154,11 +174,13 @@ impl Desk {
 
     fn work_off(mut self, waiting: &Receiver<Box<dyn Job>>) {
         while let Ok(first) = waiting.recv() {
-            // Where processors are short, whoever is about to queue a call gets to do so before
-            // the group is closed; where they are idle, this returns at once.
-            thread::yield_now();
             let mut jobs = vec![first];
-            jobs.extend(waiting.try_iter().take(MAX_GROUP - 1));
+            gather(&mut jobs, waiting);
+            let now = Instant::now();
+            let is_late = |job: &mut Box<dyn Job>| job.terms().begin_by.is_some_and(|by| by < now);
+            for late in jobs.extract_if(.., is_late) {
+                late.answer(Err(StoreError::overloaded()));
+            }
             self.settle_up(jobs);
             // After the answers: nobody waits for it but the next group.
             if let Some(session) = &self.session {
@@ -169,6 +191,9 @@ impl Desk {
 
     /// Does the jobs together, or in halves if one of them may be what is wrong; answers all.
     fn settle_up(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        if jobs.is_empty() {
+            return;
+        }
         match self.commit(&mut jobs) {
             Ok(()) => jobs.into_iter().for_each(|job| job.answer(Ok(()))),
             Err(problem) if jobs.len() > 1 && problem.may_concern_one_call() => {
@@ -199,12 +224,26 @@ impl Desk {
     }
 }
 
+/// Adds what waits to the group, for as long as letting others run brings more: a group twice as
+/// large costs far less than two commits. Where nobody else wants the processor, this is over at
+/// once, and a lone call does not wait for company.
+fn gather(jobs: &mut Vec<Box<dyn Job>>, waiting: &Receiver<Box<dyn Job>>) {
+    while jobs.len() < MAX_GROUP {
+        let before = jobs.len();
+        thread::yield_now();
+        jobs.extend(waiting.try_iter().take(MAX_GROUP - before));
+        if jobs.len() == before {
+            return;
+        }
+    }
+}
+
 fn transact(
     session: &mut Session,
     database: &Database,
     jobs: &mut [Box<dyn Job>],
 ) -> Result<(), Problem> {
-    session.sync_commits(jobs.iter().any(|job| job.is_synced()))?;
+    session.sync_commits(jobs.iter().any(|job| job.terms().synced))?;
     // Immediate: the lock is taken here, where waiting for it is possible, and not at the first
     // write, where it can fail at once (SQLITE_BUSY_SNAPSHOT).
     let transaction =

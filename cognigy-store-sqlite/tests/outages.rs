@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cognigy_core::{EventArchive, EventStore, Recorded, StoreErrorKind};
+use cognigy_core::{ClaimRequest, EventArchive, EventStore, Recorded, StoreErrorKind};
 use cognigy_store_sqlite::SqliteOptions;
 use common::{Place, at, event, key};
 
@@ -76,6 +76,39 @@ async fn a_full_queue_says_so_at_once() {
     assert!(refused > 0 && stored >= 2 && stored + refused == posted, "{stored} and {refused}");
     let counts = store.counts().await.unwrap();
     assert_eq!(counts.by_state.values().sum::<u64>(), stored, "what was refused was not done");
+}
+
+#[tokio::test]
+async fn a_delivery_whose_turn_comes_too_late_is_not_stored() {
+    let place = Place::new();
+    let options = SqliteOptions {
+        max_wait: Duration::from_millis(20),
+        busy_timeout: Duration::from_secs(30),
+        ..SqliteOptions::default()
+    };
+    let store = place.open_with(options).await;
+    let holder = place.sql();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let record = |id: &'static str| {
+        let store = store.clone();
+        tokio::spawn(async move { store.record(event(id), at(0)).await })
+    };
+    let at_the_lock = record("e1");
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let behind = record("e2");
+    let settled =
+        store.claim_due(ClaimRequest { limit: 1, lease: Duration::from_secs(60), now: at(0) });
+    let wait = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        holder.execute_batch("COMMIT").unwrap();
+    };
+    let (claimed, ()) = tokio::join!(settled, wait);
+
+    assert_eq!(at_the_lock.await.unwrap().unwrap(), Recorded::New, "its turn had come");
+    let late = behind.await.unwrap().expect_err("its turn came too late");
+    assert_eq!(late.kind(), StoreErrorKind::Overloaded);
+    assert!(store.find(&key("e2")).await.unwrap().is_none(), "nothing half-done");
+    assert_eq!(claimed.unwrap().len(), 1, "claims wait for as long as it takes");
 }
 
 #[tokio::test]

@@ -143,3 +143,21 @@ async fn the_quarantine_is_bounded_and_keeps_a_body_once() {
     assert_eq!(store.purge(at(50), 1).await.unwrap(), 0);
     assert_eq!(bodies().await, ["c", "c"], "one is old enough and within the limit");
 }
+
+#[tokio::test]
+async fn an_id_that_was_purged_is_not_used_again() {
+    let place = Place::new();
+    let store = place.open().await;
+    let newest = || -> i64 {
+        place.sql().query_row("SELECT max(id) FROM events", [], |row| row.get(0)).unwrap()
+    };
+    process(&store, "first", at(0)).await;
+    process(&store, "second", at(0)).await;
+    let before = newest();
+    assert_eq!(store.purge(at(100), 10).await.unwrap(), 2);
+    drop(store);
+
+    let store = place.open().await;
+    process(&store, "third", at(200)).await;
+    assert!(newest() > before, "claims and cursors may still carry the old ids");
+}

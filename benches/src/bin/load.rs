@@ -9,7 +9,7 @@ use cognigy_core::Secret;
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [address, secret, options @ ..] = arguments.as_slice() else {
-        return Err("usage: load ADDRESS SECRET [connections=64] [seconds=5] [bytes=512] [rate=N] [duplicates=on] [prefix=TEXT]".into());
+        return Err("usage: load ADDRESS SECRET [connections=64] [seconds=5] [bytes=512] [rate=N] [duplicates=on] [contact=off] [prefix=TEXT]".into());
     };
     let mut load = Load {
         address: address.parse()?,
@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Some(("rate", value)) => load.rate = Some(value.parse()?),
             Some(("prefix", value)) => load.prefix = value.to_owned(),
             Some(("duplicates", value)) => load.duplicates = value == "on",
+            Some(("contact", value)) => load.contact = value == "on",
             _ => return Err(format!("unknown option {option}").into()),
         }
     }

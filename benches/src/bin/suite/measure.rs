@@ -29,6 +29,9 @@ const CONNECTIONS: usize = 64;
 /// Bytes of a body unless said otherwise.
 const BODY: usize = 512;
 
+/// Connections that offer more than can be taken: half of what the server holds.
+const CROWD: usize = 2048;
+
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Who is measured.
@@ -202,19 +205,21 @@ impl Bench<'_> {
 
     /// At a tenth of the load, latency is one commit and little else.
     fn quiet_latency(&mut self, capacity: f64, text: &mut String) -> Outcome<()> {
-        let mut tails = Vec::new();
-        let mut syncs = Vec::new();
+        let (mut tails, mut bare, mut syncs) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             syncs.push(fsync_milliseconds(self.folder)?);
-            let (report, _) = self.once(Peer::Ours, |load| load.rate = Some(capacity / 10.0))?;
-            tails.push(report.milliseconds(0.99));
+            let rate = |load: &mut Load| load.rate = Some(capacity / 10.0);
+            bare.push(self.once(Peer::Bare, rate)?.0.milliseconds(0.99));
+            tails.push(self.once(Peer::Ours, rate)?.0.milliseconds(0.99));
         }
-        let (tail, sync) = (median(tails), median(syncs));
+        let (tail, bare, sync) = (median(tails), median(bare), median(syncs));
         text.push_str(&format!(
-            "\nAt a tenth of that load (open loop, {} events/s): p99 {tail:.1} ms; the p99 of a bare \
-             4 KiB append and fsync on the same disk is {sync:.1} ms: {:.1} times one fsync.\n",
+            "\nAt a tenth of that load (open loop, {} events/s): p99 {tail:.1} ms, {bare:.1} ms for the \
+             bare peer; the p99 of a bare 4 KiB append and fsync on the same disk, with nothing else \
+             running, is {sync:.1} ms: {:.1} and {:.1} times one fsync.\n",
             count(capacity / 10.0),
-            tail / sync
+            tail / sync,
+            bare / sync,
         ));
         Ok(())
     }
@@ -245,14 +250,15 @@ impl Bench<'_> {
         let mut rates = Vec::new();
         for _ in 0..ROUNDS {
             let server = self.start(Peer::Ours, "on")?;
-            let load = self.load(&server)?;
+            let mut load = self.load(&server)?;
+            // Without a contact nobody asks the CRM, as in the processing figure above.
+            load.contact = false;
             rates.push(load.run()?.throughput());
         }
         let server = self.start(Peer::Ours, "on")?;
         let mut load = self.load(&server)?;
         load.rate = Some(10_000.0);
         load.duration = SPAN * 3;
-        // Without a contact nobody asks the CRM, as in the processing figure above.
         load.contact = false;
         let report = load.run()?;
         let waiting = server.stat("events.waiting").unwrap_or(u64::MAX);
@@ -277,7 +283,7 @@ impl Bench<'_> {
     fn overload(&mut self, capacity: f64, text: &mut String) -> Outcome<()> {
         let server = self.start(Peer::Ours, "off")?;
         let mut load = self.load(&server)?;
-        load.connections = 8192;
+        load.connections = CROWD;
         load.rate = Some(capacity * 2.0);
         let report = load.run()?;
         let offered = report.accepted + report.turned_away + report.failed;
@@ -285,7 +291,7 @@ impl Bench<'_> {
         after.rate = Some(capacity / 10.0);
         let after = after.run()?;
         text.push_str(&format!(
-            "\n## Overload\n\nOffered {} events/s over 8192 connections, twice its capacity: {} a second \
+            "\n## Overload\n\nOffered {} events/s over {CROWD} connections, twice its capacity: {} a second \
              accepted, {} of {} turned away with 503 (p99 {:.0} ms), {} failed. Right afterwards, at a \
              tenth of the capacity, p99 is {:.1} ms. Most memory resident: {:.0} MiB.\n",
             count(capacity * 2.0),

@@ -17,6 +17,9 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// An idle connection is kept this long: longer than the usual 60 s of a balancer in front, so
 /// that the balancer and not the server is the one to close it.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Connections held at once; the next ones wait in the kernel's backlog until one is closed. At
+/// some 35 KiB each, idle or not, a flood of them costs 150 MB and not the machine.
+const MAX_CONNECTIONS: usize = 4096;
 /// Requests under way may go on this long after a stop, in seconds.
 const SHUTDOWN_SECONDS: u64 = 15;
 /// How often finished events are checked against the retention.
@@ -56,10 +59,14 @@ pub(super) async fn run(settings: &Settings) -> Result<bool, StartError> {
 /// Starts serving `app`.
 pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, StartError> {
     let shared = web::Data::new(app.clone());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let server =
         HttpServer::new(move || ActixApp::new().app_data(shared.clone()).configure(http::routes))
             .client_request_timeout(HEAD_DEADLINE)
             .keep_alive(KEEP_ALIVE)
+            // actix counts for each of its threads.
+            .max_connections(MAX_CONNECTIONS.div_ceil(threads))
+            .workers(threads)
             .shutdown_timeout(SHUTDOWN_SECONDS)
             // Our own signal handling stops the worker too.
             .disable_signals()
