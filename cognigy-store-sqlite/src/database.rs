@@ -76,10 +76,17 @@ impl Database {
             // Read-only first: a file that is refused must not be changed, not even by writing
             // back the WAL that a crash left beside it.
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            schema::inspect(&self.connect(flags)?)?;
+            match schema::inspect(&self.connect(flags)?) {
+                // A transaction was cut off in rollback mode, where our database is for the moment
+                // of its making. What is in the file only shows once that is undone.
+                Err(problem) if problem.is_unfinished() => {}
+                result => drop(result?),
+            }
         }
         let flags = WRITER | OpenFlags::SQLITE_OPEN_CREATE;
         let mut connection = self.connect(flags)?;
+        // Before the file is put into WAL mode.
+        schema::inspect(&connection)?;
         self.prepare_writer(&connection)?;
         schema::migrate(&mut connection)?;
         self.session(connection)

@@ -69,6 +69,12 @@ impl Problem {
         matches!(self.code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
     }
 
+    /// Whether a reader cannot read because a writer has to undo something first.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        let Self::Sqlite(rusqlite::Error::SqliteFailure(error, _)) = self else { return false };
+        error.extended_code == rusqlite::ffi::SQLITE_READONLY_ROLLBACK
+    }
+
     /// Whether the call's own data may be at fault, so that calls it shared a transaction with are
     /// worth another try without it.
     pub(crate) fn may_concern_one_call(&self) -> bool {
