@@ -29,6 +29,8 @@ impl Operation {
     pub const LOCK: Self = Self(256);
     /// Whatever takes room or changes what is stored.
     pub const CHANGE: Self = Self(4 | 8 | 16 | 32);
+    /// All that move data, and not the taking of locks.
+    pub const INPUT_OUTPUT: Self = Self(255);
     pub const ANY: Self = Self(511);
 }
 
@@ -117,7 +119,8 @@ const ARMED: u64 = 0;
 const SETTINGS: u64 = 1;
 const CALLS: u64 = 7;
 const FIRED: u64 = 8;
-const WORDS: u64 = 9;
+const STRUCK: u64 = 9;
+const WORDS: u64 = 10;
 
 /// Injects faults into a process, from inside or outside it.
 #[derive(Debug)]
@@ -180,6 +183,7 @@ impl Injector {
             effect,
             0,
             0,
+            0,
         ];
         for (place, word) in (SETTINGS..).zip(settings) {
             self.put(place, word)?;
@@ -212,6 +216,22 @@ impl Injector {
     /// If the page cannot be read.
     pub fn fired(&self) -> io::Result<u64> {
         self.get(FIRED)
+    }
+
+    /// What the fault hit last, in words.
+    ///
+    /// # Errors
+    ///
+    /// If the page cannot be read.
+    pub fn struck(&self) -> io::Result<String> {
+        let struck = self.get(STRUCK)?;
+        let name = |names: &[&'static str], bits: u64| {
+            names.get(bits.trailing_zeros() as usize).copied().unwrap_or("nothing")
+        };
+        let operations =
+            ["open", "read", "write", "sync", "truncate", "unlink", "stat", "map", "lock"];
+        let files = ["database", "WAL", "shared memory", "journal"];
+        Ok(format!("{} of {}", name(&operations, struck >> 8), name(&files, struck & 0xff)))
     }
 
     fn put(&self, place: u64, word: u64) -> io::Result<()> {

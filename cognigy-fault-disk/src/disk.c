@@ -33,7 +33,7 @@ enum { DATABASE = 1, WAL = 2, SHM = 4, JOURNAL = 8 };
 enum { FAIL = 0, DIE_BEFORE = 1, DIE_AFTER = 2, TEAR = 3 };
 
 struct control {
-    volatile uint64_t armed, operations, files, nth, for_ever, error, effect, calls, fired;
+    volatile uint64_t armed, operations, files, nth, for_ever, error, effect, calls, fired, struck;
 };
 
 enum { FDS = 65536, NAMES = 4096, SLICES = 1024 };
@@ -129,6 +129,7 @@ static int strikes(uint64_t operation, uint8_t file_kind) {
     uint64_t call = __sync_add_and_fetch(&c->calls, 1);
     if (c->for_ever ? call < c->nth : call != c->nth) return 0;
     __sync_add_and_fetch(&c->fired, 1);
+    c->struck = operation << 8 | file_kind;
     if (c->effect == DIE_BEFORE) kill(getpid(), SIGKILL);
     return 1;
 }

@@ -125,8 +125,7 @@ impl Disk {
     /// How many operations a power cut might undo.
     #[must_use]
     pub fn at_risk(&self) -> usize {
-        self.files.values().map(|file| file.pending.len()).sum::<usize>()
-            + self.pending_names.len()
+        self.files.values().map(|file| file.pending.len()).sum::<usize>() + self.pending_names.len()
     }
 
     /// The files that a power cut may leave, by name.
@@ -261,8 +260,7 @@ mod tests {
 
     #[test]
     fn what_is_synced_survives_every_loss() {
-        let entries =
-            [made(), Entry::FolderSynced, wrote(0, b"kept"), Entry::Synced { file: 1 }];
+        let entries = [made(), Entry::FolderSynced, wrote(0, b"kept"), Entry::Synced { file: 1 }];
         for loss in Loss::ALL {
             let files = disk(&entries).cut(loss, &mut Dice::new(1));
             assert_eq!(files["f"], b"kept", "{loss:?}");

@@ -73,18 +73,42 @@ impl Recorder {
 #[allow(missing_docs)] // They say what they are.
 pub enum Entry {
     /// A name was opened that was not open before; from now on `file` stands for it.
-    Opened { file: i32, name: String, made: bool },
-    Wrote { file: i32, offset: usize, data: Vec<u8> },
-    Truncated { file: i32, length: usize },
-    Synced { file: i32 },
+    Opened {
+        file: i32,
+        name: String,
+        made: bool,
+    },
+    Wrote {
+        file: i32,
+        offset: usize,
+        data: Vec<u8>,
+    },
+    Truncated {
+        file: i32,
+        length: usize,
+    },
+    Synced {
+        file: i32,
+    },
     /// A sync that failed. `descriptor`: on which open descriptor.
-    SyncFailed { file: i32, descriptor: u64 },
+    SyncFailed {
+        file: i32,
+        descriptor: u64,
+    },
     FolderSynced,
-    Unlinked { name: String },
+    Unlinked {
+        name: String,
+    },
     /// On a socket, as it comes from the network.
-    Received { socket: i32, data: Vec<u8> },
+    Received {
+        socket: i32,
+        data: Vec<u8>,
+    },
     /// On a socket, noted before it leaves.
-    Sent { socket: i32, data: Vec<u8> },
+    Sent {
+        socket: i32,
+        data: Vec<u8>,
+    },
 }
 
 /// All operations of a process, in order.

@@ -62,10 +62,8 @@ async fn restart(folder: &Path, round: usize) -> Found {
     let later = at(i64::try_from(round).unwrap() * 1000 + 500);
     load::finish_everything(&store, later).await;
     let found = audit(&path, &ledger).unwrap_or_else(|finding| panic!("round {round}: {finding}"));
-    let ended: usize = ["processed", "dead_lettered"]
-        .iter()
-        .filter_map(|state| found.by_state.get(*state))
-        .sum();
+    let ended: usize =
+        ["processed", "dead_lettered"].iter().filter_map(|state| found.by_state.get(*state)).sum();
     assert_eq!(ended, found.events, "round {round}: nothing is stuck: {found:?}");
     found
 }

@@ -20,10 +20,9 @@ use crash::{
     child,
     ledger::{self, Ledger},
     load::{self, Load},
-    rounds, seed,
+    rounds, seed, workplace,
 };
 use rusqlite::Connection;
-use tempfile::TempDir;
 
 const FOLDER: &str = "POWER_CUT_FOLDER";
 const DATABASE: &str = "webhooks.db";
@@ -113,12 +112,6 @@ impl<'s> Replay<'s> {
         }
         self.done = at;
     }
-}
-
-fn workplace() -> TempDir {
-    // What is built here is thrown away, and syncing it would only take time.
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
 
 /// Turns the machine on again: what the store makes of these files, or what is wrong.

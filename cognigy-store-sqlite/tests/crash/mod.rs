@@ -3,10 +3,13 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 pub(crate) mod audit;
+pub(crate) mod calls;
 pub(crate) mod ledger;
 pub(crate) mod load;
 
-use std::{env, process::Command};
+use std::{env, path::Path, process::Command};
+
+use tempfile::TempDir;
 
 /// The same test program again, to run the one test named `name`, which plays the child.
 pub(crate) fn child(name: &str) -> Command {
@@ -31,4 +34,10 @@ pub(crate) fn seed() -> u64 {
         Ok(seed) => seed.parse().expect("COGNIGY_CRASH_SEED is a number"),
         Err(_) => 1,
     }
+}
+
+/// A folder for files that are thrown away: syncing them would only take time.
+pub(crate) fn workplace() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
