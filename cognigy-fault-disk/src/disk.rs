@@ -4,7 +4,8 @@
 //! was not, any part may have arrived in any order, in sectors of 512 bytes; a file may have its new
 //! length without its new content, filled with anything; a new name or the end of an old one is only
 //! sure once the folder was synced. What lies outside a write's range is not harmed by it, as SQLite
-//! assumes too ("powersafe overwrite").
+//! assumes too ("powersafe overwrite"). What was waiting when a sync failed is given up: a later
+//! sync that succeeds does not bring it back, as on Linux.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -118,7 +119,10 @@ impl Disk {
             Entry::Unlinked { name } => {
                 self.pending_names.push(Naming::Removed { name: name.clone() });
             }
-            Entry::SyncFailed { .. } | Entry::Received { .. } | Entry::Sent { .. } => {}
+            Entry::SyncFailed { file } => {
+                self.files.entry(*file).or_default().pending.clear();
+            }
+            Entry::Received { .. } | Entry::Sent { .. } => {}
         }
     }
 
@@ -266,6 +270,16 @@ mod tests {
             assert_eq!(files["f"], b"kept", "{loss:?}");
         }
         assert_eq!(disk(&entries).at_risk(), 0);
+    }
+
+    #[test]
+    fn what_waited_for_a_sync_that_failed_is_gone() {
+        let failed = Entry::SyncFailed { file: 1 };
+        let synced = || Entry::Synced { file: 1 };
+        let entries = [made(), Entry::FolderSynced, wrote(0, b"lost"), failed, synced()];
+        assert!(disk(&entries).cut(Loss::Nothing, &mut Dice::new(1))["f"].is_empty());
+        let again = [&entries[..], &[wrote(0, b"kept"), synced()]].concat();
+        assert_eq!(disk(&again).cut(Loss::Everything, &mut Dice::new(1))["f"], b"kept");
     }
 
     #[test]

@@ -90,10 +90,8 @@ pub enum Entry {
     Synced {
         file: i32,
     },
-    /// A sync that failed. `descriptor`: on which open descriptor.
     SyncFailed {
         file: i32,
-        descriptor: u64,
     },
     FolderSynced,
     Unlinked {
@@ -148,7 +146,7 @@ fn entry(head: &[u8], data: &[u8]) -> io::Result<Entry> {
         b'T' => Entry::Truncated { file, length: at },
         b'S' if file == -1 => Entry::FolderSynced,
         b'S' => Entry::Synced { file },
-        b'F' => Entry::SyncFailed { file, descriptor: at as u64 },
+        b'F' => Entry::SyncFailed { file },
         b'U' => Entry::Unlinked { name: name() },
         b'Q' => Entry::Received { socket: file, data: data.to_vec() },
         b'A' => Entry::Sent { socket: file, data: data.to_vec() },

@@ -12,7 +12,9 @@ mod crash;
 use std::{env, fs, path::Path, process::ExitStatus, time::Duration};
 
 use cognigy_core::{EventArchive, EventStore, Recorded};
-use cognigy_fault_disk::{Dice, Disk, Entry, Files, Loss, Recorder, Recording};
+use cognigy_fault_disk::{
+    Dice, Disk, Entry, Fault, FileKind, Files, Injector, Loss, Operation, Recorder, Recording,
+};
 use cognigy_store_sqlite::SqliteStore;
 use common::{at, key};
 use crash::{
@@ -25,6 +27,7 @@ use crash::{
 use rusqlite::Connection;
 
 const FOLDER: &str = "POWER_CUT_FOLDER";
+const PATIENT: &str = "POWER_CUT_PATIENT";
 const DATABASE: &str = "webhooks.db";
 
 /// The child. A first life with checkpoints of all kinds, a clean end, a second life.
@@ -37,6 +40,7 @@ async fn child_whose_disk_is_recorded() {
         let store = SqliteStore::open_with(folder.join(DATABASE), load::options()).await.unwrap();
         let mut load = Load::new(store, folder, round);
         load.events_each = 30;
+        load.is_patient = env::var_os(PATIENT).is_some();
         let load = tokio::spawn(load.run());
         // A checkpoint moves the WAL into the database; by itself it would not come to that here.
         let operator = Connection::open(folder.join(DATABASE)).unwrap();
@@ -59,13 +63,19 @@ struct Story {
     files: Files,
 }
 
-fn record(with: impl FnOnce(Recorder) -> Recorder) -> Story {
+/// Records the child; with `failing`, that sync of it fails.
+fn record(with: impl FnOnce(Recorder) -> Recorder, failing: Option<u64>) -> Story {
     let folder = tempfile::tempdir().unwrap();
     let watched = folder.path().join("watched");
     fs::create_dir(&watched).unwrap();
     let recorder = with(Recorder::new(&folder.path().join("log")));
     let mut command = child("child_whose_disk_is_recorded");
     recorder.attach(command.env(FOLDER, &watched), &watched);
+    let injector = Injector::new(&folder.path().join("control")).unwrap();
+    if let Some(nth) = failing {
+        injector.attach(command.env(PATIENT, "yes"), &watched);
+        injector.arm(Fault::once(Operation::SYNC, FileKind::ANY, Fault::EIO, nth)).unwrap();
+    }
     let status: ExitStatus = command.status().unwrap();
     assert!(status.success(), "the child: {status}");
     let read = |entry: fs::DirEntry| {
@@ -162,7 +172,7 @@ async fn cut_power(story: &Story, mut points: Vec<Cut>) -> Vec<(Cut, String)> {
 
 #[tokio::test]
 async fn nothing_that_was_answered_for_is_lost() {
-    let story = record(|recorder| recorder);
+    let story = record(|recorder| recorder, None);
     let entries = &story.recording.entries;
 
     // The recording is complete: played back whole, it makes the files that are there.
@@ -193,7 +203,7 @@ async fn nothing_that_was_answered_for_is_lost() {
 
 #[tokio::test]
 async fn a_database_that_was_being_made_opens() {
-    let story = record(|recorder| recorder);
+    let story = record(|recorder| recorder, None);
     let mut replay = Replay::of(&story);
     let answered = (0..story.recording.entries.len()).find(|point| {
         replay.advance(*point);
@@ -211,13 +221,36 @@ async fn a_database_that_was_being_made_opens() {
 }
 
 #[tokio::test]
+async fn after_a_sync_that_failed_nothing_counts_on_what_it_should_have_kept() {
+    let mut tried = 0;
+    for round in 0..rounds(8) {
+        // While the database is made all the syncs are needed for it to open; the load's come later.
+        let nth = 12 + u64::try_from(round * 7 % 90).unwrap();
+        let story = record(|recorder| recorder, Some(nth));
+        let failed = |entry: &Entry| matches!(entry, Entry::SyncFailed { .. });
+        let point = story.recording.entries.iter().position(failed).expect("a sync failed");
+        // From there on, above all soon afterwards.
+        let end = story.recording.entries.len();
+        let cuts: Vec<Cut> = (0..24)
+            .map(|number| {
+                (point + (end - point) * number * number / (24 * 24), Loss::ALL[number % 4])
+            })
+            .collect();
+        tried += cuts.len();
+        let findings = cut_power(&story, cuts).await;
+        assert!(findings.is_empty(), "sync {nth}: {}, {:#?}", findings.len(), findings.first());
+    }
+    println!("{tried} power cuts after a failed sync");
+}
+
+#[tokio::test]
 async fn a_sync_that_is_missing_is_found() {
     // As with `synchronous=NORMAL`, and as with `synchronous=OFF`.
     for (what, forget) in [
         ("of the WAL", Recorder::forgetting_wal_syncs as fn(Recorder) -> Recorder),
         ("of all files", Recorder::forgetting_all_syncs),
     ] {
-        let story = record(forget);
+        let story = record(forget, None);
         let findings = cut_power(&story, anywhere(&story, 40)).await;
         let lost = findings.iter().filter(|(_, finding)| finding.contains("answered for"));
         println!("without syncs {what}: {} of 40 cuts lose something", findings.len());

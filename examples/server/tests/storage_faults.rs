@@ -1,0 +1,681 @@
+//! The real server on a disk that fails, is full, is held by others or goes away, and killed at
+//! chosen moments: no false 200, others served where they can be, recovery without help.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use cognigy_fault_disk::{Effect, Fault, FileKind, Injector, Operation};
+use common::{Answer, Server, Site, crm::Crm, event, eventually, moto::Moto, signature, stderr};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A site whose server's disk can be made to fail.
+struct Bench {
+    site: Site,
+    data: PathBuf,
+    injector: Injector,
+    _control: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut site = Site::new();
+        let data = site.folder.path().join("data");
+        fs::create_dir(&data).unwrap();
+        site.set("COGNIGY_DATABASE_URL", format!("sqlite:{}", data.join("webhooks.db").display()))
+            .set("COGNIGY_WORKER", "off");
+        let control = tempfile::tempdir().unwrap();
+        let injector = Injector::new(&control.path().join("control")).unwrap();
+        Self { site, data, injector, _control: control }
+    }
+
+    fn serve(&self) -> Server {
+        let mut command = self.site.command(&["serve"]);
+        self.injector.attach(&mut command, &self.data);
+        Server::start(command)
+    }
+
+    /// After the end of a server: what SQLite itself says.
+    fn sql(&self) -> Connection {
+        Connection::open(self.data.join("webhooks.db")).unwrap()
+    }
+}
+
+fn integrity(connection: &Connection) -> String {
+    connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap()
+}
+
+/// The events that are stored, byte for byte.
+fn stored(connection: &Connection) -> BTreeSet<String> {
+    let mut select = connection
+        .prepare("SELECT event_id, body FROM events JOIN bodies ON bodies.event = events.id")
+        .unwrap();
+    let rows = select
+        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))
+        .unwrap();
+    let check = |(id, body): (String, Vec<u8>)| {
+        assert_eq!(body, event(&id, "c1"), "{id}, byte for byte");
+        id
+    };
+    rows.map(|row| check(row.unwrap())).collect()
+}
+
+fn refused(answer: &Answer) {
+    answer.problem(503);
+    assert!(answer.header("retry-after").is_some(), "{answer:?}");
+}
+
+fn is_ready(server: &Server) -> bool {
+    server.request("GET", "/readyz", &[], b"").status == 200
+}
+
+fn metric(server: &Server, name: &str) -> f64 {
+    let text = server.request("GET", "/metrics", &[], b"").body;
+    let line = text.lines().find(|line| line.starts_with(name));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_default()
+}
+
+#[test]
+fn a_disk_that_fails_means_503_and_the_server_recovers_by_itself() {
+    let any = FileKind::ANY;
+    for (what, fault) in [
+        ("writes to the WAL fail", Fault::always(Operation::WRITE, FileKind::WAL, Fault::EIO)),
+        ("syncs fail", Fault::always(Operation::SYNC, any, Fault::EIO)),
+        ("the disk is full", Fault::always(Operation::CHANGE, any, Fault::ENOSPC)),
+        ("it became read-only", Fault::always(Operation::CHANGE, any, Fault::EROFS)),
+        ("nothing works", Fault::always(Operation::INPUT_OUTPUT, any, Fault::EIO)),
+    ] {
+        let bench = Bench::new();
+        let mut server = bench.serve();
+        let mut answered = BTreeSet::new();
+        let mut deliver = |server: &Server, id: &str| {
+            let answer = server.deliver(&event(id, "c1"));
+            if answer.status == 200 {
+                answered.insert(id.to_owned());
+            }
+            answer
+        };
+        assert_eq!(deliver(&server, "before").status, 200);
+        bench.injector.arm(fault).unwrap();
+        for number in 0..5 {
+            refused(&deliver(&server, &format!("during-{number}")));
+        }
+        assert!(bench.injector.fired().unwrap() >= 5, "{what}: the fault was met");
+        assert!(!is_ready(&server), "{what}");
+        assert_eq!(server.request("GET", "/healthz", &[], b"").status, 200, "{what}: it is alive");
+        assert!(metric(&server, "cognigy_store_errors_total") >= 5.0, "{what}: the operator sees");
+
+        bench.injector.disarm().unwrap();
+        eventually(what, || is_ready(&server).then_some(()));
+        for number in 0..5 {
+            assert_eq!(deliver(&server, &format!("during-{number}")).status, 200, "{what}");
+        }
+        assert_eq!(deliver(&server, "after").status, 200, "{what}");
+        server.kill();
+        let connection = bench.sql();
+        assert_eq!(integrity(&connection), "ok", "{what}");
+        assert_eq!(stored(&connection), answered, "{what}: each once, and no other");
+    }
+}
+
+#[test]
+fn a_failing_disk_under_many_senders_has_no_false_200() {
+    let bench = Bench::new();
+    let mut server = bench.serve();
+    let answered: BTreeSet<String> = thread::scope(|scope| {
+        let senders: Vec<_> = (0..6)
+            .map(|sender| {
+                let server = &server;
+                scope.spawn(move || {
+                    let ids = (0..60).map(|number| format!("e{sender}-{number}"));
+                    ids.filter(|id| {
+                        let answer = server.deliver(&event(id, "c1"));
+                        assert!([200, 503].contains(&answer.status), "{answer:?}");
+                        answer.status == 200
+                    })
+                    .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        // A write or sync fails now and then, always another.
+        for nth in 1..=40 {
+            let operations = if nth % 2 == 0 { Operation::SYNC } else { Operation::CHANGE };
+            let fault = Fault::once(operations, FileKind::ANY, Fault::EIO, nth % 7 + 1);
+            bench.injector.arm(fault).unwrap();
+            thread::sleep(Duration::from_millis(10));
+        }
+        bench.injector.disarm().unwrap();
+        senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
+    });
+    assert!(metric(&server, "cognigy_store_errors_total") >= 1.0, "faults were met");
+    server.kill();
+    let connection = bench.sql();
+    assert_eq!(integrity(&connection), "ok");
+    let stored = stored(&connection);
+    assert!(answered.is_subset(&stored), "{:?}", answered.difference(&stored).next());
+    assert!(answered.len() > 50, "{} were accepted all the same", answered.len());
+}
+
+/// A server in a mount namespace of its own with its database on a small file system, and the
+/// folder as it looks from outside. None where the machine does not allow that.
+fn serve_on_small_disk(site: &mut Site) -> Option<(Server, PathBuf)> {
+    let allowed = Command::new("unshare").args(["--map-root-user", "--mount", "true"]).status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        eprintln!("no mount namespaces here: the full disk is only injected");
+        return None;
+    }
+    let data = site.folder.path().join("small");
+    fs::create_dir(&data).unwrap();
+    site.set("COGNIGY_DATABASE_URL", format!("sqlite:{}", data.join("webhooks.db").display()))
+        .set("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    let mut command = Command::new("unshare");
+    let script = "mount -t tmpfs -o size=2m tmpfs \"$0\" && exec \"$1\" serve";
+    command
+        .args(["--map-root-user", "--mount", "sh", "-c", script])
+        .arg(&data)
+        .arg(common::BINARY)
+        .env_clear()
+        .envs(site.variables.iter().map(|(name, value)| (name, value)))
+        .current_dir(site.folder.path());
+    let server = Server::start(command);
+    // `unshare` and the shell each became the next program: it is one process.
+    let inside = PathBuf::from(format!("/proc/{}/root{}", server.id(), data.display()));
+    Some((server, inside))
+}
+
+#[test]
+fn a_disk_that_is_really_full_is_survived_by_intake_and_worker() {
+    let crm = Crm::start();
+    crm.delay(Duration::from_secs(2));
+    let mut site = Site::new();
+    site.set("CRM_BASE_URL", crm.url());
+    let Some((server, disk)) = serve_on_small_disk(&mut site) else { return };
+    assert_eq!(server.deliver(&event("e1", "c1")).status, 200);
+    eventually("the CRM is asked", || (crm.requests().len() == 1).then_some(()));
+
+    // Someone fills the disk while the CRM thinks.
+    let ballast = disk.join("ballast");
+    let mut file = fs::File::create(&ballast).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    let mut accepted = vec!["e1".to_owned()];
+    let mut refusals = 0;
+    for number in 0..400 {
+        // What room the WAL still has may be used up.
+        let id = format!("full-{number}");
+        match server.deliver(&event(&id, "c1")) {
+            answer if answer.status == 200 => accepted.push(id),
+            answer => {
+                refused(&answer);
+                refusals += 1;
+            }
+        }
+        if refusals == 3 {
+            break;
+        }
+    }
+    assert_eq!(refusals, 3, "the disk is full");
+    assert!(!is_ready(&server));
+    assert_eq!(server.event("e1")["status"], "processing", "reading goes on");
+
+    // The CRM has answered by now and the outcome cannot be stored: it is tried again with pauses.
+    thread::sleep(Duration::from_secs(4));
+    assert_eq!(server.event("e1")["status"], "processing");
+    let errors = metric(&server, "cognigy_store_errors_total");
+    assert!((2.0..100.0).contains(&errors), "{errors} errors in four seconds: no busy loop");
+    let asked = crm.requests().len();
+    assert!(asked <= accepted.len(), "{asked} look-ups for {} events", accepted.len());
+
+    crm.delay(Duration::ZERO);
+    fs::remove_file(&ballast).unwrap();
+    eventually("ready again", || is_ready(&server).then_some(()));
+    assert_eq!(server.deliver(&event("after", "c1")).status, 200);
+    accepted.push("after".to_owned());
+    for id in &accepted {
+        let event = server.wait_for(id, "processed");
+        assert_eq!(event["body"].as_str().unwrap().as_bytes(), common::event(id, "c1"));
+    }
+    assert_eq!(crm.requests().len(), accepted.len(), "the lease held: each was looked up once");
+}
+
+#[test]
+fn a_lock_that_another_process_holds_means_503_in_bounded_time() {
+    let long = std::env::var_os("COGNIGY_CRASH_ROUNDS").is_some();
+    let held = Duration::from_secs(if long { 30 } else { 12 });
+    let crm = Crm::start();
+    let mut bench = Bench::new();
+    bench.site.set("COGNIGY_WORKER", "on").set("CRM_BASE_URL", crm.url());
+    let server = bench.serve();
+    server.deliver(&event("before", "c1"));
+    server.wait_for("before", "processed");
+    let holder = bench.sql();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let began = Instant::now();
+    let mut answers = 0;
+    while began.elapsed() < held {
+        let asked = Instant::now();
+        refused(&server.deliver(&event("during", "c1")));
+        assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+        assert_eq!(server.event("before")["status"], "processed", "reading goes on");
+        answers += 1;
+    }
+    assert!(!is_ready(&server));
+    holder.execute_batch("COMMIT").unwrap();
+    eventually("ready again", || is_ready(&server).then_some(()));
+    assert_eq!(server.deliver(&event("during", "c1")).body, r#"{"status":"accepted"}"#);
+    server.wait_for("during", "processed");
+    println!("{answers} refusals in {held:?}");
+}
+
+#[test]
+fn a_database_that_goes_away_takes_no_event_until_it_is_back() {
+    let bench = Bench::new();
+    let server = bench.serve();
+    assert_eq!(server.deliver(&event("e1", "c1")).status, 200);
+    let aside = bench.site.folder.path().join("aside");
+    fs::rename(&bench.data, &aside).unwrap();
+    fs::create_dir(&bench.data).unwrap();
+    refused(&server.deliver(&event("e2", "c1")));
+    refused(&server.deliver(&event("e2", "c1")));
+    assert!(!is_ready(&server));
+    let left = fs::read_dir(&bench.data).unwrap().count();
+    assert_eq!(left, 0, "no empty database takes its place");
+    // Another file in its place is no better.
+    fs::write(bench.data.join("webhooks.db"), "").unwrap();
+    refused(&server.deliver(&event("e2", "c1")));
+    fs::remove_dir_all(&bench.data).unwrap();
+    fs::rename(&aside, &bench.data).unwrap();
+    eventually("ready again", || is_ready(&server).then_some(()));
+    assert_eq!(server.deliver(&event("e2", "c1")).status, 200);
+    assert_eq!(server.event("e1")["status"], "pending");
+}
+
+/// The server refuses to start: exit status 1 and a line that says why.
+fn refuses_to_start(mut command: Command, reason: &str) {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = stderr(&output);
+    let line = said.lines().find(|line| line.contains(reason));
+    assert!(line.is_some_and(|line| line.contains("webhooks.db")), "{reason}: {said}");
+}
+
+fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
+    use std::os::unix::fs::FileExt;
+    fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
+}
+
+#[test]
+fn a_database_that_cannot_be_served_is_refused_at_the_start_and_left_as_it_is() {
+    let bench = Bench::new();
+    let mut server = bench.serve();
+    server.deliver(&event("e1", "c1"));
+    assert_eq!(server.terminate(), Some(0));
+    let file = bench.data.join("webhooks.db");
+    let whole = fs::read(&file).unwrap();
+    for (damage, reason) in [
+        // SQLite's header: where the version of the schema is kept, and its beginning.
+        (&(60, vec![0, 0, 0, 99]), "schema version 99"),
+        (&(0, b"no database".to_vec()), "not a database"),
+        // The table of tables.
+        (&(100, vec![0xff; 200]), "malformed"),
+        (&(68, b"else".to_vec()), "another application"),
+    ] {
+        overwrite(&file, damage.0, &damage.1);
+        let damaged = fs::read(&file).unwrap();
+        refuses_to_start(bench.site.command(&["serve"]), reason);
+        assert_eq!(fs::read(&file).unwrap(), damaged, "{reason}: left as it was");
+        fs::write(&file, &whole).unwrap();
+    }
+    // Cured, it serves again.
+    assert_eq!(bench.serve().event("e1")["status"], "pending");
+}
+
+#[test]
+fn a_file_system_without_shared_memory_is_refused() {
+    let bench = Bench::new();
+    const ENODEV: i32 = 19;
+    bench.injector.arm(Fault::always(Operation::MAP, FileKind::SHM, ENODEV)).unwrap();
+    let mut command = bench.site.command(&["serve"]);
+    bench.injector.attach(&mut command, &bench.data);
+    refuses_to_start(command, "cannot open");
+    assert!(bench.injector.fired().unwrap() > 0);
+    bench.injector.disarm().unwrap();
+    assert_eq!(bench.serve().deliver(&event("e1", "c1")).status, 200, "elsewhere it works");
+}
+
+#[test]
+fn a_database_of_another_owner_is_refused() {
+    // Only root can become someone else, and nothing is forbidden to root.
+    let bench = Bench::new();
+    drop(bench.serve());
+    let mut probe = Command::new("setpriv");
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+    let runs = probe.args(nobody).arg(common::BINARY).arg("--version").output();
+    if !runs.is_ok_and(|output| output.status.success()) {
+        eprintln!("not root, or the program cannot be read by others: not tried");
+        return;
+    }
+    let open = |path: &Path, mode| {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open(bench.site.folder.path(), 0o755);
+    open(&bench.data, 0o777);
+    // Not readable at all; readable and not writable.
+    for mode in [0o600, 0o444] {
+        for name in ["webhooks.db", "webhooks.db-wal", "webhooks.db-shm"] {
+            let file = bench.data.join(name);
+            if file.exists() {
+                open(&file, mode);
+            }
+        }
+        let mut command = Command::new("setpriv");
+        command.args(nobody).arg(common::BINARY).arg("serve").env_clear();
+        command.envs(bench.site.variables.iter().map(|(name, value)| (name, value)));
+        command.current_dir(bench.site.folder.path());
+        refuses_to_start(command, "cannot open");
+    }
+}
+
+#[test]
+fn running_out_of_descriptors_is_survived() {
+    let bench = Bench::new();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 64; exec \"$0\" serve", common::BINARY])
+        .env_clear()
+        .envs(bench.site.variables.iter().map(|(name, value)| (name, value)))
+        .current_dir(bench.site.folder.path());
+    let mut server = Server::start(command);
+    assert_eq!(server.deliver(&event("before", "c1")).status, 200);
+    // One that was there before goes on being served.
+    let mut early = server.connect();
+    let request = |id: &str| {
+        let body = event(id, "c1");
+        let head = format!(
+            "POST /webhooks/cognigy HTTP/1.1\r\nHost: test\r\nX-Cognigy-Signature: {}\r\n\
+             Content-Length: {}\r\n\r\n",
+            signature(&body),
+            body.len()
+        );
+        [head.into_bytes(), body].concat()
+    };
+    let mut ask = |id: &str| -> String {
+        early.write_all(&request(id)).unwrap();
+        let mut answer = [0; 4096];
+        let length = early.read(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer[..length]).into_owned()
+    };
+    assert!(ask("early-1").starts_with("HTTP/1.1 200"));
+    let crowd: Vec<TcpStream> = (0..150).map(|_| server.connect()).collect();
+    let open = || fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap().count();
+    eventually("all descriptors are used", || (open() >= 64).then_some(()));
+    assert!(ask("early-2").starts_with("HTTP/1.1 200"), "who is in is served");
+    drop(crowd);
+    eventually("new connections are taken again", || {
+        let mut stream = server.connect();
+        stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        stream.write_all(&request("late")).unwrap();
+        let mut answer = [0; 12];
+        (stream.read_exact(&mut answer).is_ok() && answer == *b"HTTP/1.1 200").then_some(())
+    });
+    assert_eq!(server.deliver(&event("after", "c1")).status, 200);
+    server.kill();
+    let expected = ["before", "early-1", "early-2", "late", "after"].map(str::to_owned).into();
+    assert_eq!(stored(&bench.sql()), expected);
+}
+
+/// Delivers `count` events at once to a server that dies at some point of it; the ids that were
+/// answered with 200.
+fn deliver_to_the_dying(server: &Server, count: usize) -> BTreeSet<String> {
+    thread::scope(|scope| {
+        let waiting: Vec<_> = (0..count)
+            .map(|number| {
+                scope.spawn(move || {
+                    let id = format!("e{number}");
+                    let mut stream = TcpStream::connect(server.address).ok()?;
+                    let body = event(&id, "c1");
+                    let head = format!(
+                        "POST /webhooks/cognigy HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\
+                         X-Cognigy-Signature: {}\r\nContent-Length: {}\r\n\r\n",
+                        signature(&body),
+                        body.len()
+                    );
+                    stream.write_all(&[head.as_bytes(), &body].concat()).ok()?;
+                    (Answer::read(stream).status == 200).then_some(id)
+                })
+            })
+            .collect();
+        waiting.into_iter().filter_map(|sender| sender.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn death_around_a_commit_never_belies_an_answer() {
+    let wal = FileKind::WAL;
+    // Before anything is written; between the write and its sync; after the sync, before the
+    // answer; and the same inside a group of many.
+    for (what, operations, effect, nth, many) in [
+        ("before the write", Operation::WRITE, Effect::DieBefore, 1, 1),
+        ("in the middle of the write", Operation::WRITE, Effect::DieAfter, 3, 1),
+        ("before the sync", Operation::SYNC, Effect::DieBefore, 1, 1),
+        ("before the answer", Operation::SYNC, Effect::DieAfter, 1, 1),
+        ("in a group", Operation::WRITE, Effect::DieAfter, 25, 40),
+        ("between groups", Operation::SYNC, Effect::DieAfter, 2, 40),
+    ] {
+        let bench = Bench::new();
+        let mut server = bench.serve();
+        let fault = Fault { effect, ..Fault::once(operations, wal, 0, nth) };
+        bench.injector.arm(fault).unwrap();
+        let answered = deliver_to_the_dying(&server, many);
+        server.kill_if_alive();
+        assert_eq!(bench.injector.fired().unwrap(), 1, "{what}: it died there");
+        bench.injector.disarm().unwrap();
+        let there = stored(&bench.sql());
+        assert!(answered.is_subset(&there), "{what}: {answered:?} of {there:?}");
+        if many == 1 {
+            assert!(answered.is_empty(), "{what}: nobody was answered");
+            if what == "before the answer" {
+                assert_eq!(there.len(), 1, "the event is there all the same");
+            }
+        }
+        // Everybody who was not answered sends again; each is stored once.
+        let server = bench.serve();
+        for number in 0..many {
+            let id = format!("e{number}");
+            let answer = server.deliver(&event(&id, "c1")).json();
+            assert_eq!(answer.get("duplicate").is_some(), there.contains(&id), "{what}, {id}");
+        }
+        assert_eq!(stored(&bench.sql()).len(), many);
+        assert_eq!(integrity(&bench.sql()), "ok");
+    }
+}
+
+#[test]
+fn death_before_the_body_is_whole_leaves_nothing() {
+    let bench = Bench::new();
+    let mut server = bench.serve();
+    let body = event("e1", "c1");
+    let mut stream = server.connect();
+    let head = format!(
+        "POST /webhooks/cognigy HTTP/1.1\r\nHost: test\r\nX-Cognigy-Signature: {}\r\n\
+         Content-Length: {}\r\n\r\n",
+        signature(&body),
+        body.len()
+    );
+    stream.write_all(&[head.as_bytes(), &body[..body.len() / 2]].concat()).unwrap();
+    thread::sleep(Duration::from_millis(100));
+    server.kill();
+    assert_eq!(Answer::read(stream).status, 0, "no answer");
+    assert!(stored(&bench.sql()).is_empty());
+    assert_eq!(bench.serve().deliver(&body).body, r#"{"status":"accepted"}"#);
+}
+
+#[test]
+fn death_between_the_crm_s_answer_and_its_storing_repeats_under_the_same_key() {
+    let crm = Crm::start();
+    crm.delay(Duration::from_millis(500));
+    let mut bench = Bench::new();
+    bench.site.set("COGNIGY_WORKER", "on").set("CRM_BASE_URL", crm.url());
+    bench.site.set("COGNIGY_LEASE", "2s");
+    let mut server = bench.serve();
+    server.deliver(&event("e1", "c1"));
+    eventually("the CRM is asked", || (crm.requests().len() == 1).then_some(()));
+    // The next thing to be written is how the run ended; the lease is not due for renewal yet.
+    let fault = Fault::once(Operation::WRITE, FileKind::WAL, 0, 1);
+    bench.injector.arm(Fault { effect: Effect::DieBefore, ..fault }).unwrap();
+    eventually("it dies", || server.has_ended().then_some(()));
+    assert_eq!(bench.injector.fired().unwrap(), 1);
+    bench.injector.disarm().unwrap();
+
+    let server = bench.serve();
+    let event = server.wait_for("e1", "processed");
+    assert_eq!(event["attempts"][0]["outcome"], "lease_expired");
+    let key = |request: &String| {
+        let mut lines = request.lines();
+        lines.find(|line| line.to_lowercase().starts_with("idempotency-key")).unwrap().to_owned()
+    };
+    let keys: BTreeSet<_> = crm.requests().iter().map(key).collect();
+    assert_eq!((crm.requests().len(), keys.len()), (2, 1), "asked twice, under one key");
+}
+
+#[test]
+fn death_between_the_queue_s_answer_and_its_storing_sends_the_same_letter_again() {
+    let (crm, moto) = (Crm::start(), Moto::start());
+    crm.answer(400, "");
+    crm.delay(Duration::from_millis(500));
+    let queue = moto.queue("dead");
+    let mut bench = Bench::new();
+    bench.site.set("COGNIGY_WORKER", "on").set("CRM_BASE_URL", crm.url());
+    bench.site.set("COGNIGY_LEASE", "3s");
+    moto.configure(&mut bench.site, &queue);
+    let mut server = bench.serve();
+    server.deliver(&event("e1", "c1"));
+    eventually("the CRM is asked", || (crm.requests().len() == 1).then_some(()));
+    // Three commits follow: given up, letter claimed, letter sent. It dies at the third.
+    let fault = Fault::once(Operation::SYNC, FileKind::WAL, 0, 3);
+    bench.injector.arm(Fault { effect: Effect::DieBefore, ..fault }).unwrap();
+    eventually("it dies", || server.has_ended().then_some(()));
+    bench.injector.disarm().unwrap();
+    // A process that is killed leaves what it wrote; the power cut tests take that away too.
+    bench.sql().execute_batch("UPDATE outbox SET due_at = 0, sent_at = NULL").unwrap();
+    bench.sql().execute_batch("UPDATE events SET state = 'dead_lettering'").unwrap();
+    let dead_lettered = "UPDATE tallies SET name = 'dead_lettering' WHERE name = 'dead_lettered'
+                         AND NOT EXISTS (SELECT 1 FROM tallies WHERE name = 'dead_lettering')";
+    bench.sql().execute_batch(dead_lettered).unwrap();
+    assert_eq!(moto.count(&queue), 1, "the queue had taken it");
+
+    let server = bench.serve();
+    server.wait_for("e1", "dead_lettered");
+    let messages = moto.drain(&queue);
+    let ids: BTreeSet<_> = messages
+        .iter()
+        .map(|message| serde_json::from_str::<Value>(message["Body"].as_str().unwrap()).unwrap())
+        .map(|letter| letter["eventId"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!((messages.len(), ids.len()), (2, 1), "at least once, the same letter");
+}
+
+#[test]
+fn death_in_the_middle_of_a_bulk_replay_adds_no_run_when_it_is_asked_for_again() {
+    let crm = Crm::start();
+    let mut bench = Bench::new();
+    bench.site.set("COGNIGY_WORKER", "on").set("CRM_BASE_URL", crm.url());
+    let mut server = bench.serve();
+    const EVENTS: usize = 1000;
+    thread::scope(|scope| {
+        for sender in 0..4 {
+            let server = &server;
+            scope.spawn(move || {
+                for number in (sender..EVENTS).step_by(4) {
+                    assert_eq!(server.deliver(&event(&format!("e{number}"), "c1")).status, 200);
+                }
+            });
+        }
+    });
+    eventually("all are processed", || {
+        (server.stats()["events"]["processed"] == EVENTS).then_some(())
+    });
+    assert_eq!(server.terminate(), Some(0));
+
+    bench.site.set("COGNIGY_WORKER", "off");
+    let mut server = bench.serve();
+    let fault = Fault::once(Operation::SYNC, FileKind::WAL, 0, 3);
+    bench.injector.arm(Fault { effect: Effect::DieAfter, ..fault }).unwrap();
+    let ids: Vec<_> = (0..EVENTS).map(|number| format!("e{number}")).collect();
+    let replay = json!({ "ids": ids }).to_string();
+    server.operate("POST", "/admin/replays", replay.as_bytes());
+    eventually("it dies", || server.has_ended().then_some(()));
+    bench.injector.disarm().unwrap();
+    let runs = |run: i64| -> usize {
+        let sql = "SELECT count(*) FROM events WHERE run = ?1";
+        let count: i64 = bench.sql().query_row(sql, [run], |row| row.get(0)).unwrap();
+        usize::try_from(count).unwrap()
+    };
+    let replayed = runs(2);
+    assert!(0 < replayed && replayed < EVENTS, "{replayed} of {EVENTS}: in the middle");
+    assert_eq!(runs(1) + replayed, EVENTS, "each either was replayed or was not");
+
+    let server = bench.serve();
+    assert_eq!(server.operate("POST", "/admin/replays", replay.as_bytes()).status, 202);
+    eventually("all wait", || (server.stats()["events"]["pending"] == EVENTS).then_some(()));
+    assert_eq!((runs(1), runs(2)), (0, EVENTS), "one new run each, however often it was asked for");
+}
+
+#[test]
+fn a_stop_under_load_keeps_every_answer() {
+    let bench = Bench::new();
+    let mut server = bench.serve();
+    let (answered, status) = thread::scope(|scope| {
+        let address = server.address;
+        let senders: Vec<_> = (0..4)
+            .map(|sender| {
+                scope.spawn(move || {
+                    let mut answered = Vec::new();
+                    for number in 0.. {
+                        let id = format!("e{sender}-{number}");
+                        let body = event(&id, "c1");
+                        let Ok(mut stream) = TcpStream::connect(address) else { break };
+                        let head = format!(
+                            "POST /webhooks/cognigy HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\
+                             X-Cognigy-Signature: {}\r\nContent-Length: {}\r\n\r\n",
+                            signature(&body),
+                            body.len()
+                        );
+                        if stream.write_all(&[head.as_bytes(), &body].concat()).is_err() {
+                            break;
+                        }
+                        match Answer::read(stream).status {
+                            200 => answered.push(id),
+                            503 => {}
+                            _ => break,
+                        }
+                    }
+                    answered
+                })
+            })
+            .collect();
+        thread::sleep(Duration::from_millis(500));
+        let status = server.terminate();
+        let answered = senders.into_iter().flat_map(|sender| sender.join().unwrap());
+        (answered.collect::<BTreeSet<_>>(), status)
+    });
+    assert_eq!(status, Some(0));
+    let files = fs::read_dir(&bench.data).unwrap().count();
+    assert_eq!(files, 1, "the WAL is put away");
+    let stored = stored(&bench.sql());
+    assert!(answered.is_subset(&stored), "{:?}", answered.difference(&stored).next());
+    assert!(answered.len() > 20, "{} answers", answered.len());
+}
