@@ -12,7 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OpenFlags, config::DbConfig, hooks::Wal, wal::CheckpointMode};
+use rusqlite::{
+    Connection, MAIN_DB, OpenFlags, config::DbConfig, hooks::Wal, wal::CheckpointMode,
+};
 
 use crate::{
     SqliteOptions,
@@ -80,7 +82,8 @@ impl Database {
                 // A transaction was cut off in rollback mode, where our database is for the moment
                 // of its making. What is in the file only shows once that is undone.
                 Err(problem) if problem.is_unfinished() => {}
-                result => drop(result?),
+                Err(problem) => return Err(problem),
+                Ok(_) => {}
             }
         }
         let flags = WRITER | OpenFlags::SQLITE_OPEN_CREATE;
@@ -124,6 +127,11 @@ impl Database {
     }
 
     fn prepare_writer(&self, connection: &Connection) -> Result<(), Problem> {
+        // SQLite opens a file it may not write to for reading and says nothing, not even when a
+        // transaction for writing begins.
+        if connection.is_readonly(MAIN_DB)? {
+            return Err(Problem::ReadOnly);
+        }
         let mode: String =
             connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
         if mode != "wal" {

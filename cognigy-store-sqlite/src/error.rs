@@ -17,6 +17,8 @@ pub(crate) enum Problem {
     Thread(#[source] io::Error),
     #[error("the database file was moved, deleted or replaced while it was open")]
     Replaced,
+    #[error("the database file may only be read, not written to")]
+    ReadOnly,
     #[error("the file is a database of another application")]
     Foreign,
     #[error("the database has schema version {found}; this program knows versions up to {known}")]
