@@ -12,9 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{
-    Connection, MAIN_DB, OpenFlags, config::DbConfig, hooks::Wal, wal::CheckpointMode,
-};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, config::DbConfig, hooks::Wal, wal::CheckpointMode};
 
 use crate::{
     SqliteOptions,
