@@ -11,7 +11,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -291,7 +291,16 @@ fn a_database_that_goes_away_takes_no_event_until_it_is_back() {
 
 /// The server refuses to start: exit status 1 and a line that says why.
 fn refuses_to_start(mut command: Command, reason: &str) {
-    let output = command.output().unwrap();
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if began.elapsed() > Duration::from_secs(30) {
+            child.kill().unwrap();
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = stderr(&output);
     let line = said.lines().find(|line| line.contains(reason));
@@ -309,6 +318,8 @@ fn a_database_that_cannot_be_served_is_refused_at_the_start_and_left_as_it_is() 
     let mut server = bench.serve();
     server.deliver(&event("e1", "c1"));
     assert_eq!(server.terminate(), Some(0));
+    // All of it in one file, so that it is the damage that is read.
+    bench.sql().execute_batch("PRAGMA journal_mode = DELETE; PRAGMA journal_mode = WAL").unwrap();
     let file = bench.data.join("webhooks.db");
     let whole = fs::read(&file).unwrap();
     for (damage, reason) in [
