@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OpenFlags, config::DbConfig, hooks::Wal, wal::CheckpointMode};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, config::DbConfig, hooks::Wal, wal::CheckpointMode};
 
 use crate::{
     SqliteOptions,
@@ -76,10 +76,18 @@ impl Database {
             // Read-only first: a file that is refused must not be changed, not even by writing
             // back the WAL that a crash left beside it.
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            schema::inspect(&self.connect(flags)?)?;
+            match schema::inspect(&self.connect(flags)?) {
+                // A transaction was cut off in rollback mode, where our database is for the moment
+                // of its making. What is in the file only shows once that is undone.
+                Err(problem) if problem.is_unfinished() => {}
+                Err(problem) => return Err(problem),
+                Ok(_) => {}
+            }
         }
         let flags = WRITER | OpenFlags::SQLITE_OPEN_CREATE;
         let mut connection = self.connect(flags)?;
+        // Before the file is put into WAL mode.
+        schema::inspect(&connection)?;
         self.prepare_writer(&connection)?;
         schema::migrate(&mut connection)?;
         self.session(connection)
@@ -117,6 +125,11 @@ impl Database {
     }
 
     fn prepare_writer(&self, connection: &Connection) -> Result<(), Problem> {
+        // SQLite opens a file it may not write to for reading and says nothing, not even when a
+        // transaction for writing begins.
+        if connection.is_readonly(MAIN_DB)? {
+            return Err(Problem::ReadOnly);
+        }
         let mode: String =
             connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
         if mode != "wal" {

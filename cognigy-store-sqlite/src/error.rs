@@ -17,6 +17,8 @@ pub(crate) enum Problem {
     Thread(#[source] io::Error),
     #[error("the database file was moved, deleted or replaced while it was open")]
     Replaced,
+    #[error("the database file may only be read, not written to")]
+    ReadOnly,
     #[error("the file is a database of another application")]
     Foreign,
     #[error("the database has schema version {found}; this program knows versions up to {known}")]
@@ -67,6 +69,12 @@ impl Problem {
     /// Whether another process merely holds the lock: the connection is as good as before.
     pub(crate) fn is_busy(&self) -> bool {
         matches!(self.code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+    }
+
+    /// Whether a reader cannot read because a writer has to undo something first.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        let Self::Sqlite(rusqlite::Error::SqliteFailure(error, _)) = self else { return false };
+        error.extended_code == rusqlite::ffi::SQLITE_READONLY_ROLLBACK
     }
 
     /// Whether the call's own data may be at fault, so that calls it shared a transaction with are

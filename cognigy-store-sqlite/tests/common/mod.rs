@@ -51,12 +51,17 @@ pub(crate) fn key(id: &str) -> EventKey {
     EventKey::cognigy(id.parse().unwrap())
 }
 
-/// A signed and verified event with this text in its payload.
-pub(crate) fn event_saying(id: &str, text: &str) -> IncomingEvent {
-    let body = format!(
+/// The body of an event with this text in its payload.
+pub(crate) fn body_saying(id: &str, text: &str) -> String {
+    format!(
         r#"{{ "eventId":"{id}", "timestamp":"2026-03-01T12:00:00+00:00", "type":"USER_INPUT_RECEIVED",
   "payload":{{"input":"{text}","amount":1e400}}, "externalId":"crm-{id}", "userId":"user-{id}" }}"#
-    );
+    )
+}
+
+/// A signed and verified event with this text in its payload.
+pub(crate) fn event_saying(id: &str, text: &str) -> IncomingEvent {
+    let body = body_saying(id, text);
     let secret = Secret::new("a webhook secret").unwrap();
     let signature = sign(&secret, SignatureScheme::Base64, body.as_bytes());
     let raw = RawDelivery::new([("X-Cognigy-Signature", signature.as_str())], body);
