@@ -122,13 +122,16 @@ impl Worker {
             .fuse();
             let stopped = stop.stopped().fuse();
             let alarm = clock.sleep_until(desk.next_deadline()).fuse();
-            pin_mut!(more, stopped, alarm);
+            let expired = desk.lease_ended().fuse();
+            pin_mut!(more, stopped, alarm, expired);
             select_biased! {
                 () = stopped => {}
+                () = expired => {}
                 done = desk.tasks.select_next_some() => desk.put_down(done, clock.now()),
                 () = more => {}
                 () = alarm => {}
             }
+            desk.abandon_expired(clock.now());
             desk.put_down_all_ended(clock.now());
         }
 
@@ -136,14 +139,17 @@ impl Worker {
         let drain = async {
             desk.close();
             loop {
+                desk.abandon_expired(clock.now());
                 desk.give_back_unbegun(clock.now());
                 desk.finish_up(clock.now());
                 if desk.is_clear() {
                     return;
                 }
                 let alarm = clock.sleep_until(desk.next_deadline()).fuse();
-                pin_mut!(alarm);
+                let expired = desk.lease_ended().fuse();
+                pin_mut!(alarm, expired);
                 select_biased! {
+                    () = expired => {}
                     done = desk.tasks.select_next_some() => desk.put_down(done, clock.now()),
                     () = alarm => {}
                 }
