@@ -10,6 +10,9 @@ use std::{
 
 use crate::{Bug, Fault, Plan, Violation, run};
 
+/// Every so many seeds, one is run twice: a run that cannot be repeated explains nothing.
+const REPEAT_EVERY: u64 = 50;
+
 /// What a campaign showed.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -17,6 +20,8 @@ pub struct Report {
     pub seeds: u64,
     /// The seeds that failed, with the first promise that each of them broke, in order of seeds.
     pub failures: Vec<(u64, Violation)>,
+    /// Seeds that were run twice and took other steps the second time.
+    pub unrepeatable: Vec<u64>,
     /// How often each fault struck and each situation arose.
     pub fired: BTreeMap<Fault, u64>,
     /// In how many of the seeds each of them came up.
@@ -59,9 +64,13 @@ impl Campaign {
                         if number >= self.seeds {
                             return;
                         }
-                        let outcome = run(Plan::draw(self.from + number), self.bug);
+                        let seed = self.from + number;
+                        let outcome = run(Plan::draw(seed), self.bug);
+                        let repeats = !number.is_multiple_of(REPEAT_EVERY)
+                            || run(Plan::draw(seed), self.bug).digest == outcome.digest;
                         let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
                         report.add(&outcome);
+                        report.unrepeatable.extend((!repeats).then_some(seed));
                         progress(report.seeds);
                         if self.stop_at_failure && !report.failures.is_empty() {
                             stop.store(true, Ordering::Relaxed);

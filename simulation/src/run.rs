@@ -163,10 +163,12 @@ impl Driver {
             let now = self.world.handle.now();
             if now >= quiet_at {
                 self.armed.clear();
-                // Once all is done, a little longer: nothing may come undone.
+                // Once all is done, a little longer: nothing may come undone, but for what was
+                // asked of a remote store long ago and takes effect only now.
                 match calm_until {
                     None if self.is_done() => calm_until = Some(now + calm),
-                    Some(until) if now >= until => return self.is_done(),
+                    Some(until) if now >= until && self.is_done() => return true,
+                    Some(until) if now >= until => calm_until = None,
                     _ => {}
                 }
             }

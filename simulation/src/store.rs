@@ -86,7 +86,7 @@ impl StoreClient {
         if !settings.remote_store {
             let mut state = world.state();
             let last = &mut state.last_commit[self.process];
-            at = at.max(*last);
+            at = at.max(*last + 1);
             *last = at;
         }
         at

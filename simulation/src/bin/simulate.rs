@@ -90,6 +90,10 @@ fn many(arguments: &ArgMatches, bug: Option<Bug>) -> ExitCode {
         println!("Seed {seed} failed.\n\n{}", tell(&outcome, bug));
         return ExitCode::FAILURE;
     }
+    if !report.unrepeatable.is_empty() {
+        println!("\nThese seeds made two different runs: {:?}", report.unrepeatable);
+        return ExitCode::FAILURE;
+    }
     // Ten thousand seeds meet everything; a handful cannot.
     let never = report.never();
     if report.seeds >= 10_000 && !never.is_empty() {

@@ -1,12 +1,15 @@
 //! Who works on what, when: an event is never run twice at the same time, nor without a claim.
 //!
-//! What excuses a breach is outside the core's power: a process that was paused cannot know that
-//! its lease ran out meanwhile, and clocks that disagree measure leases differently. Its results
-//! are refused all the same, which [`runs`](super::runs) checks without exception.
+//! What excuses a breach is outside the core's power: a call that was out while its process was
+//! paused could not be ended in time, and clocks that disagree measure leases differently. The
+//! results are refused all the same, which [`runs`](super::runs) checks without exception.
 
 use cognigy_core::Timestamp;
 
-use super::books::{ActiveCall, Books, Phase, ProcessBook};
+use super::{
+    Violation,
+    books::{ActiveCall, Books, Phase, ProcessBook},
+};
 
 const CLAIMED: &str = "CRM and handler are called only under a claim that has not run out";
 const ALONE: &str = "an event is never run twice at the same time";
@@ -41,19 +44,19 @@ impl Books<'_> {
         now: Timestamp,
         is_handler: bool,
     ) {
-        let others: Vec<_> =
-            self.calls.values().filter(|other| other.event == event).copied().collect();
-        for other in others {
+        let others: Vec<_> = self.calls.iter().filter(|(_, other)| other.event == event).collect();
+        for (number, other) in others {
             if !self.clocks_err && !self.was_paused(other.process, other.began) {
-                let text =
-                    format!("process {} has been at it since {}", other.process, other.began);
-                self.violated(ALONE, Some(event), text);
+                let ActiveCall { process, began, .. } = *other;
+                let detail = format!("process {process} has been at it since {began} µs");
+                let violation =
+                    Violation { promise: ALONE, event: Some(event), at: self.at, detail };
+                self.overlaps.push((*number, violation));
             }
         }
         self.calls.insert(call, ActiveCall { event, process, began: self.at });
 
-        let granted_at = self.granted_at.get(&(process, event)).copied().unwrap_or(0);
-        let excused = self.clocks_err || self.was_paused(process, granted_at);
+        let excused = self.clocks_err;
         let Some(book) = self.events.get(&event) else {
             if !excused {
                 self.violated(CLAIMED, Some(event), "it is not stored");
@@ -88,5 +91,14 @@ impl Books<'_> {
 
     pub(super) fn ended(&mut self, call: u64) {
         self.calls.remove(&call);
+        // One ends in the instant in which the other begins: that is no overlap.
+        self.overlaps.retain(|(other, _)| *other != call);
+    }
+
+    /// What overlapped and has not ended in the same instant did overlap.
+    pub(super) fn time_passes(&mut self) {
+        let now = self.at;
+        let overlapped = self.overlaps.extract_if(.., |(_, violation)| violation.at < now);
+        self.violations.extend(overlapped.map(|(_, violation)| violation));
     }
 }

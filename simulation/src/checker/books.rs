@@ -113,10 +113,10 @@ pub(super) struct Books<'a> {
     pub(super) ever_quarantined: Vec<(QuarantineReason, Bytes)>,
     pub(super) processes: Vec<ProcessBook>,
     pub(super) calls: BTreeMap<u64, ActiveCall>,
+    /// Calls that another call for the same event found under way.
+    pub(super) overlaps: Vec<(u64, Violation)>,
     /// CRM calls and handler calls of each run.
     pub(super) tries: BTreeMap<(LetterKey, bool), u32>,
-    /// When each process was last granted an event.
-    pub(super) granted_at: BTreeMap<(usize, u32), Micros>,
     /// Single replays that ended, and were not yet told to an operator.
     pub(super) replays_ended: Vec<(u32, Result<Option<Contact>, String>)>,
     pub(super) accepted: BTreeMap<u32, usize>,
@@ -141,8 +141,8 @@ impl<'a> Books<'a> {
             ever_quarantined: Vec::new(),
             processes: vec![ProcessBook::default(); plan.settings.clocks.len()],
             calls: BTreeMap::new(),
+            overlaps: Vec::new(),
             tries: BTreeMap::new(),
-            granted_at: BTreeMap::new(),
             replays_ended: Vec::new(),
             accepted: BTreeMap::new(),
             deliveries_under_way: BTreeSet::new(),

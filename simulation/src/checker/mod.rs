@@ -47,6 +47,7 @@ pub(crate) fn check(
     let mut books = Books::new(plan, fired);
     for entry in history {
         books.at = entry.at;
+        books.time_passes();
         books.enter(entry);
     }
     books.close(leftover, finished);

@@ -20,7 +20,6 @@ impl Books<'_> {
     pub(super) fn granted(&mut self, process: usize, grant: &Grant) {
         let Grant { token, event, run, attempt, readable, by_replay, now, until } = grant.clone();
         self.handles.insert(token.handle, event);
-        self.granted_at.insert((process, event), self.at);
         let unsent = self.has_unsent_letter(event);
         let Some(book) = self.events.get_mut(&event) else {
             return self.violated(GRANTS, Some(event), "it is not stored");

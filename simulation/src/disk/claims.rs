@@ -98,14 +98,14 @@ impl Disk {
         match token.work {
             WorkKind::Run => match tables.events.get_mut(&token.handle) {
                 Some(row) if row.fence == token.fence || lenient => match &mut row.phase {
-                    Phase::Held { until, .. } => *until = now + lease,
+                    Phase::Held { until, .. } => *until = (*until).max(now + lease),
                     _ => return Settled::LeaseLost,
                 },
                 _ => return Settled::LeaseLost,
             },
             WorkKind::DeadLetter => match tables.letters.get_mut(&token.handle) {
                 Some(row) if row.held && (row.fence == token.fence || lenient) => {
-                    row.due = now + lease;
+                    row.due = row.due.max(now + lease);
                 }
                 _ => return Settled::LeaseLost,
             },
