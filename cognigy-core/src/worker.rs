@@ -109,7 +109,9 @@ impl Worker {
         let mut desk = Desk::new(pipeline.clone(), Arc::clone(&clock), options);
 
         while !stop.is_stopped() {
-            desk.take_up(pipeline.inner.new_work.take(), clock.now());
+            // An announcement is left standing until a claim can follow it.
+            let announced = desk.has_room() && pipeline.inner.new_work.take();
+            desk.take_up(announced, clock.now());
             let has_room = desk.has_room();
             let more = async {
                 // Listening while nothing more can be claimed would only spin.
