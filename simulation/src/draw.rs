@@ -81,7 +81,9 @@ impl Plan {
             }
         }
         let spared = BTreeSet::new();
-        let mut plan = Self { seed, settings, deliveries, incidents, natures, rates, spared };
+        let order = 0;
+        let mut plan =
+            Self { seed, order, settings, deliveries, incidents, natures, rates, spared };
         with_long_outage(&mut plan);
         plan
     }

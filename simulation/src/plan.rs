@@ -20,6 +20,8 @@ pub(crate) const SECOND: Micros = 1_000_000;
 pub struct Plan {
     /// Where every choice comes from.
     pub seed: u64,
+    /// Which of the orders of what is ready at once is taken. The shrinker tries several.
+    pub order: u64,
     /// How the pipeline and the world are set up.
     pub settings: Settings,
     /// What senders send.

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use cognigy_core::{Clock, State};
+use cognigy_core::State;
 use futures_util::FutureExt;
 
 use crate::{
@@ -106,7 +106,7 @@ struct Driver {
 
 impl Driver {
     fn new(plan: Plan, bug: Option<Bug>) -> Self {
-        let executor = Executor::new(dice(plan.seed, "order"));
+        let executor = Executor::new(dice(plan.seed, ("order", plan.order)));
         let world = World::new(plan, bug, executor.handle().clone());
         let clocks = world.plan.settings.clocks.clone();
         if clocks.iter().any(|clock| *clock != clocks[0]) {
@@ -324,7 +324,6 @@ impl Driver {
                 world.count(Fault::ClockAhead);
                 world.log(Some(process), Happened::ClockJumped { by });
                 running.clock.jump(by);
-                debug_assert!(running.clock.now() > crate::clock::wall(0));
             }
             What::StoreOutage { time } => {
                 let until = self.outage(Fault::StoreOutage, "store", time);

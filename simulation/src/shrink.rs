@@ -6,7 +6,7 @@
 use crate::{Bug, Plan, Run, run};
 
 /// No more runs than this: a smaller story is a convenience.
-const MOST_RUNS: u32 = 1500;
+const MOST_RUNS: u32 = 3000;
 
 struct Shrinker {
     best: Run,
@@ -27,8 +27,14 @@ pub fn shrink(failed: Run, bug: Option<Bug>) -> Run {
 }
 
 impl Shrinker {
-    /// Keeps `plan` if its run still fails in the same way.
+    /// Keeps `plan` if its run still fails in the same way, in its own order or in another one:
+    /// with a task less, what is ready at once is polled in another order.
     fn try_plan(&mut self, plan: Plan) -> bool {
+        let orders = [plan.order, plan.order + 1, plan.order + 2];
+        orders.into_iter().any(|order| self.try_order(Plan { order, ..plan.clone() }))
+    }
+
+    fn try_order(&mut self, plan: Plan) -> bool {
         if self.runs_left == 0 {
             return false;
         }
@@ -43,10 +49,19 @@ impl Shrinker {
 
     /// Tries everything once; whether anything could go.
     fn pass(&mut self) -> bool {
-        let mut smaller = false;
-        smaller |= self.thin(|plan| plan.incidents.len(), |plan, n| drop(plan.incidents.remove(n)));
-        smaller |=
-            self.thin(|plan| plan.deliveries.len(), |plan, n| drop(plan.deliveries.remove(n)));
+        let mut smaller = self.keep_one_event();
+        smaller |= self.thin(
+            |plan| plan.incidents.len(),
+            |plan, n| {
+                plan.incidents.remove(n);
+            },
+        );
+        smaller |= self.thin(
+            |plan| plan.deliveries.len(),
+            |plan, n| {
+                plan.deliveries.remove(n);
+            },
+        );
         smaller |= self.thin(
             |plan| plan.rates.len(),
             |plan, n| {
@@ -64,6 +79,17 @@ impl Shrinker {
         smaller |= self.spare();
         smaller |= self.simplify();
         smaller
+    }
+
+    /// Leaves out every event but the one whose promise was broken.
+    fn keep_one_event(&mut self) -> bool {
+        let broken = self.best.violations.iter().filter(|broken| broken.promise == self.promise);
+        let events: Vec<_> = broken.filter_map(|broken| broken.event).collect();
+        events.into_iter().any(|event| {
+            let mut plan = self.best.plan.clone();
+            plan.deliveries.retain(|delivery| delivery.event == event);
+            plan.deliveries.len() < self.best.plan.deliveries.len() && self.try_plan(plan)
+        })
     }
 
     /// Takes one thing after the other out.

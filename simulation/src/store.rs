@@ -53,9 +53,8 @@ impl StoreClient {
 
     fn fate(&self, passing: u64, about: &dyn Fn() -> String) -> Fate {
         let strikes = |fault| self.world.strikes(fault, passing, Some(self.process), about);
-        if self.world.state().store_back_at > self.world.handle.now() {
-            Fate::ErrorBefore(StoreErrorKind::Unavailable)
-        } else if strikes(Fault::StoreErrorBefore) {
+        let is_down = self.world.state().store_back_at > self.world.handle.now();
+        if is_down || strikes(Fault::StoreErrorBefore) {
             Fate::ErrorBefore(StoreErrorKind::Unavailable)
         } else if strikes(Fault::StoreOverloaded) {
             Fate::ErrorBefore(StoreErrorKind::Overloaded)

@@ -68,7 +68,7 @@ impl CrmClient for SimCrm {
             (Ended::Transient, Err(Failure::transient("429").retry_after(wait)))
         } else if strikes(Fault::CrmPermanent) {
             (Ended::Permanent, Err(Failure::permanent("400")))
-        } else if passing % 4 == 0 {
+        } else if passing.is_multiple_of(4) {
             (Ended::Well, Ok(None))
         } else {
             let contact = Contact::from_json(&format!("{{\"contact\":{event},\"call\":{number}}}"));
