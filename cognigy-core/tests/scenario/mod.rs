@@ -9,9 +9,11 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use cognigy_core::{
-    Attempt, Clock, Counts, DeadLetter, EventHandler, NoHandler, Pipeline, ReplayError,
-    ReplayOutcome, Reply, State, Stop, Store, StoredEvent, Worker, WorkerOptions,
+    Attempt, Clock, Counts, DeadLetter, DeadLetterSource, EventHandler, Failure, NoHandler,
+    Pipeline, ReceivedDeadLetter, RedriveReport, ReplayError, ReplayOutcome, Reply, State, Stop,
+    Store, StoredEvent, Worker, WorkerOptions,
     memory::MemoryStore,
     testing::{CrmAnswer, ManualClock, ScriptedCrm, ScriptedSink, sample},
 };
@@ -20,6 +22,27 @@ use futures_util::{future::AbortHandle, future::abortable, task::LocalSpawnExt};
 
 /// What came of a replay, once it has ended.
 pub type Replay = Arc<Mutex<Option<Result<ReplayOutcome, ReplayError>>>>;
+
+/// What a redrive did, once it has ended.
+pub type Redrive = Arc<Mutex<Option<Result<RedriveReport, Failure>>>>;
+
+/// A queue that takes its time, so that workers can fail again what it gave.
+struct Unhurried<S> {
+    source: S,
+    clock: ManualClock,
+}
+
+#[async_trait]
+impl<S: DeadLetterSource> DeadLetterSource for Unhurried<S> {
+    async fn receive(&self, max: usize) -> Result<Vec<ReceivedDeadLetter>, Failure> {
+        self.clock.sleep_until(self.clock.now() + Duration::from_millis(100)).await;
+        self.source.receive(max).await
+    }
+
+    async fn acknowledge(&self, receipts: &[String]) -> Vec<Result<(), Failure>> {
+        self.source.acknowledge(receipts).await
+    }
+}
 
 pub struct Scenario {
     pub clock: ManualClock,
@@ -119,6 +142,21 @@ impl Scenario {
         };
         self.pool.spawner().spawn_local(replay).unwrap();
         outcome
+    }
+
+    /// Begins to take dead letters back, a tenth of a second for each batch; the report is there
+    /// once it has ended.
+    pub fn redrive(&self, source: impl DeadLetterSource) -> Redrive {
+        let (pipeline, clock) = (self.pipeline.clone(), self.clock.clone());
+        let source = Unhurried { source, clock: clock.clone() };
+        let report = Redrive::default();
+        let told = Arc::clone(&report);
+        let redrive = async move {
+            let ended = pipeline.redrive(&source, None, &clock, |_| {}).await;
+            *told.lock().unwrap() = Some(ended);
+        };
+        self.pool.spawner().spawn_local(redrive).unwrap();
+        report
     }
 
     pub fn find(&self, id: &str) -> StoredEvent {
