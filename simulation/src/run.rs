@@ -22,6 +22,9 @@ use crate::{
 /// More polls than this without time moving on is a loop that waits for nothing.
 const MOST_POLLS_AT_ONCE: u64 = 200_000;
 
+/// More polls than this in a whole run is work that makes more work: most runs take a few thousand.
+const MOST_POLLS: u64 = 2_000_000;
+
 /// A run that is over.
 #[derive(Debug)]
 pub struct Run {
@@ -152,10 +155,10 @@ impl Driver {
             if let Some(polled) = self.executor.step() {
                 polls_at_once += 1;
                 self.after_poll(polled.owner, polled.panic);
-                if polls_at_once < MOST_POLLS_AT_ONCE {
+                if polls_at_once < MOST_POLLS_AT_ONCE && self.executor.polls() < MOST_POLLS {
                     continue;
                 }
-                let message = "spins: does not wait for anything".to_owned();
+                let message = "goes on and on without coming to an end".to_owned();
                 self.world.log(None, Happened::Panicked { message });
                 return false;
             }

@@ -5,14 +5,16 @@
 
 use crate::{Bug, Plan, Run, run};
 
-/// No more runs than this: a smaller story is a convenience.
+/// No more runs, and no more polls in them, than this: a smaller story is a convenience.
 const MOST_RUNS: u32 = 3000;
+const MOST_POLLS: u64 = 30_000_000;
 
 struct Shrinker {
     best: Run,
     bug: Option<Bug>,
     promise: &'static str,
     runs_left: u32,
+    polls_left: u64,
 }
 
 /// The smallest run found that breaks the same promise as `failed`.
@@ -21,8 +23,9 @@ pub fn shrink(failed: Run, bug: Option<Bug>) -> Run {
     let Some(promise) = failed.violations.first().map(|first| first.promise) else {
         return failed;
     };
-    let mut shrinker = Shrinker { best: failed, bug, promise, runs_left: MOST_RUNS };
-    while shrinker.pass() && shrinker.runs_left > 0 {}
+    let mut shrinker =
+        Shrinker { best: failed, bug, promise, runs_left: MOST_RUNS, polls_left: MOST_POLLS };
+    while shrinker.pass() && shrinker.runs_left > 0 && shrinker.polls_left > 0 {}
     shrinker.best
 }
 
@@ -35,11 +38,12 @@ impl Shrinker {
     }
 
     fn try_order(&mut self, plan: Plan) -> bool {
-        if self.runs_left == 0 {
+        if self.runs_left == 0 || self.polls_left == 0 {
             return false;
         }
         self.runs_left -= 1;
         let outcome = run(plan, self.bug);
+        self.polls_left = self.polls_left.saturating_sub(outcome.polls);
         let fails = outcome.violations.iter().any(|broken| broken.promise == self.promise);
         if fails {
             self.best = outcome;
