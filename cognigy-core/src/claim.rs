@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::{Contact, Timestamp};
 
 /// What a claim is on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WorkKind {
     /// An attempt at an event's run.
     Run,
@@ -18,7 +18,7 @@ pub enum WorkKind {
 
 /// Identifies one grant of one piece of work: the store's handle of it and a fencing token that
 /// grows with every grant. A store changes nothing on behalf of a token that is not the latest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimToken {
     /// What kind of work it is.
     pub work: WorkKind,

@@ -360,12 +360,12 @@ impl EventStore for MemoryStore {
             match token.work {
                 WorkKind::Run => {
                     if let Some(row) = tables.events.get_mut(&token.handle) {
-                        row.due = Some(now + lease);
+                        row.due = row.due.max(Some(now + lease));
                     }
                 }
                 WorkKind::DeadLetter => {
                     if let Some(letter) = tables.outbox.get_mut(&token.handle) {
-                        letter.due = now + lease;
+                        letter.due = letter.due.max(now + lease);
                     }
                 }
             }

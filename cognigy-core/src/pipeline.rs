@@ -54,6 +54,15 @@ pub(crate) struct Inner {
     pub(crate) new_work: Bell,
 }
 
+impl Inner {
+    /// How much of a lease its holder makes use of. The last twentieth belongs to nobody: timers
+    /// are late and clocks differ a little, and by the time the store grants the work to someone
+    /// else, the holder must have stopped.
+    pub(crate) fn usable_lease(&self) -> Duration {
+        self.lease - self.lease / 20
+    }
+}
+
 /// What an attempt came to: the settlement for the store, and the result for who asked for it.
 pub(crate) struct Attempted {
     pub(crate) settlement: Settlement,

@@ -1,5 +1,7 @@
 //! Bringing dead letters back: from the queue to the store, and only then out of the queue.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 
 use crate::{
@@ -19,6 +21,9 @@ pub enum Redriven {
     Stored,
     /// Another run holds the event; the message stays in the queue.
     Busy,
+    /// This redrive has taken the event back already: the message is a duplicate, or the event has
+    /// failed again meanwhile. It stays, or events that keep failing would be redriven for ever.
+    Again,
     /// Not one of our messages, or one whose event is gone and whose payload was omitted; stays.
     Unusable,
 }
@@ -32,6 +37,8 @@ pub struct RedriveReport {
     pub stored: u64,
     /// Messages left in the queue because a run holds their event.
     pub busy: u64,
+    /// Messages left in the queue because this redrive has taken their event back already.
+    pub again: u64,
     /// Messages left in the queue because nothing can be made of them.
     pub unusable: u64,
     /// Messages whose events were taken back but that could not be deleted; they come again.
@@ -39,7 +46,7 @@ pub struct RedriveReport {
 }
 
 impl Pipeline {
-    /// Takes dead letters back from `source`: all of them, or `max`. Each one's event is durably
+    /// Takes dead letters back from `source`: all of them, or `max`, and each event once. Each one's event is durably
     /// due again before its message is deleted, so that a crash in between repeats it, not loses it.
     pub async fn redrive(
         &self,
@@ -50,6 +57,7 @@ impl Pipeline {
     ) -> Result<RedriveReport, Failure> {
         let mut report = RedriveReport::default();
         let mut left = max.unwrap_or(u64::MAX);
+        let mut taken = HashSet::new();
         while left > 0 {
             let wanted = usize::try_from(left).unwrap_or(BATCH).min(BATCH);
             let messages = source.receive(wanted).await?;
@@ -59,14 +67,16 @@ impl Pipeline {
             left = left.saturating_sub(messages.len() as u64);
             let mut receipts = Vec::new();
             for message in &messages {
-                let outcome = self.take_back(message, clock).await.map_err(|error| {
-                    Failure::transient("the store could not take a dead letter back")
-                        .caused_by(error)
-                })?;
+                let outcome =
+                    self.take_back(message, &mut taken, clock).await.map_err(|error| {
+                        Failure::transient("the store could not take a dead letter back")
+                            .caused_by(error)
+                    })?;
                 match outcome {
                     Redriven::Requeued => report.requeued += 1,
                     Redriven::Stored => report.stored += 1,
                     Redriven::Busy => report.busy += 1,
+                    Redriven::Again => report.again += 1,
                     Redriven::Unusable => report.unusable += 1,
                 }
                 if matches!(outcome, Redriven::Requeued | Redriven::Stored) {
@@ -88,6 +98,7 @@ impl Pipeline {
     async fn take_back(
         &self,
         message: &ReceivedDeadLetter,
+        taken: &mut HashSet<EventKey>,
         clock: &dyn Clock,
     ) -> Result<Redriven, StoreError> {
         let Some((key, payload)) = read_message(&message.body) else {
@@ -96,7 +107,23 @@ impl Pipeline {
         if key.source != self.inner.source.name {
             return Ok(Redriven::Unusable);
         }
-        match self.requeue(std::slice::from_ref(&key), clock.now()).await?.first() {
+        if taken.contains(&key) {
+            return Ok(Redriven::Again);
+        }
+        let outcome = self.take_event_back(&key, payload, clock).await?;
+        if matches!(outcome, Redriven::Requeued | Redriven::Stored) {
+            taken.insert(key);
+        }
+        Ok(outcome)
+    }
+
+    async fn take_event_back(
+        &self,
+        key: &EventKey,
+        payload: Option<Bytes>,
+        clock: &dyn Clock,
+    ) -> Result<Redriven, StoreError> {
+        match self.requeue(std::slice::from_ref(key), clock.now()).await?.first() {
             Some(Requeued::Scheduled | Requeued::Waiting) => return Ok(Redriven::Requeued),
             Some(Requeued::Busy) => return Ok(Redriven::Busy),
             Some(Requeued::NotFound) | None => {}
@@ -105,7 +132,7 @@ impl Pipeline {
         // We signed for these bytes when they first came; the queue is ours.
         let delivery = VerifiedDelivery::verified_earlier(key.source.clone(), payload);
         match IncomingEvent::read(&delivery, &*self.inner.source.format) {
-            Ok(event) if event.key == key => {
+            Ok(event) if event.key == *key => {
                 match self.record_and_compare(event, clock.now()).await? {
                     Comparison::New | Comparison::Same => Ok(Redriven::Stored),
                     Comparison::Other { .. } => Ok(Redriven::Busy),
@@ -126,7 +153,7 @@ impl RedriveReport {
     /// How many messages were looked at.
     #[must_use]
     pub fn seen(&self) -> u64 {
-        self.requeued + self.stored + self.busy + self.unusable
+        self.requeued + self.stored + self.busy + self.again + self.unusable
     }
 }
 

@@ -6,9 +6,9 @@ use futures_util::{
 };
 
 use crate::{
-    Clock, Contact, EventKey, IncomingEvent, InvalidEvent, Observation, Pipeline, QuarantineReason,
-    ReplayClaim, Requeued, Settled, StoreError, Timestamp, VerifiedDelivery, ingest::Comparison,
-    pipeline::Occasion,
+    ClaimToken, Clock, Contact, EventKey, IncomingEvent, InvalidEvent, Observation, Pipeline,
+    QuarantineReason, ReplayClaim, Requeued, Settled, StoreError, StoreErrorKind, Timestamp,
+    VerifiedDelivery, ingest::Comparison, pipeline::Occasion,
 };
 
 /// What came of a replay.
@@ -55,27 +55,22 @@ impl Pipeline {
         clock: &dyn Clock,
     ) -> Result<ReplayOutcome, ReplayError> {
         let lease = self.inner.lease;
+        // Leases count from when the store was asked, not from when it answered.
+        let leased_until = clock.now() + self.inner.usable_lease();
         let work = match self.inner.store.replay(key, lease, clock.now()).await? {
             ReplayClaim::Claimed(work) => *work,
             ReplayClaim::NotFound => return Ok(ReplayOutcome::NotFound),
             ReplayClaim::Busy => return Ok(ReplayOutcome::Busy),
         };
         let token = work.claim.token();
+        let lost = self.lease_lost(token, leased_until, clock);
         let attempt = self.attempt(work, Occasion::Replay, clock);
-        pin_mut!(attempt);
-        let attempted = loop {
-            match select(attempt.as_mut(), clock.sleep_until(clock.now() + lease / 3)).await {
-                Either::Left((attempted, _)) => break attempted,
-                Either::Right(_) => {
-                    match self.inner.store.renew(&[token], lease, clock.now()).await {
-                        Ok(answers) if answers.contains(&Settled::LeaseLost) => {
-                            self.inner.observer.observe(&Observation::LeaseLost);
-                            return Ok(ReplayOutcome::Busy);
-                        }
-                        Ok(_) => {}
-                        Err(error) => self.report_store_error("renew", &error),
-                    }
-                }
+        pin_mut!(lost, attempt);
+        let attempted = match select(lost, attempt).await {
+            Either::Right((attempted, _)) => attempted,
+            Either::Left((reason, _)) => {
+                self.inner.observer.observe(&Observation::LeaseLost);
+                return reason.map_or(Ok(ReplayOutcome::Busy), |error| Err(error.into()));
             }
         };
         let answers = self.inner.store.settle(&[attempted.settlement]).await?;
@@ -91,6 +86,48 @@ impl Pipeline {
                 ReplayOutcome::Failed(reason)
             }
         })
+    }
+
+    /// Renews a lease until it is lost all the same: taken over by someone else (`None`), or run
+    /// out because the store could not be asked in time.
+    async fn lease_lost(
+        &self,
+        token: ClaimToken,
+        mut leased_until: Timestamp,
+        clock: &dyn Clock,
+    ) -> Option<StoreError> {
+        let lease = self.inner.lease;
+        let mut error = None;
+        loop {
+            // After a failure there may be time for a few more tries.
+            let wait = if error.is_some() { lease / 12 } else { lease / 3 };
+            clock.sleep_until(leased_until.min(clock.now() + wait)).await;
+            let now = clock.now();
+            if now >= leased_until {
+                let late = "the lease ran out before it could be renewed";
+                let late = || StoreError::new(StoreErrorKind::Unavailable, late);
+                return Some(error.unwrap_or_else(late));
+            }
+            let tokens = [token];
+            let renewal = self.inner.store.renew(&tokens, lease, now);
+            let patience = clock.sleep_until(leased_until.min(now + lease / 3));
+            match select(renewal, patience).await {
+                Either::Left((Ok(answers), _)) if answers.contains(&Settled::LeaseLost) => {
+                    return None;
+                }
+                Either::Left((Ok(_), _)) => {
+                    leased_until = now + self.inner.usable_lease();
+                    error = None;
+                }
+                Either::Left((Err(failed), _)) => {
+                    self.report_store_error("renew", &failed);
+                    error = Some(failed);
+                }
+                Either::Right(_) => {
+                    error = Some(StoreError::new(StoreErrorKind::Unavailable, "no answer in time"));
+                }
+            }
+        }
     }
 
     /// Has the workers run stored events again, each with the full number of attempts.

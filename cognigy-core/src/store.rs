@@ -53,6 +53,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// Prolongs leases to `now + lease`. One answer for each token, in order.
     ///
     /// ## Contract
+    /// * No lease is shortened: a renewal that was held up on its way changes nothing where a later
+    ///   one has been answered.
     /// * A token that is not the latest grant gets `LeaseLost` and changes nothing.
     async fn renew(
         &self,

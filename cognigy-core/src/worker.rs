@@ -110,7 +110,9 @@ impl Worker {
         let mut desk = Desk::new(pipeline.clone(), Arc::clone(&clock), options);
 
         while !stop.is_stopped() {
-            desk.take_up(pipeline.inner.new_work.take(), clock.now());
+            // An announcement is left standing until a claim can follow it.
+            let announced = desk.has_room() && pipeline.inner.new_work.take();
+            desk.take_up(announced, clock.now());
             let has_room = desk.has_room();
             let more = async {
                 // Listening while nothing more can be claimed would only spin.
@@ -123,13 +125,16 @@ impl Worker {
             .fuse();
             let stopped = stop.stopped().fuse();
             let alarm = clock.sleep_until(desk.next_deadline()).fuse();
-            pin_mut!(more, stopped, alarm);
+            let expired = desk.lease_ended().fuse();
+            pin_mut!(more, stopped, alarm, expired);
             select_biased! {
                 () = stopped => {}
+                () = expired => {}
                 done = desk.tasks.select_next_some() => desk.put_down(done, clock.now()),
                 () = more => {}
                 () = alarm => {}
             }
+            desk.abandon_expired(clock.now());
             desk.put_down_all_ended(clock.now());
         }
 
@@ -137,14 +142,17 @@ impl Worker {
         let drain = async {
             desk.close();
             loop {
+                desk.abandon_expired(clock.now());
                 desk.give_back_unbegun(clock.now());
                 desk.finish_up(clock.now());
                 if desk.is_clear() {
                     return;
                 }
                 let alarm = clock.sleep_until(desk.next_deadline()).fuse();
-                pin_mut!(alarm);
+                let expired = desk.lease_ended().fuse();
+                pin_mut!(alarm, expired);
                 select_biased! {
+                    () = expired => {}
                     done = desk.tasks.select_next_some() => desk.put_down(done, clock.now()),
                     () = alarm => {}
                 }

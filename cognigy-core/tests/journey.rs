@@ -5,22 +5,25 @@
 mod scenario;
 
 use std::{
+    collections::HashSet,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use async_trait::async_trait;
 use cognigy_core::{
-    AttemptOutcome, Clock, Contact, Event, Failure, PageRequest, QuarantineRetry, RawDelivery,
-    ReplayOutcome, State, WorkerOptions,
-    testing::{CrmAnswer, sample},
+    AttemptOutcome, Clock, Contact, DeadLetterSource, Event, Failure, PageRequest, QuarantineRetry,
+    RawDelivery, ReceivedDeadLetter, ReplayOutcome, State, WorkerOptions,
+    testing::{CrmAnswer, ScriptedSink, sample},
 };
 use futures_executor::block_on;
 use scenario::Scenario;
 
 const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const DOWN: fn() -> CrmAnswer = || CrmAnswer::Transient("CRM answered 503".into());
 
 #[test]
@@ -346,4 +349,46 @@ fn an_idle_worker_looks_twice_a_second_and_a_delivery_wakes_it() {
     world.deliver("a");
     world.pass(Duration::from_millis(1));
     assert_eq!(world.state("a"), State::Processed);
+}
+
+/// A queue that holds what a sink was sent, as SQS would.
+struct Queue {
+    sink: ScriptedSink,
+    deleted: Mutex<HashSet<String>>,
+}
+
+#[async_trait]
+impl DeadLetterSource for Queue {
+    async fn receive(&self, max: usize) -> Result<Vec<ReceivedDeadLetter>, Failure> {
+        let deleted = self.deleted.lock().unwrap();
+        let letters = self.sink.received().into_iter().enumerate();
+        let messages = letters.map(|(number, letter)| ReceivedDeadLetter {
+            body: letter.to_message(false),
+            receipt: number.to_string(),
+        });
+        Ok(messages.filter(|message| !deleted.contains(&message.receipt)).take(max).collect())
+    }
+
+    async fn acknowledge(&self, receipts: &[String]) -> Vec<Result<(), Failure>> {
+        self.deleted.lock().unwrap().extend(receipts.iter().cloned());
+        receipts.iter().map(|_| Ok(())).collect()
+    }
+}
+
+#[test]
+fn a_redrive_takes_each_event_back_once_even_if_it_fails_again_at_once() {
+    let mut world = Scenario::new();
+    world.crm.set_default(CrmAnswer::Permanent("no".into()));
+    world.start_worker();
+    for id in ["a", "b", "c"] {
+        world.deliver(id);
+    }
+    world.pass(SECOND);
+    assert_eq!(world.letters().len(), 3);
+    let queue = Queue { sink: world.sink.clone(), deleted: Mutex::default() };
+    let report = world.redrive(queue);
+    world.pass(MINUTE);
+    let report = report.lock().unwrap().take().expect("it comes to its end").unwrap();
+    assert_eq!((report.requeued, report.again), (3, report.seen() - 3));
+    assert_eq!(world.letters().len(), 6, "each failed once more");
 }

@@ -17,11 +17,11 @@ pub(crate) fn renew(
     let renew = |token: &ClaimToken| {
         let mut update = group.prepare(match token.work {
             WorkKind::Run => {
-                "UPDATE events SET due_at = ?3
+                "UPDATE events SET due_at = max(due_at, ?3)
                  WHERE id = ?1 AND fence = ?2 AND state = 'processing'"
             }
             WorkKind::DeadLetter => {
-                "UPDATE outbox SET due_at = ?3
+                "UPDATE outbox SET due_at = max(due_at, ?3)
                  WHERE id = ?1 AND fence = ?2 AND due_at IS NOT NULL"
             }
         })?;

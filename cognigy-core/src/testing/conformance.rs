@@ -42,6 +42,7 @@ macro_rules! store_conformance {
             nothing_is_claimed_before_its_time
             an_expired_lease_is_taken_over_and_recorded
             a_renewed_lease_lasts_longer
+            a_renewal_that_comes_late_shortens_nothing
             concurrent_claims_never_share_an_event
             a_processed_event_is_final_and_keeps_its_contact
             a_retry_waits_and_counts

@@ -1,23 +1,26 @@
 //! What lies on a worker's desk: claims, attempts in flight, settlements that wait to be stored.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    future::Future,
+    collections::{BTreeMap, VecDeque},
+    future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
 use futures_util::{
     FutureExt, StreamExt,
-    future::{AbortHandle, Abortable},
+    future::{AbortHandle, Abortable, Either, select},
+    pin_mut,
     stream::FuturesUnordered,
 };
 
 use super::WorkerOptions;
 use crate::{
     ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun, Clock, Observation,
-    Pipeline, Settled, Settlement, StoreError, Timestamp, Verdict, pipeline::Occasion,
+    Pipeline, Settled, Settlement, StoreError, StoreErrorKind, Timestamp, Verdict,
+    pipeline::Occasion,
 };
 
 /// The first wait after a failed store call; doubles up to [`MAX_STORE_BACKOFF`].
@@ -30,7 +33,7 @@ const CONTENDED_PAUSE: Duration = Duration::from_millis(10);
 
 /// Something that was under way and has ended.
 pub(super) enum Done {
-    Claimed { limit: usize, result: Result<ClaimBatch, StoreError> },
+    Claimed { limit: usize, until: Timestamp, result: Result<ClaimBatch, StoreError> },
     Attempted(ClaimToken, Option<Settlement>),
     Sent(Vec<Settlement>),
     Settled { settlements: Vec<Settlement>, result: Result<Vec<Settled>, StoreError> },
@@ -51,6 +54,20 @@ struct Errand {
     under_way: bool,
     failures: u32,
     not_before: Option<Timestamp>,
+}
+
+/// What `call` to the store answers, or an error at `deadline`: a call that hangs must not hang the
+/// worker. As after any other error the effect is unknown, and every call is safe to repeat.
+async fn answered_by<T>(
+    deadline: Timestamp,
+    clock: &dyn Clock,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    pin_mut!(call);
+    match select(call, clock.sleep_until(deadline)).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right(_) => Err(StoreError::new(StoreErrorKind::Unavailable, "it did not answer")),
+    }
 }
 
 impl Errand {
@@ -78,7 +95,8 @@ pub(super) struct Desk {
     options: WorkerOptions,
     capacity: usize,
     unbegun: VecDeque<ClaimedRun>,
-    held: HashMap<ClaimToken, Held>,
+    /// In a fixed order, so that a run can be repeated step for step.
+    held: BTreeMap<ClaimToken, Held>,
     in_flight: usize,
     unsettled: Vec<Settlement>,
     claim: Errand,
@@ -86,6 +104,8 @@ pub(super) struct Desk {
     renew: Errand,
     next_claim: Timestamp,
     next_renewal: Timestamp,
+    /// No lease in `held` ends before this, but for those that have ended.
+    first_lease_end: Timestamp,
     closed: bool,
 }
 
@@ -96,12 +116,13 @@ impl Desk {
             tasks: FuturesUnordered::new(),
             capacity: options.batch.max(options.concurrency).max(1),
             next_renewal: now + pipeline.inner.lease / 3,
+            first_lease_end: Timestamp::MAX_UTC,
             next_claim: now,
             pipeline,
             clock,
             options,
             unbegun: VecDeque::new(),
-            held: HashMap::new(),
+            held: BTreeMap::new(),
             in_flight: 0,
             unsettled: Vec::new(),
             claim: Errand::default(),
@@ -121,6 +142,7 @@ impl Desk {
         if announced {
             self.next_claim = now;
         }
+        self.abandon_expired(now);
         self.begin_attempts(now);
         self.finish_up(now);
         if self.has_room() && self.next_claim <= now && self.claim.may_go(now) {
@@ -131,7 +153,7 @@ impl Desk {
     /// Sends errands that end work: settlements and renewals.
     pub(super) fn finish_up(&mut self, now: Timestamp) {
         if !self.unsettled.is_empty() && self.settle.may_go(now) {
-            self.begin_settle();
+            self.begin_settle(now);
         }
         if self.next_renewal <= now && self.renew.may_go(now) {
             self.begin_renew(now);
@@ -156,6 +178,7 @@ impl Desk {
         if self.renew.under_way {
             deadline = self.clock.now() + self.pipeline.inner.lease;
         }
+        deadline = deadline.min(self.first_lease_end);
         if self.has_room() {
             let claim = self.next_claim.max(self.claim.not_before.unwrap_or(self.next_claim));
             deadline = deadline.min(claim);
@@ -186,10 +209,10 @@ impl Desk {
     /// Deals with something that has ended.
     pub(super) fn put_down(&mut self, done: Done, now: Timestamp) {
         match done {
-            Done::Claimed { limit, result } => {
+            Done::Claimed { limit, until, result } => {
                 self.claim.back(result.is_ok(), now);
                 match result {
-                    Ok(batch) => self.accept(batch, limit, now),
+                    Ok(batch) => self.accept(batch, limit, until, now),
                     Err(error) => self.pipeline.report_store_error("claim", &error),
                 }
             }
@@ -217,8 +240,39 @@ impl Desk {
                 self.renew.back(result.is_ok(), now);
                 match result {
                     Ok(answers) => self.renewed(&tokens, &answers, until),
-                    Err(error) => self.pipeline.report_store_error("renew", &error),
+                    Err(error) => {
+                        // Again as soon as the errand may go, while there is time.
+                        self.next_renewal = now;
+                        self.pipeline.report_store_error("renew", &error);
+                    }
                 }
+            }
+        }
+    }
+
+    /// Ready, when it is looked at, once a lease has run out. Looked at before the attempts: a worker
+    /// that was paused must not go on with one that is somebody else's by now. It sets no alarm;
+    /// [`next_deadline`](Self::next_deadline) has one.
+    pub(super) fn lease_ended(&self) -> impl Future<Output = ()> + use<> {
+        let (clock, first_lease_end) = (Arc::clone(&self.clock), self.first_lease_end);
+        poll_fn(move |_| match clock.now() >= first_lease_end {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+    }
+
+    /// Stops attempts whose leases have run out, as far as we know: renewing failed for too long.
+    /// Whoever claims their events next must not work beside us.
+    pub(super) fn abandon_expired(&mut self, now: Timestamp) {
+        if self.first_lease_end > now {
+            return;
+        }
+        self.first_lease_end = Timestamp::MAX_UTC;
+        for held in self.held.values() {
+            if held.leased_until > now {
+                self.first_lease_end = self.first_lease_end.min(held.leased_until);
+            } else if let Some(abort) = &held.abort {
+                abort.abort();
             }
         }
     }
@@ -226,14 +280,19 @@ impl Desk {
     fn begin_claim(&mut self, now: Timestamp) {
         self.claim.under_way = true;
         let limit = self.capacity - self.held.len();
-        let request = ClaimRequest { limit, lease: self.pipeline.inner.lease, now };
-        let store = Arc::clone(&self.pipeline.inner.store);
+        let lease = self.pipeline.inner.lease;
+        let until = now + self.pipeline.inner.usable_lease();
+        let request = ClaimRequest { limit, lease, now };
+        let (store, clock) = (Arc::clone(&self.pipeline.inner.store), Arc::clone(&self.clock));
         self.tasks.push(Box::pin(async move {
-            Done::Claimed { limit, result: store.claim_due(request).await }
+            let result = answered_by(until, &*clock, store.claim_due(request)).await;
+            Done::Claimed { limit, until, result }
         }));
     }
 
-    fn accept(&mut self, batch: ClaimBatch, limit: usize, now: Timestamp) {
+    /// Takes claims over that may be worked on until `until`: the store counts from when it was
+    /// asked, not from when it answered.
+    fn accept(&mut self, batch: ClaimBatch, limit: usize, until: Timestamp, now: Timestamp) {
         self.next_claim = if batch.len() >= limit {
             now
         } else {
@@ -241,10 +300,19 @@ impl Desk {
             let floor = if batch.is_empty() { now + CONTENDED_PAUSE } else { now };
             batch.next_due.map_or(poll, |due| due.clamp(floor.min(poll), poll))
         };
-        let leased_until = now + self.pipeline.inner.lease;
+        if until <= now {
+            // The answer took as long as the leases last: they are somebody else's to take now.
+            (0..batch.len()).for_each(|_| {
+                self.pipeline.inner.observer.observe(&Observation::LeaseLost);
+            });
+            return;
+        }
+        if !batch.is_empty() {
+            self.first_lease_end = self.first_lease_end.min(until);
+        }
         let tokens = batch.runs.iter().map(|work| work.claim.token());
         let tokens = tokens.chain(batch.dead_letters.iter().map(|work| work.claim.token()));
-        self.held.extend(tokens.map(|token| (token, Held { leased_until, abort: None })));
+        self.held.extend(tokens.map(|token| (token, Held { leased_until: until, abort: None })));
         self.unbegun.extend(batch.runs);
         if !batch.dead_letters.is_empty() {
             self.begin_sending(batch.dead_letters);
@@ -283,12 +351,13 @@ impl Desk {
         }));
     }
 
-    fn begin_settle(&mut self) {
+    fn begin_settle(&mut self, now: Timestamp) {
         self.settle.under_way = true;
         let settlements = std::mem::take(&mut self.unsettled);
-        let store = Arc::clone(&self.pipeline.inner.store);
+        let until = now + self.pipeline.inner.lease;
+        let (store, clock) = (Arc::clone(&self.pipeline.inner.store), Arc::clone(&self.clock));
         self.tasks.push(Box::pin(async move {
-            let result = store.settle(&settlements).await;
+            let result = answered_by(until, &*clock, store.settle(&settlements)).await;
             Done::Settled { settlements, result }
         }));
     }
@@ -317,11 +386,14 @@ impl Desk {
             return;
         }
         self.renew.under_way = true;
+        let until = now + self.pipeline.inner.usable_lease();
         let tokens: Vec<_> = self.held.keys().copied().collect();
-        let store = Arc::clone(&self.pipeline.inner.store);
+        let (store, clock) = (Arc::clone(&self.pipeline.inner.store), Arc::clone(&self.clock));
         self.tasks.push(Box::pin(async move {
-            let result = store.renew(&tokens, lease, now).await;
-            Done::Renewed { tokens, until: now + lease, result }
+            // Early enough for two more tries.
+            let renewal = store.renew(&tokens, lease, now);
+            let result = answered_by(now + lease / 3, &*clock, renewal).await;
+            Done::Renewed { tokens, until, result }
         }));
     }
 

@@ -2,16 +2,47 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
-use std::time::Duration;
+pub mod store;
 
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
 use cognigy_core::{
-    Attempt, Clock, Counts, DeadLetter, EventHandler, NoHandler, Pipeline, ReplayOutcome, Reply,
-    State, Stop, StoredEvent, Worker, WorkerOptions,
+    Attempt, Clock, Counts, DeadLetter, DeadLetterSource, EventHandler, Failure, NoHandler,
+    Pipeline, ReceivedDeadLetter, RedriveReport, ReplayError, ReplayOutcome, Reply, State, Stop,
+    Store, StoredEvent, Worker, WorkerOptions,
     memory::MemoryStore,
     testing::{CrmAnswer, ManualClock, ScriptedCrm, ScriptedSink, sample},
 };
 use futures_executor::{LocalPool, block_on};
 use futures_util::{future::AbortHandle, future::abortable, task::LocalSpawnExt};
+
+/// What came of a replay, once it has ended.
+pub type Replay = Arc<Mutex<Option<Result<ReplayOutcome, ReplayError>>>>;
+
+/// What a redrive did, once it has ended.
+pub type Redrive = Arc<Mutex<Option<Result<RedriveReport, Failure>>>>;
+
+/// A queue that takes its time, so that workers can fail again what it gave.
+struct Unhurried<S> {
+    source: S,
+    clock: ManualClock,
+}
+
+#[async_trait]
+impl<S: DeadLetterSource> DeadLetterSource for Unhurried<S> {
+    async fn receive(&self, max: usize) -> Result<Vec<ReceivedDeadLetter>, Failure> {
+        self.clock.sleep_until(self.clock.now() + Duration::from_millis(100)).await;
+        self.source.receive(max).await
+    }
+
+    async fn acknowledge(&self, receipts: &[String]) -> Vec<Result<(), Failure>> {
+        self.source.acknowledge(receipts).await
+    }
+}
 
 pub struct Scenario {
     pub clock: ManualClock,
@@ -28,15 +59,18 @@ impl Scenario {
     }
 
     pub fn with_handler(handler: impl EventHandler) -> Self {
+        Self::with_parts(ManualClock::new(sample::start()), MemoryStore::new(), handler)
+    }
+
+    pub fn with_parts(clock: ManualClock, store: impl Store, handler: impl EventHandler) -> Self {
         let crm = ScriptedCrm::answering(CrmAnswer::Found(r#"{"name":"Ada"}"#.into()));
         let sink = ScriptedSink::new();
         let pipeline = Pipeline::builder(sample::verifier())
-            .store(MemoryStore::new())
+            .store(store)
             .crm(crm.clone())
             .dead_letters(sink.clone())
             .handler(handler)
             .build();
-        let clock = ManualClock::new(sample::start());
         Self { clock, crm, sink, pipeline, pool: LocalPool::new(), workers: Vec::new() }
     }
 
@@ -94,6 +128,35 @@ impl Scenario {
         let (pipeline, clock) = (self.pipeline.clone(), self.clock.clone());
         let key = sample::key(id);
         self.pool.run_until(async move { pipeline.replay(&key, &clock).await }).unwrap()
+    }
+
+    /// Begins a replay; its outcome is there once it has ended.
+    pub fn begin_replay(&self, id: &str) -> Replay {
+        let (pipeline, clock) = (self.pipeline.clone(), self.clock.clone());
+        let key = sample::key(id);
+        let outcome = Replay::default();
+        let told = Arc::clone(&outcome);
+        let replay = async move {
+            let ended = pipeline.replay(&key, &clock).await;
+            *told.lock().unwrap() = Some(ended);
+        };
+        self.pool.spawner().spawn_local(replay).unwrap();
+        outcome
+    }
+
+    /// Begins to take dead letters back, a tenth of a second for each batch; the report is there
+    /// once it has ended.
+    pub fn redrive(&self, source: impl DeadLetterSource) -> Redrive {
+        let (pipeline, clock) = (self.pipeline.clone(), self.clock.clone());
+        let source = Unhurried { source, clock: clock.clone() };
+        let report = Redrive::default();
+        let told = Arc::clone(&report);
+        let redrive = async move {
+            let ended = pipeline.redrive(&source, None, &clock, |_| {}).await;
+            *told.lock().unwrap() = Some(ended);
+        };
+        self.pool.spawner().spawn_local(redrive).unwrap();
+        report
     }
 
     pub fn find(&self, id: &str) -> StoredEvent {

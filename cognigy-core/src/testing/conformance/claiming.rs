@@ -4,7 +4,9 @@ use std::{collections::HashSet, time::Duration};
 
 use futures_util::future::join_all;
 
-use super::{LEASE, at, attempt, claim, claim_one, processed, record, sample, settle, state_of};
+use super::{
+    LEASE, at, attempt, claim, claim_one, give_up, processed, record, sample, settle, state_of,
+};
 use crate::{AttemptOutcome, Settled, State, Store, Verdict};
 
 /// A claimed event is `processing` and out of reach.
@@ -72,6 +74,23 @@ pub async fn a_renewed_lease_lasts_longer(store: &dyn Store) {
     assert_eq!(answers, [Settled::LeaseLost, Settled::Done]);
     let _ = settle(store, processed(work.claim, 116)).await;
     assert!(claim(store, 10, 174).await.is_empty(), "the loser shortened nothing");
+}
+
+/// A renewal overtaken by a later one leaves the longer lease alone, for runs and dead letters.
+pub async fn a_renewal_that_comes_late_shortens_nothing(store: &dyn Store) {
+    give_up(store, "dead", 0).await;
+    record(store, "a", 0).await;
+    let batch = claim(store, 10, 0).await;
+    let runs = batch.runs.iter().map(|work| work.claim.token());
+    let letters = batch.dead_letters.iter().map(|work| work.claim.token());
+    let tokens: Vec<_> = runs.chain(letters).collect();
+    assert_eq!(tokens.len(), 2);
+    for seconds in [50, 20] {
+        let renewed = store.renew(&tokens, LEASE, at(seconds)).await.unwrap();
+        assert_eq!(renewed, [Settled::Done, Settled::Done]);
+    }
+    assert!(claim(store, 10, 109).await.is_empty(), "leased until 110");
+    assert_eq!(claim(store, 10, 110).await.len(), 2);
 }
 
 /// Any number of claimers share the work without overlap, and leave nothing.

@@ -110,12 +110,13 @@ pub(super) async fn redrive(
     if arguments.get_flag("json") {
         print_json(&json!({
             "requeued": report.requeued, "stored": report.stored, "busy": report.busy,
-            "unusable": report.unusable, "undeleted": report.undeleted, "left": left,
+            "again": report.again, "unusable": report.unusable, "undeleted": report.undeleted, "left": left,
         }))?;
     } else {
         println!(
-            "{} events run again, {} were stored anew; not taken back: {} held by a run, {} unusable",
-            report.requeued, report.stored, report.busy, report.unusable
+            "{} events run again, {} were stored anew; not taken back: {} held by a run, {} of events \
+             taken back already, {} unusable",
+            report.requeued, report.stored, report.busy, report.again, report.unusable
         );
         println!(
             "left in the queue: about {}",

@@ -1,0 +1,191 @@
+//! A store that hangs, breaks or answers late: nothing runs twice at the same time, and no worker
+//! is lost to a call that never comes back.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod scenario;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use cognigy_core::{
+    AttemptOutcome, Clock, Contact, Event, State, WorkerOptions,
+    testing::{ManualClock, sample},
+};
+use scenario::{
+    Scenario,
+    store::{DistantStore, Line},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Counts how many attempts are at the handler at once.
+#[derive(Clone, Default)]
+struct Crowd {
+    now: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+    all: Arc<AtomicUsize>,
+}
+
+struct Inside(Arc<AtomicUsize>);
+
+impl Crowd {
+    fn enter(&self) -> Inside {
+        self.all.fetch_add(1, Ordering::Relaxed);
+        let inside = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(inside, Ordering::Relaxed);
+        Inside(Arc::clone(&self.now))
+    }
+
+    fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    fn all(&self) -> usize {
+        self.all.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A world whose handler takes `time`, at the end of a line to its store.
+fn world(time: Duration) -> (Scenario, DistantStore, Crowd) {
+    let crowd = Crowd::default();
+    let clock = ManualClock::new(sample::start());
+    let store = DistantStore::new(clock.clone());
+    let (seen, wall) = (crowd.clone(), clock.clone());
+    let handler = move |_: Arc<Event>, _: Option<Contact>| {
+        let (inside, done) = (seen.enter(), wall.sleep_until(wall.now() + time));
+        async move {
+            done.await;
+            drop(inside);
+            Ok(())
+        }
+    };
+    (Scenario::with_parts(clock, store.clone(), handler), store, crowd)
+}
+
+#[test]
+fn a_store_call_that_hangs_does_not_hang_the_worker() {
+    for operation in ["claim", "renew", "settle"] {
+        let (mut world, store, _) = world(SECOND * 30);
+        store.then(operation, Line::Hangs);
+        world.start_worker();
+        world.pass(SECOND);
+        world.deliver("a");
+        world.pass(MINUTE * 3);
+        assert_eq!(store.left(), 0, "{operation} hung");
+        assert_eq!(world.state("a"), State::Processed, "{operation} hung once");
+        world.deliver("b");
+        world.pass(MINUTE * 3);
+        assert_eq!(world.state("b"), State::Processed, "and the worker goes on");
+    }
+}
+
+#[test]
+fn an_attempt_ends_with_its_lease_when_renewing_fails() {
+    let (mut world, store, crowd) = world(SECOND * 100);
+    (0..100).for_each(|_| store.then("renew", Line::Breaks));
+    world.start_worker();
+    world.start_worker();
+    world.deliver("a");
+    world.pass(SECOND * 59);
+    assert_eq!(crowd.all(), 1, "leased");
+    world.pass(MINUTE * 20);
+    assert!(crowd.all() > 1, "taken over");
+    assert_eq!(crowd.most(), 1, "but never run twice at the same time");
+    assert_eq!(world.attempts("a")[0].outcome, AttemptOutcome::LeaseExpired);
+}
+
+#[test]
+fn a_renewal_that_fails_is_repeated_while_there_is_time() {
+    let (mut world, store, crowd) = world(SECOND * 100);
+    (0..4).for_each(|_| store.then("renew", Line::Breaks));
+    world.start_worker();
+    world.start_worker();
+    world.deliver("a");
+    world.pass(SECOND * 101);
+    assert_eq!((world.state("a"), crowd.all(), store.left()), (State::Processed, 1, 0));
+}
+
+#[test]
+fn a_lease_counts_from_when_the_claim_was_asked_for() {
+    let (mut world, store, crowd) = world(SECOND * 50);
+    store.then("claim", Line::Slow(SECOND * 50));
+    world.start_worker();
+    world.deliver("a");
+    world.pass(SECOND * 50);
+    assert_eq!(crowd.all(), 1, "ten seconds of its lease are left");
+    world.start_worker();
+    (0..20).for_each(|_| store.then("renew", Line::Breaks));
+    world.pass(MINUTE * 5);
+    assert_eq!(world.state("a"), State::Processed);
+    assert_eq!((crowd.all(), crowd.most()), (2, 1), "taken over, not run twice at the same time");
+}
+
+#[test]
+fn claims_that_are_answered_after_their_lease_are_not_worked_on() {
+    let (mut world, store, crowd) = world(SECOND * 30);
+    store.then("claim", Line::Slow(SECOND * 61));
+    world.start_worker();
+    world.deliver("a");
+    world.pass(SECOND * 50);
+    world.start_worker();
+    world.pass(MINUTE * 5);
+    assert_eq!(world.state("a"), State::Processed);
+    assert_eq!((crowd.all(), crowd.most()), (1, 1), "only who took it over worked on it");
+}
+
+#[test]
+fn a_replay_ends_with_its_lease_when_renewing_hangs() {
+    let (mut world, store, crowd) = world(SECOND * 100);
+    world.deliver("a");
+    (0..20).for_each(|_| store.then("renew", Line::Hangs));
+    let replay = world.begin_replay("a");
+    world.pass(SECOND);
+    assert_eq!(crowd.all(), 1, "the replay runs");
+    world.start_worker();
+    world.pass(SECOND * 58);
+    assert_eq!(crowd.all(), 1, "leased");
+    world.pass(SECOND * 2);
+    assert!(replay.lock().unwrap().take().expect("it ended").is_err(), "its operator is told");
+    assert_eq!((crowd.all(), crowd.most()), (2, 1), "a worker carries it on alone");
+}
+
+#[test]
+fn a_replay_goes_on_while_a_renewal_is_slow() {
+    let (mut world, store, crowd) = world(SECOND * 30);
+    world.deliver("a");
+    store.then("renew", Line::Slow(SECOND * 19));
+    let replay = world.begin_replay("a");
+    world.pass(SECOND * 30);
+    assert!(replay.lock().unwrap().take().expect("on time").is_ok());
+    assert_eq!((world.state("a"), crowd.all()), (State::Processed, 1));
+}
+
+#[test]
+fn an_announcement_during_a_claim_is_not_forgotten() {
+    let (mut world, store, crowd) = world(SECOND * 2);
+    let poll_interval = MINUTE * 60;
+    world.start_worker_with(WorkerOptions { poll_interval, ..WorkerOptions::default() });
+    world.deliver("a");
+    world.pass(SECOND);
+    store.then("claim", Line::Slow(SECOND * 5));
+    world.deliver("b");
+    world.pass(SECOND / 2);
+    world.deliver("c");
+    // "a" ends meanwhile, and the worker looks up from its claim.
+    world.pass(SECOND * 8);
+    assert_eq!(crowd.all(), 3);
+    assert_eq!(world.state("c"), State::Processed, "without waiting an hour");
+}

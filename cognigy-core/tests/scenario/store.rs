@@ -1,0 +1,146 @@
+//! A store that does not always answer: the reference store behind a line that hangs or breaks.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use cognigy_core::{
+    Attempt, ClaimBatch, ClaimRequest, ClaimToken, Clock, Counts, EventArchive, EventFilter,
+    EventKey, EventPage, EventStore, IncomingEvent, PageRequest, Quarantine, QuarantineEntry,
+    QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement,
+    StoreError, StoreErrorKind, StoredEvent, Timestamp, memory::MemoryStore, testing::ManualClock,
+};
+
+/// What happens to a call.
+#[derive(Debug, Clone, Copy)]
+pub enum Line {
+    /// It takes effect, and the answer comes after this long.
+    Slow(Duration),
+    /// It does not take effect, and no answer comes.
+    Hangs,
+    /// It does not take effect, and its caller is told so.
+    Breaks,
+}
+
+/// Clones are the same store behind the same line.
+#[derive(Clone)]
+pub struct DistantStore {
+    inner: Arc<MemoryStore>,
+    clock: ManualClock,
+    script: Arc<Mutex<VecDeque<(&'static str, Line)>>>,
+}
+
+impl DistantStore {
+    pub fn new(clock: ManualClock) -> Self {
+        Self { inner: Arc::default(), clock, script: Arc::default() }
+    }
+
+    /// The next call of `operation` that is not spoken for meets `line`.
+    pub fn then(&self, operation: &'static str, line: Line) {
+        self.script.lock().unwrap().push_back((operation, line));
+    }
+
+    /// How many scripted lines were not met.
+    pub fn left(&self) -> usize {
+        self.script.lock().unwrap().len()
+    }
+
+    async fn on<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let line = {
+            let mut script = self.script.lock().unwrap();
+            let next = script.iter().position(|(name, _)| *name == operation);
+            next.and_then(|next| script.remove(next)).map(|(_, line)| line)
+        };
+        match line {
+            None => call.await,
+            Some(Line::Slow(time)) => {
+                let answer = call.await;
+                self.clock.sleep_until(self.clock.now() + time).await;
+                answer
+            }
+            Some(Line::Hangs) => std::future::pending().await,
+            Some(Line::Breaks) => Err(StoreError::new(StoreErrorKind::Unavailable, "no line")),
+        }
+    }
+}
+
+#[async_trait]
+impl EventStore for DistantStore {
+    async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError> {
+        self.on("record", self.inner.record(event, now)).await
+    }
+    async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError> {
+        self.on("claim", self.inner.claim_due(request)).await
+    }
+    async fn renew(
+        &self,
+        tokens: &[ClaimToken],
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<Settled>, StoreError> {
+        self.on("renew", self.inner.renew(tokens, lease, now)).await
+    }
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError> {
+        self.on("settle", self.inner.settle(settlements)).await
+    }
+    async fn replay(
+        &self,
+        key: &EventKey,
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<ReplayClaim, StoreError> {
+        self.on("replay", self.inner.replay(key, lease, now)).await
+    }
+    async fn requeue(
+        &self,
+        keys: &[EventKey],
+        now: Timestamp,
+    ) -> Result<Vec<Requeued>, StoreError> {
+        self.on("requeue", self.inner.requeue(keys, now)).await
+    }
+}
+
+#[async_trait]
+impl EventArchive for DistantStore {
+    async fn find(&self, key: &EventKey) -> Result<Option<StoredEvent>, StoreError> {
+        self.inner.find(key).await
+    }
+    async fn list(&self, filter: &EventFilter, page: PageRequest) -> Result<EventPage, StoreError> {
+        self.inner.list(filter, page).await
+    }
+    async fn attempts(&self, key: &EventKey) -> Result<Vec<Attempt>, StoreError> {
+        self.inner.attempts(key).await
+    }
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        self.inner.counts().await
+    }
+    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.inner.purge(before, limit).await
+    }
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.inner.ready().await
+    }
+}
+
+#[async_trait]
+impl Quarantine for DistantStore {
+    async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError> {
+        self.inner.quarantine(entry, now).await
+    }
+    async fn quarantined(&self, page: PageRequest) -> Result<QuarantinePage, StoreError> {
+        self.inner.quarantined(page).await
+    }
+    async fn quarantined_item(&self, id: i64) -> Result<Option<QuarantinedItem>, StoreError> {
+        self.inner.quarantined_item(id).await
+    }
+    async fn discharge(&self, id: i64) -> Result<bool, StoreError> {
+        self.inner.discharge(id).await
+    }
+}

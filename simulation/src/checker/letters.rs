@@ -1,0 +1,126 @@
+//! Dead letters: once in the store for each run given up, at least once at the sink.
+
+use bytes::Bytes;
+use cognigy_core::{ClaimToken, Settled, Settlement, Timestamp, Verdict};
+
+use super::books::{Books, Phase};
+use crate::history::LetterGrant;
+
+const OUTBOX: &str = "each run given up has one dead letter in the store";
+const SINK: &str = "each dead letter reaches the sink, and only what was given up does";
+const FENCE: &str = "only the holder of the latest claim changes anything";
+
+impl Books<'_> {
+    pub(super) fn letter_granted(&mut self, grant: &LetterGrant) {
+        let LetterGrant { token, event, run, now, until, .. } = grant;
+        let life = self.lives.get(event).map_or(0, Vec::len);
+        let key = (*event, u32::try_from(life).unwrap_or(0), *run);
+        self.letter_handles.insert(token.handle, key);
+        let Some(letter) = self.letters.get_mut(&key) else {
+            return self.violated(OUTBOX, Some(*event), format!("run {run} was not given up"));
+        };
+        let mut complaint = None;
+        if letter.sent {
+            complaint = Some((OUTBOX, "it was sent already".to_owned()));
+        } else if letter.due > *now {
+            complaint = Some((FENCE, format!("due {}, claimed {now}", letter.due)));
+        } else if token.fence <= letter.last_fence {
+            complaint = Some((FENCE, format!("fence {} comes again", token.fence)));
+        } else if (&letter.reason, letter.attempts, &letter.payload)
+            != (&grant.reason, grant.attempts, &grant.payload)
+        {
+            complaint = Some((OUTBOX, "it does not say what was decided".to_owned()));
+        }
+        letter.last_fence = token.fence;
+        letter.held = Some(*token);
+        letter.due = *until;
+        if let Some((promise, text)) = complaint {
+            self.violated(promise, Some(*event), text);
+        }
+    }
+
+    pub(super) fn letter_renewed(&mut self, token: &ClaimToken, answer: Settled, until: Timestamp) {
+        let key = self.letter_handles.get(&token.handle).copied();
+        let letter = key.and_then(|key| self.letters.get_mut(&key));
+        let held = letter.filter(|letter| letter.held == Some(*token));
+        let event = key.map(|key| key.0);
+        match (held, answer) {
+            (Some(letter), Settled::Done) => letter.due = letter.due.max(until),
+            (None, Settled::LeaseLost) => {}
+            (Some(_), Settled::LeaseLost) => {
+                self.violated(FENCE, event, "the holder's renewal of a letter was refused");
+            }
+            (None, Settled::Done) => {
+                self.violated(FENCE, event, "a letter's renewal by someone else took effect");
+            }
+        }
+    }
+
+    pub(super) fn letter_settled(&mut self, settlement: &Settlement, answer: Settled) {
+        let token = &settlement.token;
+        let key = self.letter_handles.get(&token.handle).copied();
+        let event = key.map(|key| key.0);
+        let letter = key.and_then(|key| self.letters.get_mut(&key));
+        let held = letter.filter(|letter| letter.held == Some(*token) && !letter.sent);
+        match (key, held, answer) {
+            (Some(key), Some(letter), Settled::Done) => {
+                letter.held = None;
+                match &settlement.verdict {
+                    Verdict::DeadLetterSent => {
+                        letter.sent = true;
+                        if letter.taken == 0 {
+                            self.violated(SINK, event, "called sent, and the sink never had it");
+                        }
+                        self.letter_done(key.0, key.2);
+                    }
+                    Verdict::DeadLetterRetry { due } => {
+                        letter.due = *due;
+                        let wait = (*due - settlement.at).to_std().unwrap_or_default();
+                        if wait > self.plan.settings.sink_retry.max_delay {
+                            self.violated(SINK, event, format!("tried again after {wait:?}"));
+                        }
+                    }
+                    other => self.violated(FENCE, event, format!("{other:?} on a dead letter")),
+                }
+            }
+            (_, None, Settled::LeaseLost) => {}
+            (_, Some(_), Settled::LeaseLost) => {
+                self.violated(FENCE, event, "the holder's settlement of a letter was refused");
+            }
+            (_, _, Settled::Done) => {
+                self.violated(FENCE, event, "a late settlement of a letter took effect");
+            }
+        }
+    }
+
+    fn letter_done(&mut self, event: u32, run: u32) {
+        if let Some(book) = self.events.get_mut(&event)
+            && book.run == run
+            && book.phase == Phase::DeadLettering
+        {
+            book.phase = Phase::DeadLettered;
+        }
+    }
+
+    pub(super) fn sink_took(
+        &mut self,
+        event: u32,
+        run: u32,
+        attempts: u32,
+        reason: &str,
+        payload: &Bytes,
+    ) {
+        let life = u32::try_from(self.lives.get(&event).map_or(0, Vec::len)).unwrap_or(0);
+        // A process that was paused may send what was decided in an earlier life of the event.
+        let said = (attempts, reason, payload);
+        let letter = (1..=life).rev().find_map(|life| {
+            let letter = self.letters.get(&(event, life, run))?;
+            let kept = (letter.attempts, letter.reason.as_str(), &letter.payload);
+            (kept == said).then_some((event, life, run))
+        });
+        match letter.and_then(|key| self.letters.get_mut(&key)) {
+            Some(letter) => letter.taken += 1,
+            None => self.violated(SINK, Some(event), format!("run {run} was not given up so")),
+        }
+    }
+}

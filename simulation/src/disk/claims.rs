@@ -1,0 +1,228 @@
+//! Claims: granted for a lease, prolonged, ended. The fence decides whose word counts.
+
+use std::time::Duration;
+
+use cognigy_core::{
+    Attempt, AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter,
+    ClaimedRun, DeadLetter, Settled, Settlement, Timestamp, Verdict, WorkKind,
+};
+
+use super::{Disk, EventRow, LetterRow, Phase, Tables};
+use crate::planted::Bug;
+
+impl EventRow {
+    /// When it can be claimed, if ever by itself.
+    fn claimable_at(&self, bug: Option<Bug>) -> Option<Timestamp> {
+        match self.phase {
+            Phase::Waiting { due } => Some(due),
+            Phase::Held { .. } if bug == Some(Bug::LeaseNeverExpires) => None,
+            Phase::Held { since, .. } if bug == Some(Bug::ClaimIgnoresLease) => Some(since),
+            Phase::Held { until, .. } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// An attempt whose worker vanished goes into the history.
+    pub(super) fn note_vanished_worker(&mut self) {
+        if let Phase::Held { since, until } = self.phase {
+            self.attempts.push(Attempt {
+                number: self.attempt,
+                run: self.run,
+                started_at: since,
+                duration: (until - since).to_std().unwrap_or_default(),
+                outcome: AttemptOutcome::LeaseExpired,
+                error: Some("the worker's lease ran out".to_owned()),
+            });
+        }
+    }
+
+    pub(super) fn grant(&mut self, id: i64, lease: Duration, now: Timestamp) -> ClaimedRun {
+        self.fence += 1;
+        self.attempt += 1;
+        self.phase = Phase::Held { since: now, until: now + lease };
+        let token = ClaimToken { work: WorkKind::Run, handle: id, fence: self.fence };
+        ClaimedRun {
+            claim: Claim::granted(token),
+            key: self.key.clone(),
+            run: self.run,
+            attempt: self.attempt,
+            event: self.event(),
+        }
+    }
+}
+
+impl Disk {
+    pub(super) fn claim(&self, request: ClaimRequest) -> ClaimBatch {
+        let ClaimRequest { limit, lease, now } = request;
+        let mut tables = self.tables();
+        let written = std::mem::take(&mut tables.unwritten);
+        tables.letters.extend(written);
+        let mut letters: Vec<_> = tables.letters.iter().map(|(id, row)| (row.due, *id)).collect();
+        let claimable = |(id, row): (&i64, &EventRow)| Some((row.claimable_at(self.bug)?, *id));
+        let mut events: Vec<_> = tables.events.iter().filter_map(claimable).collect();
+        letters.sort_unstable();
+        events.sort_unstable();
+        // At most half of a claim is dead letters, so that a sink that is down starves no event.
+        let due = |(time, _): &&(Timestamp, i64)| *time <= now;
+        let letters_taken = letters.iter().filter(due).count().min(limit.div_ceil(2));
+        let events_taken = events.iter().filter(due).count().min(limit - letters_taken);
+        let next_letter = letters.get(letters_taken).map(|(time, _)| *time);
+        let next_event = events.get(events_taken).map(|(time, _)| *time);
+        let mut batch = ClaimBatch {
+            next_due: next_letter.into_iter().chain(next_event).min(),
+            ..ClaimBatch::default()
+        };
+        for (_, id) in &letters[..letters_taken] {
+            batch
+                .dead_letters
+                .extend(tables.letters.get_mut(id).map(|letter| letter.grant(*id, lease, now)));
+        }
+        for (_, id) in &events[..events_taken] {
+            let Some(row) = tables.events.get_mut(id) else { continue };
+            if self.has(Bug::VanishedNotCounted) && matches!(row.phase, Phase::Held { .. }) {
+                row.attempt -= 1;
+            } else {
+                row.note_vanished_worker();
+            }
+            batch.runs.push(row.grant(*id, lease, now));
+        }
+        batch
+    }
+
+    pub(super) fn prolong(&self, token: &ClaimToken, lease: Duration, now: Timestamp) -> Settled {
+        if self.has(Bug::RenewDoesNothing) {
+            return Settled::Done;
+        }
+        let mut tables = self.tables();
+        let lenient = self.has(Bug::RenewWithoutToken);
+        match token.work {
+            WorkKind::Run => match tables.events.get_mut(&token.handle) {
+                Some(row) if row.fence == token.fence || lenient => match &mut row.phase {
+                    Phase::Held { until, .. } => *until = (*until).max(now + lease),
+                    _ => return Settled::LeaseLost,
+                },
+                _ => return Settled::LeaseLost,
+            },
+            WorkKind::DeadLetter => match tables.letters.get_mut(&token.handle) {
+                Some(row) if row.held && (row.fence == token.fence || lenient) => {
+                    row.due = row.due.max(now + lease);
+                }
+                _ => return Settled::LeaseLost,
+            },
+        }
+        Settled::Done
+    }
+
+    pub(super) fn end(&self, settlement: &Settlement) -> Settled {
+        let mut tables = self.tables();
+        match settlement.token.work {
+            WorkKind::Run => self.end_run(&mut tables, settlement),
+            WorkKind::DeadLetter => self.end_letter(&mut tables, settlement),
+        }
+    }
+
+    fn end_run(&self, tables: &mut Tables, settlement: &Settlement) -> Settled {
+        let Settlement { token, verdict, attempt, at } = settlement;
+        let letter_id = tables.next_id();
+        let Some(row) = tables.events.get_mut(&token.handle) else { return Settled::LeaseLost };
+        let is_held = matches!(row.phase, Phase::Held { .. });
+        let is_latest = row.fence == token.fence;
+        let admitted = match self.bug {
+            Some(Bug::SettleWithoutToken) => is_held,
+            Some(Bug::SettlesTwice) => is_latest,
+            _ => is_held && is_latest,
+        };
+        if !admitted {
+            return Settled::LeaseLost;
+        }
+        if !self.has(Bug::SettlesTwice) {
+            row.fence += 1;
+        }
+        if !self.has(Bug::HistoryNotKept) {
+            row.attempts.extend(attempt.clone());
+        }
+        match verdict {
+            Verdict::Processed { contact } => {
+                row.phase = Phase::Processed;
+                row.processed_at = Some(*at);
+                row.contact.clone_from(contact);
+            }
+            Verdict::Retry { .. } if self.has(Bug::RetryForgotten) => row.phase = Phase::Processed,
+            Verdict::Retry { due } => row.phase = Phase::Waiting { due: *due },
+            Verdict::Release => {
+                row.attempt -= u32::from(!self.has(Bug::ReleaseCounts));
+                row.phase = Phase::Waiting { due: *at };
+            }
+            Verdict::GiveUp { reason, attempts } => {
+                row.phase = Phase::DeadLettering;
+                let letter = row.dead_letter(reason, *attempts);
+                let (event, due) = (token.handle, *at);
+                let letter = LetterRow { event, letter, due, held: false, fence: 0, tries: 0 };
+                match self.has(Bug::OutboxAfterCommit) {
+                    true => tables.unwritten.push((letter_id, letter)),
+                    false => drop(tables.letters.insert(letter_id, letter)),
+                }
+            }
+            Verdict::DeadLetterSent | Verdict::DeadLetterRetry { .. } => {
+                return Settled::LeaseLost;
+            }
+        }
+        Settled::Done
+    }
+
+    fn end_letter(&self, tables: &mut Tables, settlement: &Settlement) -> Settled {
+        let token = &settlement.token;
+        let Some(row) = tables.letters.get_mut(&token.handle) else { return Settled::LeaseLost };
+        if !row.held || row.fence != token.fence {
+            return Settled::LeaseLost;
+        }
+        match &settlement.verdict {
+            Verdict::DeadLetterSent => {
+                let (event, run) = (row.event, row.letter.run);
+                tables.letters.remove(&token.handle);
+                if let Some(row) = tables.events.get_mut(&event)
+                    && (row.run == run && row.phase == Phase::DeadLettering
+                        || self.has(Bug::SentEndsReplay))
+                {
+                    row.phase = Phase::DeadLettered;
+                }
+            }
+            Verdict::DeadLetterRetry { due } => {
+                row.held = false;
+                row.due = *due;
+            }
+            _ => return Settled::LeaseLost,
+        }
+        Settled::Done
+    }
+}
+
+impl EventRow {
+    fn dead_letter(&self, reason: &str, attempts: u32) -> DeadLetter {
+        DeadLetter {
+            key: self.key.clone(),
+            run: self.run,
+            kind: self.parts.kind.clone(),
+            time: self.parts.time.clone(),
+            error_message: reason.to_owned(),
+            attempts,
+            first_received_at: self.received_at,
+            raw_payload: if self.unreadable { bytes::Bytes::new() } else { self.body.clone() },
+        }
+    }
+}
+
+impl LetterRow {
+    fn grant(&mut self, id: i64, lease: Duration, now: Timestamp) -> ClaimedDeadLetter {
+        self.fence += 1;
+        self.tries += 1;
+        self.held = true;
+        self.due = now + lease;
+        let token = ClaimToken { work: WorkKind::DeadLetter, handle: id, fence: self.fence };
+        ClaimedDeadLetter {
+            claim: Claim::granted(token),
+            dead_letter: self.letter.clone(),
+            attempt: self.tries,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The simulated disk: an event store of its own, written from the contract and not from the
+//! core's reference store, whose phases are spelt out.
+//!
+//! A process that crashes loses everything but this. Each operation is one transaction: it has
+//! happened or it has not. It passes the core's conformance suite (`tests/disk_conformance.rs`),
+//! and it can be given a [`Bug`] to show that the checker would notice.
+
+mod archive;
+mod claims;
+mod runs;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use cognigy_core::{
+    Attempt, Contact, DeadLetter, Event, EventKey, EventParts, QuarantinedItem, State, Timestamp,
+};
+
+use crate::planted::Bug;
+
+/// An event store that outlives its processes.
+#[derive(Debug, Default)]
+pub struct Disk {
+    tables: Mutex<Tables>,
+    bug: Option<Bug>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    events: BTreeMap<i64, EventRow>,
+    letters: BTreeMap<i64, LetterRow>,
+    quarantine: BTreeMap<i64, QuarantinedItem>,
+    last_id: i64,
+    /// Letters of a store that writes them in a transaction of their own. Empty without that bug.
+    unwritten: Vec<(i64, LetterRow)>,
+}
+
+/// Where an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Waiting { due: Timestamp },
+    Held { since: Timestamp, until: Timestamp },
+    Processed,
+    DeadLettering,
+    DeadLettered,
+}
+
+#[derive(Debug)]
+struct EventRow {
+    key: EventKey,
+    parts: EventParts,
+    body: Bytes,
+    received_at: Timestamp,
+    phase: Phase,
+    /// The latest grant's, or one higher once that was settled.
+    fence: i64,
+    run: u32,
+    attempt: u32,
+    attempts: Vec<Attempt>,
+    processed_at: Option<Timestamp>,
+    contact: Option<Contact>,
+    unreadable: bool,
+}
+
+#[derive(Debug)]
+struct LetterRow {
+    event: i64,
+    letter: DeadLetter,
+    due: Timestamp,
+    held: bool,
+    fence: i64,
+    tries: u32,
+}
+
+impl Phase {
+    fn state(self) -> State {
+        match self {
+            Self::Waiting { .. } => State::Pending,
+            Self::Held { .. } => State::Processing,
+            Self::Processed => State::Processed,
+            Self::DeadLettering => State::DeadLettering,
+            Self::DeadLettered => State::DeadLettered,
+        }
+    }
+}
+
+impl Disk {
+    /// An empty disk with nothing wrong with it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty disk of a store that has `bug`.
+    #[must_use]
+    pub fn with_bug(bug: Option<Bug>) -> Self {
+        Self { tables: Mutex::default(), bug }
+    }
+
+    fn has(&self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on the body stored under `key` cannot be read back.
+    pub fn damage(&self, key: &EventKey) {
+        if let Some((_, row)) = self.tables().row(key) {
+            row.unreadable = true;
+        }
+    }
+
+    /// What a crash does besides: nothing, unless the store has a bug.
+    pub fn crash(&self) {
+        if self.has(Bug::OutboxLostInCrash) {
+            self.tables().letters.retain(|_, letter| !letter.held);
+        }
+        self.tables().unwritten.clear();
+    }
+}
+
+impl Tables {
+    fn next_id(&mut self) -> i64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    fn row(&mut self, key: &EventKey) -> Option<(i64, &mut EventRow)> {
+        self.events.iter_mut().find(|(_, row)| row.key == *key).map(|(id, row)| (*id, row))
+    }
+}
+
+impl EventRow {
+    fn event(&self) -> Result<Event, String> {
+        if self.unreadable {
+            return Err("a page of the body is damaged".to_owned());
+        }
+        Ok(self.restored())
+    }
+
+    fn restored(&self) -> Event {
+        let (key, parts, body) = (self.key.clone(), self.parts.clone(), self.body.clone());
+        Event::restore(key, parts, body, self.received_at, self.run)
+    }
+}

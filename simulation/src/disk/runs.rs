@@ -1,0 +1,124 @@
+//! Recording events, and running finished ones again.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cognigy_core::{
+    ClaimBatch, ClaimRequest, ClaimToken, EventKey, EventStore, IncomingEvent, Recorded,
+    ReplayClaim, Requeued, Settled, Settlement, StoreError, Timestamp,
+};
+
+use super::{Disk, EventRow, Phase, Tables};
+use crate::planted::Bug;
+
+#[async_trait]
+impl EventStore for Disk {
+    async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError> {
+        let mut tables = self.tables();
+        if let Some((_, row)) = tables.row(&event.key) {
+            let stored = row.body.clone();
+            if self.has(Bug::UpsertOverwrites) {
+                row.body = event.body.clone();
+            }
+            return Ok(match stored == event.body {
+                true if self.has(Bug::DuplicateSaidNew) => Recorded::New,
+                true => Recorded::Identical,
+                false => Recorded::Differs { stored },
+            });
+        }
+        let body = match self.has(Bug::BodyRewritten) {
+            true => Bytes::from(String::from_utf8_lossy(&event.body).replace(" ", "")),
+            false => event.body,
+        };
+        let id = tables.next_id();
+        let row = EventRow {
+            key: event.key,
+            parts: event.parts,
+            body,
+            received_at: now,
+            phase: Phase::Waiting { due: now },
+            fence: 0,
+            run: 1,
+            attempt: 0,
+            attempts: Vec::new(),
+            processed_at: None,
+            contact: None,
+            unreadable: false,
+        };
+        tables.events.insert(id, row);
+        Ok(Recorded::New)
+    }
+
+    async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError> {
+        Ok(self.claim(request))
+    }
+
+    async fn renew(
+        &self,
+        tokens: &[ClaimToken],
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<Settled>, StoreError> {
+        Ok(tokens.iter().map(|token| self.prolong(token, lease, now)).collect())
+    }
+
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError> {
+        Ok(settlements.iter().map(|settlement| self.end(settlement)).collect())
+    }
+
+    async fn replay(
+        &self,
+        key: &EventKey,
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<ReplayClaim, StoreError> {
+        let mut tables = self.tables();
+        let Some((id, row)) = tables.row(key) else { return Ok(ReplayClaim::NotFound) };
+        if let Phase::Held { until, .. } = row.phase
+            && until > now
+            && !self.has(Bug::ReplayIgnoresHolder)
+        {
+            return Ok(ReplayClaim::Busy);
+        }
+        row.note_vanished_worker();
+        row.begin_run(now, !self.has(Bug::ReplayReusesRun));
+        let claim = row.grant(id, lease, now);
+        if self.has(Bug::ReplayDropsLetter) {
+            tables.letters.retain(|_, letter| letter.event != id);
+        }
+        Ok(ReplayClaim::Claimed(Box::new(claim)))
+    }
+
+    async fn requeue(
+        &self,
+        keys: &[EventKey],
+        now: Timestamp,
+    ) -> Result<Vec<Requeued>, StoreError> {
+        let mut tables = self.tables();
+        Ok(keys.iter().map(|key| requeue(&mut tables, key, now)).collect())
+    }
+}
+
+fn requeue(tables: &mut Tables, key: &EventKey, now: Timestamp) -> Requeued {
+    let Some((_, row)) = tables.row(key) else { return Requeued::NotFound };
+    match row.phase {
+        Phase::Held { .. } => Requeued::Busy,
+        Phase::Waiting { due } => {
+            row.phase = Phase::Waiting { due: due.min(now) };
+            Requeued::Waiting
+        }
+        Phase::Processed | Phase::DeadLettering | Phase::DeadLettered => {
+            row.begin_run(now, true);
+            Requeued::Scheduled
+        }
+    }
+}
+
+impl EventRow {
+    fn begin_run(&mut self, now: Timestamp, as_a_new_one: bool) {
+        self.run += u32::from(as_a_new_one);
+        self.attempt = 0;
+        self.phase = Phase::Waiting { due: now };
+    }
+}

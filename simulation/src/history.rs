@@ -1,0 +1,236 @@
+//! What happened in a run, in order, told by the world's sides and never by the code under test:
+//! what senders sent and were answered, what the store committed, what CRM, handler and sink saw.
+
+use bytes::Bytes;
+use cognigy_core::{
+    AttemptOutcome, ClaimToken, Contact, QuarantineReason, Requeued, Settled, Settlement, Timestamp,
+};
+
+use crate::{executor::Micros, fault::Fault};
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// True time.
+    pub at: Micros,
+    /// The process it concerns, if one.
+    pub process: Option<usize>,
+    /// What.
+    pub what: Happened,
+}
+
+/// How a call to the outside ended, seen from the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// Well.
+    Well,
+    /// With an error that may pass.
+    Transient,
+    /// With an error that will not pass.
+    Permanent,
+    /// In a panic.
+    Panicked,
+    /// Its future was dropped.
+    Dropped,
+}
+
+/// What came of a `record`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RecordedAs {
+    /// First of its key.
+    New,
+    /// Known with the same bytes.
+    Identical,
+    /// Known with other bytes.
+    Differs,
+}
+
+/// What an operator was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// It ran; the contact.
+    Replayed(Option<Contact>),
+    /// It failed.
+    Failed(String),
+    /// No such event.
+    NotFound,
+    /// Held by another run.
+    Busy,
+    /// The outcome is unknown.
+    Error,
+    /// The operator left.
+    Gone,
+}
+
+/// A kind of thing that happens.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub enum Happened {
+    /// A process starts; its clock's error.
+    Started {
+        clock: i64,
+    },
+    Crashed,
+    StopAsked,
+    Stopped,
+    Stalled {
+        until: Micros,
+    },
+    Resumed,
+    ClockJumped {
+        by: Micros,
+    },
+    Outage {
+        of: &'static str,
+        until: Micros,
+    },
+    Struck {
+        fault: Fault,
+        about: String,
+    },
+    /// A sender's try number `try_number` at delivery `delivery`.
+    Sent {
+        delivery: usize,
+        try_number: u32,
+    },
+    Answered {
+        delivery: usize,
+        status: u16,
+        body: Bytes,
+    },
+    Unanswered {
+        delivery: usize,
+    },
+    // What the store committed.
+    Recorded {
+        event: u32,
+        body: Bytes,
+        outcome: RecordedAs,
+        now: Timestamp,
+    },
+    Granted(Grant),
+    GrantedLetter(LetterGrant),
+    Renewed {
+        token: ClaimToken,
+        answer: Settled,
+        until: Timestamp,
+    },
+    Settled {
+        settlement: Box<Settlement>,
+        answer: Settled,
+    },
+    ReplayRefused {
+        event: u32,
+        busy: bool,
+        now: Timestamp,
+    },
+    Requeued {
+        event: u32,
+        answer: Requeued,
+        now: Timestamp,
+    },
+    Purged {
+        before: Timestamp,
+        events: Vec<u32>,
+        count: u64,
+    },
+    Quarantined {
+        reason: QuarantineReason,
+        body: Bytes,
+        now: Timestamp,
+    },
+    Discharged {
+        item: Option<(QuarantineReason, Bytes)>,
+        answer: bool,
+    },
+    // What the outside saw.
+    CrmBegan {
+        call: u64,
+        event: u32,
+        run: u32,
+        now: Timestamp,
+    },
+    CrmEnded {
+        call: u64,
+        event: u32,
+        how: Ended,
+        contact: Option<Contact>,
+    },
+    HandlerBegan {
+        call: u64,
+        event: u32,
+        run: u32,
+        now: Timestamp,
+    },
+    HandlerEnded {
+        call: u64,
+        event: u32,
+        run: u32,
+        how: Ended,
+        contact: Option<Contact>,
+    },
+    SinkTook {
+        event: u32,
+        run: u32,
+        attempts: u32,
+        reason: String,
+        payload: Bytes,
+    },
+    SinkRefused {
+        event: u32,
+        run: u32,
+    },
+    ReplayAsked {
+        event: u32,
+    },
+    ReplayTold {
+        event: u32,
+        told: Told,
+    },
+    /// A worker's future ended.
+    WorkerEnded {
+        asked: bool,
+    },
+    Panicked {
+        message: String,
+    },
+}
+
+/// A run handed out.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct Grant {
+    pub token: ClaimToken,
+    pub event: u32,
+    pub run: u32,
+    pub attempt: u32,
+    pub readable: bool,
+    pub by_replay: bool,
+    pub now: Timestamp,
+    pub until: Timestamp,
+}
+
+/// A dead letter handed out.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct LetterGrant {
+    pub token: ClaimToken,
+    pub event: u32,
+    pub run: u32,
+    pub try_number: u32,
+    pub attempts: u32,
+    pub reason: String,
+    pub payload: Bytes,
+    pub now: Timestamp,
+    pub until: Timestamp,
+}
+
+/// A row of an event's history, as far as it is to be explained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct AttemptRow {
+    pub run: u32,
+    pub number: u32,
+    pub outcome: AttemptOutcome,
+    pub started_at: Timestamp,
+}

@@ -1,0 +1,280 @@
+//! The store's ports: each effect is written into the history in the moment it takes place.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cognigy_core::{
+    Attempt, ClaimBatch, ClaimRequest, ClaimToken, ClaimedRun, Counts, EventArchive, EventFilter,
+    EventKey, EventPage, EventStore, IncomingEvent, PageRequest, Quarantine, QuarantineEntry,
+    QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement,
+    StoreError, StoredEvent, Timestamp, Verdict, WorkKind,
+};
+
+use super::{StoreClient, at_once};
+use crate::{
+    body::number,
+    executor::Owner,
+    fault::Fault,
+    history::{Grant, Happened, LetterGrant, RecordedAs},
+    plan::Nature,
+    planted::Bug,
+};
+
+impl StoreClient {
+    fn log(&self, what: Happened) {
+        self.world.log(Some(self.process), what);
+    }
+
+    fn record_now(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError> {
+        let key = event.key.clone();
+        let body = event.body.clone();
+        let recorded = at_once(self.world.store.record(event, now))?;
+        let outcome = match &recorded {
+            Recorded::New => RecordedAs::New,
+            Recorded::Identical => RecordedAs::Identical,
+            Recorded::Differs { .. } => RecordedAs::Differs,
+        };
+        let event = number(&key);
+        self.log(Happened::Recorded { event, body, outcome, now });
+        let unreadable = self.world.plan.natures.get(&event) == Some(&Nature::Unreadable);
+        if outcome == RecordedAs::New && unreadable {
+            self.world.damage(&key);
+        }
+        Ok(recorded)
+    }
+
+    fn granted(&self, work: &ClaimedRun, lease: Duration, now: Timestamp, by_replay: bool) {
+        self.log(Happened::Granted(Grant {
+            token: work.claim.token(),
+            event: number(&work.key),
+            run: work.run,
+            attempt: work.attempt,
+            readable: work.event.is_ok(),
+            by_replay,
+            now,
+            until: now + lease,
+        }));
+    }
+}
+
+#[async_trait]
+impl EventStore for StoreClient {
+    async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError> {
+        let id = event.key.id.as_str().to_owned();
+        if self.world.has(Bug::AckBeforeCommit)
+            && at_once(self.world.store.find(&event.key))?.is_none()
+        {
+            let client = self.clone();
+            self.world.handle.spawn(Owner::Process(self.process), async move {
+                client.world.handle.sleep(50_000).await;
+                drop(client.record_now(event, now));
+            });
+            return Ok(Recorded::New);
+        }
+        self.call("record", move || id.clone(), move |client| client.record_now(event, now)).await
+    }
+
+    async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError> {
+        let ClaimRequest { lease, now, .. } = request;
+        self.call("claim", String::new, move |client| {
+            let batch = at_once(client.world.store.claim_due(request))?;
+            for work in &batch.runs {
+                client.granted(work, lease, now, false);
+            }
+            for work in &batch.dead_letters {
+                let letter = &work.dead_letter;
+                client.log(Happened::GrantedLetter(LetterGrant {
+                    token: work.claim.token(),
+                    event: number(&letter.key),
+                    run: letter.run,
+                    try_number: work.attempt,
+                    attempts: letter.attempts,
+                    reason: letter.error_message.clone(),
+                    payload: letter.raw_payload.clone(),
+                    now,
+                    until: now + lease,
+                }));
+            }
+            Ok(batch)
+        })
+        .await
+    }
+
+    async fn renew(
+        &self,
+        tokens: &[ClaimToken],
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let tokens = tokens.to_vec();
+        self.call("renew", String::new, move |client| {
+            let answers = at_once(client.world.store.renew(&tokens, lease, now))?;
+            for (token, answer) in tokens.iter().zip(&answers) {
+                if *answer == Settled::LeaseLost {
+                    client.world.count(Fault::LateRenewal);
+                }
+                let until = now + lease;
+                client.log(Happened::Renewed { token: *token, answer: *answer, until });
+            }
+            Ok(answers)
+        })
+        .await
+    }
+
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError> {
+        let settlements = settlements.to_vec();
+        self.call("settle", String::new, move |client| {
+            let answers = at_once(client.world.store.settle(&settlements))?;
+            for (settlement, answer) in settlements.into_iter().zip(&answers) {
+                if *answer == Settled::Done && matches!(settlement.verdict, Verdict::Release) {
+                    client.world.count(Fault::Released);
+                }
+                if settlement.token.work == WorkKind::Run {
+                    client.note_settled(settlement.token, *answer);
+                }
+                let settlement = Box::new(settlement);
+                client.log(Happened::Settled { settlement, answer: *answer });
+            }
+            Ok(answers)
+        })
+        .await
+    }
+
+    async fn replay(
+        &self,
+        key: &EventKey,
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<ReplayClaim, StoreError> {
+        let key = key.clone();
+        let id = key.id.as_str().to_owned();
+        self.call(
+            "replay",
+            move || id.clone(),
+            move |client| {
+                let claim = at_once(client.world.store.replay(&key, lease, now))?;
+                match &claim {
+                    ReplayClaim::Claimed(work) => {
+                        client.world.count(Fault::ReplayRan);
+                        client.granted(work, lease, now, true);
+                    }
+                    refused => {
+                        let busy = matches!(refused, ReplayClaim::Busy);
+                        if busy {
+                            client.world.count(Fault::ReplayBusy);
+                        }
+                        client.log(Happened::ReplayRefused { event: number(&key), busy, now });
+                    }
+                }
+                Ok(claim)
+            },
+        )
+        .await
+    }
+
+    async fn requeue(
+        &self,
+        keys: &[EventKey],
+        now: Timestamp,
+    ) -> Result<Vec<Requeued>, StoreError> {
+        let keys = keys.to_vec();
+        self.call("requeue", String::new, move |client| {
+            let answers = at_once(client.world.store.requeue(&keys, now))?;
+            for (key, answer) in keys.iter().zip(&answers) {
+                if *answer == Requeued::Scheduled {
+                    client.world.count(Fault::BulkReplay);
+                }
+                client.log(Happened::Requeued { event: number(key), answer: *answer, now });
+            }
+            Ok(answers)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl EventArchive for StoreClient {
+    async fn find(&self, key: &EventKey) -> Result<Option<StoredEvent>, StoreError> {
+        let key = key.clone();
+        self.call("find", String::new, move |client| at_once(client.world.store.find(&key))).await
+    }
+
+    async fn list(&self, filter: &EventFilter, page: PageRequest) -> Result<EventPage, StoreError> {
+        let filter = filter.clone();
+        self.call("list", String::new, move |client| {
+            at_once(client.world.store.list(&filter, page))
+        })
+        .await
+    }
+
+    async fn attempts(&self, key: &EventKey) -> Result<Vec<Attempt>, StoreError> {
+        let key = key.clone();
+        self.call("attempts", String::new, move |client| at_once(client.world.store.attempts(&key)))
+            .await
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        self.call("counts", String::new, |client| at_once(client.world.store.counts())).await
+    }
+
+    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.call("purge", String::new, move |client| {
+            let stored = || {
+                let page = PageRequest { limit: usize::MAX, after: None };
+                at_once(client.world.store.list(&EventFilter::default(), page))
+            };
+            let had = stored()?;
+            let count = at_once(client.world.store.purge(before, limit))?;
+            let has = stored()?;
+            let gone = had.events.iter().filter(|event| !has.events.contains(event));
+            let events: Vec<u32> =
+                gone.map(|event| crate::body::number_in(event.id.as_str())).collect();
+            events.iter().for_each(|_| client.world.count(Fault::Purged));
+            client.log(Happened::Purged { before, events, count });
+            Ok(count)
+        })
+        .await
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.call("ready", String::new, |client| at_once(client.world.store.ready())).await
+    }
+}
+
+#[async_trait]
+impl Quarantine for StoreClient {
+    async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError> {
+        self.call("quarantine", String::new, move |client| {
+            let (reason, body) = (entry.reason, entry.body.clone());
+            at_once(client.world.store.quarantine(entry, now))?;
+            client.log(Happened::Quarantined { reason, body, now });
+            Ok(())
+        })
+        .await
+    }
+
+    async fn quarantined(&self, page: PageRequest) -> Result<QuarantinePage, StoreError> {
+        self.call("quarantined", String::new, move |client| {
+            at_once(client.world.store.quarantined(page))
+        })
+        .await
+    }
+
+    async fn quarantined_item(&self, id: i64) -> Result<Option<QuarantinedItem>, StoreError> {
+        self.call("quarantined item", String::new, move |client| {
+            at_once(client.world.store.quarantined_item(id))
+        })
+        .await
+    }
+
+    async fn discharge(&self, id: i64) -> Result<bool, StoreError> {
+        self.call("discharge", String::new, move |client| {
+            let item = at_once(client.world.store.quarantined_item(id))?;
+            let answer = at_once(client.world.store.discharge(id))?;
+            let item = item.map(|item| (item.reason, item.body));
+            client.log(Happened::Discharged { item, answer });
+            Ok(answer)
+        })
+        .await
+    }
+}
