@@ -67,7 +67,15 @@ pub(crate) async fn migrate(connection: &mut Object) -> Result<(), Problem> {
 
 /// The schema's version, 0 for a database without one. Refuses one this program is too old for.
 async fn version(client: &impl GenericClient) -> Result<i32, Problem> {
-    let there = client.query_one("SELECT to_regclass('cognigy_schema') IS NOT NULL", &[]).await?;
+    // Not by to_regclass, which remembers what was not there before we waited for the lock.
+    let there = client
+        .query_one(
+            "SELECT EXISTS (
+                 SELECT 1 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+                 WHERE relname = 'cognigy_schema' AND nspname = ANY (current_schemas(false)))",
+            &[],
+        )
+        .await?;
     if !there.try_get::<_, bool>(0)? {
         return Ok(0);
     }

@@ -15,6 +15,7 @@ use std::{
 };
 
 use cognigy_core::{Secret, SignatureScheme, sign};
+use cognigy_test_postgres::Cluster;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -22,15 +23,36 @@ pub const SECRET: &str = "marked-webhook-secret";
 pub const TOKEN: &str = "marked-admin-token";
 pub const BINARY: &str = env!("CARGO_BIN_EXE_cognigy-server");
 
+/// Whether sites keep their events in PostgreSQL. `tests/postgres.rs` runs the other files' tests
+/// once more, and is told apart by its name.
+const ON_POSTGRES: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"postgres");
+
 /// A folder with a database, and what servers and commands on it are told.
 pub struct Site {
     pub folder: TempDir,
     pub variables: Vec<(String, String)>,
+    /// The name of its database in the tests' cluster; None where it is a file in the folder.
+    pub postgres: Option<String>,
 }
 
 impl Site {
     pub fn new() -> Self {
-        let mut site = Self { folder: tempfile::tempdir().unwrap(), variables: Vec::new() };
+        if ON_POSTGRES { Self::on_postgres(Cluster::shared()) } else { Self::on_file() }
+    }
+
+    /// A site with a new database in `cluster`.
+    pub fn on_postgres(cluster: &Cluster) -> Self {
+        let mut site = Self::on_file();
+        let database = cluster.create_database();
+        site.set("COGNIGY_DATABASE_URL", cluster.url(&database));
+        site.postgres = Some(database);
+        site
+    }
+
+    /// A site that keeps its events in a file, for tests that are about the file.
+    pub fn on_file() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut site = Self { folder, variables: Vec::new(), postgres: None };
         site.set("COGNIGY_WEBHOOK_SECRET", SECRET)
             .set("COGNIGY_ADMIN_TOKEN", TOKEN)
             .set("COGNIGY_LISTEN", "127.0.0.1:0")
@@ -65,6 +87,20 @@ impl Site {
 
     pub fn database(&self) -> PathBuf {
         self.folder.path().join("webhooks.db")
+    }
+
+    /// Asks the database, as an operator would at the prompt: the first row, `|` between columns.
+    pub fn sql(&self, sql: &str) -> String {
+        if let Some(database) = &self.postgres {
+            return Cluster::shared().sql(database, sql).lines().next().unwrap_or_default().into();
+        }
+        let database = rusqlite::Connection::open(self.database()).unwrap();
+        let mut select = database.prepare(sql).unwrap();
+        let columns = select.column_count();
+        let texts = select.query_row([], |row| {
+            (0..columns).map(|column| row.get(column)).collect::<Result<Vec<String>, _>>()
+        });
+        texts.unwrap().join("|")
     }
 
     pub fn serve(&self) -> Server {
