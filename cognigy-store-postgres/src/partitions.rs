@@ -103,46 +103,48 @@ pub(crate) async fn forget(
     limit: i64,
 ) -> Result<(), Problem> {
     for day in days(&*connection).await? {
-        let (from, to) = (midnight(day), midnight(day + Days::new(1)));
-        if to > before {
-            continue;
+        if midnight(day + Days::new(1)) > before {
+            break;
         }
-        let transaction = connection.transaction().await?;
-        let first = Arrivals::around(&transaction, from).await?.first;
-        let last = Arrivals::around(&transaction, to).await?.last;
-        let left = transaction
-            .query_one(
-                "SELECT EXISTS (SELECT 1 FROM cognigy_events
-                                WHERE id BETWEEN $1 AND $2 AND received_at >= $3 AND received_at < $4)",
-                &[&first, &last, &from, &to],
-            )
-            .await?;
-        let is_empty = !left.try_get::<_, bool>(0)?;
-        transaction.batch_execute(DROP_PATIENCE).await?;
-        for table in TABLES {
-            let partition = name(table, day);
-            if is_empty {
-                transaction.batch_execute(&format!("DROP TABLE {partition}")).await?;
-            } else {
-                transaction
-                    .execute(
-                        &format!(
-                            "DELETE FROM {partition} WHERE event IN (
-                                 SELECT event FROM {partition} AS old
-                                 WHERE NOT EXISTS (SELECT 1 FROM cognigy_events
-                                                   WHERE cognigy_events.id = old.event)
-                                 LIMIT $1)"
-                        ),
-                        &[&limit],
-                    )
-                    .await?;
-            }
-        }
-        match transaction.commit().await.map_err(Problem::from) {
-            Err(problem) if problem.is_lock_timeout() => return Ok(()),
+        match forget_day(connection, day, limit).await {
+            // A statement is in the way; the day goes another time.
+            Err(problem) if problem.is_lock_timeout() => {}
             result => result?,
         }
     }
+    Ok(())
+}
+
+async fn forget_day(connection: &mut Object, day: NaiveDate, limit: i64) -> Result<(), Problem> {
+    let (from, to) = (midnight(day), midnight(day + Days::new(1)));
+    let transaction = connection.transaction().await?;
+    let first = Arrivals::around(&transaction, from).await?.first;
+    let last = Arrivals::around(&transaction, to).await?.last;
+    let left = transaction
+        .query_one(
+            "SELECT EXISTS (SELECT 1 FROM cognigy_events
+                            WHERE id BETWEEN $1 AND $2 AND received_at >= $3 AND received_at < $4)",
+            &[&first, &last, &from, &to],
+        )
+        .await?;
+    let is_empty = !left.try_get::<_, bool>(0)?;
+    transaction.batch_execute(DROP_PATIENCE).await?;
+    for table in TABLES {
+        let partition = name(table, day);
+        if is_empty {
+            transaction.batch_execute(&format!("DROP TABLE {partition}")).await?;
+        } else {
+            let sweep = format!(
+                "DELETE FROM {partition} WHERE event IN (
+                     SELECT event FROM {partition} AS old
+                     WHERE NOT EXISTS (SELECT 1 FROM cognigy_events
+                                       WHERE cognigy_events.id = old.event)
+                     LIMIT $1)"
+            );
+            transaction.execute(&sweep, &[&limit]).await?;
+        }
+    }
+    transaction.commit().await?;
     Ok(())
 }
 
