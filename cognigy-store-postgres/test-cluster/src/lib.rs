@@ -213,6 +213,53 @@ impl Cluster {
         }
     }
 
+    /// Writes a file that only the server may read, into its data; its path.
+    pub fn write(&self, name: &str, content: &str) -> PathBuf {
+        let (path, draft) = (self.folder.join("data").join(name), self.folder.join("draft"));
+        std::fs::write(&draft, content).unwrap();
+        let mut install = Command::new("install");
+        install.args(["-m", "600"]);
+        if is_root() {
+            install.args(["-o", "postgres", "-g", "postgres"]);
+        }
+        assert!(install.args([&draft, &path]).status().unwrap().success());
+        path
+    }
+
+    /// Starts PgBouncer before this cluster, handing connections on from transaction to transaction.
+    pub fn pooler(&self, settings: &str) -> Pooler {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = self.write(
+            "pgbouncer.ini",
+            &format!(
+                "[databases]\n* = host=127.0.0.1 port={} user=postgres\n[pgbouncer]\n\
+                 listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+                 auth_type = any\npool_mode = transaction\n{settings}\n",
+                self.port
+            ),
+        );
+        let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"]
+            .into_iter()
+            .find(|path| Path::new(path).exists())
+            .expect("PgBouncer is not installed: run ./scripts/postgres");
+        let mut words = as_owner();
+        words.extend([program.to_owned(), "-q".to_owned(), config.display().to_string()]);
+        let child = Command::new(&words[0])
+            .args(&words[1..])
+            .current_dir("/")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pooler = Pooler { child, port };
+        let started = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(started.elapsed() < PATIENCE, "PgBouncer did not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        pooler
+    }
+
     fn answers(&self) -> bool {
         let port = self.port.to_string();
         let status = Command::new(programs().join("pg_isready"))
@@ -237,6 +284,27 @@ impl Cluster {
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{name}: {said}");
+    }
+}
+
+/// A PgBouncer of our own; stopped when dropped.
+#[derive(Debug)]
+pub struct Pooler {
+    child: Child,
+    port: u16,
+}
+
+impl Pooler {
+    /// The URL of a database behind it.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
