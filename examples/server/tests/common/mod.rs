@@ -161,9 +161,14 @@ impl Server {
 
     /// SIGTERM; the exit status.
     pub fn terminate(&mut self) -> Option<i32> {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.signal("TERM");
         self.child.wait().unwrap().code()
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let (name, id) = (format!("-{name}"), self.child.id().to_string());
+        assert!(Command::new("kill").args([&name, &id]).status().unwrap().success());
     }
 
     pub fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
@@ -301,6 +306,19 @@ fn unchunk(mut text: &str) -> String {
 
 pub fn signature(body: &[u8]) -> String {
     sign(&Secret::new(SECRET).unwrap(), SignatureScheme::Base64, body)
+}
+
+/// Posts `body`, signed, to whatever listens there; 0 where there was no answer.
+pub fn post_signed(address: SocketAddr, body: &[u8]) -> u16 {
+    let Ok(mut stream) = TcpStream::connect(address) else { return 0 };
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let (length, signature) = (body.len(), signature(body));
+    let head = format!(
+        "POST /webhooks/cognigy HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\
+         Content-Length: {length}\r\nX-Cognigy-Signature: {signature}\r\n\r\n"
+    );
+    let _ = stream.write_all(&[head.as_bytes(), body].concat());
+    Answer::read(stream).status
 }
 
 /// A valid `USER_INPUT_RECEIVED` of contact `contact`.
