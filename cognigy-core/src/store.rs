@@ -9,6 +9,7 @@
 
 mod page;
 mod records;
+mod shared;
 
 use std::time::Duration;
 

@@ -220,7 +220,11 @@ impl Desk {
                 self.in_flight -= 1;
                 match settlement {
                     Some(settlement) => self.unsettled.push(settlement),
-                    None => drop(self.held.remove(&token)),
+                    None => {
+                        // Aborted, since a renewal found that somebody else has it.
+                        self.held.remove(&token);
+                        self.pipeline.inner.observer.observe(&Observation::LeaseLost);
+                    }
                 }
             }
             Done::Sent(settlements) => self.unsettled.extend(settlements),

@@ -6,14 +6,14 @@ use std::{
 };
 
 use cognigy_core::{
-    DeadLetterSink, Failure, KeepInStore, Pipeline, Secret, SignatureVerifier, TokioClock,
+    DeadLetterSink, Failure, KeepInStore, Pipeline, Secret, SignatureVerifier, Store, TokioClock,
 };
 use cognigy_crm_http::{CoalescingCrm, HttpCrm};
 use cognigy_store_sqlite::SqliteStore;
 
 use crate::{
     http::{AdminToken, BodyBudget, BulkReplays, Readiness},
-    settings::{SettingError, Settings},
+    settings::{Database, SettingError, Settings},
     telemetry::Telemetry,
 };
 
@@ -115,11 +115,31 @@ fn verifier(settings: &Settings) -> Result<SignatureVerifier, StartError> {
 }
 
 /// Opens the store that is set.
-pub(crate) async fn open_store(settings: &Settings) -> Result<SqliteStore, StartError> {
-    let path = &settings.database;
-    SqliteStore::open(path)
+pub(crate) async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, StartError> {
+    match &settings.database {
+        Database::Sqlite(path) => {
+            let store = SqliteStore::open(path).await.map_err(|error| {
+                StartError::failed(&format!("cannot open {}", path.display()), &error)
+            })?;
+            Ok(Arc::new(store))
+        }
+        Database::Postgres(url) => open_postgres(&url.0).await,
+    }
+}
+
+#[cfg(feature = "postgres")]
+async fn open_postgres(url: &str) -> Result<Arc<dyn Store>, StartError> {
+    // The URL holds a password, so the message names the setting.
+    let store = cognigy_store_postgres::PostgresStore::open(url)
         .await
-        .map_err(|error| StartError::failed(&format!("cannot open {}", path.display()), &error))
+        .map_err(|error| StartError::failed("COGNIGY_DATABASE_URL", &error))?;
+    Ok(Arc::new(store))
+}
+
+#[cfg(not(feature = "postgres"))]
+#[allow(clippy::unused_async)]
+async fn open_postgres(_: &str) -> Result<Arc<dyn Store>, StartError> {
+    Err(StartError::Failed("COGNIGY_DATABASE_URL: this build has no PostgreSQL support".to_owned()))
 }
 
 fn crm(settings: &Settings) -> Result<HttpCrm, StartError> {

@@ -60,7 +60,7 @@ fn a_wrong_setting_stops_the_start_with_one_line_that_names_it() {
 
 #[test]
 fn a_database_that_cannot_be_opened_stops_the_start() {
-    let mut site = Site::new();
+    let mut site = Site::on_file();
     std::fs::write(site.database(), "this is no database, and not empty either").unwrap();
     let output = site.run(&["list"]);
     assert_eq!(output.status.code(), Some(1));
@@ -71,7 +71,7 @@ fn a_database_that_cannot_be_opened_stops_the_start() {
 
 #[test]
 fn an_unknown_variable_is_a_warning_and_settings_have_layers() {
-    let mut site = Site::new();
+    let mut site = Site::on_file();
     site.set("COGNIGY_LOG_FORMT", "json");
     let output = site.run(&["list"]);
     assert_eq!(output.status.code(), Some(0));
@@ -212,15 +212,9 @@ fn the_plain_view_shows_what_happened() {
     let body = event("e1", "c1");
     server.deliver(&body);
     server.wait_for("e1", "processed");
-    let database = rusqlite::Connection::open(site.database()).unwrap();
-    let row: (String, String, String, String) = database
-        .query_row(
-            "SELECT event_id, raw_payload, processed_at, status FROM webhook_events",
-            [],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
-        )
-        .unwrap();
-    assert_eq!((row.0.as_str(), row.3.as_str()), ("e1", "processed"));
-    assert_eq!(row.1.as_bytes(), body);
-    assert!(row.2.starts_with("20"), "{}", row.2);
+    let row = site.sql("SELECT event_id, status, processed_at, raw_payload FROM webhook_events");
+    let columns: Vec<_> = row.splitn(4, '|').collect();
+    assert_eq!(columns[..2], ["e1", "processed"]);
+    assert!(columns[2].starts_with("20"), "{row}");
+    assert_eq!(columns[3].as_bytes(), body);
 }

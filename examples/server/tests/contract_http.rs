@@ -178,7 +178,7 @@ fn a_body_that_does_not_come_is_a_408_after_ten_seconds() {
 
 #[test]
 fn a_store_that_cannot_write_is_a_503_and_recovers() {
-    let site = Site::new();
+    let site = Site::on_file();
     let server = site.serve();
     assert_eq!(server.request("GET", "/readyz", &[], b"").status, 200);
     let moved = site.folder.path().join("moved");

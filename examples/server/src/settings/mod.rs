@@ -20,7 +20,7 @@ pub(crate) use table::SETTINGS;
 pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     pub(crate) webhook: Option<Webhook>,
-    pub(crate) database: PathBuf,
+    pub(crate) database: Database,
     pub(crate) api: ApiSettings,
     pub(crate) crm: CrmSettings,
     pub(crate) retry: RetryPolicy,
@@ -32,6 +32,16 @@ pub(crate) struct Settings {
     pub(crate) retention: Duration,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
+}
+
+/// Where events are stored.
+#[derive(Debug, Clone)]
+#[cfg_attr(test, derive(PartialEq))]
+pub(crate) enum Database {
+    /// In a file.
+    Sqlite(PathBuf),
+    /// In a database server, by its URL.
+    Postgres(Hidden),
 }
 
 /// How webhooks are signed.
@@ -74,6 +84,7 @@ pub(crate) enum LogFormat {
 
 /// A text that is never printed.
 #[derive(Clone)]
+#[cfg_attr(test, derive(PartialEq))]
 pub(crate) struct Hidden(pub(crate) String);
 
 impl std::fmt::Debug for Hidden {

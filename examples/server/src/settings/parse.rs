@@ -3,12 +3,11 @@
 use std::{
     fmt::Display,
     net::{SocketAddr, ToSocketAddrs},
-    path::PathBuf,
     str::FromStr,
     time::Duration,
 };
 
-use super::LogFormat;
+use super::{Database, Hidden, LogFormat};
 
 /// The shortest lease: below it, renewals three times a lease would be most of the work.
 const MIN_LEASE: Duration = Duration::from_secs(1);
@@ -30,17 +29,17 @@ pub(super) fn header_name(text: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn database(text: &str) -> Result<PathBuf, String> {
+pub(super) fn database(text: &str) -> Result<Database, String> {
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-        return Err("this build stores in SQLite only: expected sqlite:PATH".to_owned());
+        return Ok(Database::Postgres(Hidden(text.to_owned())));
     }
-    let path = text.strip_prefix("sqlite:").ok_or("expected sqlite:PATH")?;
+    let path = text.strip_prefix("sqlite:").ok_or("expected sqlite:PATH or postgres://…")?;
     // Both `sqlite:file` and the URL forms `sqlite://file` and `sqlite:///absolute` are in use.
     let path = path.strip_prefix("//").unwrap_or(path);
     if path.is_empty() || path == ":memory:" || path.contains('?') {
         return Err("expected sqlite:PATH with the path of a file".to_owned());
     }
-    Ok(path.into())
+    Ok(Database::Sqlite(path.into()))
 }
 
 pub(super) fn http_url(text: &str) -> Result<String, String> {
@@ -136,18 +135,19 @@ mod tests {
     }
 
     #[test]
-    fn databases_are_files() {
+    fn databases_are_files_or_servers() {
         for (text, path) in [
             ("sqlite:webhooks.db", "webhooks.db"),
             ("sqlite://webhooks.db", "webhooks.db"),
             ("sqlite:///var/lib/webhooks.db", "/var/lib/webhooks.db"),
             ("sqlite:/var/lib/webhooks.db", "/var/lib/webhooks.db"),
         ] {
-            assert_eq!(database(text), Ok(path.into()));
+            assert_eq!(database(text), Ok(Database::Sqlite(path.into())));
         }
-        for text in
-            ["", "webhooks.db", "sqlite:", "sqlite::memory:", "postgres://h/db", "mysql://h"]
-        {
+        for text in ["postgres://u:p@h/db", "postgresql:///db?host=/run"] {
+            assert_eq!(database(text), Ok(Database::Postgres(Hidden(text.to_owned()))));
+        }
+        for text in ["", "webhooks.db", "sqlite:", "sqlite::memory:", "postgres:db", "mysql://h"] {
             assert!(database(text).is_err(), "{text}");
         }
     }

@@ -56,7 +56,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Some("base64"),
         "How it is written: base64, hex, sha256=base64 or sha256=hex",
     ),
-    setting("COGNIGY_DATABASE_URL", Some("sqlite:webhooks.db"), "Where events are stored"),
+    Setting {
+        // It may hold a password.
+        secret: true,
+        ..setting(
+            "COGNIGY_DATABASE_URL",
+            Some("sqlite:webhooks.db"),
+            "Where events are stored: sqlite:PATH or postgres://user:password@host/database",
+        )
+    },
     setting("COGNIGY_BASE_URL", None, "Cognigy's API, for `register`"),
     setting("COGNIGY_CLIENT_ID", None, "OAuth client id there"),
     secret("COGNIGY_CLIENT_SECRET", "OAuth client secret there"),

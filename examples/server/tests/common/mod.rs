@@ -17,6 +17,7 @@ use std::{
 };
 
 use cognigy_core::{Secret, SignatureScheme, sign};
+use cognigy_test_postgres::Cluster;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -24,15 +25,36 @@ pub const SECRET: &str = "marked-webhook-secret";
 pub const TOKEN: &str = "marked-admin-token";
 pub const BINARY: &str = env!("CARGO_BIN_EXE_cognigy-server");
 
+/// Whether sites keep their events in PostgreSQL. `tests/postgres.rs` runs the other files' tests
+/// once more, and is told apart by its name.
+const ON_POSTGRES: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"postgres");
+
 /// A folder with a database, and what servers and commands on it are told.
 pub struct Site {
     pub folder: TempDir,
     pub variables: Vec<(String, String)>,
+    /// The name of its database in the tests' cluster; None where it is a file in the folder.
+    pub postgres: Option<String>,
 }
 
 impl Site {
     pub fn new() -> Self {
-        let mut site = Self { folder: tempfile::tempdir().unwrap(), variables: Vec::new() };
+        if ON_POSTGRES { Self::on_postgres(Cluster::shared()) } else { Self::on_file() }
+    }
+
+    /// A site with a new database in `cluster`.
+    pub fn on_postgres(cluster: &Cluster) -> Self {
+        let mut site = Self::on_file();
+        let database = cluster.create_database();
+        site.set("COGNIGY_DATABASE_URL", cluster.url(&database));
+        site.postgres = Some(database);
+        site
+    }
+
+    /// A site that keeps its events in a file, for tests that are about the file.
+    pub fn on_file() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut site = Self { folder, variables: Vec::new(), postgres: None };
         site.set("COGNIGY_WEBHOOK_SECRET", SECRET)
             .set("COGNIGY_ADMIN_TOKEN", TOKEN)
             .set("COGNIGY_LISTEN", "127.0.0.1:0")
@@ -67,6 +89,20 @@ impl Site {
 
     pub fn database(&self) -> PathBuf {
         self.folder.path().join("webhooks.db")
+    }
+
+    /// Asks the database, as an operator would at the prompt: the first row, `|` between columns.
+    pub fn sql(&self, sql: &str) -> String {
+        if let Some(database) = &self.postgres {
+            return Cluster::shared().sql(database, sql).lines().next().unwrap_or_default().into();
+        }
+        let database = rusqlite::Connection::open(self.database()).unwrap();
+        let mut select = database.prepare(sql).unwrap();
+        let columns = select.column_count();
+        let texts = select.query_row([], |row| {
+            (0..columns).map(|column| row.get(column)).collect::<Result<Vec<String>, _>>()
+        });
+        texts.unwrap().join("|")
     }
 
     pub fn serve(&self) -> Server {
@@ -141,9 +177,14 @@ impl Server {
 
     /// SIGTERM; the exit status.
     pub fn terminate(&mut self) -> Option<i32> {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.signal("TERM");
         self.child.wait().unwrap().code()
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let (name, id) = (format!("-{name}"), self.child.id().to_string());
+        assert!(Command::new("kill").args([&name, &id]).status().unwrap().success());
     }
 
     pub fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
@@ -281,6 +322,19 @@ fn unchunk(mut text: &str) -> String {
 
 pub fn signature(body: &[u8]) -> String {
     sign(&Secret::new(SECRET).unwrap(), SignatureScheme::Base64, body)
+}
+
+/// Posts `body`, signed, to whatever listens there; 0 where there was no answer.
+pub fn post_signed(address: SocketAddr, body: &[u8]) -> u16 {
+    let Ok(mut stream) = TcpStream::connect(address) else { return 0 };
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let (length, signature) = (body.len(), signature(body));
+    let head = format!(
+        "POST /webhooks/cognigy HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\
+         Content-Length: {length}\r\nX-Cognigy-Signature: {signature}\r\n\r\n"
+    );
+    let _ = stream.write_all(&[head.as_bytes(), body].concat());
+    Answer::read(stream).status
 }
 
 /// A valid `USER_INPUT_RECEIVED` of contact `contact`.

@@ -1,0 +1,99 @@
+//! A store behind an `Arc`, of a kind that is chosen when the program runs, is a store.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{
+    ClaimBatch, ClaimRequest, Counts, EventArchive, EventFilter, EventPage, EventStore,
+    PageRequest, Quarantine, QuarantineEntry, QuarantinePage, QuarantinedItem, Recorded,
+    ReplayClaim, Requeued, Settled, StoredEvent,
+};
+use crate::{Attempt, ClaimToken, EventKey, IncomingEvent, Settlement, StoreError, Timestamp};
+
+#[async_trait]
+impl<S: EventStore + ?Sized> EventStore for Arc<S> {
+    async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError> {
+        (**self).record(event, now).await
+    }
+
+    async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError> {
+        (**self).claim_due(request).await
+    }
+
+    async fn renew(
+        &self,
+        tokens: &[ClaimToken],
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<Settled>, StoreError> {
+        (**self).renew(tokens, lease, now).await
+    }
+
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError> {
+        (**self).settle(settlements).await
+    }
+
+    async fn replay(
+        &self,
+        key: &EventKey,
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<ReplayClaim, StoreError> {
+        (**self).replay(key, lease, now).await
+    }
+
+    async fn requeue(
+        &self,
+        keys: &[EventKey],
+        now: Timestamp,
+    ) -> Result<Vec<Requeued>, StoreError> {
+        (**self).requeue(keys, now).await
+    }
+}
+
+#[async_trait]
+impl<S: EventArchive + ?Sized> EventArchive for Arc<S> {
+    async fn find(&self, key: &EventKey) -> Result<Option<StoredEvent>, StoreError> {
+        (**self).find(key).await
+    }
+
+    async fn list(&self, filter: &EventFilter, page: PageRequest) -> Result<EventPage, StoreError> {
+        (**self).list(filter, page).await
+    }
+
+    async fn attempts(&self, key: &EventKey) -> Result<Vec<Attempt>, StoreError> {
+        (**self).attempts(key).await
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        (**self).counts().await
+    }
+
+    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        (**self).purge(before, limit).await
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        (**self).ready().await
+    }
+}
+
+#[async_trait]
+impl<S: Quarantine + ?Sized> Quarantine for Arc<S> {
+    async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError> {
+        (**self).quarantine(entry, now).await
+    }
+
+    async fn quarantined(&self, page: PageRequest) -> Result<QuarantinePage, StoreError> {
+        (**self).quarantined(page).await
+    }
+
+    async fn quarantined_item(&self, id: i64) -> Result<Option<QuarantinedItem>, StoreError> {
+        (**self).quarantined_item(id).await
+    }
+
+    async fn discharge(&self, id: i64) -> Result<bool, StoreError> {
+        (**self).discharge(id).await
+    }
+}

@@ -1,0 +1,253 @@
+//! Reading what is stored: one event, many, their history, their number.
+
+use cognigy_core::{
+    Attempt, AttemptOutcome, Contact, Counts, Cursor, Event, EventFilter, EventKey, EventPage,
+    EventSummary, PageRequest, State, StoredEvent,
+};
+use deadpool_postgres::{GenericClient, Object};
+use tokio_postgres::{Row, types::ToSql};
+
+use crate::{
+    arrivals::Arrivals,
+    error::{Problem, unreadable},
+    row::{self, IDENTITY, Private, STATE, escape, read, read_number, sql_limit, unescape},
+};
+
+/// The body of an event that has lost it is given as empty: its history can still be told.
+pub(crate) async fn find(
+    connection: &Object,
+    key: &EventKey,
+) -> Result<Option<StoredEvent>, Problem> {
+    let find = connection
+        .prepare_cached(&format!(
+            "SELECT {STATE}, events.received_at, events.processed_at,
+                    coalesce(queue.run, events.run) AS run, bodies.body, contexts.json, {IDENTITY}
+             FROM cognigy_events AS events
+             LEFT JOIN cognigy_queue AS queue ON queue.event = events.id
+             LEFT JOIN cognigy_bodies AS bodies
+                 ON bodies.event = events.id AND bodies.received_at = events.received_at
+             LEFT JOIN cognigy_contexts AS contexts
+                 ON contexts.event = events.id AND contexts.received_at = events.received_at
+             WHERE events.source = $1 AND events.event_id = $2"
+        ))
+        .await?;
+    let (source, id) = (key.source.as_str(), Private(key.id.as_str()));
+    let Some(row) = connection.query_opt(&find, &[&source, &id]).await? else { return Ok(None) };
+    let body = row::read_body(&row)?.unwrap_or_default();
+    let (received_at, run) = (read(&row, "received_at")?, read_number(&row, "run")?);
+    let contact = read::<Option<&str>>(&row, "json")?.map(Contact::from_json).transpose();
+    Ok(Some(StoredEvent {
+        event: Event::restore(key.clone(), row::read_parts(&row, key)?, body, received_at, run),
+        state: row::read_state(&row)?,
+        processed_at: read(&row, "processed_at")?,
+        contact: contact.map_err(|error| unreadable("the CRM context", error))?,
+    }))
+}
+
+pub(crate) async fn list(
+    connection: &Object,
+    filter: &EventFilter,
+    page: PageRequest,
+) -> Result<EventPage, Problem> {
+    let conditions = Conditions::of(connection, filter, page.after).await?;
+    let rows = connection.query(&conditions.select(page.limit), &conditions.values()).await?;
+    let mut found = EventPage::default();
+    let mut last = None;
+    for row in &rows {
+        if found.events.len() == page.limit {
+            found.next = last;
+            break;
+        }
+        found.events.push(read_summary(row)?);
+        last = Some(Cursor(read(row, "id")?));
+    }
+    Ok(found)
+}
+
+fn read_summary(row: &Row) -> Result<EventSummary, Problem> {
+    let key = row::read_key(row)?;
+    let parts = row::read_parts(row, &key)?;
+    Ok(EventSummary {
+        source: key.source,
+        id: key.id,
+        kind: parts.kind,
+        state: row::read_state(row)?,
+        time: parts.time,
+        external_id: parts.external_id,
+        user_id: parts.user_id,
+        received_at: read(row, "received_at")?,
+        processed_at: read(row, "processed_at")?,
+    })
+}
+
+/// A WHERE clause and its values.
+struct Conditions {
+    /// Where the events in question are found without reading the others.
+    from: &'static str,
+    terms: Vec<String>,
+    values: Vec<Box<dyn ToSql + Sync + Send>>,
+}
+
+/// Newest first by the id of `events`: nearly every event ends as processed.
+const FROM_EVENTS: &str = "cognigy_events AS events
+    LEFT JOIN cognigy_queue AS queue ON queue.event = events.id";
+/// What is pending or processing is in the queue, whose key is the id of the event.
+const FROM_QUEUE: &str = "cognigy_queue AS queue
+    CROSS JOIN LATERAL (SELECT * FROM cognigy_events WHERE id = queue.event LIMIT 1) AS events";
+/// What was ever given up has left a letter.
+const FROM_OUTBOX: &str = "(SELECT DISTINCT event FROM cognigy_outbox) AS letters
+    CROSS JOIN LATERAL (SELECT * FROM cognigy_events WHERE id = letters.event LIMIT 1) AS events
+    LEFT JOIN cognigy_queue AS queue ON queue.event = events.id";
+
+impl Conditions {
+    async fn of(
+        connection: &Object,
+        filter: &EventFilter,
+        after: Option<Cursor>,
+    ) -> Result<Self, Problem> {
+        let (from, id) = match filter.state {
+            Some(State::Pending | State::Processing) => (FROM_QUEUE, "queue.event"),
+            Some(State::DeadLettering | State::DeadLettered) => (FROM_OUTBOX, "letters.event"),
+            Some(State::Processed) | None => (FROM_EVENTS, "events.id"),
+        };
+        let mut all = Self { from, terms: Vec::new(), values: Vec::new() };
+        match filter.state {
+            Some(State::Pending) => all.terms.push("queue.held_until IS NULL".to_owned()),
+            Some(State::Processing) => all.terms.push("queue.held_until IS NOT NULL".to_owned()),
+            Some(state) => {
+                // 'pending' there means that the queue knows, so the name alone decides.
+                all.add("events.state =", Some(state.as_str()));
+            }
+            None => {}
+        }
+        all.add(&format!("{id} <"), after.map(|cursor| cursor.0));
+        let private =
+            |text: &Option<String>| text.as_deref().map(|text| Private(escape(text).into_owned()));
+        all.add(
+            "events.type =",
+            filter.kind.as_ref().map(|kind| escape(kind.as_str()).into_owned()),
+        );
+        all.add("events.user_id =", private(&filter.user_id));
+        all.add("events.external_id =", private(&filter.external_id));
+        all.add("events.source =", filter.source.as_ref().map(|source| source.as_str().to_owned()));
+        if let Some(from) = filter.from {
+            all.add("events.received_at >=", Some(from));
+            let first = Arrivals::around(connection, from).await?.first;
+            all.add(&format!("{id} >="), Some(first));
+        }
+        if let Some(to) = filter.to {
+            all.add("events.received_at <", Some(to));
+            let last = Arrivals::around(connection, to).await?.last;
+            all.add(&format!("{id} <="), Some(last));
+        }
+        Ok(all)
+    }
+
+    fn add(&mut self, sql: &str, value: Option<impl ToSql + Sync + Send + 'static>) {
+        if let Some(value) = value {
+            self.values.push(Box::new(value));
+            self.terms.push(format!("{sql} ${}", self.values.len()));
+        }
+    }
+
+    fn select(&self, limit: usize) -> String {
+        let Self { from, terms, .. } = self;
+        let id = match *from {
+            FROM_QUEUE => "queue.event",
+            FROM_OUTBOX => "letters.event",
+            _ => "events.id",
+        };
+        format!(
+            "SELECT events.id, {STATE}, events.received_at, events.processed_at, {IDENTITY}
+             FROM {from} WHERE {} ORDER BY {id} DESC LIMIT {}",
+            if terms.is_empty() { "true".to_owned() } else { terms.join(" AND ") },
+            // One more, to see whether there is a next page.
+            sql_limit(limit).saturating_add(1),
+        )
+    }
+
+    fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
+        self.values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect()
+    }
+}
+
+pub(crate) async fn attempts(connection: &Object, key: &EventKey) -> Result<Vec<Attempt>, Problem> {
+    let select = connection
+        .prepare_cached(
+            "SELECT attempts.run, attempts.number, attempts.started_at, attempts.duration_us,
+                    attempts.outcome, attempts.error
+             FROM cognigy_events AS events
+             JOIN cognigy_attempts AS attempts
+                 ON attempts.event = events.id AND attempts.received_at = events.received_at
+             WHERE events.source = $1 AND events.event_id = $2 ORDER BY attempts.fence",
+        )
+        .await?;
+    let (source, id) = (key.source.as_str(), Private(key.id.as_str()));
+    let rows = connection.query(&select, &[&source, &id]).await?;
+    let attempt = |row: &Row| {
+        let outcome = AttemptOutcome::from_name(read(row, "outcome")?)
+            .ok_or_else(|| unreadable("an attempt's outcome", "is unknown"))?;
+        let duration: i64 = read(row, "duration_us")?;
+        Ok(Attempt {
+            number: read_number(row, "number")?,
+            run: read_number(row, "run")?,
+            started_at: read(row, "started_at")?,
+            duration: std::time::Duration::from_micros(duration.unsigned_abs()),
+            outcome,
+            error: read::<Option<String>>(row, "error")?.map(unescape),
+        })
+    };
+    rows.iter().map(attempt).collect()
+}
+
+/// Of the hundred oldest ids rather than the first: events that arrive together get their ids in
+/// any order.
+const COUNTS: &str = "
+SELECT (SELECT count(*) FROM cognigy_outbox WHERE due_at IS NOT NULL) AS unsent,
+       (SELECT count(*) FROM cognigy_quarantine) AS quarantined,
+       (SELECT min(received_at) FROM (
+            SELECT received_at FROM cognigy_queue ORDER BY event LIMIT 100) AS oldest) AS oldest";
+
+const TALLIES: &str = "
+SELECT dimension, name, sum(count)::bigint AS count FROM cognigy_tallies GROUP BY dimension, name";
+
+pub(crate) async fn counts(connection: &Object) -> Result<Counts, Problem> {
+    let positive = |number: i64| u64::try_from(number).unwrap_or_default();
+    let statement = connection.prepare_cached(COUNTS).await?;
+    let row = connection.query_one(&statement, &[]).await?;
+    let mut counts = Counts {
+        oldest_pending: read(&row, "oldest")?,
+        unsent_dead_letters: positive(read(&row, "unsent")?),
+        quarantined: positive(read(&row, "quarantined")?),
+        ..Counts::default()
+    };
+    let statement = connection.prepare_cached(TALLIES).await?;
+    for row in connection.query(&statement, &[]).await? {
+        let (name, count) = (read::<String>(&row, "name")?, positive(read(&row, "count")?));
+        if count == 0 {
+            continue;
+        }
+        if read::<&str>(&row, "dimension")? == "state" {
+            let state = name.parse().map_err(|error| unreadable("a state", error))?;
+            counts.by_state.insert(state, count);
+        } else {
+            counts.by_type.insert(unescape(name), count);
+        }
+    }
+    Ok(counts)
+}
+
+/// Adds the tallies up. Whoever counts meanwhile sees the many rows or the few, never both; if two
+/// do it at once, the second finds that the rows have gone and adds nothing.
+pub(crate) async fn add_up(client: &impl GenericClient) -> Result<(), Problem> {
+    client
+        .batch_execute(
+            "WITH parts AS (
+                 DELETE FROM cognigy_tallies RETURNING dimension, name, count
+             )
+             INSERT INTO cognigy_tallies (dimension, name, count)
+             SELECT dimension, name, sum(count) FROM parts GROUP BY dimension, name",
+        )
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! [`EventStore`](cognigy_core::EventStore), [`EventArchive`](cognigy_core::EventArchive) and
+//! [`Quarantine`](cognigy_core::Quarantine) on PostgreSQL: several nodes on one database.
+//!
+//! ```text
+//!   record                    claim · settle · renew · replay …      find · list · counts …
+//!     │ bounded queue                   │                                  │
+//!     ▼                                 ▼                                  ▼
+//!   writers, each with a connection   work pool                          read pool
+//!   one INSERT … SELECT FROM UNNEST   one statement a call               one statement a call
+//!     │ COMMIT, durable                 │ fence compared in it             │
+//!     └──────────────────┬──────────────┴──────────────────────────────────┘
+//!                        ▼
+//!   events (identity, outcome) · queue (unfinished) · bodies, attempts, contexts (a partition a day)
+//! ```
+//!
+//! Every call is one statement or one short transaction, and safe to repeat. Times are the
+//! database's, so that a node whose clock is wrong does no harm ([`TimeSource`]). Nothing is
+//! listened for: workers find other nodes' events by polling.
+//!
+//! # Servers
+//!
+//! PostgreSQL 13 and later. Aurora and AlloyDB are PostgreSQL to this crate. What it uses that other
+//! servers of the protocol lack, and what then happens:
+//!
+//! | feature | YugabyteDB | CockroachDB |
+//! |---|---|---|
+//! | partitions by `RANGE`, attached and dropped by the day | yes | no: the first start fails at the schema, with its message |
+//! | `FOR UPDATE SKIP LOCKED` | yes | yes |
+//! | `INSERT`, `UPDATE` and `DELETE` in one `WITH` | yes | yes, but not twice on one table |
+//! | `pg_advisory_xact_lock` for schema changes | from 2025.1; before it, start one node first | ignored |
+//! | `fillfactor`, autovacuum settings | accepted, no effect | refused |
+//!
+//! # Poolers
+//!
+//! The store pools its own connections ([`PostgresOptions`] says how many) and gives each its
+//! settings (`statement_timeout` and others) when it connects. A pooler that hands a connection from
+//! one transaction to the next client, such as PgBouncer in transaction mode, would lose them, so it
+//! is refused when the store opens: connect to the server itself.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod archive;
+mod arrivals;
+mod claim;
+mod config;
+mod connections;
+mod error;
+mod outbox;
+mod partitions;
+mod purge;
+mod quarantine;
+mod record;
+mod replay;
+mod row;
+mod schema;
+mod settle;
+mod store;
+mod tls;
+mod upkeep;
+mod url;
+mod writers;
+
+pub use config::{PostgresOptions, TimeSource};
+pub use store::PostgresStore;

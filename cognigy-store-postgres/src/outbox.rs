@@ -1,0 +1,170 @@
+//! Dead letters between the decision to give up and the sink: claiming and settling them.
+//!
+//! They are few, so their lease simply moves `due_at`.
+
+use bytes::Bytes;
+use cognigy_core::{
+    Claim, ClaimToken, ClaimedDeadLetter, DeadLetter, EventTime, Settlement, Timestamp, Verdict,
+    WorkKind,
+};
+use deadpool_postgres::{GenericClient, Object};
+use tokio_postgres::Row;
+
+use crate::{
+    claim::Term,
+    error::{Problem, unreadable},
+    row::{self, IDENTITY, distance, read, read_number, sql_limit, unescape},
+};
+
+/// Dead letters that were claimed.
+pub(crate) struct Letters {
+    pub(crate) claimed: Vec<ClaimedDeadLetter>,
+    /// The fence they were claimed under, good for a claim of runs too.
+    pub(crate) fence: i64,
+    /// Microseconds until the next one is due, if there is one.
+    pub(crate) next_in: Option<i64>,
+}
+
+/// `$1` now or NULL, `$2` limit, `$3` lease.
+fn claim_sql() -> String {
+    format!(
+        "WITH fence AS MATERIALIZED (
+    SELECT nextval('cognigy_fences') AS fence
+), picked AS MATERIALIZED (
+    SELECT id FROM cognigy_outbox
+    WHERE due_at <= coalesce($1::timestamptz, statement_timestamp())
+    ORDER BY due_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE cognigy_outbox
+    SET due_at = coalesce($1, statement_timestamp()) + $3::bigint * interval '1 microsecond',
+        fence = (SELECT fence FROM fence), tries = tries + 1
+    WHERE id = ANY (ARRAY(SELECT id FROM picked))
+    RETURNING id, event, run, reason, attempts, tries
+), next AS (
+    SELECT (extract(epoch FROM least(
+        (SELECT due_at FROM cognigy_outbox
+         WHERE due_at IS NOT NULL AND id <> ALL (ARRAY(SELECT id FROM picked))
+         ORDER BY due_at LIMIT 1),
+        (SELECT coalesce($1, statement_timestamp()) + $3::bigint * interval '1 microsecond'
+         FROM picked LIMIT 1)
+    ) - coalesce($1, statement_timestamp())) * 1000000)::bigint AS next_in
+)
+SELECT fence.fence, next.next_in, claimed.id, claimed.run, claimed.reason, claimed.attempts,
+       claimed.tries, events.received_at, bodies.body, {IDENTITY}
+FROM fence CROSS JOIN next
+LEFT JOIN claimed ON true
+LEFT JOIN LATERAL (
+    SELECT * FROM cognigy_events WHERE id = claimed.event LIMIT 1) AS events ON true
+LEFT JOIN LATERAL (
+    SELECT body FROM cognigy_bodies
+    WHERE event = claimed.event AND received_at = events.received_at LIMIT 1) AS bodies ON true
+ORDER BY claimed.id"
+    )
+}
+
+/// Claims dead letters that are due, earliest first.
+pub(crate) async fn claim(
+    connection: &Object,
+    limit: usize,
+    term: Term,
+) -> Result<Letters, Problem> {
+    let claim = connection.prepare_cached(&claim_sql()).await?;
+    let rows = connection.query(&claim, &[&term.now, &sql_limit(limit), &term.lease]).await?;
+    let first = rows.first().ok_or_else(|| unreadable("a claim", "returned nothing"))?;
+    let (fence, next_in) = (read(first, "fence")?, read(first, "next_in")?);
+    let claimed = rows.iter().filter_map(|row| read_letter(row, fence).ok()).collect();
+    Ok(Letters { claimed, fence, next_in })
+}
+
+/// One that cannot be read stays leased and comes up again; so does the row that stands for none.
+fn read_letter(row: &Row, fence: i64) -> Result<ClaimedDeadLetter, Problem> {
+    let token = ClaimToken { work: WorkKind::DeadLetter, handle: read(row, "id")?, fence };
+    let key = row::read_key(row)?;
+    let first_received_at: Timestamp = read(row, "received_at")?;
+    let time = match row::read_parts(row, &key) {
+        Ok(parts) => parts.time,
+        // A message needs some time; this one is at least near.
+        Err(_) => EventTime::from_json(&first_received_at.timestamp_millis().to_string())
+            .map_err(|why| unreadable("the time", why))?,
+    };
+    let dead_letter = DeadLetter {
+        key,
+        run: read_number(row, "run")?,
+        kind: row::read_kind(row)?,
+        time,
+        error_message: unescape(read(row, "reason")?),
+        attempts: read_number(row, "attempts")?,
+        first_received_at,
+        raw_payload: row::read_body(row)?.unwrap_or_else(Bytes::new),
+    };
+    let attempt = read_number(row, "tries")?;
+    Ok(ClaimedDeadLetter { claim: Claim::granted(token), dead_letter, attempt })
+}
+
+/// A replay may have taken the event further: then its row says 'pending' or names a later run, and
+/// the letter was an earlier run's.
+const SETTLE: &str = "
+WITH verdict AS MATERIALIZED (
+    SELECT row.ordinal, row.id, row.fence, coalesce(row.now, statement_timestamp()) AS now, row.due_in
+    FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::bigint[])
+         WITH ORDINALITY AS row (id, fence, now, due_in, ordinal)
+), settled AS (
+    UPDATE cognigy_outbox AS letter
+    SET sent_at = CASE WHEN verdict.due_in IS NULL THEN verdict.now END,
+        due_at = verdict.now + verdict.due_in * interval '1 microsecond',
+        fence = nextval('cognigy_fences')
+    FROM verdict
+    WHERE letter.id = verdict.id AND letter.fence = verdict.fence AND letter.due_at IS NOT NULL
+    RETURNING verdict.ordinal, letter.event, letter.run, letter.sent_at
+), ended AS (
+    UPDATE cognigy_events AS events SET state = 'dead_lettered'
+    FROM settled
+    WHERE settled.sent_at IS NOT NULL AND events.id = settled.event AND events.run = settled.run
+      AND events.state = 'dead_lettering'
+    RETURNING events.id
+), tallies AS (
+    INSERT INTO cognigy_tallies (dimension, name, count)
+    SELECT 'state', move.name, move.sign * count(*)
+    FROM ended CROSS JOIN (VALUES ('dead_lettering', -1), ('dead_lettered', 1)) AS move (name, sign)
+    GROUP BY move.name, move.sign
+)
+SELECT ordinal FROM settled";
+
+/// Ends claims on dead letters; yields the places in `settlements` of those that took effect.
+pub(crate) async fn settle(
+    client: &impl GenericClient,
+    settlements: &[&Settlement],
+    caller_s_clock: bool,
+) -> Result<Vec<usize>, Problem> {
+    let mut places = Vec::new();
+    let (mut ids, mut fences, mut nows, mut dues) = (vec![], vec![], vec![], vec![]);
+    for (place, Settlement { token, verdict, at, .. }) in settlements.iter().enumerate() {
+        let due = match verdict {
+            Verdict::DeadLetterSent => None,
+            Verdict::DeadLetterRetry { due } => Some(distance(*at, *due)),
+            // Verdicts on runs say nothing about a dead letter.
+            _ => continue,
+        };
+        places.push(place);
+        ids.push(token.handle);
+        fences.push(token.fence);
+        nows.push(caller_s_clock.then_some(*at));
+        dues.push(due);
+    }
+    let settle = client.prepare_cached(SETTLE).await?;
+    let rows = client.query(&settle, &[&ids, &fences, &nows, &dues]).await?;
+    ordinals(&rows, &places)
+}
+
+/// The places that the ordinals of a statement stand for.
+pub(crate) fn ordinals(rows: &[Row], places: &[usize]) -> Result<Vec<usize>, Problem> {
+    rows.iter()
+        .map(|row| {
+            let ordinal: i64 = read(row, "ordinal")?;
+            let index = usize::try_from(ordinal - 1).ok();
+            index
+                .and_then(|index| places.get(index).copied())
+                .ok_or_else(|| unreadable("an ordinal", "is out of range"))
+        })
+        .collect()
+}

@@ -1,0 +1,180 @@
+//! Keeping what comes in: one statement for a batch of deliveries.
+//!
+//! The statement is safe to repeat: whatever an earlier try kept is found as a duplicate. That is
+//! also how an unknown outcome is cleared up, for looking a key up and recording it again come to
+//! the same.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use cognigy_core::{EventKey, IncomingEvent, Recorded, Timestamp};
+use deadpool_postgres::Object;
+
+use crate::{
+    error::Problem,
+    partitions,
+    row::{Private, escape, read},
+};
+
+/// A delivery on its way into the database.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) event: IncomingEvent,
+    /// The time of receipt, where the caller's clock counts.
+    pub(crate) now: Option<Timestamp>,
+}
+
+/// New events get ids in the order of arrival, but are inserted in the order of their keys: two
+/// batches that hold the same keys wait for one another in one direction only.
+const INSERT: &str = r#"
+WITH incoming AS MATERIALIZED (
+    SELECT nextval('cognigy_events_id_seq') AS id, row.ordinal,
+           coalesce(row.now, statement_timestamp()) AS now, row.source, row.event_id, row.type,
+           row.timestamp_json, row.external_id, row.user_id, row.body
+    FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+                $7::text[], $8::bytea[])
+         WITH ORDINALITY AS row (now, source, event_id, type, timestamp_json, external_id, user_id,
+                                 body, ordinal)
+), events AS (
+    INSERT INTO cognigy_events
+        (id, received_at, source, event_id, type, timestamp_json, external_id, user_id)
+    SELECT id, now, source, event_id, type, timestamp_json, external_id, user_id
+    FROM incoming ORDER BY source COLLATE "C", event_id COLLATE "C"
+    ON CONFLICT (source, event_id) DO NOTHING
+    RETURNING id, received_at, type
+), queue AS (
+    INSERT INTO cognigy_queue (event, received_at, due_at, run, attempt)
+    SELECT id, received_at, received_at, 1, 0 FROM events
+), bodies AS (
+    INSERT INTO cognigy_bodies (event, received_at, body)
+    SELECT incoming.id, incoming.now, incoming.body FROM incoming JOIN events USING (id)
+), tallies AS (
+    INSERT INTO cognigy_tallies (dimension, name, count)
+    SELECT 'type', type, count(*) FROM events GROUP BY type
+    UNION ALL
+    SELECT 'state', 'pending', count(*) FROM events HAVING count(*) > 0
+)
+SELECT incoming.ordinal FROM incoming JOIN events USING (id)"#;
+
+/// In a statement of its own, since the insertion's snapshot does not show what others committed
+/// while it waited for them. The stored body is sent only where it differs.
+const COMPARE: &str = r#"
+SELECT row.ordinal, bodies.body IS NOT DISTINCT FROM row.body AS is_identical,
+       CASE WHEN bodies.body <> row.body THEN bodies.body END AS body
+FROM unnest($1::text[], $2::text[], $3::bytea[])
+     WITH ORDINALITY AS row (source, event_id, body, ordinal)
+JOIN cognigy_events AS events
+    ON events.source = row.source COLLATE "C" AND events.event_id = row.event_id COLLATE "C"
+LEFT JOIN cognigy_bodies AS bodies
+    ON bodies.event = events.id AND bodies.received_at = events.received_at"#;
+
+/// Records a batch. One answer for each delivery, in order.
+pub(crate) async fn record(
+    connection: &mut Object,
+    batch: &[Delivery],
+) -> Result<Vec<Recorded>, Problem> {
+    // The first of each key is sent; what comes again within the batch is compared with that.
+    let mut firsts: HashMap<&EventKey, usize> = HashMap::with_capacity(batch.len());
+    let mut distinct = Vec::with_capacity(batch.len());
+    for delivery in batch {
+        firsts.entry(&delivery.event.key).or_insert_with(|| {
+            distinct.push(delivery);
+            distinct.len() - 1
+        });
+    }
+    let outcomes = match insert(connection, &distinct).await {
+        Err(problem) if problem.lacks_partition() => {
+            let times = distinct.iter().filter_map(|delivery| delivery.now);
+            partitions::make_for(connection, times).await?;
+            insert(connection, &distinct).await?
+        }
+        outcomes => outcomes?,
+    };
+
+    let mut answered = vec![false; distinct.len()];
+    let answer = |delivery: &Delivery| {
+        let index = firsts[&delivery.event.key];
+        if !std::mem::replace(&mut answered[index], true) {
+            return outcomes[index].clone();
+        }
+        let first = match &outcomes[index] {
+            Recorded::Differs { stored } => stored,
+            _ => &distinct[index].event.body,
+        };
+        if *first == delivery.event.body {
+            Recorded::Identical
+        } else {
+            Recorded::Differs { stored: first.clone() }
+        }
+    };
+    Ok(batch.iter().map(answer).collect())
+}
+
+async fn insert(connection: &Object, batch: &[&Delivery]) -> Result<Vec<Recorded>, Problem> {
+    let insert = connection.prepare_cached(INSERT).await?;
+    let now: Vec<_> = batch.iter().map(|delivery| delivery.now).collect();
+    let texts = |of: fn(&IncomingEvent) -> std::borrow::Cow<'_, str>| -> Private<Vec<_>> {
+        Private(batch.iter().map(|delivery| of(&delivery.event)).collect())
+    };
+    let sources = texts(|event| event.key.source.as_str().into());
+    let ids = texts(|event| event.key.id.as_str().into());
+    let kinds = texts(|event| escape(event.parts.kind.as_str()));
+    let times = texts(|event| event.parts.time.as_json().into());
+    let optional = |of: fn(&IncomingEvent) -> &Option<String>| -> Private<Vec<_>> {
+        Private(batch.iter().map(|delivery| of(&delivery.event).as_deref().map(escape)).collect())
+    };
+    let external_ids = optional(|event| &event.parts.external_id);
+    let user_ids = optional(|event| &event.parts.user_id);
+    let bodies = Private(batch.iter().map(|delivery| &delivery.event.body[..]).collect::<Vec<_>>());
+    let rows = connection
+        .query(&insert, &[&now, &sources, &ids, &kinds, &times, &external_ids, &user_ids, &bodies])
+        .await?;
+
+    let mut outcomes: Vec<Option<Recorded>> = vec![None; batch.len()];
+    for row in rows {
+        set(&mut outcomes, read(&row, "ordinal")?, Recorded::New);
+    }
+    if outcomes.iter().any(Option::is_none) {
+        compare(connection, batch, &mut outcomes).await?;
+    }
+    // A key that was in the way of the insertion and is gone now was purged in between.
+    let gone =
+        || Problem::Connection("an event was purged while it was delivered again".to_owned());
+    outcomes.into_iter().map(|outcome| outcome.ok_or_else(gone)).collect()
+}
+
+async fn compare(
+    connection: &Object,
+    batch: &[&Delivery],
+    outcomes: &mut [Option<Recorded>],
+) -> Result<(), Problem> {
+    let known: Vec<usize> = (0..batch.len()).filter(|index| outcomes[*index].is_none()).collect();
+    let events = || known.iter().map(|index| &batch[*index].event);
+    let sources: Vec<_> = events().map(|event| event.key.source.as_str()).collect();
+    let ids = Private(events().map(|event| event.key.id.as_str()).collect::<Vec<_>>());
+    let bodies = Private(events().map(|event| &event.body[..]).collect::<Vec<_>>());
+    let compare = connection.prepare_cached(COMPARE).await?;
+    for row in connection.query(&compare, &[&sources, &ids, &bodies]).await? {
+        let outcome = if read(&row, "is_identical")? {
+            Recorded::Identical
+        } else {
+            // Empty where the stored body is lost: as a conflict the delivery goes into quarantine,
+            // where its bytes are still to be had; an error would have the sender repeat it for ever.
+            let stored = read::<Option<&[u8]>>(&row, "body")?.unwrap_or_default();
+            Recorded::Differs { stored: Bytes::copy_from_slice(stored) }
+        };
+        let ordinal: i64 = read(&row, "ordinal")?;
+        let index = usize::try_from(ordinal - 1).ok().and_then(|ordinal| known.get(ordinal));
+        if let Some(index) = index {
+            outcomes[*index] = Some(outcome);
+        }
+    }
+    Ok(())
+}
+
+fn set(outcomes: &mut [Option<Recorded>], ordinal: i64, outcome: Recorded) {
+    let place = usize::try_from(ordinal - 1).ok().and_then(|index| outcomes.get_mut(index));
+    if let Some(place) = place {
+        *place = Some(outcome);
+    }
+}

@@ -1,0 +1,262 @@
+//! Running events again: one now, or many by the workers.
+//!
+//! An event that is not in the queue is put there while its own row is locked, and that row is set
+//! to 'pending', so that a dead letter of an earlier run that is sent meanwhile changes nothing.
+
+use cognigy_core::{AttemptOutcome, EventKey, ReplayClaim, Requeued, Timestamp};
+use deadpool_postgres::{Object, Transaction};
+use tokio_postgres::Row;
+
+use crate::{
+    claim::{self, Term},
+    error::{Problem, unreadable},
+    row::{IDENTITY, Private, read},
+};
+
+/// An event with its body; `$1` source, `$2` id.
+fn select_event() -> String {
+    format!(
+        "SELECT events.id AS event, events.received_at, bodies.body, {IDENTITY}
+         FROM cognigy_events AS events
+         LEFT JOIN cognigy_bodies AS bodies
+             ON bodies.event = events.id AND bodies.received_at = events.received_at
+         WHERE events.source = $1 AND events.event_id = $2"
+    )
+}
+
+/// What the queue says of an event, and whether a lease on it still runs; `$1` now, `$2` id.
+const SELECT_QUEUED: &str = "
+SELECT held_until IS NOT NULL AS is_held,
+       held_until > coalesce($1::timestamptz, statement_timestamp()) AS is_leased
+FROM cognigy_queue WHERE event = $2 FOR UPDATE";
+
+/// The attempt of a worker that vanished goes into the history before the new run begins.
+const WRITE_LOST: &str = "
+INSERT INTO cognigy_attempts
+    (event, received_at, fence, run, number, started_at, duration_us, outcome, error)
+SELECT event, received_at, fence, run, attempt, claimed_at,
+       extract(epoch FROM held_until - claimed_at) * 1000000, $2, 'the worker''s lease ran out'
+FROM cognigy_queue WHERE event = $1
+ON CONFLICT DO NOTHING";
+
+const CLAIM_QUEUED: &str = "
+UPDATE cognigy_queue
+SET held_until = coalesce($1::timestamptz, statement_timestamp()) + $2::bigint * interval '1 microsecond',
+    claimed_at = coalesce($1, statement_timestamp()),
+    fence = nextval('cognigy_fences'), run = run + 1, attempt = 1
+WHERE event = $3
+RETURNING fence, run";
+
+const LOCK_EVENT: &str = "
+SELECT received_at, run, state, type FROM cognigy_events WHERE id = $1 FOR UPDATE";
+
+const CLAIM_AT_REST: &str = "
+INSERT INTO cognigy_queue
+    (event, received_at, due_at, held_until, claimed_at, fence, run, attempt)
+SELECT id, received_at, coalesce($1::timestamptz, statement_timestamp()),
+       coalesce($1, statement_timestamp()) + $2::bigint * interval '1 microsecond',
+       coalesce($1, statement_timestamp()), nextval('cognigy_fences'), run + 1, 1
+FROM cognigy_events WHERE id = $3
+ON CONFLICT (event) DO NOTHING
+RETURNING fence, run";
+
+pub(crate) async fn replay(
+    connection: &mut Object,
+    key: &EventKey,
+    term: Term,
+) -> Result<ReplayClaim, Problem> {
+    let transaction = connection.transaction().await?;
+    let select = transaction.prepare_cached(&select_event()).await?;
+    let (source, id) = (key.source.as_str(), key.id.as_str());
+    let Some(event) = transaction.query_opt(&select, &[&source, &id]).await? else {
+        return Ok(ReplayClaim::NotFound);
+    };
+    let handle: i64 = read(&event, "event")?;
+    let Some(granted) = claim_anew(&transaction, handle, term).await? else {
+        return Ok(ReplayClaim::Busy);
+    };
+    transaction.commit().await?;
+    let run: i32 = read(&granted, "run")?;
+    let claimed = claim::granted(
+        &event,
+        u32::try_from(run).unwrap_or_default(),
+        1,
+        read(&granted, "fence")?,
+    )?;
+    Ok(ReplayClaim::Claimed(Box::new(claimed)))
+}
+
+/// Claims an event for a new run; the fence and the run. None while another run holds it.
+async fn claim_anew(
+    transaction: &Transaction<'_>,
+    handle: i64,
+    term: Term,
+) -> Result<Option<Row>, Problem> {
+    let queued = transaction.query_opt(SELECT_QUEUED, &[&term.now, &handle]).await?;
+    if let Some(queued) = queued {
+        if read(&queued, "is_held")? {
+            if read::<Option<bool>>(&queued, "is_leased")? == Some(true) {
+                return Ok(None);
+            }
+            let lost = AttemptOutcome::LeaseExpired.as_str();
+            transaction.execute(WRITE_LOST, &[&handle, &lost]).await?;
+        } else {
+            tally(transaction, &["pending"], &["processing"]).await?;
+        }
+        let granted =
+            transaction.query_one(CLAIM_QUEUED, &[&term.now, &term.lease, &handle]).await?;
+        return Ok(Some(granted));
+    }
+    let Some(at_rest) = transaction.query_opt(LOCK_EVENT, &[&handle]).await? else {
+        return Ok(None);
+    };
+    let granted = transaction.query_opt(CLAIM_AT_REST, &[&term.now, &term.lease, &handle]).await?;
+    let Some(granted) = granted else {
+        // Somebody else put it into the queue in the same moment.
+        return Ok(None);
+    };
+    take_up(transaction, &[handle]).await?;
+    tally(transaction, &[read(&at_rest, "state")?], &["processing"]).await?;
+    Ok(Some(granted))
+}
+
+/// From now on the queue says what becomes of them.
+async fn take_up(transaction: &Transaction<'_>, handles: &[i64]) -> Result<(), Problem> {
+    let sql = "UPDATE cognigy_events SET state = 'pending' WHERE id = ANY ($1)";
+    transaction.execute(sql, &[&handles]).await?;
+    Ok(())
+}
+
+/// Writes down that events went from states to states.
+async fn tally(transaction: &Transaction<'_>, from: &[&str], to: &[&str]) -> Result<(), Problem> {
+    let sql = "INSERT INTO cognigy_tallies (dimension, name, count)
+               SELECT 'state', name, -count(*) FROM unnest($1::text[]) AS name GROUP BY name
+               UNION ALL
+               SELECT 'state', name, count(*) FROM unnest($2::text[]) AS name GROUP BY name";
+    transaction.execute(sql, &[&from, &to]).await?;
+    Ok(())
+}
+
+pub(crate) async fn requeue(
+    connection: &mut Object,
+    keys: &[EventKey],
+    now: Option<Timestamp>,
+) -> Result<Vec<Requeued>, Problem> {
+    let transaction = connection.transaction().await?;
+    let known = find_all(&transaction, keys).await?;
+    let mut handles: Vec<i64> = known.iter().flatten().copied().collect();
+    handles.sort_unstable();
+    handles.dedup();
+    let queued = hasten(&transaction, &handles, now).await?;
+    let at_rest: Vec<i64> = handles
+        .iter()
+        .copied()
+        .filter(|handle| !queued.iter().any(|(queued, _)| queued == handle))
+        .collect();
+    let mut scheduled = schedule(&transaction, &at_rest, now).await?;
+    transaction.commit().await?;
+    let answer = |handle: &Option<i64>| {
+        let Some(handle) = handle else { return Requeued::NotFound };
+        if let Some((_, is_held)) = queued.iter().find(|(queued, _)| queued == handle) {
+            return if *is_held { Requeued::Busy } else { Requeued::Waiting };
+        }
+        match scheduled.iter().position(|scheduled| scheduled == handle) {
+            // Named twice: the second time it waits already.
+            Some(place) => {
+                scheduled.swap_remove(place);
+                Requeued::Scheduled
+            }
+            None => Requeued::Waiting,
+        }
+    };
+    Ok(known.iter().map(answer).collect())
+}
+
+/// The ids of the events with these keys, in order.
+async fn find_all(
+    transaction: &Transaction<'_>,
+    keys: &[EventKey],
+) -> Result<Vec<Option<i64>>, Problem> {
+    let sources: Vec<_> = keys.iter().map(|key| key.source.as_str()).collect();
+    let ids = Private(keys.iter().map(|key| key.id.as_str()).collect::<Vec<_>>());
+    let rows = transaction
+        .query(
+            r#"SELECT wanted.ordinal, events.id
+               FROM unnest($1::text[], $2::text[])
+                    WITH ORDINALITY AS wanted (source, event_id, ordinal)
+               JOIN cognigy_events AS events ON events.source = wanted.source COLLATE "C"
+                   AND events.event_id = wanted.event_id COLLATE "C""#,
+            &[&sources, &ids],
+        )
+        .await?;
+    let mut known = vec![None; keys.len()];
+    for row in rows {
+        let ordinal: i64 = read(&row, "ordinal")?;
+        let place = usize::try_from(ordinal - 1).ok().and_then(|index| known.get_mut(index));
+        *place.ok_or_else(|| unreadable("an ordinal", "is out of range"))? =
+            Some(read(&row, "id")?);
+    }
+    Ok(known)
+}
+
+/// Makes those that wait in the queue due at once; all that are in it, and whether they are held.
+async fn hasten(
+    transaction: &Transaction<'_>,
+    handles: &[i64],
+    now: Option<Timestamp>,
+) -> Result<Vec<(i64, bool)>, Problem> {
+    let locked = transaction
+        .query(
+            "SELECT event, held_until IS NOT NULL AS is_held FROM cognigy_queue
+             WHERE event = ANY ($1) ORDER BY event FOR UPDATE",
+            &[&handles],
+        )
+        .await?;
+    transaction
+        .execute(
+            "UPDATE cognigy_queue
+             SET due_at = least(due_at, coalesce($1::timestamptz, statement_timestamp()))
+             WHERE event = ANY ($2) AND held_until IS NULL
+               AND due_at > coalesce($1, statement_timestamp())",
+            &[&now, &handles],
+        )
+        .await?;
+    locked.iter().map(|row| Ok((read(row, "event")?, read(row, "is_held")?))).collect()
+}
+
+/// Puts finished events into the queue for a new run; those that were.
+async fn schedule(
+    transaction: &Transaction<'_>,
+    handles: &[i64],
+    now: Option<Timestamp>,
+) -> Result<Vec<i64>, Problem> {
+    if handles.is_empty() {
+        return Ok(Vec::new());
+    }
+    let locked = transaction
+        .query(
+            "SELECT id, state FROM cognigy_events WHERE id = ANY ($1) ORDER BY id FOR UPDATE",
+            &[&handles],
+        )
+        .await?;
+    let rows = transaction
+        .query(
+            "INSERT INTO cognigy_queue (event, received_at, due_at, run, attempt)
+             SELECT id, received_at, coalesce($1::timestamptz, statement_timestamp()), run + 1, 0
+             FROM cognigy_events WHERE id = ANY ($2)
+             ON CONFLICT (event) DO NOTHING RETURNING event",
+            &[&now, &handles],
+        )
+        .await?;
+    let scheduled =
+        rows.iter().map(|row| read(row, "event")).collect::<Result<Vec<i64>, Problem>>()?;
+    let mut from = Vec::new();
+    for row in &locked {
+        if scheduled.contains(&read(row, "id")?) {
+            from.push(read::<&str>(row, "state")?);
+        }
+    }
+    take_up(transaction, &scheduled).await?;
+    tally(transaction, &from, &vec!["pending"; from.len()]).await?;
+    Ok(scheduled)
+}

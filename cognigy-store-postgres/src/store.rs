@@ -1,0 +1,239 @@
+//! The ports, handed on to the writers and the pools.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use cognigy_core::{
+    Attempt, ClaimBatch, ClaimRequest, ClaimToken, Counts, EventArchive, EventFilter, EventKey,
+    EventPage, EventStore, IncomingEvent, PageRequest, Quarantine, QuarantineEntry, QuarantinePage,
+    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, StoreError, StoredEvent,
+    Timestamp,
+};
+
+use crate::{
+    PostgresOptions, TimeSource, archive, claim,
+    claim::Term,
+    connections::{Connections, perform},
+    error::Problem,
+    purge, quarantine,
+    record::Delivery,
+    replay, schema, settle,
+    upkeep::Upkeep,
+    writers::Writers,
+};
+
+/// An event store in a PostgreSQL database.
+///
+/// Cheap to clone; all clones are one store. It lives on the tokio runtime it was opened on.
+#[derive(Clone)]
+pub struct PostgresStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    connections: Connections,
+    writers: Writers,
+    options: PostgresOptions,
+    /// Fences of claims that may have taken effect and whose answer was lost.
+    doubtful: Mutex<Vec<i64>>,
+    _upkeep: Upkeep,
+}
+
+impl PostgresStore {
+    /// Connects to the database at `url` with the default options, and makes the schema or brings an
+    /// older one up to date.
+    ///
+    /// The URL is libpq's: `postgres://user:password@host:port/database?sslmode=…`. Without
+    /// `sslmode`, a server on another machine has to prove its name by a certificate that the system
+    /// trusts (`verify-full`), and one on this machine is spoken to in the clear. Several hosts may
+    /// be named; the one that takes writes is used.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if the schema is a later one that this program cannot work with. `Unavailable` if
+    /// the URL is wrong, the server cannot be reached, is read-only, or stands behind a pooler that
+    /// drops the settings of a session.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        Self::open_with(url, PostgresOptions::default()).await
+    }
+
+    /// As [`open`](Self::open), with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub async fn open_with(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
+        let connections = Connections::new(url, &options)?;
+        let mut connection = connections.working.lend().await?;
+        schema::migrate(&mut connection).await?;
+        drop(connection);
+        let writers = Writers::start(&connections.writing, &options);
+        let with_days = options.time == TimeSource::Database;
+        let upkeep = Upkeep::start(connections.reading.clone(), with_days);
+        let doubtful = Mutex::new(Vec::new());
+        let inner = Inner { connections, writers, options, doubtful, _upkeep: upkeep };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// `now`, where the caller's clock counts.
+    fn now(&self, now: Timestamp) -> Option<Timestamp> {
+        self.caller_s_clock().then_some(now)
+    }
+
+    fn caller_s_clock(&self) -> bool {
+        self.inner.options.time == TimeSource::Caller
+    }
+
+    fn term(&self, now: Timestamp, lease: Duration) -> Term {
+        Term::new(self.inner.options.time, now, lease)
+    }
+
+    fn doubtful(&self) -> std::sync::MutexGuard<'_, Vec<i64>> {
+        self.inner.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What an earlier claim may have taken without our knowing is given back, so that it need not
+    /// wait for its lease to run out.
+    async fn clear_doubts(&self, now: Option<Timestamp>) -> Result<(), StoreError> {
+        let fences = std::mem::take(&mut *self.doubtful());
+        if fences.is_empty() {
+            return Ok(());
+        }
+        let working = &self.inner.connections.working;
+        let result = perform!(working, connection => claim::give_back(connection, &fences, now));
+        if result.is_err() {
+            self.doubtful().extend(fences);
+        }
+        Ok(result?)
+    }
+
+    async fn claim(&self, request: &ClaimRequest, term: Term) -> Result<ClaimBatch, Problem> {
+        let working = &self.inner.connections.working;
+        let claimed = perform!(working, connection => claim::claim_due(connection, request, term))?;
+        self.doubtful().extend(claimed.doubtful);
+        match claimed.problem {
+            // Dead letters that were claimed before it are worth having.
+            Some(problem) if claimed.batch.is_empty() => Err(problem),
+            _ => Ok(claimed.batch),
+        }
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore")
+            .field("options", &self.inner.options)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl EventStore for PostgresStore {
+    async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError> {
+        self.inner.writers.record(Delivery { event, now: self.now(now) }).await
+    }
+
+    async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError> {
+        let term = self.term(request.now, request.lease);
+        self.clear_doubts(term.now).await?;
+        Ok(self.claim(&request, term).await?)
+    }
+
+    async fn renew(
+        &self,
+        tokens: &[ClaimToken],
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let (working, term) = (&self.inner.connections.working, self.term(now, lease));
+        Ok(perform!(working, connection => settle::renew(connection, tokens, term))?)
+    }
+
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError> {
+        let (working, ours) = (&self.inner.connections.working, self.caller_s_clock());
+        Ok(perform!(working, connection => settle::settle(connection, settlements, ours))?)
+    }
+
+    async fn replay(
+        &self,
+        key: &EventKey,
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<ReplayClaim, StoreError> {
+        let (working, term) = (&self.inner.connections.working, self.term(now, lease));
+        Ok(perform!(working, connection => replay::replay(connection, key, term))?)
+    }
+
+    async fn requeue(
+        &self,
+        keys: &[EventKey],
+        now: Timestamp,
+    ) -> Result<Vec<Requeued>, StoreError> {
+        let (working, now) = (&self.inner.connections.working, self.now(now));
+        Ok(perform!(working, connection => replay::requeue(connection, keys, now))?)
+    }
+}
+
+#[async_trait]
+impl EventArchive for PostgresStore {
+    async fn find(&self, key: &EventKey) -> Result<Option<StoredEvent>, StoreError> {
+        let reading = &self.inner.connections.reading;
+        Ok(perform!(again reading, connection => archive::find(connection, key))?)
+    }
+
+    async fn list(&self, filter: &EventFilter, page: PageRequest) -> Result<EventPage, StoreError> {
+        let reading = &self.inner.connections.reading;
+        Ok(perform!(again reading, connection => archive::list(connection, filter, page))?)
+    }
+
+    async fn attempts(&self, key: &EventKey) -> Result<Vec<Attempt>, StoreError> {
+        let reading = &self.inner.connections.reading;
+        Ok(perform!(again reading, connection => archive::attempts(connection, key))?)
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        let reading = &self.inner.connections.reading;
+        Ok(perform!(again reading, connection => archive::counts(connection))?)
+    }
+
+    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        let working = &self.inner.connections.working;
+        Ok(perform!(working, connection => purge::purge(connection, before, limit))?)
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        let writing = &self.inner.connections.writing;
+        Ok(perform!(again writing, connection => schema::beat(connection))?)
+    }
+}
+
+#[async_trait]
+impl Quarantine for PostgresStore {
+    async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError> {
+        let (working, now) = (&self.inner.connections.working, self.now(now));
+        let capacity = self.inner.options.quarantine_capacity;
+        let entry = &entry;
+        Ok(
+            perform!(again working, connection => quarantine::keep(connection, entry, now, capacity))?,
+        )
+    }
+
+    async fn quarantined(&self, page: PageRequest) -> Result<QuarantinePage, StoreError> {
+        let reading = &self.inner.connections.reading;
+        Ok(perform!(again reading, connection => quarantine::page(connection, page))?)
+    }
+
+    async fn quarantined_item(&self, id: i64) -> Result<Option<QuarantinedItem>, StoreError> {
+        let reading = &self.inner.connections.reading;
+        Ok(perform!(again reading, connection => quarantine::find(connection, id))?)
+    }
+
+    async fn discharge(&self, id: i64) -> Result<bool, StoreError> {
+        let working = &self.inner.connections.working;
+        Ok(perform!(working, connection => quarantine::discharge(connection, id))?)
+    }
+}

@@ -1,0 +1,222 @@
+//! The database URL: what tokio-postgres reads of it, and what it does not.
+//!
+//! `sslmode` and `sslrootcert` mean what they mean to libpq, with one difference: without `sslmode`
+//! a server on another machine has to show a certificate for its name. Bodies hold what people say,
+//! and must not cross a network in the clear because nobody said otherwise.
+
+use std::{net::IpAddr, path::PathBuf, str::FromStr};
+
+use percent_encoding::percent_decode_str;
+use tokio_postgres::{
+    Config,
+    config::{Host, SslMode, TargetSessionAttrs},
+};
+
+use crate::{
+    config::{
+        GRACE, IDLE_IN_TRANSACTION, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES,
+        PostgresOptions,
+    },
+    error::Problem,
+    tls::{Roots, Trust},
+};
+
+/// Shows that a session has the settings it was opened with. A pooler that drops them drops this.
+pub(crate) const SESSION_MARK: &str = "cognigy.session";
+
+/// Where to connect to, and whom to trust there.
+pub(crate) struct Target {
+    pub(crate) config: Config,
+    pub(crate) trust: Trust,
+}
+
+impl Target {
+    pub(crate) fn parse(url: &str, options: &PostgresOptions) -> Result<Self, Problem> {
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(Problem::Url("expected postgres://user@host/database".to_owned()));
+        }
+        let (plain, ssl) = SslParameters::take(url)?;
+        // The parser's own message names the parameter, never its value.
+        let mut config = Config::from_str(&plain).map_err(|error| Problem::Url(words(&error)))?;
+        let trust = ssl.trust(is_local(&config))?;
+        config.ssl_mode(match &trust {
+            Trust::NoTls => SslMode::Disable,
+            Trust::AnyoneIfOffered => SslMode::Prefer,
+            _ => SslMode::Require,
+        });
+        if config.get_target_session_attrs() == TargetSessionAttrs::Any {
+            // After a failover the old primary must not be taken for the new one.
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("cognigy");
+        }
+        let theirs = config.get_options().unwrap_or_default().to_owned();
+        config
+            .options(format!("{} {theirs}", session_settings(options)))
+            .connect_timeout(options.connect_timeout)
+            .tcp_user_timeout(options.statement_timeout + GRACE)
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(KEEPALIVE_RETRIES);
+        Ok(Self { config, trust })
+    }
+}
+
+/// The settings of every session. Those for the planner make it plan as for a long queue whatever
+/// the statistics say: they are of an empty table when a backlog begins to grow, and a plan that
+/// reads the whole queue is right then and a disaster a minute later. Every table that grows has an
+/// index for each of our statements.
+fn session_settings(options: &PostgresOptions) -> String {
+    let millis = |duration: std::time::Duration| duration.as_millis().max(1).to_string();
+    let settings = [
+        (SESSION_MARK, "on".to_owned()),
+        ("statement_timeout", millis(options.statement_timeout)),
+        ("lock_timeout", millis(options.lock_timeout)),
+        ("idle_in_transaction_session_timeout", millis(IDLE_IN_TRANSACTION)),
+        ("default_transaction_isolation", r"read\ committed".to_owned()),
+        ("timezone", "UTC".to_owned()),
+        ("plan_cache_mode", "force_generic_plan".to_owned()),
+        ("enable_seqscan", "off".to_owned()),
+        ("enable_bitmapscan", "off".to_owned()),
+        ("enable_mergejoin", "off".to_owned()),
+        ("jit", "off".to_owned()),
+    ];
+    let settings: Vec<_> =
+        settings.iter().map(|(name, value)| format!("-c {name}={value}")).collect();
+    settings.join(" ")
+}
+
+fn is_local(config: &Config) -> bool {
+    let is_loopback = |name: &str| {
+        name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
+    let named = config.get_hosts().iter().all(|host| match host {
+        Host::Tcp(name) => is_loopback(name),
+        Host::Unix(_) => true,
+    });
+    named && config.get_hostaddrs().iter().all(IpAddr::is_loopback)
+}
+
+fn words(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// What the URL says about TLS.
+#[derive(Default)]
+struct SslParameters {
+    mode: Option<String>,
+    roots: Option<String>,
+}
+
+impl SslParameters {
+    /// Takes them out of a URL.
+    fn take(url: &str) -> Result<(String, Self), Problem> {
+        let Some((base, query)) = url.split_once('?') else {
+            return Ok((url.to_owned(), Self::default()));
+        };
+        let mut ssl = Self::default();
+        let mut others = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let place = match name {
+                "sslmode" => &mut ssl.mode,
+                "sslrootcert" => &mut ssl.roots,
+                _ => {
+                    others.push(pair);
+                    continue;
+                }
+            };
+            let value = percent_decode_str(value).decode_utf8();
+            *place =
+                Some(value.map_err(|_| Problem::Url(format!("{name} is not UTF-8")))?.into_owned());
+        }
+        let plain = if others.is_empty() {
+            base.to_owned()
+        } else {
+            format!("{base}?{}", others.join("&"))
+        };
+        Ok((plain, ssl))
+    }
+
+    fn trust(self, is_local: bool) -> Result<Trust, Problem> {
+        let roots = match self.roots.as_deref() {
+            None | Some("system") => Roots::System,
+            Some(path) => Roots::File(PathBuf::from(path)),
+        };
+        Ok(match self.mode.as_deref() {
+            None if is_local => Trust::NoTls,
+            None | Some("verify-full") => Trust::Named(roots),
+            Some("verify-ca") => Trust::Issued(roots),
+            // As libpq does it: a root certificate that is named is used.
+            Some("require") if self.roots.is_some() => Trust::Issued(roots),
+            Some("require") => Trust::Anyone,
+            Some("prefer" | "allow") => Trust::AnyoneIfOffered,
+            Some("disable") => Trust::NoTls,
+            Some(_) => {
+                return Err(Problem::Url(
+                    "sslmode: expected disable, prefer, require, verify-ca or verify-full"
+                        .to_owned(),
+                ));
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(url: &str) -> Result<Target, Problem> {
+        Target::parse(url, &PostgresOptions::default())
+    }
+
+    #[test]
+    fn another_machine_has_to_prove_its_name_unless_the_url_says_otherwise() {
+        for (url, expected) in [
+            ("postgres://u@localhost/db", "NoTls"),
+            ("postgres://u@127.0.0.1/db", "NoTls"),
+            ("postgres://u@[::1]/db", "NoTls"),
+            ("postgres://u@%2Fvar%2Frun%2Fpostgresql/db", "NoTls"),
+            ("postgres://u@db.example/db", "Named(System)"),
+            ("postgres://u@localhost,db.example/db", "Named(System)"),
+            ("postgresql://u:p%40@db.example/db?sslmode=disable", "NoTls"),
+            ("postgres://u@db.example/db?sslmode=prefer", "AnyoneIfOffered"),
+            ("postgres://u@db.example/db?sslmode=require", "Anyone"),
+            (
+                "postgres://u@db.example/db?sslmode=require&sslrootcert=%2Fca.pem",
+                "Issued(File(\"/ca.pem\"))",
+            ),
+            ("postgres://u@localhost/db?sslmode=verify-ca&sslrootcert=system", "Issued(System)"),
+            ("postgres://u@localhost/db?connect_timeout=3&sslmode=verify-full", "Named(System)"),
+        ] {
+            let target = target(url).unwrap_or_else(|problem| panic!("{url}: {problem}"));
+            assert_eq!(format!("{:?}", target.trust), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_without_the_password() {
+        for url in [
+            "mysql://u:marked@h/db",
+            "postgres://u:marked@h/db?sslmode=marked",
+            "postgres://u:marked@h:port/db",
+            "postgres://u:marked@h/db?unknown=marked",
+            "postgres://u:marked@h/db?target_session_attrs=marked",
+        ] {
+            let problem = target(url).err().unwrap_or_else(|| panic!("{url} is taken")).to_string();
+            assert!(!problem.contains("marked"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn the_url_s_own_options_come_last_and_win() {
+        let target = target("postgres://u@h/db?options=-c%20statement_timeout%3D9").unwrap();
+        let options = target.config.get_options().unwrap();
+        assert!(options.ends_with("-c statement_timeout=9"), "{options}");
+        assert!(options.starts_with("-c cognigy.session=on "), "{options}");
+    }
+}

@@ -1,0 +1,12 @@
+//! What the bundled server does on SQLite it does on PostgreSQL: the tests of the other files once
+//! more, each with a database of its own in a private cluster.
+
+// Each of the files is a program of its own elsewhere, and brings `common` along.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::duplicate_mod)]
+
+#[path = "command_line.rs"]
+mod command_line;
+#[path = "contract_http.rs"]
+mod contract_http;
+#[path = "journey.rs"]
+mod journey;
