@@ -17,8 +17,8 @@ fn claim_and_settle(criterion: &mut Criterion) {
             bencher.iter_custom(|rounds| {
                 let folder = tempfile::tempdir().unwrap();
                 let waiting = rounds * *batch as u64;
-                let store = process::fill(&folder.path().join("waiting.db"), waiting);
-                let store = runtime.block_on(store).unwrap();
+                let file = folder.path().join("waiting.db");
+                let store = runtime.block_on(process::fill(&file, waiting)).unwrap();
                 let began = Instant::now();
                 for _ in 0..rounds {
                     let now = std::time::SystemTime::now().into();
