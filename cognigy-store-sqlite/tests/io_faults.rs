@@ -28,8 +28,11 @@ const WAY: &str = "IO_WAY";
 const FOLDER: &str = "IO_FOLDER";
 const DATABASE: &str = "webhooks.db";
 
+/// A name, and the fault at the operation of that number.
+type Way = (&'static str, fn(u64) -> Fault);
+
 /// How calls fail.
-const WAYS: [(&str, fn(u64) -> Fault); 5] = [
+const WAYS: [Way; 5] = [
     ("an I/O error, once", |nth| Fault::once(Operation::ANY, FileKind::ANY, Fault::EIO, nth)),
     ("no space from then on", |nth| Fault {
         for_ever: true,
