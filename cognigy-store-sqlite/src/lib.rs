@@ -9,6 +9,8 @@
 //!  one transaction for all that waits       read-only connections, one snapshot a query
 //!        │ COMMIT, synced                         │
 //!        └──────────────▶ webhooks.db + WAL ◀─────┘
+//!                              ▲
+//!                              └ a thread that writes the WAL back
 //! ```
 //!
 //! An fsync costs far more than a row, so one thread does all the writing and puts whatever waits
@@ -16,6 +18,10 @@
 //! (`synchronous=FULL`). Once anything but a busy lock goes wrong the connection is given up and
 //! the file is opened afresh before the next transaction: a failed fsync must not be retried, for
 //! the second try can succeed although the pages are lost.
+//!
+//! Compile the bundled SQLite with `LIBSQLITE3_FLAGS="-DHAVE_FDATASYNC=1"` where you embed this crate
+//! on Linux or another Unix that has `fdatasync`: without it SQLite calls `fsync`, which also writes
+//! the file's times at every commit.
 //!
 //! Several processes may share a file on a local disk. Network file systems are refused where they
 //! show (no shared memory for the WAL), and must not be used where they do not.
