@@ -61,7 +61,8 @@ fn four_servers_share_the_work_and_run_each_event_once() {
             let servers = &servers;
             scope.spawn(move || {
                 for number in 0..50 {
-                    let body = event(&format!("e{sender}-{number}"), "c1");
+                    let body =
+                        event(&format!("e{sender}-{number}"), &format!("c{sender}-{number}"));
                     let [one, other] = [number % 4, (number + 1) % 4].map(|n: usize| &servers[n]);
                     assert_eq!(one.deliver(&body).status, 200);
                     assert!(other.deliver(&body).body.contains("duplicate"));
@@ -80,11 +81,12 @@ fn four_servers_share_the_work_and_run_each_event_once() {
 
 #[test]
 fn what_a_killed_server_held_is_taken_over_within_a_lease() {
-    let nodes = Nodes::new("2s");
+    let nodes = Nodes::new("5s");
     nodes.crm.delay(Duration::from_secs(60));
     let mut doomed = nodes.site.serve();
     for number in 0..20 {
-        assert_eq!(doomed.deliver(&event(&format!("e{number}"), "c1")).status, 200);
+        let body = event(&format!("e{number}"), &format!("c{number}"));
+        assert_eq!(doomed.deliver(&body).status, 200);
     }
     eventually("the CRM is asked", || (nodes.crm.requests().len() == 20).then_some(()));
     nodes.crm.delay(Duration::ZERO);
@@ -93,7 +95,7 @@ fn what_a_killed_server_held_is_taken_over_within_a_lease() {
     let killed = Instant::now();
     eventually("all are processed", || (processed(&other) == 20).then_some(()));
     // A lease, a poll, and the machine's own time; not a second lease.
-    assert!(killed.elapsed() < Duration::from_millis(3900), "{:?}", killed.elapsed());
+    assert!(killed.elapsed() < Duration::from_millis(9500), "{:?}", killed.elapsed());
     let stored = other.event("e7");
     assert_eq!(stored["attempts"][0]["outcome"], "lease_expired");
     assert_eq!(stored["attempts"][1]["outcome"], "succeeded");

@@ -1,4 +1,7 @@
-//! What it costs when the store has grown: `./scripts/bench --growth`, tens of minutes.
+//! What it costs when the store has grown: `./scripts/bench --growth`, some ten minutes.
+//!
+//! The history is written straight into the tables, with random ids: through the store ten million
+//! events would take longer than all that is measured.
 
 use std::{
     error::Error,
@@ -6,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cognigy_benches::{load::Load, process};
+use cognigy_benches::load::Load;
 use cognigy_core::{ClaimRequest, EventArchive, EventStore, Secret, Settlement, Verdict};
 
 use crate::{
@@ -17,8 +20,10 @@ use crate::{
 
 /// How many events are stored at each point. The middle of each range of a hundredfold, too.
 const SIZES: [u64; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
-/// Retention's batches while ingest goes on.
-const PURGE_SHARE: u64 = 2;
+/// How long retention is watched while events come in.
+const PURGE_SPAN: Duration = Duration::from_secs(30);
+/// Events that wait while memory is looked at.
+const BACKLOG: u64 = 1_000_000;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -38,26 +43,14 @@ pub(crate) fn run(folder: &Path) -> Outcome<Results> {
     let (mut rates, mut tails, mut claims) = (Vec::new(), Vec::new(), Vec::new());
     let mut stored = 0;
     for size in SIZES {
-        runtime.block_on(process::fill_from(&database, stored, size))?;
+        runtime.block_on(fill(&database, size - stored, "processed"))?;
         stored = size;
         let server =
             Server::ours(&database, &[("COGNIGY_WORKER", "off"), ("COGNIGY_RETENTION", "3650d")])?;
         let ready = server.ready_after;
-        let load = |duplicates| -> Outcome<Load> {
-            Ok(Load {
-                address: server.address,
-                secret: Secret::new(SECRET)?,
-                connections: 64,
-                duration: Duration::from_secs(5),
-                body_bytes: 512,
-                rate: None,
-                prefix: format!("growth-{size}"),
-                duplicates,
-                contact: true,
-            })
-        };
-        let fresh = load(false)?.run()?;
-        let known = load(true)?.run()?;
+        let fresh = load(&server, &format!("growth-{size}"), None)?;
+        let known = Load { duplicates: true, ..fresh.clone() };
+        let (fresh, known) = (fresh.run()?, known.run()?);
         let memory = server.peak_memory().unwrap_or(f64::NAN);
         drop(server);
         let claim = runtime.block_on(claim_and_settle(&database))?;
@@ -78,12 +71,13 @@ pub(crate) fn run(folder: &Path) -> Outcome<Results> {
         println!("{}", table.text());
     }
     let purge = runtime.block_on(purge_under_load(&database))?;
+    let backlog = backlog(&runtime, &folder.join("backlog.db"))?;
     let one = |name, points| vec![Series { name, points }];
     let x = "stored events";
     Ok(Results {
         table: format!(
             "# Growth\n\nWritten by `./scripts/bench --growth` on {}. Ids are spread like random ones; \
-             {}-byte bodies, 64 connections, 5 s a figure.\n\n{}\n{purge}\n\n![Growth](growth.svg)\n",
+             {}-byte bodies, 64 connections, 5 s a figure.\n\n{}\n{purge}\n\n{backlog}\n\n![Growth](growth.svg)\n",
             machine(),
             512,
             table.text()
@@ -123,73 +117,121 @@ async fn claim_and_settle(database: &Path) -> Outcome<f64> {
     Ok(done / started.elapsed().as_secs_f64())
 }
 
-/// Forgets half of what is stored while a tenth of the capacity comes in.
+/// Adds `count` events in `state`, with random ids and bodies of 512 bytes.
+async fn fill(database: &Path, count: u64, state: &str) -> Outcome<()> {
+    // Makes the tables.
+    drop(cognigy_store_sqlite::SqliteStore::open(database).await?);
+    let connection = rusqlite::Connection::open(database)?;
+    let done = state == "processed";
+    connection.execute_batch(
+        "PRAGMA synchronous=OFF; PRAGMA cache_size=-2000000; PRAGMA wal_autocheckpoint=20000;",
+    )?;
+    let mut left = count;
+    while left > 0 {
+        let part = left.min(100_000);
+        connection.execute_batch(&format!(
+            "BEGIN;
+             CREATE TEMP TABLE IF NOT EXISTS more (id INTEGER PRIMARY KEY, event_id TEXT);
+             DELETE FROM more;
+             INSERT INTO more WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {part})
+                 SELECT n + (SELECT coalesce(max(id), 0) FROM events), lower(hex(randomblob(16))) FROM n;
+             INSERT INTO events (id, state, due_at, fence, run, attempt, received_at, processed_at,
+                                 source, event_id, type, event_time, timestamp_json, user_id)
+                 SELECT id, '{state}', {due}, 2, 1, 1, id, {processed}, 'cognigy', event_id,
+                        'USER_INPUT_RECEIVED', 1772366400000000, '1772366400', NULL FROM more;
+             INSERT INTO bodies SELECT id, cast('{{\"eventId\":\"' || event_id ||
+                 '\",\"timestamp\":1772366400,\"type\":\"USER_INPUT_RECEIVED\",\"payload\":{{\"input\":\"'
+                 || printf('%.*c', 390, 'x') || '\"}}}}' AS BLOB) FROM more;
+             INSERT INTO attempts SELECT id, 1, 1, 1, id, 100, 'succeeded', NULL FROM more WHERE {done};
+             INSERT INTO tallies VALUES ('state', '{state}', {part}), ('type', 'USER_INPUT_RECEIVED', {part})
+                 ON CONFLICT DO UPDATE SET count = count + excluded.count;
+             COMMIT;",
+            due = if done { "NULL" } else { "1" },
+            processed = if done { "id" } else { "NULL" },
+        ))?;
+        left -= part;
+    }
+    connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
+    Ok(())
+}
+
+/// What a million waiting events weigh in memory, worked off while others come in.
+fn backlog(runtime: &tokio::runtime::Runtime, database: &Path) -> Outcome<String> {
+    runtime.block_on(fill(database, BACKLOG, "pending"))?;
+    let server =
+        Server::ours(database, &[("COGNIGY_WORKER", "on"), ("COGNIGY_RETENTION", "3650d")])?;
+    let ready = server.ready_after;
+    let load = load(&server, "backlog", Some(5000.0))?;
+    let report = load.run()?;
+    Ok(format!(
+        "With {} events waiting the server is ready {:.0} ms after its start; working them off while 5 000 a \
+         second come in ({} accepted a second, p99 {:.1} ms), its most memory resident is {:.0} MiB.",
+        count(BACKLOG as f64),
+        ready.as_secs_f64() * 1000.0,
+        count(report.throughput()),
+        report.milliseconds(0.99),
+        server.peak_memory().unwrap_or(f64::NAN)
+    ))
+}
+
+fn load(server: &Server, prefix: &str, rate: Option<f64>) -> Outcome<Load> {
+    Ok(Load {
+        address: server.address,
+        secret: Secret::new(SECRET)?,
+        connections: 64,
+        duration: Duration::from_secs(5),
+        body_bytes: 512,
+        rate,
+        prefix: prefix.to_owned(),
+        duplicates: false,
+        contact: false,
+    })
+}
+
+/// Forgets what is old while 2 000 events a second come in.
 async fn purge_under_load(database: &Path) -> Outcome<String> {
     let store = cognigy_store_sqlite::SqliteStore::open(database).await?;
-    // What waits cannot be purged: it is finished first, as fast as the store can.
-    loop {
-        let now = std::time::SystemTime::now().into();
-        let request = ClaimRequest { limit: 1024, lease: Duration::from_secs(60), now };
-        let batch = store.claim_due(request).await?;
-        if batch.is_empty() {
-            break;
-        }
-        let finish = batch
-            .runs
-            .into_iter()
-            .map(|work| work.claim.settle(Verdict::Processed { contact: None }, None, now));
-        store.settle(&finish.collect::<Vec<_>>()).await?;
-    }
-    let total: u64 = store.counts().await?.by_state.values().sum();
     let before_bytes = std::fs::metadata(database)?.len();
     let server =
         Server::ours(database, &[("COGNIGY_WORKER", "off"), ("COGNIGY_RETENTION", "3650d")])?;
-    let load = |prefix: &str| -> Outcome<Load> {
-        Ok(Load {
-            address: server.address,
-            secret: Secret::new(SECRET)?,
-            connections: 64,
-            duration: Duration::from_secs(10),
-            body_bytes: 512,
-            rate: Some(2000.0),
-            prefix: prefix.to_owned(),
-            duplicates: false,
-            contact: true,
-        })
-    };
-    let quiet = load("quiet")?;
+    let mut quiet = load(&server, "quiet", Some(2000.0))?;
+    quiet.duration = PURGE_SPAN;
+    let mut busy = Load { prefix: "busy".to_owned(), ..quiet.clone() };
     let quiet = tokio::task::spawn_blocking(move || quiet.run()).await??;
 
-    let purged = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let counter = std::sync::Arc::clone(&purged);
-    let goal = total / PURGE_SHARE;
     let purging = tokio::spawn(async move {
-        let now = std::time::SystemTime::now().into();
-        while counter.load(std::sync::atomic::Ordering::Relaxed) < goal {
+        let (now, began) = (std::time::SystemTime::now().into(), Instant::now());
+        let mut purged = 0;
+        while began.elapsed() < PURGE_SPAN {
             match store.purge(now, 500).await {
                 Ok(0) | Err(_) => break,
-                Ok(count) => counter.fetch_add(count, std::sync::atomic::Ordering::Relaxed),
+                Ok(count) => purged += count,
             };
             // The pause that the server's own upkeep makes.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        purged
     });
-    let busy = load("busy")?;
+    busy.duration = PURGE_SPAN;
     let busy = tokio::task::spawn_blocking(move || busy.run()).await??;
-    let within = purged.load(std::sync::atomic::Ordering::Relaxed);
-    purging.await?;
+    let purged = purging.await? as f64;
     let after_bytes = std::fs::metadata(database)?.len();
     let wal = std::fs::metadata(database.with_extension("db-wal")).map_or(0, |wal| wal.len());
+    let rate = purged / PURGE_SPAN.as_secs_f64();
     Ok(format!(
-        "Purging {} of {} events while 2 000 a second come in: p99 {:.1} ms, {:.1} ms without ({} of them \
-         were purged during those 10 s). The file had {} MB before and {} MB after, its WAL {} MB.",
-        count(purged.load(std::sync::atomic::Ordering::Relaxed) as f64),
-        count(total as f64),
+        "Purging while 2 000 events a second come in: p99 {:.1} ms, {:.1} ms without, a ratio of {:.1}. In {} s \
+         {} events were purged, {} a second; five million take {:.0} minutes. The file had {} MB before and \
+         {} MB after, with {} events more and that many fewer: freed pages are used again. Its WAL has {} MB.",
         busy.milliseconds(0.99),
         quiet.milliseconds(0.99),
-        count(within as f64),
+        busy.milliseconds(0.99) / quiet.milliseconds(0.99),
+        PURGE_SPAN.as_secs(),
+        count(purged),
+        count(rate),
+        5e6 / rate / 60.0,
         count(before_bytes as f64 / 1e6),
         count(after_bytes as f64 / 1e6),
+        count((quiet.accepted + busy.accepted) as f64),
         count(wal as f64 / 1e6),
     ))
 }
