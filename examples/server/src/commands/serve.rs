@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use actix_web::{App as ActixApp, HttpServer, dev::ServerHandle, web};
+use actix_web::{App as ActixApp, HttpServer, dev::ServerHandle, middleware::from_fn, web};
 use cognigy_core::{Clock, Worker, WorkerHandle, WorkerOptions};
 use tokio::task::JoinHandle;
 
@@ -60,20 +60,24 @@ pub(super) async fn run(settings: &Settings) -> Result<bool, StartError> {
 pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, StartError> {
     let shared = web::Data::new(app.clone());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let server =
-        HttpServer::new(move || ActixApp::new().app_data(shared.clone()).configure(http::routes))
-            .client_request_timeout(HEAD_DEADLINE)
-            .keep_alive(KEEP_ALIVE)
-            // actix counts for each of its threads.
-            .max_connections(MAX_CONNECTIONS.div_ceil(threads))
-            .workers(threads)
-            .shutdown_timeout(SHUTDOWN_SECONDS)
-            // Our own signal handling stops the worker too.
-            .disable_signals()
-            .bind(settings.listen)
-            .map_err(|error| {
-                StartError::failed(&format!("cannot listen on {}", settings.listen), &error)
-            })?;
+    let server = HttpServer::new(move || {
+        ActixApp::new()
+            .app_data(shared.clone())
+            .wrap(from_fn(http::end_with_the_answer))
+            .configure(http::routes)
+    })
+    .client_request_timeout(HEAD_DEADLINE)
+    .keep_alive(KEEP_ALIVE)
+    // actix counts for each of its threads.
+    .max_connections(MAX_CONNECTIONS.div_ceil(threads))
+    .workers(threads)
+    .shutdown_timeout(SHUTDOWN_SECONDS)
+    // Our own signal handling stops the worker too.
+    .disable_signals()
+    .bind(settings.listen)
+    .map_err(|error| {
+        StartError::failed(&format!("cannot listen on {}", settings.listen), &error)
+    })?;
     let address = server.addrs().first().copied().unwrap_or(settings.listen);
     let server = server.run();
     let handle = server.handle();

@@ -3,6 +3,7 @@
 mod bulk;
 mod operator;
 mod probes;
+mod unread;
 pub(crate) mod view;
 mod webhook;
 
@@ -16,6 +17,7 @@ use cognigy_core::{Failure, Reply, StoreError};
 pub(crate) use bulk::BulkReplays;
 pub(crate) use operator::AdminToken;
 pub(crate) use probes::Readiness;
+pub(crate) use unread::end_with_the_answer;
 pub(crate) use webhook::BodyBudget;
 
 use crate::app::App;
