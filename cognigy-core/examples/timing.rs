@@ -9,7 +9,7 @@
 //! The same over a comparison that stops at the first difference shows that the method would see
 //! one.
 //!
-//! `cargo run --release --package cognigy-benches --bin timing [-- samples]`
+//! `cargo run --release --package cognigy-core --example timing [-- samples]`
 
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss)]
 
