@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     let key = Hmac::<Sha256>::new_from_slice(SECRET).unwrap();
     let checked = differences("SignatureVerifier::check", samples, |header| {
         let headers = [(SignatureVerifier::DEFAULT_HEADER, header)];
-        verifier.check(black_box(&headers.as_slice()), black_box(BODY)).is_ok()
+        verifier.check(black_box(&headers), black_box(BODY)).is_ok()
     });
     let naive = differences("a comparison that stops early", samples, |header| {
         let mut tag = [0; 33];

@@ -35,12 +35,12 @@ pub fn signature(input: &[u8]) {
     let name = SignatureVerifier::DEFAULT_HEADER;
     let is_right = value == right.as_bytes() || (hex && same_hex(&value, &right));
 
-    let one = verifier.check(&[("Host", b"t".as_slice()), (name, &value)].as_slice(), body);
+    let one = verifier.check(&[("Host", b"t".as_slice()), (name, value.as_slice())], body);
     assert_eq!(one == Ok(MatchedSecret::Current), is_right, "{one:?}");
     let two = [(name, value.as_slice()), (name, right.as_bytes())];
-    assert_eq!(verifier.check(&two.as_slice(), body), Err(SignatureError::Repeated));
+    assert_eq!(verifier.check(&two, body), Err(SignatureError::Repeated));
     let none: [(&str, &[u8]); 0] = [];
-    assert_eq!(verifier.check(&none.as_slice(), body), Err(SignatureError::Missing));
+    assert_eq!(verifier.check(&none, body), Err(SignatureError::Missing));
 }
 
 /// The digits may be of either case, the prefix may not.
