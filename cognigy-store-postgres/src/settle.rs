@@ -12,10 +12,12 @@ use crate::{
     row::{Private, distance, escape, interval, small},
 };
 
-/// Renewals lock in the order of ids: a settlement of the same worker may be under way.
+/// Renewals lock in the order of ids: a settlement of the same worker may be under way. They never
+/// shorten a lease: one that comes late, overtaken by a later one, changes nothing.
 const RENEW_RUNS: &str = "
 UPDATE cognigy_queue AS queue
-SET held_until = coalesce($1::timestamptz, statement_timestamp()) + $2::bigint * interval '1 microsecond'
+SET held_until = greatest(queue.held_until, coalesce($1::timestamptz, statement_timestamp())
+                                            + $2::bigint * interval '1 microsecond')
 FROM (
     SELECT queue.event, held.ordinal
     FROM unnest($3::bigint[], $4::bigint[]) WITH ORDINALITY AS held (id, fence, ordinal)
@@ -28,7 +30,8 @@ RETURNING held.ordinal";
 
 const RENEW_LETTERS: &str = "
 UPDATE cognigy_outbox AS letter
-SET due_at = coalesce($1::timestamptz, statement_timestamp()) + $2::bigint * interval '1 microsecond'
+SET due_at = greatest(letter.due_at, coalesce($1::timestamptz, statement_timestamp())
+                                     + $2::bigint * interval '1 microsecond')
 FROM unnest($3::bigint[], $4::bigint[]) WITH ORDINALITY AS held (id, fence, ordinal)
 WHERE letter.id = held.id AND letter.fence = held.fence AND letter.due_at IS NOT NULL
 RETURNING held.ordinal";
