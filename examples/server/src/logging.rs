@@ -1,5 +1,11 @@
 //! Log lines: text for people, JSON for machines, to standard error.
+//!
+//! A thread of its own writes them. Where whoever reads them stalls, lines are dropped and counted;
+//! nobody waits, least of all a sender.
 
+use std::sync::OnceLock;
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::settings::{LogFormat, Settings};
@@ -18,8 +24,22 @@ const KEPT_QUIET: [&str; 9] = [
     "hyper_util",
 ];
 
+/// Lines that may wait to be written: some seconds of a busy server at `debug`, and a few MiB.
+const WAITING_LINES: usize = 8192;
+
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Lines dropped since the start, because too many waited.
+pub(crate) fn dropped_lines() -> u64 {
+    DROPPED.get().map_or(0, |dropped| u64::try_from(dropped.dropped_lines()).unwrap_or(u64::MAX))
+}
+
+/// Writes what still waits when dropped; for at most a second, if nobody reads it.
+#[must_use]
+pub(crate) struct Log(#[expect(dead_code, reason = "held for its drop")] WorkerGuard);
+
 /// Starts logging as set. Standard output stays free for what commands print.
-pub(crate) fn start(settings: &Settings) {
+pub(crate) fn start(settings: &Settings) -> Log {
     // The setting was checked when it was read.
     let mut filter = EnvFilter::try_new(&settings.log).unwrap_or_default();
     for noisy in KEPT_QUIET {
@@ -27,7 +47,13 @@ pub(crate) fn start(settings: &Settings) {
             filter = filter.add_directive(directive);
         }
     }
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(WAITING_LINES)
+        .lossy(true)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    DROPPED.get_or_init(|| writer.error_counter());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let started = match settings.log_format {
         LogFormat::Text => {
             let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -38,4 +64,5 @@ pub(crate) fn start(settings: &Settings) {
     if let Err(error) = started {
         eprintln!("cognigy-server: logging could not be started: {error}");
     }
+    Log(guard)
 }

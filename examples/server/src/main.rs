@@ -38,7 +38,7 @@ fn run() -> u8 {
         Ok(settings) => settings,
         Err(error) => return complain(&error.into()),
     };
-    logging::start(&settings);
+    let _log = logging::start(&settings);
     for warning in invocation.warnings {
         tracing::warn!("{warning}");
     }

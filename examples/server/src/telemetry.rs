@@ -33,6 +33,7 @@ const SECONDS: [f64; 14] =
 pub(crate) struct Telemetry {
     registry: Registry,
     deliveries: IntCounterVec,
+    dropped_log_lines: IntCounter,
     previous_secret: IntCounter,
     ingest: Histogram,
     events: IntGaugeVec,
@@ -90,6 +91,10 @@ impl Telemetry {
                     "malformed",
                     "unavailable",
                 ],
+            )?,
+            dropped_log_lines: registrar.counter(
+                "cognigy_log_lines_dropped_total",
+                "Log lines that were dropped because nobody read them",
             )?,
             previous_secret: registrar.counter(
                 "cognigy_previous_secret_matches_total",
@@ -221,6 +226,8 @@ impl Telemetry {
             }
             self.oldest_pending.set(age_seconds(counts, now));
         }
+        let dropped = crate::logging::dropped_lines();
+        self.dropped_log_lines.inc_by(dropped.saturating_sub(self.dropped_log_lines.get()));
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
