@@ -92,7 +92,7 @@ impl App {
             pipeline,
             clock: TokioClock::new(),
             telemetry,
-            admin: AdminToken::new(settings.admin_token.as_ref().map(|token| token.0.as_str())),
+            admin: AdminToken::new(settings.admin_token.as_ref().map(|token| token.as_str())),
             bodies: BodyBudget::for_bodies_of(settings.max_body_bytes),
             max_body_bytes: settings.max_body_bytes,
             readiness: Readiness::default(),
@@ -123,7 +123,7 @@ pub(crate) async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, St
             })?;
             Ok(Arc::new(store))
         }
-        Database::Postgres(url) => open_postgres(&url.0).await,
+        Database::Postgres(url) => open_postgres(url.as_str()).await,
     }
 }
 
@@ -146,7 +146,7 @@ fn crm(settings: &Settings) -> Result<HttpCrm, StartError> {
     let crm = &settings.crm;
     let mut builder = HttpCrm::builder(&crm.base_url).timeout(crm.timeout).not_found(crm.not_found);
     if let Some(token) = &crm.token {
-        builder = builder.bearer_token(&token.0);
+        builder = builder.bearer_token(token.as_str());
     }
     builder.build().map_err(|error| StartError::failed("CRM", &error))
 }

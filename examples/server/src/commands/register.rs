@@ -24,7 +24,7 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
     let mut registration = WebhookRegistration::new(
         text("name").unwrap_or_default(),
         text("url").unwrap_or_default(),
-        webhook_secret.0.as_str(),
+        webhook_secret.as_str(),
     );
     if let Some(names) = text("events") {
         let kind = |name: &str| {
@@ -34,7 +34,7 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
         let kinds: Vec<EventType> = names.split(',').map(kind).collect::<Result<_, _>>()?;
         registration = registration.events(kinds);
     }
-    let api = CognigyApi::builder(base_url, id, client_secret.0.as_str())
+    let api = CognigyApi::builder(base_url, id, client_secret.as_str())
         .build()
         .map_err(|error| StartError::failed("COGNIGY_BASE_URL", &error))?;
     let registered = api

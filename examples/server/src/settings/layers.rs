@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
-use super::table::{SETTINGS, Setting, key};
+use super::{
+    Hidden,
+    table::{SETTINGS, Setting, key},
+};
 
 /// A variable must be this similar to a known one to be suggested for it (Jaro-Winkler, 0 to 1).
 const SUGGESTION_THRESHOLD: f64 = 0.8;
@@ -36,17 +39,21 @@ fn name(key: &str) -> &str {
     Setting::by_key(key).map_or(key, |setting| setting.variable)
 }
 
+/// Hidden, one and all: some are secrets.
+type Values = BTreeMap<String, Hidden>;
+
 /// The values that were given, by key.
 #[derive(Debug, Default)]
 pub(crate) struct Layers {
-    flags: BTreeMap<String, String>,
-    environment: BTreeMap<String, String>,
-    file: BTreeMap<String, String>,
+    flags: Values,
+    environment: Values,
+    file: Values,
 }
 
 impl Layers {
     /// Starts from what the command line said, by key.
     pub(crate) fn from_flags(flags: BTreeMap<String, String>) -> Self {
+        let flags = flags.into_iter().map(|(key, value)| (key, Hidden::new(value))).collect();
         Self { flags, ..Self::default() }
     }
 
@@ -60,7 +67,7 @@ impl Layers {
         for (variable, value) in variables {
             if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable == variable) {
                 if !value.is_empty() {
-                    self.environment.insert(setting.key(), value);
+                    self.environment.insert(setting.key(), Hidden::new(value));
                 }
             } else if variable.starts_with("COGNIGY_") {
                 warnings.push(match nearest(&variable) {
@@ -94,7 +101,7 @@ impl Layers {
                 toml::Value::Boolean(on) => if on { "on" } else { "off" }.to_owned(),
                 _ => return Err(wrong(&format!("{name}: expected a string or a number"))),
             };
-            self.file.insert(setting.key(), value);
+            self.file.insert(setting.key(), Hidden::new(value));
         }
         Ok(())
     }
@@ -109,14 +116,14 @@ impl Layers {
 
     /// Sets a value as a flag would.
     pub(crate) fn set(&mut self, key: &str, value: impl Into<String>) {
-        self.flags.insert(key.to_owned(), value.into());
+        self.flags.insert(key.to_owned(), Hidden::new(value));
     }
 
     fn value(&self, key: &str) -> Option<&str> {
         [&self.flags, &self.environment, &self.file]
             .into_iter()
             .find_map(|layer| layer.get(key))
-            .map(String::as_str)
+            .map(Hidden::as_str)
             .or_else(|| Setting::by_key(key)?.default)
     }
 
@@ -198,6 +205,25 @@ mod tests {
             let refused = refusal(&[(variable, "0")]);
             assert!(refused.starts_with(variable) && !refused.contains('\n'), "{refused}");
         }
+    }
+
+    #[test]
+    fn debug_output_shows_no_secret() {
+        let secrets: Vec<_> = SETTINGS.iter().filter(|setting| setting.secret).collect();
+        assert!(secrets.len() >= 6, "{secrets:?}");
+        let marked = |setting: &Setting| match setting.variable {
+            "COGNIGY_DATABASE_URL" => "postgres://user:marked@host/name",
+            _ => "marked-secret",
+        };
+        let environment: Vec<_> =
+            secrets.iter().map(|setting| (setting.variable, marked(setting))).collect();
+        let (layers, _) = layers(&[("admin_token", "marked-flag")], &environment);
+        let settings = Settings::read(&layers).unwrap();
+        let verifier = settings.webhook().unwrap().verifier();
+        let shown = format!("{layers:?} {settings:?} {verifier:?}");
+        assert!(shown.contains("admin_token") && !shown.contains("marked"), "{shown}");
+        // Numbers would be bytes: of 'm', 'a', 'r'.
+        assert!(!shown.contains("109, 97, 114"), "{shown}");
     }
 
     #[test]

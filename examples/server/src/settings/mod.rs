@@ -11,6 +11,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use cognigy_core::{Jitter, RetryPolicy, Secret, SignatureScheme, SignatureVerifier};
 use cognigy_crm_http::NotFoundRule;
+use zeroize::Zeroizing;
 
 pub(crate) use layers::{Layers, SettingError};
 pub(crate) use table::SETTINGS;
@@ -82,10 +83,20 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// A text that is never printed.
+/// A text that is never printed, and wiped from memory when dropped.
 #[derive(Clone)]
 #[cfg_attr(test, derive(PartialEq))]
-pub(crate) struct Hidden(pub(crate) String);
+pub(crate) struct Hidden(Zeroizing<String>);
+
+impl Hidden {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self(Zeroizing::new(text.into()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 impl std::fmt::Debug for Hidden {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -98,7 +109,7 @@ impl Settings {
     pub(crate) fn read(layers: &Layers) -> Result<Self, SettingError> {
         let secret =
             |key| layers.optional(key, |text| Secret::new(text).map_err(|e| e.to_string()));
-        let hidden = |key| layers.optional(key, |text| Ok(Hidden(text.to_owned())));
+        let hidden = |key| layers.optional(key, |text| Ok(Hidden::new(text)));
         let text = |key| layers.optional(key, |text| Ok(text.to_owned()));
         let header = layers.required("signature_header", parse::header_name)?;
         let scheme =

@@ -31,7 +31,7 @@ pub(super) fn header_name(text: &str) -> Result<String, String> {
 
 pub(super) fn database(text: &str) -> Result<Database, String> {
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-        return Ok(Database::Postgres(Hidden(text.to_owned())));
+        return Ok(Database::Postgres(Hidden::new(text)));
     }
     let path = text.strip_prefix("sqlite:").ok_or("expected sqlite:PATH or postgres://…")?;
     // Both `sqlite:file` and the URL forms `sqlite://file` and `sqlite:///absolute` are in use.
@@ -145,7 +145,7 @@ mod tests {
             assert_eq!(database(text), Ok(Database::Sqlite(path.into())));
         }
         for text in ["postgres://u:p@h/db", "postgresql:///db?host=/run"] {
-            assert_eq!(database(text), Ok(Database::Postgres(Hidden(text.to_owned()))));
+            assert_eq!(database(text), Ok(Database::Postgres(Hidden::new(text))));
         }
         for text in ["", "webhooks.db", "sqlite:", "sqlite::memory:", "postgres:db", "mysql://h"] {
             assert!(database(text).is_err(), "{text}");
