@@ -10,3 +10,5 @@ mod command_line;
 mod contract_http;
 #[path = "journey.rs"]
 mod journey;
+#[path = "no_one_in.rs"]
+mod no_one_in;
