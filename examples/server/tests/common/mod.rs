@@ -337,6 +337,19 @@ pub fn post_signed(address: SocketAddr, body: &[u8]) -> u16 {
     Answer::read(stream).status
 }
 
+/// An operator's request to whatever listens there; 0 where there was no answer.
+pub fn operate_at(address: SocketAddr, method: &str, path: &str, body: &str) -> u16 {
+    let Ok(mut stream) = TcpStream::connect(address) else { return 0 };
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\
+         Content-Length: {length}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n{body}"
+    );
+    let _ = stream.write_all(request.as_bytes());
+    Answer::read(stream).status
+}
+
 /// A valid `USER_INPUT_RECEIVED` of contact `contact`.
 pub fn event(id: &str, contact: &str) -> Vec<u8> {
     let event = json!({
