@@ -34,12 +34,9 @@ pub(crate) fn dropped_lines() -> u64 {
     DROPPED.get().map_or(0, |dropped| u64::try_from(dropped.dropped_lines()).unwrap_or(u64::MAX))
 }
 
-/// Writes what still waits when dropped; for at most a second, if nobody reads it.
-#[must_use]
-pub(crate) struct Log(#[expect(dead_code, reason = "held for its drop")] WorkerGuard);
-
-/// Starts logging as set. Standard output stays free for what commands print.
-pub(crate) fn start(settings: &Settings) -> Log {
+/// Starts logging as set. What still waits is written when the guard is dropped; for at most a
+/// second, if nobody reads it. Standard output stays free for what commands print.
+pub(crate) fn start(settings: &Settings) -> WorkerGuard {
     // The setting was checked when it was read.
     let mut filter = EnvFilter::try_new(&settings.log).unwrap_or_default();
     for noisy in KEPT_QUIET {
@@ -64,5 +61,5 @@ pub(crate) fn start(settings: &Settings) -> Log {
     if let Err(error) = started {
         eprintln!("cognigy-server: logging could not be started: {error}");
     }
-    Log(guard)
+    guard
 }

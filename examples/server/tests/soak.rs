@@ -211,7 +211,7 @@ fn everything_at_once_and_every_event_is_accounted_for() {
         for sender in 0..SENDERS {
             scope.spawn(move || world.send(sender));
         }
-        scope.spawn(|| world.replay());
+        scope.spawn(move || world.replay());
         let end = Instant::now() + Duration::from_secs(seconds);
         for round in 0.. {
             if Instant::now() > end {
@@ -287,7 +287,11 @@ fn everything_at_once_and_every_event_is_accounted_for() {
         assert!(told.answered.contains(id) || told.unsure.contains(id), "nobody sent {id}");
         assert_eq!(body, &event(id, &contact(id)), "{id}, byte for byte");
         assert!(["processed", "dead_lettered"].contains(&status.as_str()), "{id} is {status}");
-        assert!(asked.contains(&contact(id)), "{id} is {status}, and the CRM was never asked");
+        // By the CRM's own log. What was given up may have lost its worker each time before.
+        assert!(
+            status != "processed" || asked.contains(&contact(id)),
+            "{id}: the CRM was not asked"
+        );
         assert!(status == "processed" || letters.contains_key(id), "{id} has no dead letter");
         *ends.entry(status).or_default() += 1;
     }
