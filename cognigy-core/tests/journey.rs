@@ -68,6 +68,11 @@ fn what_is_not_signed_is_forgotten_and_what_is_invalid_is_kept() {
     let reply = block_on(world.pipeline.ingest(forged, now));
     assert_eq!(reply.status(), 401);
     assert!(reply.headers().any(|header| header.1 == "application/problem+json"));
+    // Nothing about the body is found out before that: neither what it is, nor whether it is JSON.
+    for body in ["", "no JSON", "{\"eventId\":\"a\"}"] {
+        let forged = RawDelivery::new([("X-Cognigy-Signature", "AAAA")], body);
+        assert_eq!(block_on(world.pipeline.ingest(forged, now)).body(), reply.body(), "{body:?}");
+    }
 
     let body = r#"{"eventId":"a","timestamp":1,"type":"PROFILE_UPDATED","payload":{}}"#;
     let reply = block_on(world.pipeline.ingest(sample::delivery(body), now));

@@ -155,6 +155,8 @@ fn unusable_secrets_are_refused_and_none_is_printed() {
     let verifier = SignatureVerifier::new(&secret).previous_secret(&secret);
     let printed = format!("{secret:?} {verifier:?}");
     assert!(!printed.contains("marked"), "{printed}");
+    // Nor as bytes: those of "mar".
+    assert!(!printed.contains("109, 97, 114"), "{printed}");
 }
 
 proptest! {
