@@ -279,6 +279,6 @@ fn a_log_that_nobody_reads_holds_nobody_up() {
     let mut log = String::new();
     child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
     child.wait().unwrap();
-    assert!(log.len() >= 65_000, "{} bytes: the pipe was never full", log.len());
+    assert!(log.len() >= 60_000, "{} bytes: the pipe was never full", log.len());
     assert!(!log.contains("\"e2999\""), "and yet everything is there");
 }

@@ -239,7 +239,7 @@ fn everything_at_once_and_every_event_is_accounted_for() {
             // that was confirmed to it; it can be read, and the emulator be killed.
             if round % 3 == 2 {
                 drain(moto.as_ref().unwrap(), &queue, &mut received);
-                moto = None;
+                drop(moto.take());
                 outages += 1;
                 server = world.serve();
                 thread::sleep(pause);
