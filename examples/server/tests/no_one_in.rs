@@ -161,7 +161,8 @@ fn an_id_cannot_forge_a_log_line() {
         assert_eq!(status, 400, "{id:?}");
     }
     for id in ["e\u{202e}forged", "f\u{2028}forged", "g\" forged=\"yes", "h<script>"] {
-        assert_eq!(post_signed(free, &event(id, "c1")), 200, "{id:?}");
+        // A contact each: look-ups of one contact are made once.
+        assert_eq!(post_signed(free, &event(id, &id[..1])), 200, "{id:?}");
     }
     eventually("they are looked up", || (crm.requests().len() == 4).then_some(()));
     // A stop lets work in hand end, and the log be written.
