@@ -118,6 +118,16 @@ async fn connections_that_are_cut_under_load_are_replaced() {
         cut += place.sql(sql).parse::<u32>().unwrap();
     }
     assert!(cut >= 10, "connections were cut: {cut}");
+    // Let alone, the pool heals: until then nearly nothing may have got through.
+    let refused = senders.refused();
+    eventually("a delivery gets through", async || {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let id = format!("after-{}", senders.refused());
+        store.record(event(&id), now()).await.is_ok().then_some(())
+    })
+    .await;
+    assert!(refused > 0, "the cuts were felt");
+    tokio::time::sleep(Duration::from_millis(500)).await;
     let acknowledged = senders.stop().await;
     all_are_there(place.cluster, &place.database, &acknowledged);
     let run = claim_one(&store).await;

@@ -22,6 +22,9 @@ use cognigy_test_postgres::Cluster;
 use common::{Server, Site, crm::Crm, event, eventually, moto::Moto, post_signed};
 use serde_json::Value;
 
+/// Stored events by their id: state and body.
+type Events = BTreeMap<String, (String, Vec<u8>)>;
+
 const QUEUE: &str = "dead";
 const SENDERS: usize = 4;
 
@@ -122,7 +125,7 @@ impl World {
     }
 
     /// Every row, and how many dead letters each event has had.
-    fn rows(&self) -> (BTreeMap<String, (String, Vec<u8>)>, BTreeMap<String, usize>) {
+    fn rows(&self) -> (Events, BTreeMap<String, usize>) {
         let events = "SELECT event_id, status, raw_payload FROM webhook_events";
         let prefix = if self.site.postgres.is_some() { "cognigy_" } else { "" };
         let letters = format!(
