@@ -10,7 +10,7 @@ use std::{
 use crate::{
     all_statuses,
     common::{Server, Site, event, eventually, signature},
-    delivery, descriptors, peak_memory, still_serves, stored,
+    delivery, peak_memory, sockets, still_serves, stored,
 };
 
 /// How one slow sender behaves.
@@ -63,9 +63,9 @@ fn slow_heads_and_bodies_and_two_thousand_idle_connections_leave_the_others_alon
     let site = Site::new();
     let server = site.serve();
     still_serves(&server, "before");
-    let before = descriptors(&server);
+    let before = sockets(&server);
     let idle: Vec<_> = (0..2_000).map(|_| server.connect()).collect();
-    eventually("all of them are in", || (descriptors(&server) > before + 1_990).then_some(()));
+    eventually("all of them are in", || (sockets(&server) > before + 1_990).then_some(()));
 
     let body = event("slow", "c1");
     let whole = delivery(&body, "");
@@ -108,7 +108,7 @@ fn slow_heads_and_bodies_and_two_thousand_idle_connections_leave_the_others_alon
         assert_eq!(stored(&server), 1 + served);
     });
     // The server ended the idle ones by itself: ours are still open at our end.
-    eventually("their slots are free", || (descriptors(&server) < before + 20).then_some(()));
+    eventually("their slots are free", || (sockets(&server) < before + 20).then_some(()));
     assert_eq!(idle.len(), 2_000);
     assert!(peak_memory(&server) < 256 * 1024, "{} KiB", peak_memory(&server));
     still_serves(&server, "after");
@@ -149,12 +149,12 @@ fn more_connections_than_there_is_room_for_wait_and_are_served() {
     let server = site.serve();
     // The server holds 4,096 at a time; idle ones are ended after five seconds.
     let flood: Vec<_> = (0..4_600).map(|_| server.connect()).collect();
-    eventually("it is full", || (descriptors(&server) >= 4_096).then_some(()));
-    let most = descriptors(&server);
-    assert!(most < 4_300, "{most} descriptors: connections beyond the limit were taken");
+    eventually("it is full", || (sockets(&server) >= 4_096).then_some(()));
+    let most = sockets(&server);
+    assert!(most < 4_300, "{most} sockets: connections beyond the limit were taken");
     still_serves(&server, "in the flood");
     drop(flood);
-    eventually("their slots are free", || (descriptors(&server) < 100).then_some(()));
+    eventually("their slots are free", || (sockets(&server) < 100).then_some(()));
     assert!(peak_memory(&server) < 512 * 1024, "{} KiB", peak_memory(&server));
     still_serves(&server, "after the flood");
 }
@@ -165,7 +165,7 @@ fn who_hangs_up_in_the_middle_of_a_body_leaves_nothing() {
     let server = site.serve();
     let body = event("e1", "c1");
     let request = delivery(&body, "");
-    let before = descriptors(&server);
+    let before = sockets(&server);
     for cut in [1, 40, body.len() - 1] {
         let mut stream = server.connect();
         stream.write_all(&request[..request.len() - cut]).unwrap();
@@ -181,7 +181,7 @@ fn who_hangs_up_in_the_middle_of_a_body_leaves_nothing() {
     );
     stream.write_all(&[head.as_bytes(), &body, b"\r\n"].concat()).unwrap();
     drop(stream);
-    eventually("they are forgotten", || (descriptors(&server) <= before).then_some(()));
+    eventually("they are forgotten", || (sockets(&server) <= before).then_some(()));
     assert_eq!(stored(&server), 0, "half a body is no delivery");
 
     // After the whole body, the event is stored whether or not anybody waits for the answer.
