@@ -24,6 +24,15 @@ pub(crate) enum Found {
 
 /// Looks at what a database holds. Refuses other applications' and those of later versions.
 pub(crate) fn inspect(connection: &Connection) -> Result<Found, Problem> {
+    if connection.is_autocommit() {
+        // All of it from one snapshot: between two looks another process may have made the
+        // database, whose tables would then seem to be somebody else's.
+        return look(&*connection.unchecked_transaction()?);
+    }
+    look(connection)
+}
+
+fn look(connection: &Connection) -> Result<Found, Problem> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
     if application != APPLICATION_ID {
