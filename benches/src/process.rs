@@ -30,15 +30,7 @@ fn body(number: u64) -> Vec<u8> {
 /// # Errors
 /// The store cannot be written.
 pub async fn fill(path: &Path, count: u64) -> Result<SqliteStore, Box<dyn Error>> {
-    fill_from(path, 0, count).await
-}
-
-/// Adds the events numbered `first` to `end`.
-///
-/// # Errors
-/// The store cannot be written.
-pub async fn fill_from(path: &Path, first: u64, end: u64) -> Result<SqliteStore, Box<dyn Error>> {
-    fill_with(path, (first..end).map(body)).await
+    fill_with(path, (0..count).map(body)).await
 }
 
 /// Adds events with these bodies.
