@@ -4,4 +4,5 @@
 
 pub mod crm;
 pub mod load;
+pub mod postgres;
 pub mod process;

@@ -25,6 +25,20 @@ fn body(number: u64) -> Vec<u8> {
     body.into_bytes()
 }
 
+/// The event numbered `number`, verified and parsed.
+///
+/// # Errors
+/// It is not valid.
+pub fn incoming(number: u64) -> Result<IncomingEvent, Box<dyn Error>> {
+    let secret = Secret::new("a secret for benchmarks")?;
+    let body = body(number);
+    let signature = sign(&secret, SignatureScheme::Base64, &body);
+    let headers = [(SignatureVerifier::DEFAULT_HEADER, signature.as_str())];
+    let raw = RawDelivery::new(headers, body);
+    let delivery = SignatureVerifier::new(&secret).verify(&SourceName::default(), raw)?;
+    Ok(IncomingEvent::read(&delivery, &CognigyFormat)?)
+}
+
 /// Fills a new store with `count` events.
 ///
 /// # Errors

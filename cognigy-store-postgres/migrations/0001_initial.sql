@@ -8,7 +8,8 @@ CREATE SEQUENCE cognigy_fences;
 -- One small row an event: its identity and what has become of it. While the event is in the queue,
 -- `state` is 'pending' and the queue knows more. Written when the event comes in and when a run
 -- ends, never in between; no index holds a column that changes, so the second write is a HOT update
--- (a new version on the same page, no index entry), for which a tenth of each page is left free.
+-- (a new version on the same page, no index entry). Events that came together end together, in one
+-- transaction, so half of each page is left free for their second versions.
 --
 -- Not partitioned: an id has to be unique over all days, and a claim would visit every partition.
 -- Bytes are compared, not the rules of a language: "C" is faster, and an index in another collation
@@ -27,7 +28,7 @@ CREATE TABLE cognigy_events (
     user_id text COLLATE "C",
     UNIQUE (source, event_id)
 ) WITH (
-    fillfactor = 90,
+    fillfactor = 50,
     autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_analyze_scale_factor = 0.02
 );

@@ -13,6 +13,11 @@ use crate::{
     row::{self, IDENTITY, Private, STATE, escape, read, read_number, sql_limit, unescape},
 };
 
+/// What the queue knows of an event. Looked up row by row, like everything that belongs to an event:
+/// a join leaves it to the planner to read the other table from end to end.
+const QUEUED: &str = "LEFT JOIN LATERAL (
+    SELECT event, held_until FROM cognigy_queue WHERE event = events.id LIMIT 1) AS queue ON true";
+
 /// The body of an event that has lost it is given as empty: its history can still be told.
 pub(crate) async fn find(
     connection: &Object,
@@ -21,13 +26,17 @@ pub(crate) async fn find(
     let find = connection
         .prepare_cached(&format!(
             "SELECT {STATE}, events.received_at, events.processed_at,
-                    coalesce(queue.run, events.run) AS run, bodies.body, contexts.json, {IDENTITY}
+                    events.run, bodies.body, contexts.json, {IDENTITY}
              FROM cognigy_events AS events
-             LEFT JOIN cognigy_queue AS queue ON queue.event = events.id
-             LEFT JOIN cognigy_bodies AS bodies
-                 ON bodies.event = events.id AND bodies.received_at = events.received_at
-             LEFT JOIN cognigy_contexts AS contexts
-                 ON contexts.event = events.id AND contexts.received_at = events.received_at
+             {QUEUED}
+             LEFT JOIN LATERAL (
+                 SELECT body FROM cognigy_bodies
+                 WHERE event = events.id AND received_at = events.received_at LIMIT 1
+             ) AS bodies ON true
+             LEFT JOIN LATERAL (
+                 SELECT json FROM cognigy_contexts
+                 WHERE event = events.id AND received_at = events.received_at LIMIT 1
+             ) AS contexts ON true
              WHERE events.source = $1 AND events.event_id = $2"
         ))
         .await?;
@@ -89,15 +98,13 @@ struct Conditions {
 }
 
 /// Newest first by the id of `events`: nearly every event ends as processed.
-const FROM_EVENTS: &str = "cognigy_events AS events
-    LEFT JOIN cognigy_queue AS queue ON queue.event = events.id";
+const FROM_EVENTS: &str = "cognigy_events AS events";
 /// What is pending or processing is in the queue, whose key is the id of the event.
 const FROM_QUEUE: &str = "cognigy_queue AS queue
     CROSS JOIN LATERAL (SELECT * FROM cognigy_events WHERE id = queue.event LIMIT 1) AS events";
 /// What was ever given up has left a letter.
 const FROM_OUTBOX: &str = "(SELECT DISTINCT event FROM cognigy_outbox) AS letters
-    CROSS JOIN LATERAL (SELECT * FROM cognigy_events WHERE id = letters.event LIMIT 1) AS events
-    LEFT JOIN cognigy_queue AS queue ON queue.event = events.id";
+    CROSS JOIN LATERAL (SELECT * FROM cognigy_events WHERE id = letters.event LIMIT 1) AS events";
 
 impl Conditions {
     async fn of(
@@ -152,14 +159,14 @@ impl Conditions {
 
     fn select(&self, limit: usize) -> String {
         let Self { from, terms, .. } = self;
-        let id = match *from {
-            FROM_QUEUE => "queue.event",
-            FROM_OUTBOX => "letters.event",
-            _ => "events.id",
+        let (id, queued) = match *from {
+            FROM_QUEUE => ("queue.event", ""),
+            FROM_OUTBOX => ("letters.event", QUEUED),
+            _ => ("events.id", QUEUED),
         };
         format!(
             "SELECT events.id, {STATE}, events.received_at, events.processed_at, {IDENTITY}
-             FROM {from} WHERE {} ORDER BY {id} DESC LIMIT {}",
+             FROM {from} {queued} WHERE {} ORDER BY {id} DESC LIMIT {}",
             if terms.is_empty() { "true".to_owned() } else { terms.join(" AND ") },
             // One more, to see whether there is a next page.
             sql_limit(limit).saturating_add(1),
@@ -177,8 +184,9 @@ pub(crate) async fn attempts(connection: &Object, key: &EventKey) -> Result<Vec<
             "SELECT attempts.run, attempts.number, attempts.started_at, attempts.duration_us,
                     attempts.outcome, attempts.error
              FROM cognigy_events AS events
-             JOIN cognigy_attempts AS attempts
-                 ON attempts.event = events.id AND attempts.received_at = events.received_at
+             CROSS JOIN LATERAL (
+                 SELECT * FROM cognigy_attempts
+                 WHERE event = events.id AND received_at = events.received_at OFFSET 0) AS attempts
              WHERE events.source = $1 AND events.event_id = $2 ORDER BY attempts.fence",
         )
         .await?;

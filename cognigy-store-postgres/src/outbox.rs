@@ -2,6 +2,8 @@
 //!
 //! They are few, so their lease simply moves `due_at`.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use cognigy_core::{
     Claim, ClaimToken, ClaimedDeadLetter, DeadLetter, EventTime, Settlement, Timestamp, Verdict,
@@ -14,6 +16,7 @@ use crate::{
     claim::Term,
     error::{Problem, unreadable},
     row::{self, IDENTITY, distance, read, read_number, sql_limit, unescape},
+    settle::distinct,
 };
 
 /// Dead letters that were claimed.
@@ -108,27 +111,33 @@ WITH verdict AS MATERIALIZED (
     SELECT row.ordinal, row.id, row.fence, coalesce(row.now, statement_timestamp()) AS now, row.due_in
     FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::bigint[])
          WITH ORDINALITY AS row (id, fence, now, due_in, ordinal)
+), held AS MATERIALIZED (
+    SELECT verdict.* FROM verdict CROSS JOIN LATERAL (
+        SELECT 1 FROM cognigy_outbox
+        WHERE id = verdict.id AND fence = verdict.fence AND due_at IS NOT NULL LIMIT 1) AS letter
 ), settled AS (
     UPDATE cognigy_outbox AS letter
-    SET sent_at = CASE WHEN verdict.due_in IS NULL THEN verdict.now END,
-        due_at = verdict.now + verdict.due_in * interval '1 microsecond',
+    SET sent_at = (SELECT CASE WHEN held.due_in IS NULL THEN held.now END FROM held
+                   WHERE held.id = letter.id),
+        due_at = (SELECT held.now + held.due_in * interval '1 microsecond' FROM held
+                  WHERE held.id = letter.id),
         fence = nextval('cognigy_fences')
-    FROM verdict
-    WHERE letter.id = verdict.id AND letter.fence = verdict.fence AND letter.due_at IS NOT NULL
-    RETURNING verdict.ordinal, letter.event, letter.run, letter.sent_at
+    WHERE letter.id = ANY (ARRAY(SELECT id FROM held)) AND letter.fence = ANY ($5)
+      AND letter.due_at IS NOT NULL
+    RETURNING letter.id, letter.event, letter.run, letter.sent_at
 ), ended AS (
-    UPDATE cognigy_events AS events SET state = 'dead_lettered'
-    FROM settled
-    WHERE settled.sent_at IS NOT NULL AND events.id = settled.event AND events.run = settled.run
-      AND events.state = 'dead_lettering'
-    RETURNING events.id
+    UPDATE cognigy_events SET state = 'dead_lettered'
+    WHERE id = ANY (ARRAY(SELECT event FROM settled WHERE sent_at IS NOT NULL))
+      AND state = 'dead_lettering'
+      AND ((id, run) IN (SELECT event, run FROM settled WHERE sent_at IS NOT NULL)) IS TRUE
+    RETURNING id
 ), tallies AS (
     INSERT INTO cognigy_tallies (dimension, name, count)
     SELECT 'state', move.name, move.sign * count(*)
     FROM ended CROSS JOIN (VALUES ('dead_lettering', -1), ('dead_lettered', 1)) AS move (name, sign)
     GROUP BY move.name, move.sign
 )
-SELECT ordinal FROM settled";
+SELECT ordinal FROM held WHERE (id IN (SELECT id FROM settled)) IS TRUE";
 
 /// Ends claims on dead letters; yields the places in `settlements` of those that took effect.
 pub(crate) async fn settle(
@@ -137,6 +146,7 @@ pub(crate) async fn settle(
     caller_s_clock: bool,
 ) -> Result<Vec<usize>, Problem> {
     let mut places = Vec::new();
+    let mut seen = HashSet::new();
     let (mut ids, mut fences, mut nows, mut dues) = (vec![], vec![], vec![], vec![]);
     for (place, Settlement { token, verdict, at, .. }) in settlements.iter().enumerate() {
         let due = match verdict {
@@ -145,6 +155,10 @@ pub(crate) async fn settle(
             // Verdicts on runs say nothing about a dead letter.
             _ => continue,
         };
+        // A claim ends once: what names it again is lost.
+        if !seen.insert(token) {
+            continue;
+        }
         places.push(place);
         ids.push(token.handle);
         fences.push(token.fence);
@@ -152,7 +166,8 @@ pub(crate) async fn settle(
         dues.push(due);
     }
     let settle = client.prepare_cached(SETTLE).await?;
-    let rows = client.query(&settle, &[&ids, &fences, &nows, &dues]).await?;
+    let known = distinct(fences.iter().copied());
+    let rows = client.query(&settle, &[&ids, &fences, &nows, &dues, &known]).await?;
     ordinals(&rows, &places)
 }
 

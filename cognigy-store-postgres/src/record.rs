@@ -63,10 +63,12 @@ SELECT row.ordinal, bodies.body IS NOT DISTINCT FROM row.body AS is_identical,
        CASE WHEN bodies.body <> row.body THEN bodies.body END AS body
 FROM unnest($1::text[], $2::text[], $3::bytea[])
      WITH ORDINALITY AS row (source, event_id, body, ordinal)
-JOIN cognigy_events AS events
-    ON events.source = row.source COLLATE "C" AND events.event_id = row.event_id COLLATE "C"
-LEFT JOIN cognigy_bodies AS bodies
-    ON bodies.event = events.id AND bodies.received_at = events.received_at"#;
+CROSS JOIN LATERAL (
+    SELECT id, received_at FROM cognigy_events
+    WHERE source = row.source COLLATE "C" AND event_id = row.event_id COLLATE "C" LIMIT 1) AS events
+LEFT JOIN LATERAL (
+    SELECT body FROM cognigy_bodies
+    WHERE event = events.id AND received_at = events.received_at LIMIT 1) AS bodies ON true"#;
 
 /// Records a batch. One answer for each delivery, in order.
 pub(crate) async fn record(

@@ -18,8 +18,9 @@ fn select_event() -> String {
     format!(
         "SELECT events.id AS event, events.received_at, bodies.body, {IDENTITY}
          FROM cognigy_events AS events
-         LEFT JOIN cognigy_bodies AS bodies
-             ON bodies.event = events.id AND bodies.received_at = events.received_at
+         LEFT JOIN LATERAL (
+             SELECT body FROM cognigy_bodies
+             WHERE event = events.id AND received_at = events.received_at LIMIT 1) AS bodies ON true
          WHERE events.source = $1 AND events.event_id = $2"
     )
 }
@@ -115,14 +116,14 @@ async fn claim_anew(
         // Somebody else put it into the queue in the same moment.
         return Ok(None);
     };
-    take_up(transaction, &[handle]).await?;
+    begin_run(transaction, &[handle]).await?;
     tally(transaction, &[read(&at_rest, "state")?], &["processing"]).await?;
     Ok(Some(granted))
 }
 
-/// From now on the queue says what becomes of them.
-async fn take_up(transaction: &Transaction<'_>, handles: &[i64]) -> Result<(), Problem> {
-    let sql = "UPDATE cognigy_events SET state = 'pending' WHERE id = ANY ($1)";
+/// They are in their next run, and the queue says what becomes of it.
+async fn begin_run(transaction: &Transaction<'_>, handles: &[i64]) -> Result<(), Problem> {
+    let sql = "UPDATE cognigy_events SET state = 'pending', run = run + 1 WHERE id = ANY ($1)";
     transaction.execute(sql, &[&handles]).await?;
     Ok(())
 }
@@ -184,8 +185,10 @@ async fn find_all(
             r#"SELECT wanted.ordinal, events.id
                FROM unnest($1::text[], $2::text[])
                     WITH ORDINALITY AS wanted (source, event_id, ordinal)
-               JOIN cognigy_events AS events ON events.source = wanted.source COLLATE "C"
-                   AND events.event_id = wanted.event_id COLLATE "C""#,
+               CROSS JOIN LATERAL (
+                   SELECT id FROM cognigy_events
+                   WHERE source = wanted.source COLLATE "C"
+                     AND event_id = wanted.event_id COLLATE "C" LIMIT 1) AS events"#,
             &[&sources, &ids],
         )
         .await?;
@@ -256,7 +259,7 @@ async fn schedule(
             from.push(read::<&str>(row, "state")?);
         }
     }
-    take_up(transaction, &scheduled).await?;
+    begin_run(transaction, &scheduled).await?;
     tally(transaction, &from, &vec!["pending"; from.len()]).await?;
     Ok(scheduled)
 }

@@ -2,6 +2,8 @@
 //!
 //! The fence alone decides whose word counts: it is compared and changed in the same statement.
 
+use std::collections::HashSet;
+
 use cognigy_core::{Attempt, ClaimToken, Move, Settled, Settlement, State, Verdict, WorkKind};
 use deadpool_postgres::{GenericClient, Object};
 
@@ -9,54 +11,57 @@ use crate::{
     claim::Term,
     error::Problem,
     outbox,
-    row::{Private, distance, escape, interval, small},
+    row::{Private, distance, escape, interval, read, small},
 };
 
-/// Renewals lock in the order of ids: a settlement of the same worker may be under way. They never
+/// `$1` now or NULL, `$2` lease, `$3` ids, `$4` the fences among them. Rows are found and locked in
+/// the order of ids, as in a settlement of the same worker that may be under way. They never
 /// shorten a lease: one that comes late, overtaken by a later one, changes nothing.
 const RENEW_RUNS: &str = "
-UPDATE cognigy_queue AS queue
-SET held_until = greatest(queue.held_until, coalesce($1::timestamptz, statement_timestamp())
-                                            + $2::bigint * interval '1 microsecond')
-FROM (
-    SELECT queue.event, held.ordinal
-    FROM unnest($3::bigint[], $4::bigint[]) WITH ORDINALITY AS held (id, fence, ordinal)
-    JOIN cognigy_queue AS queue ON queue.event = held.id AND queue.fence = held.fence
-    WHERE queue.held_until IS NOT NULL
-    ORDER BY queue.event FOR UPDATE OF queue
-) AS held
-WHERE queue.event = held.event
-RETURNING held.ordinal";
+UPDATE cognigy_queue
+SET held_until = greatest(held_until, coalesce($1::timestamptz, statement_timestamp())
+                                      + $2::bigint * interval '1 microsecond')
+WHERE event = ANY ($3) AND fence = ANY ($4) AND held_until IS NOT NULL
+RETURNING event AS id, fence";
 
 const RENEW_LETTERS: &str = "
-UPDATE cognigy_outbox AS letter
-SET due_at = greatest(letter.due_at, coalesce($1::timestamptz, statement_timestamp())
-                                     + $2::bigint * interval '1 microsecond')
-FROM unnest($3::bigint[], $4::bigint[]) WITH ORDINALITY AS held (id, fence, ordinal)
-WHERE letter.id = held.id AND letter.fence = held.fence AND letter.due_at IS NOT NULL
-RETURNING held.ordinal";
+UPDATE cognigy_outbox
+SET due_at = greatest(due_at, coalesce($1::timestamptz, statement_timestamp())
+                              + $2::bigint * interval '1 microsecond')
+WHERE id = ANY ($3) AND fence = ANY ($4) AND due_at IS NOT NULL
+RETURNING id, fence";
 
 pub(crate) async fn renew(
     connection: &mut Object,
     tokens: &[ClaimToken],
     term: Term,
 ) -> Result<Vec<Settled>, Problem> {
-    let mut answers = vec![Settled::LeaseLost; tokens.len()];
+    let mut held = HashSet::new();
     for (work, sql) in [(WorkKind::Run, RENEW_RUNS), (WorkKind::DeadLetter, RENEW_LETTERS)] {
-        let places: Vec<usize> =
-            (0..tokens.len()).filter(|place| tokens[*place].work == work).collect();
-        if places.is_empty() {
+        let of_kind = || tokens.iter().filter(|token| token.work == work);
+        let ids: Vec<_> = of_kind().map(|token| token.handle).collect();
+        if ids.is_empty() {
             continue;
         }
-        let (ids, fences): (Vec<_>, Vec<_>) =
-            places.iter().map(|place| (tokens[*place].handle, tokens[*place].fence)).unzip();
+        let fences = distinct(of_kind().map(|token| token.fence));
         let renew = connection.prepare_cached(sql).await?;
-        let rows = connection.query(&renew, &[&term.now, &term.lease, &ids, &fences]).await?;
-        for place in outbox::ordinals(&rows, &places)? {
-            answers[place] = Settled::Done;
+        for row in connection.query(&renew, &[&term.now, &term.lease, &ids, &fences]).await? {
+            held.insert((work, read::<i64>(&row, "id")?, read::<i64>(&row, "fence")?));
         }
     }
-    Ok(answers)
+    let answer = |token: &ClaimToken| {
+        let is_held = held.contains(&(token.work, token.handle, token.fence));
+        if is_held { Settled::Done } else { Settled::LeaseLost }
+    };
+    Ok(tokens.iter().map(answer).collect())
+}
+
+/// Each fence once: all that was claimed by one call shares one.
+pub(crate) fn distinct(fences: impl Iterator<Item = i64>) -> Vec<i64> {
+    let mut fences: Vec<_> = fences.collect();
+    fences.sort_unstable();
+    fences.dedup();
+    fences
 }
 
 pub(crate) async fn settle(
@@ -89,8 +94,14 @@ pub(crate) async fn settle(
 }
 
 /// A run's row leaves the queue when the run ends, and stays in it when there is another attempt.
-/// What `ended` and `again` changed is known by their RETURNING alone: the other parts of the
-/// statement see the tables as they were before.
+///
+/// No table is joined with another: rows are looked up by key, one by one (LATERAL … LIMIT 1) or by
+/// an array of keys. A join leaves it to the planner which side to read from end to end, and it
+/// decides by statistics that are of an empty table when a backlog begins to grow.
+///
+/// Between the look-up and the change somebody else may have taken a row over; the change looks at
+/// the fence again, and what it changed is what `done` counts. The other parts of the statement see
+/// the tables as they were before.
 const SETTLE: &str = "
 WITH verdict AS MATERIALIZED (
     SELECT row.*, coalesce(row.now, statement_timestamp()) AS at
@@ -99,46 +110,55 @@ WITH verdict AS MATERIALIZED (
                 $11::integer[], $12::bigint[], $13::bigint[], $14::text[], $15::text[])
          WITH ORDINALITY AS row (event, fence, now, state, due_in, uncounted, reason, made, contact,
                                  run, number, began_ago, duration, outcome, error, ordinal)
+), held AS MATERIALIZED (
+    SELECT verdict.*, queue.received_at, queue.current_run
+    FROM verdict CROSS JOIN LATERAL (
+        SELECT received_at, run AS current_run FROM cognigy_queue
+        WHERE event = verdict.event AND fence = verdict.fence AND held_until IS NOT NULL
+        LIMIT 1) AS queue
 ), ended AS (
-    DELETE FROM cognigy_queue AS queue USING verdict
-    WHERE queue.event = verdict.event AND queue.fence = verdict.fence
-      AND queue.held_until IS NOT NULL AND verdict.state <> 'pending'
-    RETURNING verdict.*, queue.received_at, queue.run AS current_run
+    DELETE FROM cognigy_queue
+    WHERE event = ANY (ARRAY(SELECT event FROM held WHERE state <> 'pending'))
+      AND fence = ANY ($16) AND held_until IS NOT NULL
+    RETURNING event
 ), again AS (
-    UPDATE cognigy_queue AS queue
-    SET held_until = NULL, due_at = verdict.at + verdict.due_in * interval '1 microsecond',
-        attempt = greatest(queue.attempt - verdict.uncounted, 0)
-    FROM verdict
-    WHERE queue.event = verdict.event AND queue.fence = verdict.fence
-      AND queue.held_until IS NOT NULL AND verdict.state = 'pending'
-    RETURNING verdict.*, queue.received_at, queue.run AS current_run
-), done AS (
-    SELECT * FROM ended UNION ALL SELECT * FROM again
-), events AS (
-    UPDATE cognigy_events AS events
-    SET state = ended.state, run = ended.current_run,
-        processed_at = CASE WHEN ended.state = 'processed' THEN ended.at
-                            ELSE events.processed_at END
-    FROM ended WHERE events.id = ended.event
+    UPDATE cognigy_queue SET held_until = NULL,
+        due_at = (SELECT at + due_in * interval '1 microsecond' FROM held
+                  WHERE held.event = cognigy_queue.event),
+        attempt = greatest(0, attempt - (SELECT uncounted FROM held
+                                         WHERE held.event = cognigy_queue.event))
+    WHERE event = ANY (ARRAY(SELECT event FROM held WHERE state = 'pending'))
+      AND fence = ANY ($16) AND held_until IS NOT NULL
+    RETURNING event
+), done AS MATERIALIZED (
+    SELECT * FROM held
+    WHERE (event IN (SELECT event FROM ended UNION ALL SELECT event FROM again)) IS TRUE
+), processed AS (
+    UPDATE cognigy_events SET state = 'processed',
+        processed_at = CASE WHEN $17 THEN (SELECT at FROM done WHERE event = id)
+                            ELSE statement_timestamp() END
+    WHERE id = ANY (ARRAY(SELECT event FROM done WHERE state = 'processed'))
+), given_up AS (
+    UPDATE cognigy_events SET state = 'dead_lettering'
+    WHERE id = ANY (ARRAY(SELECT event FROM done WHERE state = 'dead_lettering'))
 ), attempts AS (
     INSERT INTO cognigy_attempts
         (event, received_at, fence, run, number, started_at, duration_us, outcome, error)
     SELECT event, received_at, fence, run, number, at - began_ago * interval '1 microsecond',
            duration, outcome, error
     FROM done WHERE outcome IS NOT NULL
-    ON CONFLICT DO NOTHING
 ), contexts AS (
     INSERT INTO cognigy_contexts (event, received_at, json)
-    SELECT event, received_at, contact FROM ended WHERE contact IS NOT NULL
+    SELECT event, received_at, contact FROM done WHERE contact IS NOT NULL
     ON CONFLICT (event, received_at) DO UPDATE SET json = excluded.json
 ), unknown AS (
     -- An earlier run may have left one.
-    DELETE FROM cognigy_contexts AS contexts USING ended
-    WHERE contexts.event = ended.event AND contexts.received_at = ended.received_at
-      AND ended.state = 'processed' AND ended.contact IS NULL AND ended.current_run > 1
+    DELETE FROM cognigy_contexts WHERE event = ANY (ARRAY(
+        SELECT event FROM done
+        WHERE state = 'processed' AND contact IS NULL AND current_run > 1))
 ), outbox AS (
     INSERT INTO cognigy_outbox (event, run, reason, attempts, due_at, created_at)
-    SELECT event, current_run, reason, made, at, at FROM ended WHERE state = 'dead_lettering'
+    SELECT event, current_run, reason, made, at, at FROM done WHERE state = 'dead_lettering'
 ), tallies AS (
     INSERT INTO cognigy_tallies (dimension, name, count)
     SELECT 'state', state, count(*) FROM done GROUP BY state
@@ -150,6 +170,7 @@ SELECT ordinal FROM done";
 /// The ends of runs, a column each.
 #[derive(Default)]
 struct Ends<'a> {
+    caller_s_clock: bool,
     places: Vec<usize>,
     events: Vec<i64>,
     fences: Vec<i64>,
@@ -172,8 +193,10 @@ impl<'a> Ends<'a> {
     fn of(settlements: &mut [&'a Settlement], places: &[usize], caller_s_clock: bool) -> Self {
         // In the order of ids, in which renewals lock them too.
         let mut order: Vec<_> = settlements.iter().zip(places).collect();
-        order.sort_by_key(|(settlement, _)| settlement.token.handle);
-        let mut ends = Self::default();
+        order.sort_by_key(|(settlement, _)| (settlement.token.handle, settlement.token.fence));
+        // A claim ends once: what names it again is lost.
+        order.dedup_by_key(|(settlement, _)| settlement.token);
+        let mut ends = Self { caller_s_clock, ..Self::default() };
         for (settlement, place) in order {
             let Settlement { token, verdict, attempt, at } = *settlement;
             let Some(end) = End::of(verdict, *at) else { continue };
@@ -237,6 +260,8 @@ impl<'a> Ends<'a> {
                     &self.durations,
                     &self.outcomes,
                     &errors,
+                    &distinct(self.fences.iter().copied()),
+                    &self.caller_s_clock,
                 ],
             )
             .await?;

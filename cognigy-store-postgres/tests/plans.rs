@@ -1,0 +1,79 @@
+//! How the server goes about our statements: by key, also while it believes a table to be empty.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use cognigy_core::{EventArchive, EventStore, Settled, Verdict};
+use cognigy_test_postgres::Cluster;
+use common::{LEASE, Place, claim, ended, event, key, now, process};
+
+/// Scans of our tables that read more than was asked for: a whole table, or an index from end to
+/// end. Partitions have their own names, which begin with their table's.
+fn greedy_scans(log: &str) -> BTreeSet<String> {
+    let lines: Vec<_> =
+        log.lines().map(|line| line.trim_start_matches([' ', '\t', '-', '>'])).collect();
+    let mut greedy = BTreeSet::new();
+    for (number, line) in lines.iter().enumerate() {
+        let scan = line.split("  (cost").next().unwrap_or_default();
+        let grows = ["events", "queue", "bodies", "attempts", "contexts", "outbox"]
+            .iter()
+            .any(|table| scan.contains(&format!(" on cognigy_{table}")));
+        let by_key = lines.get(number + 1).is_some_and(|next| next.starts_with("Index Cond: "));
+        let is_scan = ["Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Heap Scan", "Parallel"]
+            .iter()
+            .any(|kind| scan.starts_with(kind));
+        // The next dead letter to come is the first of its index.
+        let is_first = scan.starts_with("Index Scan using cognigy_outbox_due ");
+        if is_scan && grows && !by_key && !is_first {
+            greedy.insert(scan.to_owned());
+        }
+    }
+    greedy
+}
+
+#[tokio::test]
+async fn no_statement_of_the_hot_path_reads_a_whole_table() {
+    let cluster = Cluster::start_with(&[
+        ("fsync", "off"),
+        ("shared_preload_libraries", "auto_explain"),
+        ("auto_explain.log_min_duration", "0"),
+    ]);
+    let place = Place::in_cluster(&cluster);
+    let store = place.open().await;
+    process(&store, "warm-up").await;
+    // The statistics now say that there is next to nothing, which is when plans go wrong.
+    place.sql("VACUUM ANALYZE");
+    let store = place.open().await;
+    for id in ["a", "b", "c", "d"] {
+        store.record(event(id), now()).await.unwrap();
+        store.record(event(id), now()).await.unwrap();
+    }
+    let runs = claim(&store, 10).await.runs;
+    let tokens: Vec<_> = runs.iter().map(|run| run.claim.token()).collect();
+    store.renew(&tokens, LEASE, now()).await.unwrap();
+    let verdicts = [
+        Verdict::Processed { contact: None },
+        Verdict::Retry { due: now() },
+        Verdict::GiveUp { reason: "no".to_owned(), attempts: 1 },
+        Verdict::Release,
+    ];
+    let ends: Vec<_> =
+        runs.into_iter().zip(verdicts).map(|(run, verdict)| ended(run, verdict)).collect();
+    store.settle(&ends).await.unwrap();
+    store.requeue(&[key("a")], now()).await.unwrap();
+    store.replay(&key("warm-up"), LEASE, now()).await.unwrap();
+    let letters = claim(&store, 10).await.dead_letters;
+    let sent =
+        letters.into_iter().map(|work| work.claim.settle(Verdict::DeadLetterSent, None, now()));
+    assert_eq!(store.settle(&sent.collect::<Vec<_>>()).await.unwrap(), [Settled::Done]);
+    store.find(&key("a")).await.unwrap();
+    store.attempts(&key("a")).await.unwrap();
+
+    let log = cluster.log();
+
+    assert!(log.contains("Update on cognigy_queue") && log.contains("Insert on cognigy_events"));
+    let greedy = greedy_scans(&log);
+    assert!(greedy.is_empty(), "{greedy:#?}");
+}
