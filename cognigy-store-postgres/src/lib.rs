@@ -19,8 +19,9 @@
 //!
 //! # Servers
 //!
-//! PostgreSQL 13 and later. Aurora and AlloyDB are PostgreSQL to this crate. What it uses that other
-//! servers of the protocol lack, and what then happens:
+//! PostgreSQL 13 and later; the tests run on 15. Aurora and AlloyDB are PostgreSQL to this crate.
+//! What it uses that other servers of the protocol lack by their documentation (we have not run
+//! them), and what then happens:
 //!
 //! | feature | YugabyteDB | CockroachDB |
 //! |---|---|---|

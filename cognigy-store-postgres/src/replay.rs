@@ -40,10 +40,12 @@ SELECT event, received_at, fence, run, attempt, claimed_at,
 FROM cognigy_queue WHERE event = $1
 ON CONFLICT DO NOTHING";
 
+/// One that waited for its next attempt is due now: should this lease run out, it must not wait on.
 const CLAIM_QUEUED: &str = "
 UPDATE cognigy_queue
 SET held_until = coalesce($1::timestamptz, statement_timestamp()) + $2::bigint * interval '1 microsecond',
     claimed_at = coalesce($1, statement_timestamp()),
+    due_at = least(due_at, coalesce($1, statement_timestamp())),
     fence = nextval('cognigy_fences'), run = run + 1, attempt = 1
 WHERE event = $3
 RETURNING fence, run";
@@ -106,6 +108,7 @@ async fn claim_anew(
         }
         let granted =
             transaction.query_one(CLAIM_QUEUED, &[&term.now, &term.lease, &handle]).await?;
+        begin_run(transaction, &[handle]).await?;
         return Ok(Some(granted));
     }
     let Some(at_rest) = transaction.query_opt(LOCK_EVENT, &[&handle]).await? else {
