@@ -22,8 +22,10 @@ use std::{
 /// A cluster that is up answers within this time; the machine may be busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs the server named by its arguments until it reads a signal's name, or nothing more.
+/// Runs the server named by its arguments until it reads a signal's name, or nothing more. A Ctrl-C
+/// at the terminal reaches it too, and must not keep it from cleaning up.
 const WATCHER: &str = r#"
+trap '' INT TERM HUP
 folder=$1; shift
 "$@" >>"$folder/log" 2>&1 &
 server=$!
