@@ -32,7 +32,10 @@ server=$!
 if read -r signal; then
     kill -"$signal" "$server"; wait "$server"
 else
-    kill -QUIT "$server"; wait "$server"; rm -rf "$folder"
+    kill -QUIT "$server"; wait "$server"
+    # A test may have mounted a small disk here.
+    umount -l "$folder"/* 2>/dev/null
+    rm -rf "$folder"
 fi
 "#;
 
