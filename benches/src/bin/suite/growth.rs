@@ -34,46 +34,65 @@ pub(crate) fn run(folder: &Path) -> Outcome<Results> {
         "stored events",
         "ingest/s",
         "p99",
+        "written an event",
+        "bare ingest/s",
+        "bare p99",
+        "bare written",
         "duplicates/s",
         "claim and settle/s",
         "ready after",
         "memory",
         "file",
     ]);
-    let (mut rates, mut tails, mut claims) = (Vec::new(), Vec::new(), Vec::new());
+    let bare_database = folder.join("bare.db");
+    let (mut rates, mut bare_rates) = (Vec::new(), Vec::new());
+    let (mut tails, mut bare_tails, mut claims) = (Vec::new(), Vec::new(), Vec::new());
     let mut stored = 0;
     for size in SIZES {
         runtime.block_on(fill(&database, size - stored, "processed"))?;
+        fill_bare(&bare_database, size - stored)?;
         stored = size;
         let server =
             Server::ours(&database, &[("COGNIGY_WORKER", "off"), ("COGNIGY_RETENTION", "3650d")])?;
         let ready = server.ready_after;
         let fresh = load(&server, &format!("growth-{size}"), None)?;
         let known = Load { duplicates: true, ..fresh.clone() };
-        let (fresh, known) = (fresh.run()?, known.run()?);
+        let fresh = Ingest::measure(&server, &fresh)?;
+        let known = known.run()?;
         let memory = server.peak_memory().unwrap_or(f64::NAN);
+        drop(server);
+        let server = Server::bare(&bare_database)?;
+        let bare = Ingest::measure(&server, &load(&server, &format!("bare-{size}"), None)?)?;
         drop(server);
         let claim = runtime.block_on(claim_and_settle(&database))?;
         let megabytes = std::fs::metadata(&database)?.len() as f64 / 1e6;
         table.row(&[
             count(size as f64),
-            count(fresh.throughput()),
-            format!("{:.1} ms", fresh.milliseconds(0.99)),
+            count(fresh.rate),
+            format!("{:.1} ms", fresh.tail),
+            format!("{:.1} kB", fresh.written),
+            count(bare.rate),
+            format!("{:.1} ms", bare.tail),
+            format!("{:.1} kB", bare.written),
             count(known.throughput()),
             count(claim),
             format!("{:.0} ms", ready.as_secs_f64() * 1000.0),
             format!("{memory:.0} MiB"),
             format!("{} MB", count(megabytes)),
         ]);
-        rates.push((size as f64, fresh.throughput()));
-        tails.push((size as f64, fresh.milliseconds(0.99)));
+        rates.push((size as f64, fresh.rate));
+        bare_rates.push((size as f64, bare.rate));
+        tails.push((size as f64, fresh.tail));
+        bare_tails.push((size as f64, bare.tail));
         claims.push((size as f64, claim));
         println!("{}", table.text());
     }
     let purge = runtime.block_on(purge_under_load(&database))?;
     let backlog = backlog(&runtime, &folder.join("backlog.db"))?;
-    let one = |name, points| vec![Series { name, points }];
     let x = "stored events";
+    let both = |ours, bare| {
+        vec![Series { name: "cognigy-server", points: ours }, Series { name: "bare", points: bare }]
+    };
     Ok(Results {
         table: format!(
             "# Growth\n\nWritten by `./scripts/bench --growth` on {}. Ids are spread like random ones; \
@@ -83,15 +102,37 @@ pub(crate) fn run(folder: &Path) -> Outcome<Results> {
             table.text()
         ),
         panels: vec![
-            Panel { title: "ingest, events/s".into(), x, series: one("cognigy-server", rates) },
-            Panel { title: "ingest, p99 in ms".into(), x, series: one("cognigy-server", tails) },
+            Panel { title: "ingest, events/s".into(), x, series: both(rates, bare_rates) },
+            Panel { title: "ingest, p99 in ms".into(), x, series: both(tails, bare_tails) },
             Panel {
                 title: "claim and settle, events/s".into(),
                 x,
-                series: one("SqliteStore", claims),
+                series: vec![Series { name: "SqliteStore", points: claims }],
             },
         ],
     })
+}
+
+/// Events coming in, and what that writes to the disk.
+struct Ingest {
+    rate: f64,
+    /// Milliseconds.
+    tail: f64,
+    /// Kilobytes an event.
+    written: f64,
+}
+
+impl Ingest {
+    fn measure(server: &Server, load: &Load) -> Outcome<Self> {
+        let before = server.written().unwrap_or(f64::NAN);
+        let report = load.run()?;
+        let written = server.written().unwrap_or(f64::NAN) - before;
+        Ok(Self {
+            rate: report.throughput(),
+            tail: report.milliseconds(0.99),
+            written: written / report.accepted as f64 / 1e3,
+        })
+    }
 }
 
 /// Claims and settles 50 000 of the waiting events straight at the store.
@@ -152,6 +193,32 @@ async fn fill(database: &Path, count: u64, state: &str) -> Outcome<()> {
         left -= part;
     }
     connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
+    // Or the system would write gigabytes back while the measurement runs.
+    std::fs::File::open(database)?.sync_all()?;
+    Ok(())
+}
+
+/// The same for the peer, in its own table.
+fn fill_bare(database: &Path, count: u64) -> Outcome<()> {
+    // Makes the table.
+    drop(Server::bare(database)?);
+    let connection = rusqlite::Connection::open(database)?;
+    connection.execute_batch(
+        "PRAGMA synchronous=OFF; PRAGMA cache_size=-2000000; PRAGMA wal_autocheckpoint=20000;",
+    )?;
+    let mut left = count;
+    while left > 0 {
+        let part = left.min(100_000);
+        connection.execute_batch(&format!(
+            "INSERT INTO events (event_id, type, timestamp, status, body)
+                 WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {part})
+                 SELECT lower(hex(randomblob(16))), 'USER_INPUT_RECEIVED', '1772366400', 'pending',
+                        cast(printf('%.*c', 512, 'x') AS BLOB) FROM n"
+        ))?;
+        left -= part;
+    }
+    connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
+    std::fs::File::open(database)?.sync_all()?;
     Ok(())
 }
 

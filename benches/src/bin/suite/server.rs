@@ -90,6 +90,12 @@ impl Server {
         Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? / 1024.0)
     }
 
+    /// Bytes it has had written to the disk.
+    pub(crate) fn written(&self) -> Option<f64> {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.child.id())).ok()?;
+        io.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.parse().ok()
+    }
+
     /// Processor time it has used, in seconds.
     pub(crate) fn processor_seconds(&self) -> Option<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
