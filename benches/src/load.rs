@@ -39,10 +39,21 @@ pub struct Load {
     pub rate: Option<f64>,
     /// Makes the ids of one run differ from those of another.
     pub prefix: String,
-    /// Sends the same event again and again.
-    pub duplicates: bool,
+    /// How the events' ids follow one another.
+    pub ids: Ids,
     /// Names a contact in each event, so that the CRM is asked.
     pub contact: bool,
+}
+
+/// How ids follow one another, which decides where an index of them grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ids {
+    /// Anywhere, like UUIDv4.
+    Random,
+    /// At the end, like UUIDv7 and ULID.
+    Ascending,
+    /// Each connection sends one event again and again.
+    Repeated,
 }
 
 /// What came of it.
@@ -183,13 +194,16 @@ impl Load {
 
     fn request(&self, connection: usize, number: u64) -> Vec<u8> {
         // The very same bytes again: another body under the same id would be a conflict.
-        let number = if self.duplicates { 0 } else { number };
-        let id = if self.duplicates {
-            format!("{}-{connection}", self.prefix)
-        } else {
-            // Spread like random ids: a counter would let an index grow at its end only.
-            let mixed = (((connection as u64) << 40) | number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            format!("{mixed:016x}-{}-{connection}-{number}", self.prefix)
+        let number = if self.ids == Ids::Repeated { 0 } else { number };
+        let order = ((connection as u64) << 40) | number;
+        let id = match self.ids {
+            Ids::Random => {
+                let mixed = order.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                format!("{mixed:016x}-{}-{connection}-{number}", self.prefix)
+            }
+            // Behind all that begin with a hexadecimal digit.
+            Ids::Ascending => format!("z-{}-{number:016x}-{connection}", self.prefix),
+            Ids::Repeated => format!("{}-{connection}", self.prefix),
         };
         // Of the same length either way.
         let (external, user) =

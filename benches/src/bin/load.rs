@@ -3,13 +3,13 @@
 
 use std::{error::Error, time::Duration};
 
-use cognigy_benches::load::Load;
+use cognigy_benches::load::{Ids, Load};
 use cognigy_core::Secret;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [address, secret, options @ ..] = arguments.as_slice() else {
-        return Err("usage: load ADDRESS SECRET [connections=64] [seconds=5] [bytes=512] [rate=N] [duplicates=on] [contact=off] [prefix=TEXT]".into());
+        return Err("usage: load ADDRESS SECRET [connections=64] [seconds=5] [bytes=512] [rate=N] [ids=random|ascending|repeated] [contact=off] [prefix=TEXT]".into());
     };
     let mut load = Load {
         address: address.parse()?,
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         body_bytes: 512,
         rate: None,
         prefix: format!("{:x}", std::process::id()),
-        duplicates: false,
+        ids: Ids::Random,
         contact: true,
     };
     for option in options {
@@ -29,7 +29,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             Some(("bytes", value)) => load.body_bytes = value.parse()?,
             Some(("rate", value)) => load.rate = Some(value.parse()?),
             Some(("prefix", value)) => load.prefix = value.to_owned(),
-            Some(("duplicates", value)) => load.duplicates = value == "on",
+            Some(("ids", "random")) => load.ids = Ids::Random,
+            Some(("ids", "ascending")) => load.ids = Ids::Ascending,
+            Some(("ids", "repeated")) => load.ids = Ids::Repeated,
             Some(("contact", value)) => load.contact = value == "on",
             _ => return Err(format!("unknown option {option}").into()),
         }

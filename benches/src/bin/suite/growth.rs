@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cognigy_benches::load::Load;
+use cognigy_benches::load::{Ids, Load};
 use cognigy_core::{ClaimRequest, EventArchive, EventStore, Secret, Settlement, Verdict};
 
 use crate::{
@@ -38,6 +38,7 @@ pub(crate) fn run(folder: &Path) -> Outcome<Results> {
         "bare ingest/s",
         "bare p99",
         "bare written",
+        "ingest/s, ascending ids",
         "duplicates/s",
         "claim and settle/s",
         "ready after",
@@ -56,9 +57,10 @@ pub(crate) fn run(folder: &Path) -> Outcome<Results> {
             Server::ours(&database, &[("COGNIGY_WORKER", "off"), ("COGNIGY_RETENTION", "3650d")])?;
         let ready = server.ready_after;
         let fresh = load(&server, &format!("growth-{size}"), None)?;
-        let known = Load { duplicates: true, ..fresh.clone() };
+        let known = Load { ids: Ids::Repeated, ..fresh.clone() };
+        let ascending = Load { ids: Ids::Ascending, ..fresh.clone() };
         let fresh = Ingest::measure(&server, &fresh)?;
-        let known = known.run()?;
+        let (known, ascending) = (known.run()?, ascending.run()?);
         let memory = server.peak_memory().unwrap_or(f64::NAN);
         drop(server);
         let server = Server::bare(&bare_database)?;
@@ -74,6 +76,7 @@ pub(crate) fn run(folder: &Path) -> Outcome<Results> {
             count(bare.rate),
             format!("{:.1} ms", bare.tail),
             format!("{:.1} kB", bare.written),
+            count(ascending.throughput()),
             count(known.throughput()),
             count(claim),
             format!("{:.0} ms", ready.as_secs_f64() * 1000.0),
@@ -250,7 +253,7 @@ fn load(server: &Server, prefix: &str, rate: Option<f64>) -> Outcome<Load> {
         body_bytes: 512,
         rate,
         prefix: prefix.to_owned(),
-        duplicates: false,
+        ids: Ids::Random,
         contact: false,
     })
 }

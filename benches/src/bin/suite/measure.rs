@@ -9,7 +9,7 @@ use std::{
 };
 
 use cognigy_benches::{
-    load::{Load, Report},
+    load::{Ids, Load, Report},
     process,
 };
 use cognigy_core::Secret;
@@ -139,7 +139,7 @@ impl Bench<'_> {
             body_bytes: BODY,
             rate: None,
             prefix: format!("{}", self.runs),
-            duplicates: false,
+            ids: Ids::Random,
             contact: true,
         })
     }
@@ -180,7 +180,7 @@ impl Bench<'_> {
                     memory.push(peak);
                 }
             }
-            duplicates.push(self.once(Peer::Ours, |load| load.duplicates = true)?.0.throughput());
+            duplicates.push(self.once(Peer::Ours, |load| load.ids = Ids::Repeated)?.0.throughput());
         }
         let [bare, ours] = rates.map(median);
         let [bare_p50, ours_p50] = middles.map(median);
