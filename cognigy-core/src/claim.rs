@@ -149,3 +149,22 @@ pub struct Attempt {
     /// Why, if it failed.
     pub error: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::AttemptOutcome;
+
+    #[test]
+    fn outcomes_are_told_by_names_that_stay() {
+        let names = [
+            (AttemptOutcome::Succeeded, "succeeded"),
+            (AttemptOutcome::FailedTransient, "failed_transient"),
+            (AttemptOutcome::FailedPermanent, "failed_permanent"),
+            (AttemptOutcome::LeaseExpired, "lease_expired"),
+        ];
+        for (outcome, name) in names {
+            assert_eq!((outcome.as_str(), AttemptOutcome::from_name(name)), (name, Some(outcome)));
+        }
+        assert_eq!(AttemptOutcome::from_name("failed"), None);
+    }
+}

@@ -14,9 +14,11 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use cognigy_core::{
-    AttemptOutcome, Clock, Contact, DeadLetterSource, Event, Failure, PageRequest, QuarantineRetry,
-    RawDelivery, ReceivedDeadLetter, ReplayOutcome, State, WorkerOptions,
+    AttemptOutcome, Clock, Contact, DeadLetterSource, Event, Failure, Intake, MatchedSecret,
+    PageRequest, QuarantineRetry, RawDelivery, ReceivedDeadLetter, ReplayOutcome, State,
+    WorkerOptions,
     testing::{CrmAnswer, ScriptedSink, sample},
 };
 use futures_executor::block_on;
@@ -99,6 +101,30 @@ fn encoded_and_oversize_bodies_are_refused_before_they_are_looked_at() {
     assert_eq!(block_on(world.pipeline.ingest(identity, now)).status(), 401);
     let large = sample::delivery(vec![b' '; 1024 * 1024 + 1]);
     assert_eq!(block_on(world.pipeline.ingest(large, now)).status(), 413);
+    let largest = sample::delivery(vec![b' '; 1024 * 1024]);
+    assert_eq!(block_on(world.pipeline.ingest(largest, now)).status(), 400, "the limit is 1 MiB");
+
+    let by_head = |headers: [(&str, &str); 1]| world.pipeline.refuse_by_head(headers);
+    assert!(matches!(by_head([("content-encoding", "gzip")]), Some(Intake::Encoded)));
+    assert!(by_head([("content-encoding", "identity")]).is_none());
+}
+
+#[test]
+fn what_became_of_a_delivery_has_a_name_and_the_secret_it_was_signed_with() {
+    let world = Scenario::new();
+    let receive = |body: Bytes| {
+        let intake = block_on(world.pipeline.receive(sample::delivery(body), world.clock.now()));
+        (intake.as_str(), intake.matched())
+    };
+    let current = Some(MatchedSecret::Current);
+    assert_eq!(receive(sample::body("a")), ("accepted", current));
+    assert_eq!(receive(sample::body("a")), ("duplicate", current));
+    let other = String::from_utf8(sample::body("a").to_vec()).unwrap().replace("hello", "bye");
+    assert_eq!(receive(other.into()), ("conflict", current));
+    assert_eq!(receive(Bytes::from_static(b"{")), ("invalid", None));
+    let forged = RawDelivery::new([("X-Cognigy-Signature", "AAAA")], sample::body("b"));
+    let forged = block_on(world.pipeline.receive(forged, world.clock.now()));
+    assert_eq!((forged.as_str(), forged.matched()), ("unsigned", None));
 }
 
 #[test]

@@ -156,3 +156,18 @@ pub struct QuarantineEntry {
     /// The received bytes.
     pub body: Bytes,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::QuarantineReason;
+
+    #[test]
+    fn reasons_are_told_by_names_that_stay() {
+        for (reason, name) in
+            [(QuarantineReason::Invalid, "invalid"), (QuarantineReason::Conflict, "conflict")]
+        {
+            assert_eq!((reason.as_str(), QuarantineReason::from_name(name)), (name, Some(reason)));
+        }
+        assert_eq!(QuarantineReason::from_name("other"), None);
+    }
+}
