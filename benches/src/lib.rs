@@ -6,3 +6,4 @@ pub mod crm;
 pub mod load;
 pub mod postgres;
 pub mod process;
+pub mod server;

@@ -9,13 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cognigy_benches::load::{Ids, Load};
+use cognigy_benches::{
+    load::{Ids, Load},
+    server::{SECRET, Server},
+};
 use cognigy_core::{ClaimRequest, EventArchive, EventStore, Secret, Settlement, Verdict};
 
 use crate::{
     plot::{Panel, Series},
     report::{Results, Table, count, machine},
-    server::{SECRET, Server},
 };
 
 /// How many events are stored at each point. The middle of each range of a hundredfold, too.

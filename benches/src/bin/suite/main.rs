@@ -9,7 +9,6 @@ mod growth;
 mod measure;
 mod plot;
 mod report;
-mod server;
 
 use std::{error::Error, fs, path::Path};
 

@@ -11,13 +11,13 @@ use std::{
 use cognigy_benches::{
     load::{Ids, Load, Report},
     process,
+    server::{self, SECRET, Server},
 };
 use cognigy_core::Secret;
 
 use crate::{
     plot::{Panel, Series},
     report::{Results, Table, count, machine, median},
-    server::{SECRET, Server},
 };
 
 /// Rounds of every comparison; the median is quoted.
@@ -312,7 +312,7 @@ impl Bench<'_> {
         let span = Duration::from_secs(10);
         std::thread::sleep(span);
         let used = server.processor_seconds().unwrap_or(f64::NAN) - before;
-        let binary = std::fs::metadata(crate::server::program("cognigy-server")?)?.len();
+        let binary = std::fs::metadata(server::program("cognigy-server")?)?.len();
         text.push_str(&format!(
             "\n## At rest\n\nAn idle server uses {:.2}% of a core and has {:.0} MiB resident; it is ready \
              {:.0} ms after its start on a new database. The release binary has {:.1} MiB.\n",

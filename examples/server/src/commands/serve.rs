@@ -51,7 +51,14 @@ pub(super) async fn run(settings: &Settings) -> Result<bool, StartError> {
             return Err(StartError::Failed(format!("the server ended by itself: {ended:?}")));
         }
     }
-    running.stop().await;
+    // Whoever asks twice does not want to wait.
+    let noticed = async {
+        tokio::select! {
+            () = tokio::time::sleep(settings.drain) => {}
+            () = asked_to_stop() => {}
+        }
+    };
+    running.stop(noticed).await;
     tracing::info!("stopped");
     Ok(true)
 }
@@ -64,6 +71,7 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
         ActixApp::new()
             .app_data(shared.clone())
             .wrap(from_fn(http::end_with_the_answer))
+            .wrap(from_fn(http::leave_while_stopping))
             .configure(http::routes)
     })
     .client_request_timeout(HEAD_DEADLINE)
@@ -96,8 +104,10 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
 }
 
 impl Running {
-    /// Takes no more, lets work in hand finish within a bound, leaves the rest to the lease.
-    pub(crate) async fn stop(self) {
+    /// Is no longer ready and claims no more; takes deliveries until those who send them have
+    /// `noticed`, then no more. Lets work in hand finish within a bound, leaves the rest to the
+    /// lease.
+    pub(crate) async fn stop(self, noticed: impl Future<Output = ()>) {
         self.app.readiness.stop();
         self.upkeep.abort();
         let worker = async {
@@ -105,7 +115,11 @@ impl Running {
                 worker.shutdown().await;
             }
         };
-        tokio::join!(self.server.stop(true), worker);
+        let server = async {
+            noticed.await;
+            self.server.stop(true).await;
+        };
+        tokio::join!(server, worker);
     }
 }
 

@@ -16,7 +16,7 @@ use cognigy_core::{Failure, Reply, StoreError};
 
 pub(crate) use bulk::BulkReplays;
 pub(crate) use operator::AdminToken;
-pub(crate) use probes::Readiness;
+pub(crate) use probes::{Readiness, leave_while_stopping};
 pub(crate) use unread::end_with_the_answer;
 pub(crate) use webhook::BodyBudget;
 

@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) sqs_dlq_url: Option<String>,
     pub(crate) admin_token: Option<Hidden>,
     pub(crate) worker: bool,
+    /// How long a balancer is given to notice that the server is stopping.
+    pub(crate) drain: Duration,
     pub(crate) max_body_bytes: usize,
     pub(crate) retention: Duration,
     pub(crate) log: String,
@@ -147,6 +149,7 @@ impl Settings {
             sqs_dlq_url: layers.optional("sqs_dlq_url", parse::http_url)?,
             admin_token: hidden("admin_token")?,
             worker: layers.required("worker", parse::switch)?,
+            drain: layers.required("drain", parse::duration)?,
             max_body_bytes: layers
                 .required("max_body_bytes", |text| parse::number(text, 1, 1 << 30))?,
             retention: layers.required("retention", parse::positive_duration)?,

@@ -81,6 +81,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("SQS_DLQ_URL", None, "Queue for dead letters; unset: they stay in the store"),
     secret("COGNIGY_ADMIN_TOKEN", "Bearer token of the operator API; unset: it is closed"),
     setting("COGNIGY_WORKER", Some("on"), "off: only take events in"),
+    setting("COGNIGY_DRAIN", Some("0s"), "How long to serve on after SIGTERM, no longer ready"),
     setting("COGNIGY_MAX_BODY_BYTES", Some("1048576"), "Largest body that is taken"),
     setting("COGNIGY_RETENTION", Some("30d"), "How long finished events are kept"),
     setting("COGNIGY_LOG", Some("info"), "What is logged: a level or tracing directives"),

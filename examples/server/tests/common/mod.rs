@@ -175,6 +175,11 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Waits until it ends by itself; the exit status.
+    pub fn wait(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
     /// SIGTERM; the exit status.
     pub fn terminate(&mut self) -> Option<i32> {
         self.signal("TERM");

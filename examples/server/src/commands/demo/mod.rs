@@ -103,7 +103,7 @@ pub(super) async fn run(arguments: &ArgMatches, mut layers: Layers) -> Result<bo
     println!("   {replayed}\n");
 
     let account = Account::draw_up(&sent, &sender.stats().await?, &crm, &queue, &replayed);
-    running.stop().await;
+    running.stop(std::future::ready(())).await;
     crm.stop().await;
     Ok(account.print() && settled)
 }

@@ -9,19 +9,33 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) const SECRET: &str = "a secret for benchmarks";
+/// What deliveries are signed with, and the operator's token.
+pub const SECRET: &str = "a secret for benchmarks";
 
 /// A receiver under test.
-pub(crate) struct Server {
+#[derive(Debug)]
+pub struct Server {
     child: Child,
-    pub(crate) address: SocketAddr,
+    /// Where it listens.
+    pub address: SocketAddr,
     /// From the start of the process to its first answer.
-    pub(crate) ready_after: Duration,
+    pub ready_after: Duration,
 }
 
 impl Server {
-    /// The bundled server on `database`; `settings` beside the necessary ones.
-    pub(crate) fn ours(database: &Path, settings: &[(&str, &str)]) -> Result<Self, Box<dyn Error>> {
+    /// The bundled server on a file; `settings` beside the necessary ones.
+    ///
+    /// # Errors
+    /// It is not built, or does not become ready.
+    pub fn ours(database: &Path, settings: &[(&str, &str)]) -> Result<Self, Box<dyn Error>> {
+        Self::on(&format!("sqlite:{}", database.display()), settings)
+    }
+
+    /// The bundled server on a database named by its URL.
+    ///
+    /// # Errors
+    /// It is not built, or does not become ready.
+    pub fn on(database_url: &str, settings: &[(&str, &str)]) -> Result<Self, Box<dyn Error>> {
         // Chosen here, so that readiness can be asked for without reading its log.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let started = Instant::now();
@@ -30,7 +44,7 @@ impl Server {
             .env("COGNIGY_WEBHOOK_SECRET", SECRET)
             .env("COGNIGY_ADMIN_TOKEN", SECRET)
             .env("COGNIGY_LISTEN", address.to_string())
-            .env("COGNIGY_DATABASE_URL", format!("sqlite:{}", database.display()))
+            .env("COGNIGY_DATABASE_URL", database_url)
             .env("COGNIGY_LOG", "error")
             .env("CRM_BASE_URL", "http://127.0.0.1:9")
             .envs(settings.iter().copied())
@@ -48,7 +62,10 @@ impl Server {
     }
 
     /// The bare peer.
-    pub(crate) fn bare(database: &Path) -> Result<Self, Box<dyn Error>> {
+    ///
+    /// # Errors
+    /// It is not built, or does not start.
+    pub fn bare(database: &Path) -> Result<Self, Box<dyn Error>> {
         let started = Instant::now();
         let mut child = Command::new(program("bare")?)
             .arg(database)
@@ -62,7 +79,8 @@ impl Server {
     }
 
     /// The whole answer to a `GET`, with the operator's token.
-    pub(crate) fn ask(&self, path: &str) -> Option<String> {
+    #[must_use]
+    pub fn ask(&self, path: &str) -> Option<String> {
         use std::io::{Read, Write};
 
         let mut stream = TcpStream::connect(self.address).ok()?;
@@ -76,7 +94,8 @@ impl Server {
     }
 
     /// A number of `/admin/stats`, such as `events.waiting`.
-    pub(crate) fn stat(&self, path: &str) -> Option<u64> {
+    #[must_use]
+    pub fn stat(&self, path: &str) -> Option<u64> {
         let answer = self.ask("/admin/stats")?;
         let (_, body) = answer.split_once("\r\n\r\n")?;
         let stats: serde_json::Value = serde_json::from_str(body).ok()?;
@@ -84,25 +103,24 @@ impl Server {
     }
 
     /// The most memory it has had resident, in MiB.
-    pub(crate) fn peak_memory(&self) -> Option<f64> {
+    #[must_use]
+    pub fn peak_memory(&self) -> Option<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? / 1024.0)
     }
 
     /// Bytes it has had written to the disk.
-    pub(crate) fn written(&self) -> Option<f64> {
+    #[must_use]
+    pub fn written(&self) -> Option<f64> {
         let io = std::fs::read_to_string(format!("/proc/{}/io", self.child.id())).ok()?;
         io.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.parse().ok()
     }
 
     /// Processor time it has used, in seconds.
-    pub(crate) fn processor_seconds(&self) -> Option<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
-        // Fields 14 and 15 of proc(5), counted behind the name in parentheses; ticks of 10 ms.
-        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
-        Some(ticks / 100.0)
+    #[must_use]
+    pub fn processor_seconds(&self) -> Option<f64> {
+        Some(Stat::of(self.child.id())?.own)
     }
 }
 
@@ -114,7 +132,49 @@ impl Drop for Server {
 }
 
 /// A program built beside this one.
-pub(crate) fn program(name: &str) -> Result<PathBuf, Box<dyn Error>> {
+///
+/// # Errors
+/// It is not there.
+pub fn program(name: &str) -> Result<PathBuf, Box<dyn Error>> {
     let path = std::env::current_exe()?.with_file_name(name);
     if path.exists() { Ok(path) } else { Err(format!("{} is not built", path.display()).into()) }
+}
+
+/// What `/proc` says of a process's processor time, in seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Stat {
+    /// The process that started it.
+    pub parent: u32,
+    /// Its own, of all its threads, in the kernel and outside.
+    pub own: f64,
+    /// Of its children that have ended.
+    pub ended_children: f64,
+}
+
+impl Stat {
+    /// That of a process; `None` if there is none.
+    #[must_use]
+    pub fn of(process: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        // Fields 4 and 14 to 17 of proc(5), counted behind the name in parentheses; ticks of 10 ms.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let seconds =
+            |field: usize| fields.get(field)?.parse::<f64>().ok().map(|ticks| ticks / 100.0);
+        Some(Self {
+            parent: fields.get(1)?.parse().ok()?,
+            own: seconds(11)? + seconds(12)?,
+            ended_children: seconds(13)? + seconds(14)?,
+        })
+    }
+
+    /// Processor time of a process and its children, in seconds, whether these still run or not.
+    #[must_use]
+    pub fn seconds_with_children(process: u32) -> Option<f64> {
+        let itself = Self::of(process)?;
+        let processes = std::fs::read_dir("/proc").ok()?.flatten();
+        let children = processes
+            .filter_map(|entry| Self::of(entry.file_name().to_str()?.parse().ok()?))
+            .filter(|stat| stat.parent == process);
+        Some(itself.own + itself.ended_children + children.map(|child| child.own).sum::<f64>())
+    }
 }
