@@ -11,7 +11,7 @@ use std::{
 };
 
 use cognigy_benches::{
-    load::Load,
+    load::{Ids, Load},
     postgres::cluster,
     server::{SECRET, Server, Stat},
 };
@@ -20,43 +20,58 @@ use cognigy_test_postgres::Cluster;
 
 /// Keep-alive connections of the load, shared out among the nodes.
 const CONNECTIONS: usize = 64;
-/// Bytes of a body.
+/// Bytes of a body unless said otherwise.
 const BODY: usize = 512;
-/// Events a second of the steady load: far below what the machine can do, so that groups stay small.
-const STEADY: f64 = 1000.0;
 /// An unfinished event is waited for this long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
-    let seconds = std::env::args().nth(1).map_or(Ok(6.0), |text| text.parse())?;
+    let seconds = std::env::args().nth(1).map_or(Ok(5.0), |text| text.parse())?;
     let span = Duration::from_secs_f64(seconds);
     println!(
         "{BODY}-byte bodies without a contact, {CONNECTIONS} connections, {seconds} s a measurement. \
-         Microseconds of processor time, bytes of WAL and write transactions are per event.\n"
+         Microseconds of processor time, bytes of WAL and write transactions are per event.\n\n\
+         As fast as it goes, first taking in, then working off:\n\n{HEAD}"
     );
-    println!(
-        "| database | nodes | what | events/s | node µs | database µs | WAL bytes | transactions | connections | MiB a node |\n\
-         |---|---|---|---|---|---|---|---|---|---|"
-    );
-    let folder = tempfile::tempdir()?;
-    let file = format!("sqlite:{}", folder.path().join("webhooks.db").display());
-    measure(&Site { url: file, cluster: None }, 1, span)?;
+    Site::file()?.full_load(1, span, BODY)?;
     for nodes in 1..=4 {
-        let cluster = cluster();
-        let database = cluster.create_database();
-        let url = cluster.url(&database);
-        measure(&Site { url, cluster: Some((cluster, database)) }, nodes, span)?;
+        Site::postgres().full_load(nodes, span, BODY)?;
+    }
+    println!("\nBoth at once, at a steady rate:\n\n{HEAD}");
+    for rate in [100.0, 1000.0, 4000.0, 8000.0] {
+        Site::file()?.steady_load(1, span, rate)?;
+        for nodes in [1, 3] {
+            Site::postgres().steady_load(nodes, span, rate)?;
+        }
+    }
+    println!("\nLarger bodies; at the end, what each stored event takes on the disk:\n\n{HEAD}");
+    for body in [512, 2048, 8192] {
+        for site in [Site::file()?, Site::postgres()] {
+            site.full_load(1, span / 2, body)?;
+            println!(
+                "| {} | 1 | {body} bytes: {:.0} on the disk | | | | | | | |",
+                site.name(),
+                site.size()?
+            );
+        }
     }
     Ok(())
 }
 
+const HEAD: &str = "| database | nodes | what | events/s | node µs | database µs | WAL bytes \
+                    | transactions | connections | MiB a node |\n|---|---|---|---|---|---|---|---|---|---|";
+
 /// Where the nodes keep their events.
 struct Site {
     url: String,
-    /// The PostgreSQL cluster and the database in it, where it is not a file.
-    cluster: Option<(Cluster, String)>,
+    place: Place,
+}
+
+enum Place {
+    File(tempfile::TempDir),
+    Database(Cluster, String),
 }
 
 /// What has been used up to a moment.
@@ -67,31 +82,84 @@ struct Meter {
     transactions: f64,
 }
 
-fn measure(site: &Site, nodes: usize, span: Duration) -> Outcome<()> {
-    let start = |worker| -> Outcome<Vec<Server>> {
-        (0..nodes).map(|_| Server::on(&site.url, &[("COGNIGY_WORKER", worker)])).collect()
-    };
+impl Site {
+    fn file() -> Outcome<Self> {
+        let folder = tempfile::tempdir()?;
+        let url = format!("sqlite:{}", folder.path().join("webhooks.db").display());
+        Ok(Self { url, place: Place::File(folder) })
+    }
 
-    let servers = start("off")?;
-    let before = site.read(&servers)?;
-    let (taken, seconds) = load(&servers, span, None)?;
-    site.row("taking in", &servers, &before, taken, seconds)?;
-    drop(servers);
+    fn postgres() -> Self {
+        let cluster = cluster();
+        let database = cluster.create_database();
+        Self { url: cluster.url(&database), place: Place::Database(cluster, database) }
+    }
 
-    let servers = start("on")?;
-    let before = site.read(&servers)?;
-    let (already, started) = (processed(&servers)?, Instant::now());
-    until_processed(&servers, taken)?;
-    site.row("working off", &servers, &before, taken - already, started.elapsed().as_secs_f64())?;
+    fn name(&self) -> &'static str {
+        match self.place {
+            Place::File(_) => "SQLite",
+            Place::Database(..) => "PostgreSQL",
+        }
+    }
 
-    let before = site.read(&servers)?;
-    let (steady, seconds) = load(&servers, span, Some(STEADY))?;
-    until_processed(&servers, taken + steady)?;
-    site.row("both, 1000 a second", &servers, &before, steady, seconds)
+    fn start(&self, nodes: usize, worker: &str) -> Outcome<Vec<Server>> {
+        (0..nodes).map(|_| Server::on(&self.url, &[("COGNIGY_WORKER", worker)])).collect()
+    }
+
+    fn full_load(&self, nodes: usize, span: Duration, body: usize) -> Outcome<()> {
+        let servers = self.start(nodes, "off")?;
+        let before = self.read(&servers)?;
+        let (taken, seconds) = load(&servers, span, body, None)?;
+        self.row("taking in", &servers, &before, taken, seconds)?;
+        drop(servers);
+
+        let servers = self.start(nodes, "on")?;
+        let before = self.read(&servers)?;
+        let (already, started) = (processed(&servers)?, Instant::now());
+        until_processed(&servers, taken)?;
+        let left = taken - already;
+        self.row("working off", &servers, &before, left, started.elapsed().as_secs_f64())
+    }
+
+    fn steady_load(&self, nodes: usize, span: Duration, rate: f64) -> Outcome<()> {
+        let servers = self.start(nodes, "on")?;
+        let before = self.read(&servers)?;
+        let (taken, seconds) = load(&servers, span, BODY, Some(rate))?;
+        until_processed(&servers, taken)?;
+        self.row(&format!("{rate:.0} a second"), &servers, &before, taken, seconds)
+    }
+
+    /// Bytes on the disk for each event, indexes and all.
+    fn size(&self) -> Outcome<f64> {
+        let (bytes, events): (f64, f64) = match &self.place {
+            Place::File(folder) => {
+                let path = folder.path().join("webhooks.db");
+                let database = rusqlite::Connection::open(&path)?;
+                let number = |sql| database.query_row(sql, [], |row| row.get::<_, f64>(0));
+                database.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
+                #[allow(clippy::cast_precision_loss)]
+                let bytes = std::fs::metadata(path)?.len() as f64;
+                (bytes, number("SELECT CAST(count(*) AS REAL) FROM webhook_events")?)
+            }
+            Place::Database(cluster, database) => {
+                let of = |sql: &str| cluster.sql(database, sql).parse();
+                let empty: f64 =
+                    cluster.sql("template1", "SELECT pg_database_size('template1')").parse()?;
+                let size: f64 = of("SELECT pg_database_size(current_database())")?;
+                (size - empty, of("SELECT count(*) FROM webhook_events")?)
+            }
+        };
+        Ok(bytes / events)
+    }
 }
 
 /// Loads all nodes alike, from a thread each; the accepted events and how long it took.
-fn load(servers: &[Server], span: Duration, rate: Option<f64>) -> Outcome<(u64, f64)> {
+fn load(
+    servers: &[Server],
+    span: Duration,
+    body_bytes: usize,
+    rate: Option<f64>,
+) -> Outcome<(u64, f64)> {
     #[allow(clippy::cast_precision_loss)]
     let share = servers.len() as f64;
     let mut threads = Vec::new();
@@ -101,10 +169,10 @@ fn load(servers: &[Server], span: Duration, rate: Option<f64>) -> Outcome<(u64, 
             secret: Secret::new(SECRET)?,
             connections: CONNECTIONS / servers.len(),
             duration: span,
-            body_bytes: BODY,
+            body_bytes,
             rate: rate.map(|rate| rate / share),
             prefix: format!("{number}-{}", rate.is_some()),
-            duplicates: false,
+            ids: Ids::Random,
             contact: false,
         };
         threads.push(std::thread::spawn(move || load.run()));
@@ -142,7 +210,7 @@ impl Site {
     fn read(&self, servers: &[Server]) -> Outcome<Meter> {
         let nodes = servers.iter().map(|server| server.processor_seconds().unwrap_or(0.0)).sum();
         let mut meter = Meter { nodes, database: 0.0, wal: 0.0, transactions: 0.0 };
-        if let Some((cluster, database)) = &self.cluster {
+        if let Place::Database(cluster, database) = &self.place {
             meter.database = Stat::seconds_with_children(cluster.pid()).ok_or("no database")?;
             // Ids are given to transactions that write.
             let counters = cluster.sql(
@@ -173,9 +241,9 @@ impl Site {
             .iter()
             .filter_map(Server::peak_memory)
             .fold(0.0, |most: f64, one| most.max(one));
-        let database = match &self.cluster {
-            None => "| – | – | – | –".to_owned(),
-            Some((cluster, database)) => {
+        let database = match &self.place {
+            Place::File(_) => "| – | – | – | –".to_owned(),
+            Place::Database(cluster, database) => {
                 let connections = cluster.sql(
                     database,
                     "SELECT count(*) FROM pg_stat_activity
@@ -189,9 +257,9 @@ impl Site {
                 )
             }
         };
-        let name = if self.cluster.is_some() { "PostgreSQL" } else { "SQLite" };
         println!(
-            "| {name} | {} | {what} | {:.0} | {nodes:.0} {database} | {memory:.0} |",
+            "| {} | {} | {what} | {:.0} | {nodes:.0} {database} | {memory:.0} |",
+            self.name(),
             servers.len(),
             events / seconds
         );

@@ -38,7 +38,7 @@ impl Proxy {
             .env("COGNIGY_PROXY_CERT", certificate)
             .env("COGNIGY_PROXY_METRICS", metrics.to_string())
             .stdout(std::fs::File::create(folder.join("proxy.log")).unwrap())
-            .stderr(Stdio::inherit());
+            .stderr(std::fs::File::create(folder.join("proxy.err")).unwrap());
         for (number, node) in (1..).zip(nodes) {
             command.env(format!("COGNIGY_NODE_{number}"), node.to_string());
         }
