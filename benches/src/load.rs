@@ -9,6 +9,7 @@
 use std::{
     io,
     net::SocketAddr,
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -211,8 +212,7 @@ impl Load {
         let mut body = format!(
             r#"{{"eventId":"{id}","timestamp":"2026-03-01T12:00:00Z","type":"USER_INPUT_RECEIVED","{external}":"customer-{connection}","{user}":"user-{number}","payload":{{"input":{{"text":""#
         );
-        let filler = self.body_bytes.saturating_sub(body.len() + 4);
-        body.extend(std::iter::repeat_n('x', filler));
+        fill(&mut body, self.body_bytes.saturating_sub(4));
         body.push_str(r#""}}}"#);
         let signature = sign(&self.secret, SignatureScheme::Base64, body.as_bytes());
         let mut request = format!(
@@ -222,6 +222,26 @@ impl Load {
         );
         request.push_str(&body);
         request.into_bytes()
+    }
+}
+
+/// Makes a text longer with letters and digits that do not repeat, for PostgreSQL compresses what
+/// does, from 2 KB on.
+fn fill(text: &mut String, length: usize) {
+    static PIECE: OnceLock<String> = OnceLock::new();
+    // A linear congruence (Knuth's MMIX); the low bits of those repeat soonest, so the high ones.
+    let piece = PIECE.get_or_init(|| {
+        let mut state = 1_u64;
+        let digit = |_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            char::from_digit((state >> 59) as u32, 36).unwrap_or('x')
+        };
+        (0..1 << 16).map(digit).collect()
+    });
+    while text.len() < length {
+        text.push_str(&piece[..piece.len().min(length - text.len())]);
     }
 }
 

@@ -46,7 +46,9 @@ fn main() -> Outcome<()> {
             Site::postgres().steady_load(nodes, span, rate)?;
         }
     }
-    println!("\nLarger bodies; at the end, what each stored event takes on the disk:\n\n{HEAD}");
+    println!(
+        "\nLarger bodies, which no compression makes smaller; at the end, what each stored event takes on the disk:\n\n{HEAD}"
+    );
     for body in [512, 2048, 8192] {
         for site in [Site::file()?, Site::postgres()] {
             site.full_load(1, span / 2, body)?;
