@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use cognigy_benches::process;
-use cognigy_core::{ClaimRequest, EventStore, Settlement, Verdict};
+use cognigy_core::{ClaimRequest, EventStore, Settlement, SourceName, Verdict};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 fn claim_and_settle(criterion: &mut Criterion) {
@@ -23,7 +23,9 @@ fn claim_and_settle(criterion: &mut Criterion) {
                 for _ in 0..rounds {
                     let now = std::time::SystemTime::now().into();
                     let lease = Duration::from_secs(60);
-                    let request = ClaimRequest { limit: *batch, lease, now };
+                    let source = SourceName::default();
+                    let request =
+                        ClaimRequest { source, runs: *batch, dead_letters: *batch, lease, now };
                     let claimed = runtime.block_on(store.claim_due(request)).unwrap();
                     assert_eq!(claimed.runs.len(), *batch);
                     let ends = claimed.runs.into_iter().map(|work| {

@@ -266,6 +266,22 @@ impl Tables {
     }
 }
 
+/// The first of `waiting` that are due, at most `limit`, and when the one after them is due.
+fn earliest(
+    mut waiting: Vec<(Timestamp, i64)>,
+    limit: usize,
+    now: Timestamp,
+) -> (Vec<(Timestamp, i64)>, Option<Timestamp>) {
+    if limit == 0 {
+        return (Vec::new(), None);
+    }
+    waiting.sort_unstable();
+    let due = waiting.iter().take_while(|(due, _)| *due <= now).take(limit).count();
+    let next = waiting.get(due).map(|(due, _)| *due);
+    waiting.truncate(due);
+    (waiting, next)
+}
+
 #[async_trait]
 impl EventStore for MemoryStore {
     async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError> {
@@ -300,32 +316,20 @@ impl EventStore for MemoryStore {
     }
 
     async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError> {
-        let ClaimRequest { limit, lease, now } = request;
+        let ClaimRequest { source, runs, dead_letters, lease, now } = request;
         let mut tables = self.tables();
         let mut batch = ClaimBatch::default();
 
-        let mut letters: Vec<_> =
-            tables.outbox.iter().map(|(handle, letter)| (letter.due, *handle)).collect();
-        letters.sort_unstable();
-        let mut runs: Vec<_> = tables
-            .events
-            .iter()
-            .filter_map(|(handle, row)| row.due.map(|due| (due, *handle)))
-            .collect();
-        runs.sort_unstable();
+        let letters =
+            tables.outbox.iter().filter(|(_, letter)| letter.dead_letter.key.source == source);
+        let letters = letters.map(|(handle, letter)| (letter.due, *handle)).collect();
+        let (letters, next_letter) = earliest(letters, dead_letters, now);
+        let events = tables.events.iter().filter(|(_, row)| row.key.source == source);
+        let events = events.filter_map(|(handle, row)| row.due.map(|due| (due, *handle))).collect();
+        let (events, next_event) = earliest(events, runs, now);
+        batch.next_due = next_letter.into_iter().chain(next_event).min();
 
-        // Dead letters take at most half, so that a down sink's backlog does not starve events.
-        let is_due = |entry: &&(Timestamp, i64)| entry.0 <= now;
-        let letter_share = letters.iter().filter(is_due).count().min(limit.div_ceil(2));
-        let run_share = runs.iter().filter(is_due).count().min(limit - letter_share);
-        batch.next_due = letters[letter_share..]
-            .first()
-            .into_iter()
-            .chain(runs[run_share..].first())
-            .map(|(due, _)| *due)
-            .min();
-
-        for (_, handle) in &letters[..letter_share] {
+        for (_, handle) in &letters {
             let Some(letter) = tables.outbox.get_mut(handle) else { continue };
             letter.fence += 1;
             letter.tries += 1;
@@ -338,7 +342,7 @@ impl EventStore for MemoryStore {
                 attempt: letter.tries,
             });
         }
-        for (_, handle) in &runs[..run_share] {
+        for (_, handle) in &events {
             if let Some(row) = tables.events.get_mut(handle) {
                 batch.runs.push(row.claim(*handle, lease, now));
             }

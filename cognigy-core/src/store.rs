@@ -43,12 +43,15 @@ pub trait EventStore: Send + Sync + 'static {
     /// Takes work that is due: attempts at runs, and dead letters for the sink.
     ///
     /// ## Contract
-    /// * At most `limit` pieces in all, and nothing before its time; earliest due first.
+    /// * Only work of the source that is named; another's is neither taken nor announced.
+    /// * At most `runs` attempts and `dead_letters` letters, and nothing before its time; earliest
+    ///   due first within each kind. However much waits of one kind, the other gets its share.
     /// * A claimed event is `processing`; nobody else can claim it until the lease runs out.
     /// * Once it has, the event can be claimed again under a new token; the lost attempt is in its
     ///   history as `lease_expired` and counts.
     /// * An event whose body cannot be read back is claimed with the reason in place of the event.
     /// * `next_due` is not later than the time at which the next piece that was not claimed is due.
+    ///   It says nothing of a kind whose limit is 0.
     async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError>;
 
     /// Prolongs leases to `now + lease`. One answer for each token, in order.

@@ -9,6 +9,7 @@
 //! not begun, lets attempts in flight end within a grace period and leaves the rest to the lease.
 
 mod desk;
+mod places;
 #[cfg(feature = "tokio")]
 mod spawn;
 
@@ -31,9 +32,10 @@ use desk::Desk;
 pub struct WorkerOptions {
     /// Attempts in flight at once. Default 64: as many CRM calls as most CRMs admit.
     pub concurrency: usize,
-    /// Claims taken at once, and the most that are held. Default 1024, raised to `concurrency`:
+    /// Events claimed at once, and the most that are held. Default 1024, raised to `concurrency`:
     /// every commit costs an fsync and a few dozen system calls, so handlers that are quick share
-    /// them among many events. A store may hand out fewer, to bound the bytes that are held.
+    /// them among many events. A store may hand out fewer, to bound the bytes that are held. A
+    /// quarter as many dead letters may be held beside them.
     pub batch: usize,
     /// How often to look for work that nobody announced: other processes' events, expired leases.
     /// Default 500 ms; an idle look costs some ten microseconds.
@@ -111,12 +113,12 @@ impl Worker {
 
         while !stop.is_stopped() {
             // An announcement is left standing until a claim can follow it.
-            let announced = desk.has_room() && pipeline.inner.new_work.take();
+            let announced = desk.listens() && pipeline.inner.new_work.take();
             desk.take_up(announced, clock.now());
-            let has_room = desk.has_room();
+            let listens = desk.listens();
             let more = async {
                 // Listening while nothing more can be claimed would only spin.
-                if has_room {
+                if listens {
                     pipeline.inner.new_work.rung().await;
                 } else {
                     std::future::pending::<()>().await;

@@ -202,6 +202,52 @@ fn a_sink_that_is_down_is_tried_until_it_is_up() {
 }
 
 #[test]
+fn a_sink_that_hangs_takes_no_event_s_place() {
+    let mut world = Scenario::new();
+    world.crm.set_default(CrmAnswer::Permanent("no".into()));
+    world.sink.set_hanging(true);
+    world.start_worker();
+    for number in 0..1000 {
+        world.deliver(&format!("dead{number}"));
+    }
+    world.pass(SECOND);
+    assert_eq!(world.counts().unsent_dead_letters, 1000);
+    assert!(world.sink.hung() > 0, "the sink was asked");
+    world.crm.set_default(CrmAnswer::Nobody);
+    for number in 0..1000 {
+        world.deliver(&format!("new{number}"));
+    }
+    world.pass(Duration::ZERO);
+    assert_eq!(world.counts().of(State::Processed), 1000, "none waited for the sink");
+
+    world.sink.set_hanging(false);
+    world.pass(MINUTE * 10);
+    assert_eq!(world.counts().of(State::DeadLettered), 1000);
+    assert_eq!(world.letters().len(), 1000);
+}
+
+#[test]
+fn a_crm_that_hangs_takes_no_dead_letter_s_place() {
+    let mut world = Scenario::new();
+    world.crm.set_default(CrmAnswer::Permanent("no".into()));
+    world.sink.set_down(true);
+    world.start_worker();
+    for number in 0..1000 {
+        world.deliver(&format!("dead{number}"));
+    }
+    world.pass(SECOND);
+    world.crm.set_default(CrmAnswer::Hang);
+    for number in 0..2000 {
+        world.deliver(&format!("stuck{number}"));
+    }
+    world.pass(SECOND);
+    assert_eq!(world.counts().of(State::Processing), 1024, "every place for runs is taken");
+    world.sink.set_down(false);
+    world.pass(MINUTE);
+    assert_eq!(world.letters().len(), 1000);
+}
+
+#[test]
 fn a_replay_runs_once_now_and_keeps_the_history() {
     let mut world = Scenario::new();
     world.crm.set_default(DOWN());

@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use cognigy_core::{
-    AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedRun, Timestamp, WorkKind,
+    AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedRun, SourceName, Timestamp,
+    WorkKind,
 };
 use deadpool_postgres::Object;
 use tokio_postgres::Row;
@@ -33,7 +34,8 @@ impl Term {
     }
 }
 
-/// `$1` now or NULL, `$2` limit, `$3` lease, `$4` fence, `$5` what an expired lease is called.
+/// `$1` now or NULL, `$2` limit, `$3` lease, `$4` fence, `$5` what an expired lease is called, `$6`
+/// source.
 ///
 /// The few rows that others hold stand at the head of the index and are passed over. Events and
 /// bodies are looked up row by row (LATERAL … LIMIT 1), so that no plan reads whole tables. `next_in`
@@ -41,10 +43,10 @@ impl Term {
 /// more now, and a long queue is not searched for the next lease to end.
 fn claim_sql() -> String {
     format!(
-        "WITH picked AS MATERIALIZED (
+        r#"WITH picked AS MATERIALIZED (
     SELECT event, received_at, held_until, claimed_at, fence, run, attempt
     FROM cognigy_queue
-    WHERE due_at <= coalesce($1::timestamptz, statement_timestamp())
+    WHERE source = $6 COLLATE "C" AND due_at <= coalesce($1::timestamptz, statement_timestamp())
       AND (held_until IS NULL OR held_until <= coalesce($1, statement_timestamp()))
     ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ), claimed AS (
@@ -71,9 +73,10 @@ fn claim_sql() -> String {
     SELECT CASE WHEN (SELECT count(*) FROM picked) >= $2 THEN 0
     ELSE (extract(epoch FROM least(
         (SELECT min(held_until) FROM cognigy_queue
-         WHERE due_at <= coalesce($1, statement_timestamp())
+         WHERE source = $6 COLLATE "C" AND due_at <= coalesce($1, statement_timestamp())
            AND held_until > coalesce($1, statement_timestamp())),
-        (SELECT due_at FROM cognigy_queue WHERE due_at > coalesce($1, statement_timestamp())
+        (SELECT due_at FROM cognigy_queue
+         WHERE source = $6 COLLATE "C" AND due_at > coalesce($1, statement_timestamp())
          ORDER BY due_at LIMIT 1),
         (SELECT coalesce($1, statement_timestamp()) + $3::bigint * interval '1 microsecond'
          FROM picked LIMIT 1)
@@ -87,7 +90,7 @@ LEFT JOIN LATERAL (
     SELECT * FROM cognigy_events WHERE id = claimed.event LIMIT 1) AS events ON true
 LEFT JOIN LATERAL (
     SELECT body FROM cognigy_bodies
-    WHERE event = claimed.event AND received_at = claimed.received_at LIMIT 1) AS bodies ON true"
+    WHERE event = claimed.event AND received_at = claimed.received_at LIMIT 1) AS bodies ON true"#
     )
 }
 
@@ -104,12 +107,11 @@ pub(crate) async fn claim_due(
     request: &ClaimRequest,
     term: Term,
 ) -> Result<Claimed, Problem> {
-    // Dead letters take at most half, so that a down sink's backlog does not starve events.
-    let letters = outbox::claim(connection, request.limit.div_ceil(2), term).await?;
-    let limit = request.limit - letters.claimed.len();
+    let ClaimRequest { source, runs, dead_letters, .. } = request;
+    let letters = outbox::claim(connection, source, *dead_letters, term).await?;
     let fence = letters.fence;
     let mut batch = ClaimBatch { dead_letters: letters.claimed, ..ClaimBatch::default() };
-    let (next, doubtful, problem) = match claim_runs(connection, limit, fence, term).await {
+    let (next, doubtful, problem) = match claim_runs(connection, source, *runs, fence, term).await {
         Ok((runs, next)) => {
             batch.runs = runs;
             (next, None, None)
@@ -130,14 +132,19 @@ pub(crate) async fn claim_due(
 
 async fn claim_runs(
     connection: &Object,
+    source: &SourceName,
     limit: usize,
     fence: i64,
     term: Term,
 ) -> Result<(Vec<ClaimedRun>, Option<i64>), Problem> {
+    if limit == 0 {
+        return Ok((Vec::new(), None));
+    }
     let claim = connection.prepare_cached(&claim_sql()).await?;
+    let source = source.as_str();
     let lost = AttemptOutcome::LeaseExpired.as_str();
     let rows = connection
-        .query(&claim, &[&term.now, &sql_limit(limit), &term.lease, &fence, &lost])
+        .query(&claim, &[&term.now, &sql_limit(limit), &term.lease, &fence, &lost, &source])
         .await?;
     let mut next = None;
     let mut runs = Vec::with_capacity(rows.len());
@@ -170,18 +177,20 @@ pub(crate) fn granted(
     Ok(ClaimedRun { claim: Claim::granted(token), key, run, attempt, event })
 }
 
-/// Gives back what was claimed under fences whose claims were never handed out. The attempts do not
-/// count: nobody made them.
+/// Gives back what was claimed for sources under fences whose claims were never handed out. The
+/// attempts do not count: nobody made them.
 pub(crate) async fn give_back(
     connection: &Object,
-    fences: &[i64],
+    claims: &[(SourceName, i64)],
     now: Option<Timestamp>,
 ) -> Result<(), Problem> {
+    let sources: Vec<_> = claims.iter().map(|(source, _)| source.as_str()).collect();
+    let fences: Vec<_> = claims.iter().map(|(_, fence)| *fence).collect();
     let give_back = connection
         .prepare_cached(
             "WITH released AS (
                  UPDATE cognigy_queue SET held_until = NULL, attempt = greatest(attempt - 1, 0)
-                 WHERE due_at <= coalesce($1::timestamptz, statement_timestamp())
+                 WHERE source = ANY ($3::text[]) AND due_at <= coalesce($1::timestamptz, statement_timestamp())
                    AND fence = ANY ($2) AND held_until IS NOT NULL
                  RETURNING event
              )
@@ -191,6 +200,6 @@ pub(crate) async fn give_back(
              GROUP BY move.name, move.sign",
         )
         .await?;
-    connection.execute(&give_back, &[&now, &fences]).await?;
+    connection.execute(&give_back, &[&now, &fences, &sources]).await?;
     Ok(())
 }

@@ -6,11 +6,11 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use cognigy_core::{
-    Claim, ClaimToken, ClaimedDeadLetter, DeadLetter, EventTime, Settlement, Timestamp, Verdict,
-    WorkKind,
+    Claim, ClaimToken, ClaimedDeadLetter, DeadLetter, EventTime, Settlement, SourceName, Timestamp,
+    Verdict, WorkKind,
 };
 use deadpool_postgres::{GenericClient, Object};
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
     claim::Term,
@@ -28,14 +28,14 @@ pub(crate) struct Letters {
     pub(crate) next_in: Option<i64>,
 }
 
-/// `$1` now or NULL, `$2` limit, `$3` lease.
+/// `$1` now or NULL, `$2` limit, `$3` lease, `$4` source. With a limit of 0 it only draws a fence.
 fn claim_sql() -> String {
     format!(
-        "WITH fence AS MATERIALIZED (
+        r#"WITH fence AS MATERIALIZED (
     SELECT nextval('cognigy_fences') AS fence
 ), picked AS MATERIALIZED (
     SELECT id FROM cognigy_outbox
-    WHERE due_at <= coalesce($1::timestamptz, statement_timestamp())
+    WHERE source = $4 COLLATE "C" AND due_at <= coalesce($1::timestamptz, statement_timestamp())
     ORDER BY due_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE cognigy_outbox
@@ -46,7 +46,8 @@ fn claim_sql() -> String {
 ), next AS (
     SELECT (extract(epoch FROM least(
         (SELECT due_at FROM cognigy_outbox
-         WHERE due_at IS NOT NULL AND id <> ALL (ARRAY(SELECT id FROM picked))
+         WHERE $2 > 0 AND source = $4 COLLATE "C" AND due_at IS NOT NULL
+           AND id <> ALL (ARRAY(SELECT id FROM picked))
          ORDER BY due_at LIMIT 1),
         (SELECT coalesce($1, statement_timestamp()) + $3::bigint * interval '1 microsecond'
          FROM picked LIMIT 1)
@@ -61,18 +62,21 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT body FROM cognigy_bodies
     WHERE event = claimed.event AND received_at = events.received_at LIMIT 1) AS bodies ON true
-ORDER BY claimed.id"
+ORDER BY claimed.id"#
     )
 }
 
-/// Claims dead letters that are due, earliest first.
+/// Claims dead letters of a source that are due, earliest first.
 pub(crate) async fn claim(
     connection: &Object,
+    source: &SourceName,
     limit: usize,
     term: Term,
 ) -> Result<Letters, Problem> {
     let claim = connection.prepare_cached(&claim_sql()).await?;
-    let rows = connection.query(&claim, &[&term.now, &sql_limit(limit), &term.lease]).await?;
+    let parameters: [&(dyn ToSql + Sync); 4] =
+        [&term.now, &sql_limit(limit), &term.lease, &source.as_str()];
+    let rows = connection.query(&claim, &parameters).await?;
     let first = rows.first().ok_or_else(|| unreadable("a claim", "returned nothing"))?;
     let (fence, next_in) = (read(first, "fence")?, read(first, "next_in")?);
     let claimed = rows.iter().filter_map(|row| read_letter(row, fence).ok()).collect();

@@ -41,10 +41,10 @@ WITH incoming AS MATERIALIZED (
     SELECT id, now, source, event_id, type, timestamp_json, external_id, user_id
     FROM incoming ORDER BY source COLLATE "C", event_id COLLATE "C"
     ON CONFLICT (source, event_id) DO NOTHING
-    RETURNING id, received_at, type
+    RETURNING id, received_at, source, type
 ), queue AS (
-    INSERT INTO cognigy_queue (event, received_at, due_at, run, attempt)
-    SELECT id, received_at, received_at, 1, 0 FROM events
+    INSERT INTO cognigy_queue (event, received_at, source, due_at, run, attempt)
+    SELECT id, received_at, source, received_at, 1, 0 FROM events
 ), bodies AS (
     INSERT INTO cognigy_bodies (event, received_at, body)
     SELECT incoming.id, incoming.now, incoming.body FROM incoming JOIN events USING (id)

@@ -55,8 +55,8 @@ SELECT received_at, run, state, type FROM cognigy_events WHERE id = $1 FOR UPDAT
 
 const CLAIM_AT_REST: &str = "
 INSERT INTO cognigy_queue
-    (event, received_at, due_at, held_until, claimed_at, fence, run, attempt)
-SELECT id, received_at, coalesce($1::timestamptz, statement_timestamp()),
+    (event, received_at, source, due_at, held_until, claimed_at, fence, run, attempt)
+SELECT id, received_at, source, coalesce($1::timestamptz, statement_timestamp()),
        coalesce($1, statement_timestamp()) + $2::bigint * interval '1 microsecond',
        coalesce($1, statement_timestamp()), nextval('cognigy_fences'), run + 1, 1
 FROM cognigy_events WHERE id = $3
@@ -247,8 +247,9 @@ async fn schedule(
         .await?;
     let rows = transaction
         .query(
-            "INSERT INTO cognigy_queue (event, received_at, due_at, run, attempt)
-             SELECT id, received_at, coalesce($1::timestamptz, statement_timestamp()), run + 1, 0
+            "INSERT INTO cognigy_queue (event, received_at, source, due_at, run, attempt)
+             SELECT id, received_at, source, coalesce($1::timestamptz, statement_timestamp()),
+                    run + 1, 0
              FROM cognigy_events WHERE id = ANY ($2)
              ON CONFLICT (event) DO NOTHING RETURNING event",
             &[&now, &handles],

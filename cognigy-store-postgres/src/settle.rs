@@ -111,9 +111,9 @@ WITH verdict AS MATERIALIZED (
          WITH ORDINALITY AS row (event, fence, now, state, due_in, uncounted, reason, made, contact,
                                  run, number, began_ago, duration, outcome, error, ordinal)
 ), held AS MATERIALIZED (
-    SELECT verdict.*, queue.received_at, queue.current_run
+    SELECT verdict.*, queue.received_at, queue.source, queue.current_run
     FROM verdict CROSS JOIN LATERAL (
-        SELECT received_at, run AS current_run FROM cognigy_queue
+        SELECT received_at, source, run AS current_run FROM cognigy_queue
         WHERE event = verdict.event AND fence = verdict.fence AND held_until IS NOT NULL
         LIMIT 1) AS queue
 ), ended AS (
@@ -157,8 +157,8 @@ WITH verdict AS MATERIALIZED (
         SELECT event FROM done
         WHERE state = 'processed' AND contact IS NULL AND current_run > 1))
 ), outbox AS (
-    INSERT INTO cognigy_outbox (event, run, reason, attempts, due_at, created_at)
-    SELECT event, current_run, reason, made, at, at FROM done WHERE state = 'dead_lettering'
+    INSERT INTO cognigy_outbox (source, event, run, reason, attempts, due_at, created_at)
+    SELECT source, event, current_run, reason, made, at, at FROM done WHERE state = 'dead_lettering'
 ), tallies AS (
     INSERT INTO cognigy_tallies (dimension, name, count)
     SELECT 'state', state, count(*) FROM done GROUP BY state

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use cognigy_core::{
     Attempt, ClaimBatch, ClaimRequest, ClaimToken, Counts, EventArchive, EventFilter, EventKey,
     EventPage, EventStore, IncomingEvent, PageRequest, Quarantine, QuarantineEntry, QuarantinePage,
-    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, StoreError, StoredEvent,
-    Timestamp,
+    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, SourceName, StoreError,
+    StoredEvent, Timestamp,
 };
 
 use crate::{
@@ -38,8 +38,8 @@ struct Inner {
     connections: Connections,
     writers: Writers,
     options: PostgresOptions,
-    /// Fences of claims that may have taken effect and whose answer was lost.
-    doubtful: Mutex<Vec<i64>>,
+    /// Sources and fences of claims that may have taken effect and whose answer was lost.
+    doubtful: Mutex<Vec<(SourceName, i64)>>,
     _upkeep: Upkeep,
 }
 
@@ -92,21 +92,21 @@ impl PostgresStore {
         Term::new(self.inner.options.time, now, lease)
     }
 
-    fn doubtful(&self) -> std::sync::MutexGuard<'_, Vec<i64>> {
+    fn doubtful(&self) -> std::sync::MutexGuard<'_, Vec<(SourceName, i64)>> {
         self.inner.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What an earlier claim may have taken without our knowing is given back, so that it need not
     /// wait for its lease to run out.
     async fn clear_doubts(&self, now: Option<Timestamp>) -> Result<(), StoreError> {
-        let fences = std::mem::take(&mut *self.doubtful());
-        if fences.is_empty() {
+        let claims = std::mem::take(&mut *self.doubtful());
+        if claims.is_empty() {
             return Ok(());
         }
         let working = &self.inner.connections.working;
-        let result = perform!(working, connection => claim::give_back(connection, &fences, now));
+        let result = perform!(working, connection => claim::give_back(connection, &claims, now));
         if result.is_err() {
-            self.doubtful().extend(fences);
+            self.doubtful().extend(claims);
         }
         Ok(result?)
     }
@@ -114,7 +114,8 @@ impl PostgresStore {
     async fn claim(&self, request: &ClaimRequest, term: Term) -> Result<ClaimBatch, Problem> {
         let working = &self.inner.connections.working;
         let claimed = perform!(working, connection => claim::claim_due(connection, request, term))?;
-        self.doubtful().extend(claimed.doubtful);
+        let doubtful = claimed.doubtful.map(|fence| (request.source.clone(), fence));
+        self.doubtful().extend(doubtful);
         match claimed.problem {
             // Dead letters that were claimed before it are worth having.
             Some(problem) if claimed.batch.is_empty() => Err(problem),

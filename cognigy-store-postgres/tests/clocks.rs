@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use cognigy_core::{ClaimRequest, EventArchive, EventStore, Settled, Settlement, Verdict};
-use common::{Place, claim, claim_one, event, key, now, processed, settle};
+use common::{Place, claim, claim_one, event, key, now, processed, request, settle};
 
 fn off(hours: i64) -> cognigy_core::Timestamp {
     now() + chrono::Duration::hours(hours)
@@ -21,16 +21,17 @@ async fn a_node_in_the_future_takes_nothing_from_others_and_a_node_in_the_past_h
     ahead.record(event("e2"), off(5)).await.unwrap();
 
     let held = claim_one(&store).await;
-    let request = ClaimRequest { limit: 10, lease, now: off(5) };
-    let batch = ahead.claim_due(request).await.unwrap();
+    let early = ClaimRequest { lease, ..request(10, off(5)) };
+    let asked_at = early.now;
+    let batch = ahead.claim_due(early).await.unwrap();
     assert_eq!(batch.runs.len(), 1, "the other one, although it came from the future");
     assert_ne!(batch.runs[0].key, held.key);
     // The next thing to happen is the end of a lease: in a minute, by whatever clock.
-    let next_in = batch.next_due.unwrap() - request.now;
+    let next_in = batch.next_due.unwrap() - asked_at;
     assert!((55..=60).contains(&next_in.num_seconds()), "{next_in}");
 
-    let request = ClaimRequest { limit: 10, lease, now: off(-5) };
-    assert!(behind.claim_due(request).await.unwrap().is_empty());
+    let late = ClaimRequest { lease, ..request(10, off(-5)) };
+    assert!(behind.claim_due(late).await.unwrap().is_empty());
     let renewed = behind.renew(&[held.claim.token()], lease, off(-5)).await.unwrap();
     assert_eq!(renewed, [Settled::Done]);
     assert!(claim(&store, 10).await.is_empty(), "the lease was prolonged, not ended");

@@ -4,12 +4,10 @@
 
 mod common;
 
-use cognigy_core::{
-    ClaimRequest, EventArchive, EventStore, Recorded, Settled, State, StoreErrorKind, Verdict,
-};
+use cognigy_core::{EventArchive, EventStore, Recorded, Settled, State, StoreErrorKind, Verdict};
 use cognigy_store_postgres::PostgresStore;
 use common::{
-    LEASE, Place, claim_one, event, impatient, key, now, process, processed, proxy::Proxy,
+    Place, claim_one, event, impatient, key, now, process, processed, proxy::Proxy, request,
 };
 
 /// A store behind a network that can fail, with everything prepared that it prepares once.
@@ -75,7 +73,7 @@ async fn what_a_lost_claim_took_is_given_back_and_the_attempt_does_not_count() {
     store.record(event("e1"), now()).await.unwrap();
     // The first answer is about dead letters, the second about events.
     proxy.lose([2]);
-    let request = ClaimRequest { limit: 10, lease: LEASE, now: now() };
+    let request = request(10, now());
     assert!(store.claim_due(request).await.is_err());
     assert_eq!(proxy.lost(), 1);
     assert_eq!(

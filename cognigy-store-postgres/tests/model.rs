@@ -14,7 +14,7 @@ use cognigy_core::{
     Settlement, SourceName, State, Store, Timestamp, Verdict, memory::MemoryStore, testing::sample,
 };
 use cognigy_store_postgres::{PostgresOptions, TimeSource};
-use common::{Place, key};
+use common::{Place, key, request};
 
 /// A repeatable source of choices (Knuth's MMIX generator).
 struct Dice(u64);
@@ -77,8 +77,8 @@ impl Pair {
 
     /// Claims everything that is due.
     async fn claim(&mut self, lease: Duration, now: Timestamp) {
-        let request = ClaimRequest { limit: 100, lease, now };
-        let mut model = self.stores[0].claim_due(request).await.unwrap();
+        let request = ClaimRequest { lease, ..request(100, now) };
+        let mut model = self.stores[0].claim_due(request.clone()).await.unwrap();
         let mut store = self.stores[1].claim_due(request).await.unwrap();
         if let Some(due) = model.next_due {
             assert!(store.next_due.is_some_and(|sooner| sooner <= due), "{:?}", store.next_due);

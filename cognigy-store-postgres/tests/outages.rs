@@ -13,13 +13,12 @@ use std::{
 };
 
 use cognigy_core::{
-    ClaimRequest, EventArchive, EventStore, Recorded, Settled, StoreErrorKind, Verdict,
-    testing::sample,
+    EventArchive, EventStore, Recorded, Settled, StoreErrorKind, Verdict, testing::sample,
 };
 use cognigy_store_postgres::{PostgresOptions, PostgresStore};
 use cognigy_test_postgres::{Cluster, Stop};
 use common::{
-    LEASE, Place, claim, claim_one, event, eventually, impatient, key, now, process, processed,
+    Place, claim, claim_one, event, eventually, impatient, key, now, process, processed, request,
     settle,
 };
 use tokio_postgres::NoTls;
@@ -207,7 +206,7 @@ async fn when_all_connections_are_busy_a_call_does_not_wait_for_long() {
     };
     tokio::time::sleep(Duration::from_millis(100)).await;
     let asked = Instant::now();
-    let request = ClaimRequest { limit: 1, lease: LEASE, now: now() };
+    let request = request(1, now());
     let error = store.claim_due(request).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Overloaded);
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());

@@ -24,9 +24,7 @@ fn greedy_scans(log: &str) -> BTreeSet<String> {
         let is_scan = ["Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Heap Scan", "Parallel"]
             .iter()
             .any(|kind| scan.starts_with(kind));
-        // The next dead letter to come is the first of its index.
-        let is_first = scan.starts_with("Index Scan using cognigy_outbox_due ");
-        if is_scan && grows && !by_key && !is_first {
+        if is_scan && grows && !by_key {
             greedy.insert(scan.to_owned());
         }
     }

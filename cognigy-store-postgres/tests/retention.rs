@@ -6,11 +6,11 @@ mod common;
 use std::collections::BTreeMap;
 
 use cognigy_core::{
-    ClaimRequest, Contact, EventArchive, EventStore, Settled, Settlement, Timestamp, Verdict,
-    testing::sample,
+    ClaimRequest, Contact, EventArchive, EventStore, Settled, Settlement, SourceName, Timestamp,
+    Verdict, testing::sample,
 };
 use cognigy_store_postgres::{PostgresOptions, PostgresStore, TimeSource};
-use common::{LEASE, Place, event, key};
+use common::{LEASE, Place, event, key, request};
 
 /// Noon of a day of the tests' own time.
 fn day(number: i64) -> Timestamp {
@@ -26,7 +26,13 @@ async fn store(place: &Place<'_>) -> PostgresStore {
 async fn end(store: &PostgresStore, id: &str, at: Timestamp, verdict: Verdict) {
     store.record(event(id), at).await.unwrap();
     // Room for a dead letter that is due beside it.
-    let request = ClaimRequest { limit: 2, lease: LEASE, now: at };
+    let request = ClaimRequest {
+        source: SourceName::default(),
+        runs: 2,
+        dead_letters: 2,
+        lease: LEASE,
+        now: at,
+    };
     let run = store.claim_due(request).await.unwrap().runs.remove(0);
     assert_eq!(run.key, key(id));
     let Settlement { token, verdict, attempt, .. } = common::ended(run, verdict);
@@ -95,8 +101,7 @@ async fn a_day_with_an_unfinished_event_stays_and_the_others_bytes_go() {
     }
     assert_eq!(days(&place).len(), 3);
     assert_eq!(place.sql("SELECT count(*) FROM cognigy_bodies"), "1");
-    let request = ClaimRequest { limit: 2, lease: LEASE, now: day(2) };
-    let letter = store.claim_due(request).await.unwrap().dead_letters.remove(0);
+    let letter = store.claim_due(request(2, day(2))).await.unwrap().dead_letters.remove(0);
     assert_eq!(letter.dead_letter.raw_payload, sample::body("unsent"), "its own body stays");
 }
 
@@ -130,14 +135,12 @@ async fn the_tallies_follow_every_move_and_are_the_same_when_added_up() {
     for id in ["d", "e"] {
         end(&other, id, day(0), Verdict::GiveUp { reason: "no".to_owned(), attempts: 1 }).await;
     }
-    let request = ClaimRequest { limit: 1, lease: LEASE, now: day(0) };
-    let letter = store.claim_due(request).await.unwrap().dead_letters.remove(0);
+    let letter = store.claim_due(request(1, day(0))).await.unwrap().dead_letters.remove(0);
     let sent = letter.claim.settle(Verdict::DeadLetterSent, None, day(0));
     assert_eq!(store.settle(&[sent]).await.unwrap(), [Settled::Done]);
     store.requeue(&[key("a"), key("d"), key("a")], day(0)).await.unwrap();
     store.replay(&key("b"), LEASE, day(0)).await.unwrap();
-    let request = ClaimRequest { limit: 1, lease: LEASE, now: day(1) };
-    other.claim_due(request).await.unwrap(); // an expired lease: processing to processing
+    other.claim_due(request(1, day(1))).await.unwrap(); // an expired lease: processing to processing
     store.record(event("f"), day(0)).await.unwrap();
     store.record(event("f"), day(0)).await.unwrap();
     assert_eq!(purge(&store, day(1)).await, 2, "c and e have ended");

@@ -24,7 +24,8 @@ CREATE TABLE events (
     UNIQUE (source, event_id)
 ) STRICT;
 
-CREATE INDEX events_due ON events (due_at) WHERE due_at IS NOT NULL;
+-- A claim is of one source, however much of another's waits.
+CREATE INDEX events_due ON events (source, due_at) WHERE due_at IS NOT NULL;
 -- Where events rest that nobody may have to look for: nearly all others end as processed and are
 -- found by walking back from the newest, and those on their way are in events_due. An index of every
 -- state would cost each event four more changes of a B-tree.
@@ -58,6 +59,7 @@ CREATE TABLE attempts (
 -- Dead letters: waiting for the sink while due_at is set, history once sent_at is.
 CREATE TABLE outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
+    source TEXT NOT NULL, -- the event's, for the index
     event INTEGER NOT NULL,
     run INTEGER NOT NULL,
     reason TEXT NOT NULL,
@@ -69,7 +71,7 @@ CREATE TABLE outbox (
     sent_at INTEGER
 ) STRICT;
 
-CREATE INDEX outbox_due ON outbox (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX outbox_due ON outbox (source, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX outbox_event ON outbox (event);
 
 -- The digest (SHA-256 of the body) keeps the same body for the same reason once.

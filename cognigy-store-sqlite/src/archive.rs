@@ -4,7 +4,7 @@ use cognigy_core::{
     Attempt, AttemptOutcome, Contact, Counts, Cursor, Event, EventFilter, EventKey, EventPage,
     EventSummary, PageRequest, State, StoredEvent, Timestamp,
 };
-use rusqlite::{Connection, OptionalExtension, Row, ToSql};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use crate::{
     error::Problem,
@@ -243,24 +243,46 @@ fn has_few_due(connection: &Connection) -> Result<bool, Problem> {
     Ok(due <= FEW)
 }
 
-/// How many events on their way are looked at, from either end, to find the oldest: a fraction of a
-/// millisecond for every scrape of the metrics.
+/// How many events on their way are looked at, from either end of a source's, to find the oldest: a
+/// fraction of a millisecond for every scrape of the metrics.
 const OLDEST_SAMPLE: i64 = 500;
 
+const SELECT_OLDEST: &str = "
+SELECT min(received_at) FROM events WHERE id IN (
+    SELECT id FROM (SELECT id FROM events WHERE source = ?1 AND due_at IS NOT NULL
+                    ORDER BY due_at LIMIT ?2)
+    UNION ALL
+    SELECT id FROM (SELECT id FROM events WHERE source = ?1 AND due_at IS NOT NULL
+                    ORDER BY due_at DESC LIMIT ?2))";
+
 /// When the event came in that has been on its way for longest. Exact up to twice [`OLDEST_SAMPLE`]
-/// of them; beyond, of those due first (a backlog's oldest) and last (put off for a retry).
+/// of them for each source; beyond, of those due first (a backlog's oldest) and last (put off for a
+/// retry).
 fn oldest_pending(connection: &Connection) -> Result<Option<Timestamp>, Problem> {
-    let oldest: Option<i64> = connection
-        .prepare_cached(
-            "SELECT min(received_at) FROM events WHERE id IN (
-                 SELECT id FROM (SELECT id FROM events WHERE due_at IS NOT NULL
-                                 ORDER BY due_at LIMIT ?1)
-                 UNION ALL
-                 SELECT id FROM (SELECT id FROM events WHERE due_at IS NOT NULL
-                                 ORDER BY due_at DESC LIMIT ?1))",
-        )?
-        .query_row([OLDEST_SAMPLE], |row| row.get(0))?;
+    let mut select = connection.prepare_cached(SELECT_OLDEST)?;
+    let mut oldest: Option<i64> = None;
+    for source in sources_with_work(connection)? {
+        let its: Option<i64> =
+            select.query_row(params![source, OLDEST_SAMPLE], |row| row.get(0))?;
+        oldest = oldest.into_iter().chain(its).min();
+    }
     oldest.map(timestamp).transpose()
+}
+
+const SELECT_NEXT_SOURCE: &str = "
+SELECT source FROM events WHERE due_at IS NOT NULL AND source > ?1 ORDER BY source LIMIT 1";
+
+/// The sources with events on their way: one look into the index for each.
+fn sources_with_work(connection: &Connection) -> Result<Vec<String>, Problem> {
+    let mut select = connection.prepare_cached(SELECT_NEXT_SOURCE)?;
+    let mut sources = Vec::<String>::new();
+    loop {
+        let last = sources.last().map_or("", String::as_str);
+        match select.query_row([last], |row| row.get(0)).optional()? {
+            Some(next) => sources.push(next),
+            None => return Ok(sources),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -310,6 +332,22 @@ mod tests {
                 assert!(!plan(&connection, &conditions).contains("TEMP B-TREE"), "{filter:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_oldest_is_found_at_the_ends_of_each_source_s_part_of_the_index() {
+        let connection = database();
+        let plan = |sql: &str| -> String {
+            let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let values = vec![1; explain.parameter_count()];
+            let steps = explain.query_map(rusqlite::params_from_iter(values), |row| row.get(3));
+            steps.unwrap().collect::<Result<Vec<String>, _>>().unwrap().join("; ")
+        };
+        let sources = plan(SELECT_NEXT_SOURCE);
+        assert_eq!(sources, "SEARCH events USING COVERING INDEX events_due (source>?)");
+        let oldest = plan(SELECT_OLDEST);
+        assert!(!oldest.contains("TEMP B-TREE") && !oldest.contains("SCAN events"), "{oldest}");
+        assert_eq!(oldest.matches("events_due (source=? AND due_at>?)").count(), 2, "{oldest}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cognigy_core::{
     AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedRun, EventKey, EventParts,
-    Move, State, Timestamp, WorkKind,
+    Move, SourceName, State, Timestamp, WorkKind,
 };
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -25,12 +25,24 @@ pub(crate) fn claim_due(
     request: &ClaimRequest,
 ) -> Result<ClaimBatch, Problem> {
     let term = Term::new(request.now, request.lease);
-    // Dead letters take at most half, so that a down sink's backlog does not starve events.
-    let letters = outbox::due(group, &term, request.limit.div_ceil(2))?;
-    let events = due(group, &term, request.limit - letters.len())?;
-    // Looked up before the claims move to the end of the line.
-    let next_letter = outbox::due_after(group, letters.len())?;
-    let next_event = due_after(group, events.len())?;
+    let source = &request.source;
+    // The next ones are looked up before the claims move to the end of the line.
+    let (letters, next_letter) = match request.dead_letters {
+        0 => (Vec::new(), None),
+        limit => {
+            let letters = outbox::due(group, source, &term, limit)?;
+            let next = outbox::due_after(group, source, letters.len())?;
+            (letters, next)
+        }
+    };
+    let (events, next_event) = match request.runs {
+        0 => (Vec::new(), None),
+        limit => {
+            let events = due(group, source, &term, limit)?;
+            let next = due_after(group, source, events.len())?;
+            (events, next)
+        }
+    };
 
     let mut batch = ClaimBatch {
         next_due: next_letter.into_iter().chain(next_event).min().map(timestamp).transpose()?,
@@ -71,14 +83,15 @@ impl Term {
     }
 }
 
-/// The events that are due, earliest first; of a damaged row only the id.
+/// The events of a source that are due, earliest first; of a damaged row only the id.
 fn due(
     group: &Group<'_>,
+    source: &SourceName,
     term: &Term,
     limit: usize,
 ) -> Result<Vec<Result<EventRow, i64>>, Problem> {
     let mut select = group.prepare(&select_due())?;
-    let mut rows = select.query(params![term.now, sql_limit(limit)])?;
+    let mut rows = select.query(params![source.as_str(), term.now, sql_limit(limit)])?;
     let mut due = Vec::new();
     while let Some(row) = rows.next()? {
         let event = EventRow::read(row).ok();
@@ -93,16 +106,25 @@ fn due(
 
 fn select_due() -> String {
     let columns = EventRow::columns();
-    format!("SELECT {columns} FROM events WHERE due_at <= ?1 ORDER BY due_at, events.id LIMIT ?2")
+    format!(
+        "SELECT {columns} FROM events WHERE source = ?1 AND due_at <= ?2
+         ORDER BY due_at, events.id LIMIT ?3"
+    )
 }
 
-const SELECT_DUE_AFTER: &str =
-    "SELECT due_at FROM events WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1 OFFSET ?1";
+const SELECT_DUE_AFTER: &str = "
+SELECT due_at FROM events WHERE source = ?1 AND due_at IS NOT NULL
+ORDER BY due_at LIMIT 1 OFFSET ?2";
 
-/// When the first event is due that comes after `claimed` others.
-fn due_after(group: &Group<'_>, claimed: usize) -> Result<Option<i64>, Problem> {
+/// When the first event of a source is due that comes after `claimed` others.
+fn due_after(
+    group: &Group<'_>,
+    source: &SourceName,
+    claimed: usize,
+) -> Result<Option<i64>, Problem> {
     let mut select = group.prepare(SELECT_DUE_AFTER)?;
-    Ok(select.query_row([sql_limit(claimed)], |row| row.get(0)).optional()?)
+    let after = params![source.as_str(), sql_limit(claimed)];
+    Ok(select.query_row(after, |row| row.get(0)).optional()?)
 }
 
 fn put_off(group: &Group<'_>, id: i64, term: &Term) -> Result<(), Problem> {
@@ -232,10 +254,13 @@ mod tests {
                 .unwrap();
             steps.map(Result::unwrap).collect()
         };
-        assert_eq!(plan(&select_due()), ["SEARCH events USING INDEX events_due (due_at<?)"]);
-        assert_eq!(
-            plan(SELECT_DUE_AFTER),
-            ["SEARCH events USING COVERING INDEX events_due (due_at>?)"]
-        );
+        let by_source = "SEARCH events USING INDEX events_due (source=? AND due_at<?)";
+        assert_eq!(plan(&select_due()), [by_source]);
+        let next = "SEARCH events USING COVERING INDEX events_due (source=? AND due_at>?)";
+        assert_eq!(plan(SELECT_DUE_AFTER), [next]);
+        let letters = "SEARCH outbox USING INDEX outbox_due (source=? AND due_at<?)";
+        assert_eq!(plan(&outbox::select_due())[0], letters);
+        let next = "SEARCH outbox USING COVERING INDEX outbox_due (source=? AND due_at>?)";
+        assert_eq!(plan(outbox::SELECT_DUE_AFTER), [next]);
     }
 }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use cognigy_core::{
-    Claim, ClaimToken, ClaimedDeadLetter, DeadLetter, EventTime, Move, Settled, State, Timestamp,
-    Verdict, WorkKind,
+    Claim, ClaimToken, ClaimedDeadLetter, DeadLetter, EventTime, Move, Settled, SourceName, State,
+    Timestamp, Verdict, WorkKind,
 };
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -27,15 +27,25 @@ struct Content {
     dead_letter: DeadLetter,
 }
 
-/// The dead letters that are due, earliest first.
-pub(crate) fn due(group: &Group<'_>, term: &Term, limit: usize) -> Result<Vec<Letter>, Problem> {
-    let mut select = group.prepare(&format!(
+pub(crate) fn select_due() -> String {
+    format!(
         "SELECT outbox.id, outbox.event, outbox.fence, outbox.tries, outbox.run, outbox.reason,
                 outbox.attempts, events.received_at, {IDENTITY}
          FROM outbox LEFT JOIN events ON events.id = outbox.event
-         WHERE outbox.due_at <= ?1 ORDER BY outbox.due_at, outbox.id LIMIT ?2"
-    ))?;
-    let mut rows = select.query(params![term.now, sql_limit(limit)])?;
+         WHERE outbox.source = ?1 AND outbox.due_at <= ?2
+         ORDER BY outbox.due_at, outbox.id LIMIT ?3"
+    )
+}
+
+/// The dead letters of a source that are due, earliest first.
+pub(crate) fn due(
+    group: &Group<'_>,
+    source: &SourceName,
+    term: &Term,
+    limit: usize,
+) -> Result<Vec<Letter>, Problem> {
+    let mut select = group.prepare(&select_due())?;
+    let mut rows = select.query(params![source.as_str(), term.now, sql_limit(limit)])?;
     let mut due = Vec::new();
     while let Some(row) = rows.next()? {
         due.push(Letter { id: row.get(0)?, content: Content::read(row).ok() });
@@ -43,12 +53,19 @@ pub(crate) fn due(group: &Group<'_>, term: &Term, limit: usize) -> Result<Vec<Le
     Ok(due)
 }
 
-/// When the first dead letter is due that comes after `claimed` others.
-pub(crate) fn due_after(group: &Group<'_>, claimed: usize) -> Result<Option<i64>, Problem> {
-    let mut select = group.prepare(
-        "SELECT due_at FROM outbox WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1 OFFSET ?1",
-    )?;
-    Ok(select.query_row([sql_limit(claimed)], |row| row.get(0)).optional()?)
+pub(crate) const SELECT_DUE_AFTER: &str = "
+SELECT due_at FROM outbox WHERE source = ?1 AND due_at IS NOT NULL
+ORDER BY due_at LIMIT 1 OFFSET ?2";
+
+/// When the first dead letter of a source is due that comes after `claimed` others.
+pub(crate) fn due_after(
+    group: &Group<'_>,
+    source: &SourceName,
+    claimed: usize,
+) -> Result<Option<i64>, Problem> {
+    let mut select = group.prepare(SELECT_DUE_AFTER)?;
+    let after = params![source.as_str(), sql_limit(claimed)];
+    Ok(select.query_row(after, |row| row.get(0)).optional()?)
 }
 
 impl Content {
@@ -119,8 +136,8 @@ pub(crate) fn add(
 ) -> Result<(), Problem> {
     group
         .prepare(
-            "INSERT INTO outbox (event, run, reason, attempts, due_at, created_at)
-             SELECT id, run, ?2, ?3, ?4, ?4 FROM events WHERE id = ?1",
+            "INSERT INTO outbox (source, event, run, reason, attempts, due_at, created_at)
+             SELECT source, id, run, ?2, ?3, ?4, ?4 FROM events WHERE id = ?1",
         )?
         .execute(params![event, reason, attempts, micros(at)])?;
     Ok(())

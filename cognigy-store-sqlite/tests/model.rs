@@ -11,7 +11,7 @@ use cognigy_core::{
     State, Store, Timestamp, Verdict, memory::MemoryStore,
 };
 use cognigy_store_sqlite::SqliteOptions;
-use common::{Place, at, event_saying, key};
+use common::{Place, at, event_saying, key, request};
 
 /// A repeatable source of choices (Knuth's MMIX generator).
 struct Dice(u64);
@@ -62,8 +62,8 @@ impl Pair {
     }
 
     async fn claim(&mut self, limit: usize, lease: Duration, now: Timestamp) {
-        let request = ClaimRequest { limit, lease, now };
-        let model = self.stores[0].claim_due(request).await.unwrap();
+        let request = ClaimRequest { lease, ..request(limit, now) };
+        let model = self.stores[0].claim_due(request.clone()).await.unwrap();
         let store = self.stores[1].claim_due(request).await.unwrap();
         assert_eq!(store.next_due, model.next_due);
         assert_eq!(store.dead_letters.len(), model.dead_letters.len());

@@ -8,9 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cognigy_core::{ClaimRequest, EventArchive, EventStore, Recorded, StoreErrorKind};
+use cognigy_core::{EventArchive, EventStore, Recorded, StoreErrorKind};
 use cognigy_store_sqlite::SqliteOptions;
-use common::{Place, at, event, key};
+use common::{Place, at, event, key, request};
 
 fn impatient() -> SqliteOptions {
     SqliteOptions { busy_timeout: Duration::from_millis(200), ..SqliteOptions::default() }
@@ -96,8 +96,7 @@ async fn a_delivery_whose_turn_comes_too_late_is_not_stored() {
     let at_the_lock = record("e1");
     tokio::time::sleep(Duration::from_millis(10)).await;
     let behind = record("e2");
-    let settled =
-        store.claim_due(ClaimRequest { limit: 1, lease: Duration::from_secs(60), now: at(0) });
+    let settled = store.claim_due(request(1, at(0)));
     let wait = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         holder.execute_batch("COMMIT").unwrap();

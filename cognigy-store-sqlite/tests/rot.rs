@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use cognigy_core::{EventArchive, EventFilter, EventStore, PageRequest, Recorded};
 use cognigy_store_sqlite::SqliteStore;
-use common::{LEASE, at, key};
+use common::{at, key, request};
 use crash::{audit::audit, calls, ledger::Ledger, load, workplace};
 use rusqlite::Connection;
 
@@ -92,7 +92,7 @@ async fn a_page_that_cannot_be_read_is_never_passed_over() {
                 Err(_) => errors += 1,
             }
             // The worker goes on with what can be read, or is told.
-            let request = cognigy_core::ClaimRequest { limit: 500, lease: LEASE, now: at(12) };
+            let request = request(500, at(12));
             match store.claim_due(request).await {
                 Ok(batch) => errors += batch.runs.iter().filter(|run| run.event.is_err()).count(),
                 Err(_) => errors += 1,

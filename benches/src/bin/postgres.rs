@@ -108,8 +108,8 @@ async fn measure_backlog(backlog: u64) -> Result<(), Failed> {
              ), tallies AS (
                  INSERT INTO cognigy_tallies VALUES ('state', 'pending', {backlog})
              )
-             INSERT INTO cognigy_queue (event, received_at, due_at, run, attempt)
-             SELECT id, received_at, received_at, 1, 0 FROM events"
+             INSERT INTO cognigy_queue (event, received_at, source, due_at, run, attempt)
+             SELECT id, received_at, 'cognigy', received_at, 1, 0 FROM events"
         ),
     );
     println!("a backlog of {backlog} was made in {:.0} s", started.elapsed().as_secs_f64());

@@ -20,11 +20,17 @@ pub enum Recorded {
     },
 }
 
-/// How much to claim, and for how long.
-#[derive(Debug, Clone, Copy)]
+/// Whose work to claim, how much of it, and for how long.
+#[derive(Debug, Clone)]
 pub struct ClaimRequest {
-    /// The most pieces of work to take.
-    pub limit: usize,
+    /// The source whose events and dead letters are claimed. A worker acts for one source, with that
+    /// source's CRM, handler and sink.
+    pub source: SourceName,
+    /// The most attempts at runs to take.
+    pub runs: usize,
+    /// The most dead letters to take. A limit of its own, so that neither kind of work, however much
+    /// of it waits, takes the other's places.
+    pub dead_letters: usize,
     /// How long the claims live without renewal.
     pub lease: Duration,
     /// The caller's time.

@@ -22,7 +22,7 @@ use std::time::Duration;
 use super::sample;
 use crate::{
     Attempt, AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimedRun, Settled, Settlement,
-    State, Store, Timestamp, Verdict,
+    SourceName, State, Store, Timestamp, Verdict,
 };
 
 /// Runs the whole suite: one test for each promise.
@@ -39,6 +39,7 @@ macro_rules! store_conformance {
             the_same_id_at_two_sources_is_two_events
             nothing_is_claimed_twice_within_its_lease
             claims_respect_the_limit_and_take_the_earliest_first
+            a_claim_is_of_one_source
             nothing_is_claimed_before_its_time
             an_expired_lease_is_taken_over_and_recorded
             a_renewed_lease_lasts_longer
@@ -53,7 +54,7 @@ macro_rules! store_conformance {
             lost_settlements_do_not_hold_back_others
             giving_up_puts_a_dead_letter_in_the_outbox
             a_dead_letter_is_tried_until_it_is_sent
-            an_outbox_does_not_starve_events
+            neither_kind_of_work_takes_the_other_s_places
             a_replay_is_a_run_of_its_own
             a_replay_is_refused_while_a_run_holds_the_event
             a_replay_does_not_lose_an_unsent_dead_letter
@@ -91,8 +92,21 @@ async fn record(store: &dyn Store, id: &str, seconds: i64) {
     store.record(sample::incoming(sample::body(id)), at(seconds)).await.unwrap();
 }
 
+/// Claims at most `limit` of each kind for the default source.
 async fn claim(store: &dyn Store, limit: usize, seconds: i64) -> ClaimBatch {
-    store.claim_due(ClaimRequest { limit, lease: LEASE, now: at(seconds) }).await.unwrap()
+    claim_for(store, &SourceName::default(), [limit, limit], seconds).await
+}
+
+/// Claims at most so many runs and dead letters of `source`.
+async fn claim_for(
+    store: &dyn Store,
+    source: &SourceName,
+    [runs, dead_letters]: [usize; 2],
+    seconds: i64,
+) -> ClaimBatch {
+    let (source, now) = (source.clone(), at(seconds));
+    let request = ClaimRequest { source, runs, dead_letters, lease: LEASE, now };
+    store.claim_due(request).await.unwrap()
 }
 
 /// Claims the one run that is due.

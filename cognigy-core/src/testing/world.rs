@@ -88,11 +88,14 @@ impl CrmClient for ScriptedCrm {
 #[derive(Debug, Default)]
 struct SinkState {
     down: bool,
+    hangs: bool,
     received: Vec<DeadLetter>,
     refused: usize,
+    hung: usize,
 }
 
-/// A sink that takes everything, or nothing while it is down. Clones are the same sink.
+/// A sink that takes everything, nothing while it is down, or never answers while it hangs. Clones
+/// are the same sink.
 #[derive(Debug, Clone, Default)]
 pub struct ScriptedSink(Arc<Mutex<SinkState>>);
 
@@ -108,10 +111,21 @@ impl ScriptedSink {
         lock(&self.0).down = down;
     }
 
+    /// Has it never answer, or answer again.
+    pub fn set_hanging(&self, hangs: bool) {
+        lock(&self.0).hangs = hangs;
+    }
+
     /// What it took, in order.
     #[must_use]
     pub fn received(&self) -> Vec<DeadLetter> {
         lock(&self.0).received.clone()
+    }
+
+    /// How many entries it was handed while it hung.
+    #[must_use]
+    pub fn hung(&self) -> usize {
+        lock(&self.0).hung
     }
 
     /// How many entries it refused.
@@ -124,6 +138,10 @@ impl ScriptedSink {
 #[async_trait]
 impl DeadLetterSink for ScriptedSink {
     async fn send(&self, batch: &[DeadLetter]) -> Vec<Result<(), Failure>> {
+        if lock(&self.0).hangs {
+            lock(&self.0).hung += batch.len();
+            return std::future::pending().await;
+        }
         let mut state = lock(&self.0);
         if state.down {
             state.refused += batch.len();

@@ -16,10 +16,10 @@ use futures_util::{
     stream::FuturesUnordered,
 };
 
-use super::WorkerOptions;
+use super::{WorkerOptions, places::Places};
 use crate::{
     ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun, Clock, Observation,
-    Pipeline, Settled, Settlement, StoreError, StoreErrorKind, Timestamp, Verdict,
+    Pipeline, Settled, Settlement, StoreError, StoreErrorKind, Timestamp, Verdict, WorkKind,
     pipeline::Occasion,
 };
 
@@ -27,17 +27,24 @@ use crate::{
 const MIN_STORE_BACKOFF: Duration = Duration::from_millis(100);
 /// A store that comes back is noticed within this time.
 const MAX_STORE_BACKOFF: Duration = Duration::from_secs(5);
-/// An empty claim that promised more work at once is not repeated sooner: another worker is about
-/// to take it.
-const CONTENDED_PAUSE: Duration = Duration::from_millis(10);
+/// There is one place for a dead letter for so many places for runs: a sink takes a few letters at a
+/// time, and each is held with its whole body.
+const RUNS_PER_LETTER: usize = 4;
 
 /// Something that was under way and has ended.
 pub(super) enum Done {
-    Claimed { limit: usize, until: Timestamp, result: Result<ClaimBatch, StoreError> },
+    Claimed { wanted: Wanted, until: Timestamp, result: Result<ClaimBatch, StoreError> },
     Attempted(ClaimToken, Option<Settlement>),
     Sent(Vec<Settlement>),
     Settled { settlements: Vec<Settlement>, result: Result<Vec<Settled>, StoreError> },
     Renewed { tokens: Vec<ClaimToken>, until: Timestamp, result: Result<Vec<Settled>, StoreError> },
+}
+
+/// How much a claim asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    runs: usize,
+    dead_letters: usize,
 }
 
 type Task = Pin<Box<dyn Future<Output = Done> + Send>>;
@@ -93,7 +100,8 @@ pub(super) struct Desk {
     pipeline: Pipeline,
     clock: Arc<dyn Clock>,
     options: WorkerOptions,
-    capacity: usize,
+    run_places: Places,
+    letter_places: Places,
     unbegun: VecDeque<ClaimedRun>,
     /// In a fixed order, so that a run can be repeated step for step.
     held: BTreeMap<ClaimToken, Held>,
@@ -102,7 +110,6 @@ pub(super) struct Desk {
     claim: Errand,
     settle: Errand,
     renew: Errand,
-    next_claim: Timestamp,
     next_renewal: Timestamp,
     /// No lease in `held` ends before this, but for those that have ended.
     first_lease_end: Timestamp,
@@ -112,12 +119,13 @@ pub(super) struct Desk {
 impl Desk {
     pub(super) fn new(pipeline: Pipeline, clock: Arc<dyn Clock>, options: WorkerOptions) -> Self {
         let now = clock.now();
+        let capacity = options.batch.max(options.concurrency);
         Self {
             tasks: FuturesUnordered::new(),
-            capacity: options.batch.max(options.concurrency).max(1),
+            run_places: Places::new(capacity, now),
+            letter_places: Places::new(capacity / RUNS_PER_LETTER, now),
             next_renewal: now + pipeline.inner.lease / 3,
             first_lease_end: Timestamp::MAX_UTC,
-            next_claim: now,
             pipeline,
             clock,
             options,
@@ -140,12 +148,13 @@ impl Desk {
     /// Begins whatever can be begun. `announced`: someone said there is new work.
     pub(super) fn take_up(&mut self, announced: bool, now: Timestamp) {
         if announced {
-            self.next_claim = now;
+            self.run_places.expect(now);
+            self.letter_places.expect(now);
         }
         self.abandon_expired(now);
         self.begin_attempts(now);
         self.finish_up(now);
-        if self.has_room() && self.next_claim <= now && self.claim.may_go(now) {
+        if self.next_claim().is_some_and(|next| next <= now) && self.claim.may_go(now) {
             self.begin_claim(now);
         }
     }
@@ -160,10 +169,30 @@ impl Desk {
         }
     }
 
-    /// Whether a further claim is worth its commit: a quarter of what may be held is free.
-    pub(super) fn has_room(&self) -> bool {
-        let free = self.capacity.saturating_sub(self.held.len());
-        !self.closed && !self.claim.under_way && free * 4 >= self.capacity
+    /// Whether a claim could follow the news that there are more events.
+    pub(super) fn listens(&self) -> bool {
+        !self.closed && !self.claim.under_way && self.run_places.has_room()
+    }
+
+    /// When to claim next, if there is room for anything.
+    fn next_claim(&self) -> Option<Timestamp> {
+        let may_claim = !self.closed && !self.claim.under_way;
+        let next = [self.run_places.next_claim(), self.letter_places.next_claim()];
+        next.into_iter().flatten().min().filter(|_| may_claim)
+    }
+
+    fn places(&mut self, work: WorkKind) -> &mut Places {
+        match work {
+            WorkKind::Run => &mut self.run_places,
+            WorkKind::DeadLetter => &mut self.letter_places,
+        }
+    }
+
+    /// A claim is not held any more.
+    fn let_go(&mut self, token: ClaimToken) {
+        if self.held.remove(&token).is_some() {
+            self.places(token.work).vacate();
+        }
     }
 
     /// Whether nothing is left to be done before stopping.
@@ -179,9 +208,8 @@ impl Desk {
             deadline = self.clock.now() + self.pipeline.inner.lease;
         }
         deadline = deadline.min(self.first_lease_end);
-        if self.has_room() {
-            let claim = self.next_claim.max(self.claim.not_before.unwrap_or(self.next_claim));
-            deadline = deadline.min(claim);
+        if let Some(next) = self.next_claim() {
+            deadline = deadline.min(next.max(self.claim.not_before.unwrap_or(next)));
         }
         if let (false, false, Some(settle)) =
             (self.unsettled.is_empty(), self.settle.under_way, self.settle.not_before)
@@ -200,7 +228,7 @@ impl Desk {
     /// Deals with everything else that has ended by now, in one go: at tens of thousands of events
     /// a second, arming the loop's timer for each of them would cost more than the work.
     pub(super) fn put_down_all_ended(&mut self, now: Timestamp) {
-        for _ in 0..self.capacity {
+        for _ in 0..self.tasks.len() {
             let Some(Some(done)) = self.tasks.next().now_or_never() else { return };
             self.put_down(done, now);
         }
@@ -209,10 +237,10 @@ impl Desk {
     /// Deals with something that has ended.
     pub(super) fn put_down(&mut self, done: Done, now: Timestamp) {
         match done {
-            Done::Claimed { limit, until, result } => {
+            Done::Claimed { wanted, until, result } => {
                 self.claim.back(result.is_ok(), now);
                 match result {
-                    Ok(batch) => self.accept(batch, limit, until, now),
+                    Ok(batch) => self.accept(batch, wanted, until, now),
                     Err(error) => self.pipeline.report_store_error("claim", &error),
                 }
             }
@@ -222,7 +250,7 @@ impl Desk {
                     Some(settlement) => self.unsettled.push(settlement),
                     None => {
                         // Aborted, since a renewal found that somebody else has it.
-                        self.held.remove(&token);
+                        self.let_go(token);
                         self.pipeline.inner.observer.observe(&Observation::LeaseLost);
                     }
                 }
@@ -283,27 +311,31 @@ impl Desk {
 
     fn begin_claim(&mut self, now: Timestamp) {
         self.claim.under_way = true;
-        let limit = self.capacity - self.held.len();
+        let (runs, dead_letters) = (self.run_places.wanted(), self.letter_places.wanted());
+        let wanted = Wanted { runs, dead_letters };
         let lease = self.pipeline.inner.lease;
         let until = now + self.pipeline.inner.usable_lease();
-        let request = ClaimRequest { limit, lease, now };
+        let source = self.pipeline.inner.source.name.clone();
+        let request = ClaimRequest { source, runs, dead_letters, lease, now };
         let (store, clock) = (Arc::clone(&self.pipeline.inner.store), Arc::clone(&self.clock));
         self.tasks.push(Box::pin(async move {
             let result = answered_by(until, &*clock, store.claim_due(request)).await;
-            Done::Claimed { limit, until, result }
+            Done::Claimed { wanted, until, result }
         }));
     }
 
     /// Takes claims over that may be worked on until `until`: the store counts from when it was
     /// asked, not from when it answered.
-    fn accept(&mut self, batch: ClaimBatch, limit: usize, until: Timestamp, now: Timestamp) {
-        self.next_claim = if batch.len() >= limit {
-            now
-        } else {
-            let poll = now + self.options.poll_interval;
-            let floor = if batch.is_empty() { now + CONTENDED_PAUSE } else { now };
-            batch.next_due.map_or(poll, |due| due.clamp(floor.min(poll), poll))
-        };
+    fn accept(&mut self, batch: ClaimBatch, wanted: Wanted, until: Timestamp, now: Timestamp) {
+        let poll = now + self.options.poll_interval;
+        let (runs, letters) = (batch.runs.len(), batch.dead_letters.len());
+        if wanted.runs > 0 {
+            self.run_places.look_again([wanted.runs, runs], batch.next_due, poll, now);
+        }
+        if wanted.dead_letters > 0 {
+            let answer = [wanted.dead_letters, letters];
+            self.letter_places.look_again(answer, batch.next_due, poll, now);
+        }
         if until <= now {
             // The answer took as long as the leases last: they are somebody else's to take now.
             (0..batch.len()).for_each(|_| {
@@ -314,6 +346,8 @@ impl Desk {
         if !batch.is_empty() {
             self.first_lease_end = self.first_lease_end.min(until);
         }
+        self.run_places.fill(runs);
+        self.letter_places.fill(letters);
         let tokens = batch.runs.iter().map(|work| work.claim.token());
         let tokens = tokens.chain(batch.dead_letters.iter().map(|work| work.claim.token()));
         self.held.extend(tokens.map(|token| (token, Held { leased_until: until, abort: None })));
@@ -330,7 +364,7 @@ impl Desk {
             let Some(held) = self.held.get_mut(&token) else { continue };
             if held.leased_until <= now {
                 // We slept through our lease (a paused machine); whoever holds it now works on it.
-                self.held.remove(&token);
+                self.let_go(token);
                 self.pipeline.inner.observer.observe(&Observation::LeaseLost);
                 continue;
             }
@@ -368,15 +402,15 @@ impl Desk {
 
     fn forget(&mut self, settlements: &[Settlement], answers: &[Settled], now: Timestamp) {
         for (settlement, answer) in settlements.iter().zip(answers) {
-            self.held.remove(&settlement.token);
+            self.let_go(settlement.token);
             match (answer, &settlement.verdict) {
                 (Settled::LeaseLost, _) => {
                     self.pipeline.inner.observer.observe(&Observation::LeaseLost);
                 }
                 // Its dead letter is due now.
-                (Settled::Done, Verdict::GiveUp { .. }) => self.next_claim = now,
+                (Settled::Done, Verdict::GiveUp { .. }) => self.letter_places.expect(now),
                 (Settled::Done, Verdict::Retry { due } | Verdict::DeadLetterRetry { due }) => {
-                    self.next_claim = self.next_claim.min(*due);
+                    self.places(settlement.token.work).expect(*due);
                 }
                 (Settled::Done, _) => {}
             }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use cognigy_core::{
     Attempt, AttemptOutcome, ClaimBatch, ClaimRequest, ClaimedRun, Clock, EventStore,
-    IncomingEvent, Settled, Settlement, TokioClock, Verdict, testing::sample,
+    IncomingEvent, Settled, Settlement, SourceName, Timestamp, TokioClock, Verdict,
+    testing::sample,
 };
 use cognigy_store_postgres::{PostgresOptions, PostgresStore};
 use cognigy_test_postgres::Cluster;
@@ -100,7 +101,13 @@ pub(crate) fn now() -> cognigy_core::Timestamp {
 }
 
 pub(crate) async fn claim(store: &PostgresStore, limit: usize) -> ClaimBatch {
-    store.claim_due(ClaimRequest { limit, lease: LEASE, now: now() }).await.unwrap()
+    store.claim_due(request(limit, now())).await.unwrap()
+}
+
+/// For at most `limit` pieces of each kind of work at the default source.
+pub(crate) fn request(limit: usize, now: Timestamp) -> ClaimRequest {
+    let source = SourceName::default();
+    ClaimRequest { source, runs: limit, dead_letters: limit, lease: LEASE, now }
 }
 
 pub(crate) async fn claim_one(store: &PostgresStore) -> ClaimedRun {

@@ -75,7 +75,13 @@ pub(crate) fn event(id: &str) -> IncomingEvent {
 }
 
 pub(crate) async fn claim(store: &SqliteStore, limit: usize, now: Timestamp) -> ClaimBatch {
-    store.claim_due(ClaimRequest { limit, lease: LEASE, now }).await.unwrap()
+    store.claim_due(request(limit, now)).await.unwrap()
+}
+
+/// For at most `limit` pieces of each kind of work at the default source.
+pub(crate) fn request(limit: usize, now: Timestamp) -> ClaimRequest {
+    let source = SourceName::default();
+    ClaimRequest { source, runs: limit, dead_letters: limit, lease: LEASE, now }
 }
 
 pub(crate) async fn claim_one(store: &SqliteStore, now: Timestamp) -> ClaimedRun {

@@ -4,14 +4,14 @@
 use std::{future::Future, path::Path, pin::Pin};
 
 use cognigy_core::{
-    Claim, ClaimRequest, ClaimedRun, Contact, EventArchive, EventFilter, EventStore, PageRequest,
-    Quarantine, QuarantineEntry, QuarantineReason, Recorded, ReplayClaim, Requeued, Settled,
-    SourceName, StoreError, Verdict,
+    Claim, ClaimedRun, Contact, EventArchive, EventFilter, EventStore, PageRequest, Quarantine,
+    QuarantineEntry, QuarantineReason, Recorded, ReplayClaim, Requeued, Settled, SourceName,
+    StoreError, Verdict,
 };
 use cognigy_store_sqlite::SqliteStore;
 
 use super::load::{body, contact, event};
-use crate::common::{LEASE, at, claim, claim_one, ended, event_saying, key, settle};
+use crate::common::{LEASE, at, claim, claim_one, ended, event_saying, key, request, settle};
 
 /// What a call has at hand.
 #[derive(Default)]
@@ -256,7 +256,7 @@ pub(crate) const ALL: &[Call] = &[
             Box::pin(async move {
                 // What a failed claim may have taken is free once its lease has run out.
                 let now = at(11) + if again { LEASE } else { std::time::Duration::ZERO };
-                let request = ClaimRequest { limit: 10, lease: LEASE, now };
+                let request = request(10, now);
                 let batch = store(hands).claim_due(request).await?;
                 let expected = if again { &[0, 4][..] } else { &[4] };
                 assert!(expected.contains(&batch.runs.len()), "{} runs", batch.runs.len());

@@ -12,14 +12,13 @@ use std::{
 };
 
 use cognigy_core::{
-    Attempt, AttemptOutcome, ClaimRequest, Contact, EventStore, IncomingEvent, Quarantine,
-    QuarantineEntry, QuarantineReason, Recorded, Settled, SourceName, StoreError, Timestamp,
-    Verdict,
+    Attempt, AttemptOutcome, Contact, EventStore, IncomingEvent, Quarantine, QuarantineEntry,
+    QuarantineReason, Recorded, Settled, SourceName, StoreError, Timestamp, Verdict,
 };
 use cognigy_store_sqlite::{SqliteOptions, SqliteStore};
 
 use super::ledger::{GIVEN_UP, PROCESSED, Pen, QUARANTINED, RECORDED, SENT};
-use crate::common::{LEASE, at, body_saying, ended, event_saying};
+use crate::common::{at, body_saying, ended, event_saying, request};
 
 /// A quarantine that never overflows: what was kept must still be there.
 pub(crate) fn options() -> SqliteOptions {
@@ -152,7 +151,7 @@ impl Load {
     async fn work(self) {
         loop {
             let now = self.now();
-            let request = ClaimRequest { limit: 20, lease: LEASE, now };
+            let request = request(20, now);
             let batch = match self.store.claim_due(request).await {
                 Ok(batch) if !batch.is_empty() => batch,
                 Ok(_) => {
@@ -213,7 +212,7 @@ impl Load {
 /// Works off whatever is there, taking over what other workers left; everything ends.
 pub(crate) async fn finish_everything(store: &SqliteStore, now: Timestamp) {
     loop {
-        let request = ClaimRequest { limit: 500, lease: LEASE, now };
+        let request = request(500, now);
         let batch = store.claim_due(request).await.unwrap();
         if batch.is_empty() {
             return;

@@ -53,23 +53,25 @@ impl EventRow {
 
 impl Disk {
     pub(super) fn claim(&self, request: ClaimRequest) -> ClaimBatch {
-        let ClaimRequest { limit, lease, now } = request;
+        let ClaimRequest { source, runs, dead_letters, lease, now } = request;
         let mut tables = self.tables();
         let written = std::mem::take(&mut tables.unwritten);
         tables.letters.extend(written);
-        let mut letters: Vec<_> = tables.letters.iter().map(|(id, row)| (row.due, *id)).collect();
+        let letters = tables.letters.iter().filter(|(_, row)| row.letter.key.source == source);
+        let mut letters: Vec<_> = letters.map(|(id, row)| (row.due, *id)).collect();
+        let events = tables.events.iter().filter(|(_, row)| row.key.source == source);
         let claimable = |(id, row): (&i64, &EventRow)| Some((row.claimable_at(self.bug)?, *id));
-        let mut events: Vec<_> = tables.events.iter().filter_map(claimable).collect();
+        let mut events: Vec<_> = events.filter_map(claimable).collect();
         letters.sort_unstable();
         events.sort_unstable();
-        // At most half of a claim is dead letters, so that a sink that is down starves no event.
         let due = |(time, _): &&(Timestamp, i64)| *time <= now;
-        let letters_taken = letters.iter().filter(due).count().min(limit.div_ceil(2));
-        let events_taken = events.iter().filter(due).count().min(limit - letters_taken);
-        let next_letter = letters.get(letters_taken).map(|(time, _)| *time);
-        let next_event = events.get(events_taken).map(|(time, _)| *time);
+        let letters_taken = letters.iter().filter(due).count().min(dead_letters);
+        let events_taken = events.iter().filter(due).count().min(runs);
+        // What was not asked for is not announced either.
+        let next_letter = letters.get(letters_taken).filter(|_| dead_letters > 0);
+        let next_event = events.get(events_taken).filter(|_| runs > 0);
         let mut batch = ClaimBatch {
-            next_due: next_letter.into_iter().chain(next_event).min(),
+            next_due: next_letter.into_iter().chain(next_event).map(|(time, _)| *time).min(),
             ..ClaimBatch::default()
         };
         for (_, id) in &letters[..letters_taken] {

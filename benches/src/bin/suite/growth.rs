@@ -13,7 +13,9 @@ use cognigy_benches::{
     load::{Ids, Load},
     server::{SECRET, Server},
 };
-use cognigy_core::{ClaimRequest, EventArchive, EventStore, Secret, Settlement, Verdict};
+use cognigy_core::{
+    ClaimRequest, EventArchive, EventStore, Secret, Settlement, SourceName, Verdict,
+};
 
 use crate::{
     plot::{Panel, Series},
@@ -147,7 +149,8 @@ async fn claim_and_settle(database: &Path) -> Outcome<f64> {
     let mut done = 0.0;
     while done < 50_000.0 {
         let now = std::time::SystemTime::now().into();
-        let request = ClaimRequest { limit: 256, lease: Duration::from_secs(60), now };
+        let (source, lease) = (SourceName::default(), Duration::from_secs(60));
+        let request = ClaimRequest { source, runs: 256, dead_letters: 256, lease, now };
         let batch = store.claim_due(request).await?;
         if batch.is_empty() {
             break;

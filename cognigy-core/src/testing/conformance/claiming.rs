@@ -5,9 +5,10 @@ use std::{collections::HashSet, time::Duration};
 use futures_util::future::join_all;
 
 use super::{
-    LEASE, at, attempt, claim, claim_one, give_up, processed, record, sample, settle, state_of,
+    LEASE, at, attempt, claim, claim_for, claim_one, gave_up, give_up, processed, record, sample,
+    settle, state_of,
 };
-use crate::{AttemptOutcome, Settled, State, Store, Verdict};
+use crate::{AttemptOutcome, EventKey, Requeued, Settled, SourceName, State, Store, Verdict};
 
 /// A claimed event is `processing` and out of reach.
 pub async fn nothing_is_claimed_twice_within_its_lease(store: &dyn Store) {
@@ -32,6 +33,51 @@ pub async fn claims_respect_the_limit_and_take_the_earliest_first(store: &dyn St
     let second = claim(store, 2, 10).await;
     assert_eq!(second.runs.len(), 1);
     assert_eq!(second.runs[0].key, sample::key("late"));
+}
+
+/// Another source's events, dead letters, retries and lost leases are neither taken nor announced.
+pub async fn a_claim_is_of_one_source(store: &dyn Store) {
+    let shop: SourceName = "shop".parse().unwrap();
+    let from_shop = |id| sample::incoming_from(&shop, sample::body(id));
+    for id in ["a", "b"] {
+        store.record(from_shop(id), at(0)).await.unwrap();
+    }
+    let none = claim(store, 10, 1).await;
+    assert!(none.is_empty() && none.next_due.is_none(), "all of it is the shop's");
+    record(store, "a", 2).await;
+    let ours = claim_one(store, 2).await;
+    assert_eq!(ours.key, sample::key("a"), "the same id at the other source waits on");
+
+    let mut theirs = claim_for(store, &shop, [1, 10], 2).await;
+    let dead = theirs.runs.remove(0);
+    assert_eq!(dead.key, EventKey { source: shop.clone(), id: sample::key("a").id });
+    assert!(theirs.next_due.is_some_and(|due| due <= at(2)), "the shop's second event");
+    assert_eq!(settle(store, gave_up(dead.claim, 3)).await, Settled::Done);
+    assert_eq!(settle(store, processed(ours.claim, 3)).await, Settled::Done);
+    let none = claim(store, 10, 4).await;
+    assert!(none.is_empty() && none.next_due.is_none(), "a dead letter is its event's source's");
+
+    let theirs = claim_for(store, &shop, [10, 10], 4).await;
+    assert_eq!((theirs.runs.len(), theirs.dead_letters.len()), (1, 1));
+    assert_eq!(theirs.dead_letters[0].dead_letter.key.source, shop);
+    let none = claim(store, 10, 1000).await;
+    assert!(none.is_empty() && none.next_due.is_none(), "not even when leases have run out");
+    let theirs = claim_for(store, &shop, [10, 10], 1000).await;
+    assert_eq!((theirs.runs.len(), theirs.dead_letters.len()), (1, 1));
+    for work in theirs.runs {
+        assert_eq!(settle(store, processed(work.claim, 1001)).await, Settled::Done);
+    }
+    for work in theirs.dead_letters {
+        let sent = work.claim.settle(Verdict::DeadLetterSent, None, at(1001));
+        assert_eq!(settle(store, sent).await, Settled::Done);
+    }
+
+    // Runs that begin anew stay with their source.
+    let [a, b] = ["a", "b"].map(|id| EventKey { source: shop.clone(), id: sample::key(id).id });
+    assert_eq!(store.requeue(&[a], at(1002)).await.unwrap(), [Requeued::Scheduled]);
+    let _lost = store.replay(&b, LEASE, at(1002)).await.unwrap();
+    assert!(claim(store, 10, 1100).await.is_empty());
+    assert_eq!(claim_for(store, &shop, [10, 10], 1100).await.runs.len(), 2);
 }
 
 /// What is due later stays, and its time is announced.

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 
-use super::{at, claim, sample, state_of};
+use super::{at, claim, claim_for, sample, state_of};
 use crate::{Recorded, SourceName, State, Store};
 
 /// `New` once; `Identical` or `Differs` with the first body ever after.
@@ -59,6 +59,7 @@ pub async fn the_same_id_at_two_sources_is_two_events(store: &dyn Store) {
     let other = sample::incoming_from(&elsewhere, sample::body("a"));
     assert_eq!(store.record(one, at(0)).await.unwrap(), Recorded::New);
     assert_eq!(store.record(other, at(0)).await.unwrap(), Recorded::New);
-    assert_eq!(claim(store, 10, 0).await.len(), 2);
+    assert_eq!(claim(store, 10, 0).await.len(), 1);
+    assert_eq!(claim_for(store, &elsewhere, [10, 10], 0).await.len(), 1);
     assert_eq!(state_of(store, "a").await, State::Processing);
 }

@@ -1,10 +1,12 @@
 //! What `settle` promises.
 
 use super::{
-    LEASE, at, attempt, claim, claim_one, gave_up, give_up, processed, record, sample, settle,
-    state_of,
+    LEASE, at, attempt, claim, claim_for, claim_one, gave_up, give_up, processed, record, sample,
+    settle, state_of,
 };
-use crate::{AttemptOutcome, ClaimedDeadLetter, Contact, Settled, State, Store, Verdict};
+use crate::{
+    AttemptOutcome, ClaimedDeadLetter, Contact, Settled, SourceName, State, Store, Verdict,
+};
 
 /// Done is done: not due again, and the CRM's answer is kept.
 pub async fn a_processed_event_is_final_and_keeps_its_contact(store: &dyn Store) {
@@ -154,16 +156,28 @@ pub async fn a_dead_letter_is_tried_until_it_is_sent(store: &dyn Store) {
     assert_eq!(state_of(store, "a").await, State::DeadLettered);
 }
 
-/// However many dead letters wait, half of a claim is for events.
-pub async fn an_outbox_does_not_starve_events(store: &dyn Store) {
+/// However many dead letters wait, and however many events, each kind has its own limit.
+pub async fn neither_kind_of_work_takes_the_other_s_places(store: &dyn Store) {
     for number in 0..10 {
         give_up_one_of_many(store, number).await;
     }
     for number in 0..10 {
-        record(store, &format!("new-{number}"), 1).await;
+        record(store, &format!("new-{number}"), 2).await;
     }
-    let batch = claim(store, 8, 2).await;
-    assert_eq!((batch.runs.len(), batch.dead_letters.len()), (4, 4));
+    let ours = SourceName::default();
+    let taken = async |limits| {
+        let batch = claim_for(store, &ours, limits, 3).await;
+        ([batch.runs.len(), batch.dead_letters.len()], batch.next_due)
+    };
+    let (both, next) = taken([3, 2]).await;
+    assert_eq!(both, [3, 2]);
+    assert!(next.is_some_and(|due| due <= at(3)), "there is more of both");
+    let (events, next) = taken([8, 0]).await;
+    assert_eq!(events, [7, 0]);
+    assert!(next.is_none_or(|due| due > at(3)), "of letters nothing was asked, nor told");
+    assert_eq!(taken([0, 5]).await.0, [0, 5]);
+    assert_eq!(taken([0, 5]).await.0, [0, 3]);
+    assert_eq!(taken([0, 0]).await, ([0, 0], None));
 }
 
 async fn give_up_one_of_many(store: &dyn Store, number: u32) {
