@@ -13,7 +13,10 @@ mod paths;
 mod sizes;
 mod slow;
 
-use std::io::{Read, Write};
+use std::{
+    collections::HashSet,
+    io::{Read, Write},
+};
 
 use common::{Answer, Server, TOKEN, event, signature};
 
@@ -71,13 +74,27 @@ fn peak_memory(server: &Server) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// How many sockets the server has open. Not files: the store opens some of its own when it likes.
+/// How many connections to its port a server holds. Only those: it makes other sockets by and by,
+/// such as one for each of its runtimes, and the store opens files.
 fn sockets(server: &Server) -> usize {
-    let open = std::fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap();
-    let is_socket = |name: std::path::PathBuf| {
-        std::fs::read_link(name).is_ok_and(|file| file.to_string_lossy().starts_with("socket:"))
-    };
-    open.filter(|entry| is_socket(entry.as_ref().unwrap().path())).count()
+    let folder = format!("/proc/{}", server.id());
+    let open = std::fs::read_dir(format!("{folder}/fd")).unwrap();
+    let held: HashSet<String> = open
+        .filter_map(|entry| {
+            let file = std::fs::read_link(entry.unwrap().path()).ok()?;
+            let inode = file.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+            Some(inode.to_owned())
+        })
+        .collect();
+    let port = format!(":{:04X}", server.address.port());
+    let table = std::fs::read_to_string(format!("{folder}/net/tcp")).unwrap();
+    let connections = table.lines().filter(|line| {
+        // Number, local address, remote address, state (0A: listening), …, inode (proc(5)).
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        matches!(fields[..], [_, local, _, state, _, _, _, _, _, inode, ..]
+            if local.ends_with(&port) && state != "0A" && held.contains(inode))
+    });
+    connections.count()
 }
 
 /// It is as healthy as on its first day: alive, and takes a new event.
