@@ -79,7 +79,7 @@ pub use signature::{
 pub use source::{DEFAULT_SOURCE, InvalidSourceName, Source, SourceName};
 pub use state::{IllegalMove, Move, State};
 pub use store::{
-    ClaimBatch, ClaimRequest, ClaimedDeadLetter, ClaimedRun, Counts, Cursor, EventArchive,
+    Backlog, ClaimBatch, ClaimRequest, ClaimedDeadLetter, ClaimedRun, Counts, Cursor, EventArchive,
     EventFilter, EventPage, EventStore, EventSummary, PageRequest, Quarantine, QuarantineEntry,
     QuarantinePage, QuarantineReason, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled,
     Store, StoredEvent,

@@ -13,11 +13,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    Attempt, AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter,
-    ClaimedRun, Contact, Counts, Cursor, DeadLetter, Event, EventArchive, EventFilter, EventKey,
-    EventPage, EventParts, EventStore, EventSummary, IncomingEvent, Move, PageRequest, Quarantine,
-    QuarantineEntry, QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled,
-    Settlement, State, StoreError, StoredEvent, Timestamp, Verdict, WorkKind,
+    Attempt, AttemptOutcome, Backlog, Claim, ClaimBatch, ClaimRequest, ClaimToken,
+    ClaimedDeadLetter, ClaimedRun, Contact, Counts, Cursor, DeadLetter, Event, EventArchive,
+    EventFilter, EventKey, EventPage, EventParts, EventStore, EventSummary, IncomingEvent, Move,
+    PageRequest, Quarantine, QuarantineEntry, QuarantinePage, QuarantinedItem, Recorded,
+    ReplayClaim, Requeued, Settled, Settlement, SourceName, State, StoreError, StoredEvent,
+    Timestamp, Verdict, WorkKind,
 };
 
 /// How many bodies the quarantine holds.
@@ -472,6 +473,18 @@ impl EventArchive for MemoryStore {
             }
         }
         Ok(counts)
+    }
+
+    async fn backlog(&self) -> Result<BTreeMap<SourceName, Backlog>, StoreError> {
+        let tables = self.tables();
+        let mut backlog = BTreeMap::<SourceName, Backlog>::new();
+        for row in tables.events.values().filter(|row| row.due.is_some()) {
+            backlog.entry(row.key.source.clone()).or_default().events += 1;
+        }
+        for letter in tables.outbox.values() {
+            backlog.entry(letter.dead_letter.key.source.clone()).or_default().dead_letters += 1;
+        }
+        Ok(backlog)
     }
 
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {

@@ -80,7 +80,8 @@ pub(crate) enum Occasion {
 
 impl Pipeline {
     /// Starts a pipeline for deliveries from `source`: a [`Source`], or just a
-    /// [`SignatureVerifier`](crate::SignatureVerifier) for the default one.
+    /// [`SignatureVerifier`](crate::SignatureVerifier) for the default one. Pipelines for different
+    /// sources may share a store: each has workers of its own, which claim its source's work only.
     pub fn builder(source: impl Into<Source>) -> NeedsStore {
         NeedsStore::new(source.into())
     }

@@ -24,7 +24,8 @@ pub enum Redriven {
     /// This redrive has taken the event back already: the message is a duplicate, or the event has
     /// failed again meanwhile. It stays, or events that keep failing would be redriven for ever.
     Again,
-    /// Not one of our messages, or one whose event is gone and whose payload was omitted; stays.
+    /// Not one of our messages, or one of a source that no pipeline is for, or one whose event is
+    /// gone and whose payload was omitted; stays.
     Unusable,
 }
 
@@ -46,10 +47,22 @@ pub struct RedriveReport {
 }
 
 impl Pipeline {
-    /// Takes dead letters back from `source`: all of them, or `max`, and each event once. Each one's event is durably
-    /// due again before its message is deleted, so that a crash in between repeats it, not loses it.
+    /// Takes dead letters of this pipeline's source back, as [`redrive_among`](Self::redrive_among).
     pub async fn redrive(
         &self,
+        source: &dyn DeadLetterSource,
+        max: Option<u64>,
+        clock: &dyn Clock,
+        progress: impl FnMut(&RedriveReport) + Send,
+    ) -> Result<RedriveReport, Failure> {
+        Self::redrive_among(std::slice::from_ref(self), source, max, clock, progress).await
+    }
+
+    /// Takes dead letters back from `source`, each by the pipeline of its event's source: all of
+    /// them, or `max`, and each event once. Each one's event is durably due again before its message
+    /// is deleted, so that a crash in between repeats it, not loses it.
+    pub async fn redrive_among(
+        pipelines: &[Self],
         source: &dyn DeadLetterSource,
         max: Option<u64>,
         clock: &dyn Clock,
@@ -68,7 +81,7 @@ impl Pipeline {
             let mut receipts = Vec::new();
             for message in &messages {
                 let outcome =
-                    self.take_back(message, &mut taken, clock).await.map_err(|error| {
+                    take_back(pipelines, message, &mut taken, clock).await.map_err(|error| {
                         Failure::transient("the store could not take a dead letter back")
                             .caused_by(error)
                     })?;
@@ -95,28 +108,6 @@ impl Pipeline {
         Ok(report)
     }
 
-    async fn take_back(
-        &self,
-        message: &ReceivedDeadLetter,
-        taken: &mut HashSet<EventKey>,
-        clock: &dyn Clock,
-    ) -> Result<Redriven, StoreError> {
-        let Some((key, payload)) = read_message(&message.body) else {
-            return Ok(Redriven::Unusable);
-        };
-        if key.source != self.inner.source.name {
-            return Ok(Redriven::Unusable);
-        }
-        if taken.contains(&key) {
-            return Ok(Redriven::Again);
-        }
-        let outcome = self.take_event_back(&key, payload, clock).await?;
-        if matches!(outcome, Redriven::Requeued | Redriven::Stored) {
-            taken.insert(key);
-        }
-        Ok(outcome)
-    }
-
     async fn take_event_back(
         &self,
         key: &EventKey,
@@ -141,6 +132,29 @@ impl Pipeline {
             Ok(_) | Err(_) => Ok(Redriven::Unusable),
         }
     }
+}
+
+async fn take_back(
+    pipelines: &[Pipeline],
+    message: &ReceivedDeadLetter,
+    taken: &mut HashSet<EventKey>,
+    clock: &dyn Clock,
+) -> Result<Redriven, StoreError> {
+    let Some((key, payload)) = read_message(&message.body) else {
+        return Ok(Redriven::Unusable);
+    };
+    let of_its_source = |pipeline: &&Pipeline| pipeline.inner.source.name == key.source;
+    let Some(pipeline) = pipelines.iter().find(of_its_source) else {
+        return Ok(Redriven::Unusable);
+    };
+    if taken.contains(&key) {
+        return Ok(Redriven::Again);
+    }
+    let outcome = pipeline.take_event_back(&key, payload, clock).await?;
+    if matches!(outcome, Redriven::Requeued | Redriven::Stored) {
+        taken.insert(key);
+    }
+    Ok(outcome)
 }
 
 fn read_message(body: &str) -> Option<(EventKey, Option<Bytes>)> {

@@ -11,12 +11,12 @@ mod page;
 mod records;
 mod shared;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 
 pub use page::{
-    Counts, Cursor, EventFilter, EventPage, EventSummary, PageRequest, QuarantinePage,
+    Backlog, Counts, Cursor, EventFilter, EventPage, EventSummary, PageRequest, QuarantinePage,
     QuarantinedItem, StoredEvent,
 };
 pub use records::{
@@ -24,7 +24,9 @@ pub use records::{
     Recorded, ReplayClaim, Requeued, Settled,
 };
 
-use crate::{Attempt, ClaimToken, EventKey, IncomingEvent, Settlement, StoreError, Timestamp};
+use crate::{
+    Attempt, ClaimToken, EventKey, IncomingEvent, Settlement, SourceName, StoreError, Timestamp,
+};
 
 /// Where events live: recorded, claimed, settled.
 #[async_trait]
@@ -119,6 +121,10 @@ pub trait EventArchive: Send + Sync + 'static {
 
     /// How many events there are of each state and type, and how long the oldest has waited.
     async fn counts(&self) -> Result<Counts, StoreError>;
+
+    /// How much of each source's work is not finished; a source without any is absent. It may read
+    /// all of it: a question for a start, not for every scrape.
+    async fn backlog(&self) -> Result<BTreeMap<SourceName, Backlog>, StoreError>;
 
     /// Forgets finished events and quarantined bodies received before `before`, at most `limit` of
     /// each, and says how many events went. An event forgotten can be recorded again.

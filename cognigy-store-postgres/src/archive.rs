@@ -1,8 +1,10 @@
 //! Reading what is stored: one event, many, their history, their number.
 
+use std::collections::BTreeMap;
+
 use cognigy_core::{
-    Attempt, AttemptOutcome, Contact, Counts, Cursor, Event, EventFilter, EventKey, EventPage,
-    EventSummary, PageRequest, State, StoredEvent,
+    Attempt, AttemptOutcome, Backlog, Contact, Counts, Cursor, Event, EventFilter, EventKey,
+    EventPage, EventSummary, PageRequest, SourceName, State, StoredEvent,
 };
 use deadpool_postgres::{GenericClient, Object};
 use tokio_postgres::{Row, types::ToSql};
@@ -243,6 +245,24 @@ pub(crate) async fn counts(connection: &Object) -> Result<Counts, Problem> {
         }
     }
     Ok(counts)
+}
+
+/// Walks through the queue and the outbox.
+pub(crate) async fn backlog(connection: &Object) -> Result<BTreeMap<SourceName, Backlog>, Problem> {
+    let select = "SELECT source, count(*) AS events, 0::bigint AS letters
+                  FROM cognigy_queue GROUP BY source
+                  UNION ALL
+                  SELECT source, 0, count(*) FROM cognigy_outbox WHERE due_at IS NOT NULL
+                  GROUP BY source";
+    let mut backlog = BTreeMap::<SourceName, Backlog>::new();
+    for row in connection.query(select, &[]).await? {
+        let source: &str = read(&row, "source")?;
+        let source = source.parse().map_err(|error| unreadable("a source", error))?;
+        let its = backlog.entry(source).or_default();
+        its.events += read::<i64>(&row, "events")?.unsigned_abs();
+        its.dead_letters += read::<i64>(&row, "letters")?.unsigned_abs();
+    }
+    Ok(backlog)
 }
 
 /// Adds the tallies up. Whoever counts meanwhile sees the many rows or the few, never both; if two

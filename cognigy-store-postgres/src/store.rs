@@ -1,6 +1,7 @@
 //! The ports, handed on to the writers and the pools.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -8,10 +9,10 @@ use std::{
 
 use async_trait::async_trait;
 use cognigy_core::{
-    Attempt, ClaimBatch, ClaimRequest, ClaimToken, Counts, EventArchive, EventFilter, EventKey,
-    EventPage, EventStore, IncomingEvent, PageRequest, Quarantine, QuarantineEntry, QuarantinePage,
-    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, SourceName, StoreError,
-    StoredEvent, Timestamp,
+    Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, Counts, EventArchive, EventFilter,
+    EventKey, EventPage, EventStore, IncomingEvent, PageRequest, Quarantine, QuarantineEntry,
+    QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement,
+    SourceName, StoreError, StoredEvent, Timestamp,
 };
 
 use crate::{
@@ -199,6 +200,11 @@ impl EventArchive for PostgresStore {
     async fn counts(&self) -> Result<Counts, StoreError> {
         let reading = &self.inner.connections.reading;
         Ok(perform!(again reading, connection => archive::counts(connection))?)
+    }
+
+    async fn backlog(&self) -> Result<BTreeMap<SourceName, Backlog>, StoreError> {
+        let reading = &self.inner.connections.reading;
+        Ok(perform!(again reading, connection => archive::backlog(connection))?)
     }
 
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {

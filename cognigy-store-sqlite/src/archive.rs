@@ -1,8 +1,10 @@
 //! Reading what is stored: one event, many, their history, their number.
 
+use std::collections::BTreeMap;
+
 use cognigy_core::{
-    Attempt, AttemptOutcome, Contact, Counts, Cursor, Event, EventFilter, EventKey, EventPage,
-    EventSummary, PageRequest, State, StoredEvent, Timestamp,
+    Attempt, AttemptOutcome, Backlog, Contact, Counts, Cursor, Event, EventFilter, EventKey,
+    EventPage, EventSummary, PageRequest, SourceName, State, StoredEvent, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
@@ -229,6 +231,25 @@ pub(crate) fn counts(connection: &Connection) -> Result<Counts, Problem> {
         }
     }
     Ok(counts)
+}
+
+/// Walks through the index of all that is on its way.
+pub(crate) fn backlog(connection: &Connection) -> Result<BTreeMap<SourceName, Backlog>, Problem> {
+    let mut backlog = BTreeMap::<SourceName, Backlog>::new();
+    for table in ["events", "outbox"] {
+        let mut select = connection.prepare(&format!(
+            "SELECT source, count(*) FROM {table} WHERE due_at IS NOT NULL GROUP BY source"
+        ))?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let name: String = row.get(0)?;
+            let source = name.parse().map_err(|error| unreadable("a source", error))?;
+            let its = backlog.entry(source).or_default();
+            let count = row.get::<_, i64>(1)?.unsigned_abs();
+            *if table == "events" { &mut its.events } else { &mut its.dead_letters } = count;
+        }
+    }
+    Ok(backlog)
 }
 
 /// With at most so many events on their way, looking all of them up takes some milliseconds. With

@@ -1,13 +1,13 @@
 //! The ports, handed on to the writer and the readers.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use cognigy_core::{
-    Attempt, ClaimBatch, ClaimRequest, ClaimToken, Counts, EventArchive, EventFilter, EventKey,
-    EventPage, EventStore, IncomingEvent, PageRequest, Quarantine, QuarantineEntry, QuarantinePage,
-    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, StoreError, StoredEvent,
-    Timestamp,
+    Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, Counts, EventArchive, EventFilter,
+    EventKey, EventPage, EventStore, IncomingEvent, PageRequest, Quarantine, QuarantineEntry,
+    QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement,
+    SourceName, StoreError, StoredEvent, Timestamp,
 };
 
 use crate::{
@@ -128,6 +128,10 @@ impl EventArchive for SqliteStore {
 
     async fn counts(&self) -> Result<Counts, StoreError> {
         self.inner.readers.query(archive::counts).await
+    }
+
+    async fn backlog(&self) -> Result<BTreeMap<SourceName, Backlog>, StoreError> {
+        self.inner.readers.query(archive::backlog).await
     }
 
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {

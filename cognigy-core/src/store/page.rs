@@ -122,6 +122,15 @@ impl Counts {
     }
 }
 
+/// Work of a source that is not finished.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Events that are `pending` or `processing`.
+    pub events: u64,
+    /// Dead letters in the outbox.
+    pub dead_letters: u64,
+}
+
 /// A body in quarantine.
 #[derive(Debug, Clone)]
 pub struct QuarantinedItem {

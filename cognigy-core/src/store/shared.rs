@@ -1,15 +1,17 @@
 //! A store behind an `Arc`, of a kind that is chosen when the program runs, is a store.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
 use super::{
-    ClaimBatch, ClaimRequest, Counts, EventArchive, EventFilter, EventPage, EventStore,
+    Backlog, ClaimBatch, ClaimRequest, Counts, EventArchive, EventFilter, EventPage, EventStore,
     PageRequest, Quarantine, QuarantineEntry, QuarantinePage, QuarantinedItem, Recorded,
     ReplayClaim, Requeued, Settled, StoredEvent,
 };
-use crate::{Attempt, ClaimToken, EventKey, IncomingEvent, Settlement, StoreError, Timestamp};
+use crate::{
+    Attempt, ClaimToken, EventKey, IncomingEvent, Settlement, SourceName, StoreError, Timestamp,
+};
 
 #[async_trait]
 impl<S: EventStore + ?Sized> EventStore for Arc<S> {
@@ -68,6 +70,10 @@ impl<S: EventArchive + ?Sized> EventArchive for Arc<S> {
 
     async fn counts(&self) -> Result<Counts, StoreError> {
         (**self).counts().await
+    }
+
+    async fn backlog(&self) -> Result<BTreeMap<SourceName, Backlog>, StoreError> {
+        (**self).backlog().await
     }
 
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {

@@ -63,6 +63,7 @@ macro_rules! store_conformance {
             lists_filter_and_page
             pages_hold_while_events_arrive
             counts_agree_with_what_happened
+            a_backlog_is_each_source_s_own
             purging_spares_what_is_unfinished
             a_purged_event_can_come_again
             a_store_says_that_it_is_ready

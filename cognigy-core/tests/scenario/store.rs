@@ -1,17 +1,18 @@
 //! A store that does not always answer: the reference store behind a line that hangs or breaks.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use cognigy_core::{
-    Attempt, ClaimBatch, ClaimRequest, ClaimToken, Clock, Counts, EventArchive, EventFilter,
-    EventKey, EventPage, EventStore, IncomingEvent, PageRequest, Quarantine, QuarantineEntry,
-    QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement,
-    StoreError, StoreErrorKind, StoredEvent, Timestamp, memory::MemoryStore, testing::ManualClock,
+    Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, Clock, Counts, EventArchive,
+    EventFilter, EventKey, EventPage, EventStore, IncomingEvent, PageRequest, Quarantine,
+    QuarantineEntry, QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled,
+    Settlement, SourceName, StoreError, StoreErrorKind, StoredEvent, Timestamp,
+    memory::MemoryStore, testing::ManualClock,
 };
 
 /// What happens to a call.
@@ -120,6 +121,9 @@ impl EventArchive for DistantStore {
     }
     async fn counts(&self) -> Result<Counts, StoreError> {
         self.inner.counts().await
+    }
+    async fn backlog(&self) -> Result<BTreeMap<SourceName, Backlog>, StoreError> {
+        self.inner.backlog().await
     }
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
         self.inner.purge(before, limit).await

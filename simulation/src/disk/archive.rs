@@ -1,10 +1,12 @@
 //! Reading, forgetting, and the quarantine.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use cognigy_core::{
-    Attempt, Counts, Cursor, EventArchive, EventFilter, EventKey, EventPage, EventSummary,
+    Attempt, Backlog, Counts, Cursor, EventArchive, EventFilter, EventKey, EventPage, EventSummary,
     PageRequest, Quarantine, QuarantineEntry, QuarantinePage, QuarantineReason, QuarantinedItem,
-    State, StoreError, StoredEvent, Timestamp,
+    SourceName, State, StoreError, StoredEvent, Timestamp,
 };
 
 use super::{Disk, EventRow};
@@ -82,6 +84,21 @@ impl EventArchive for Disk {
             }
         }
         Ok(counts)
+    }
+
+    async fn backlog(&self) -> Result<BTreeMap<SourceName, Backlog>, StoreError> {
+        let tables = self.tables();
+        let mut backlog: BTreeMap<SourceName, Backlog> = BTreeMap::new();
+        let open = |row: &&EventRow| {
+            !matches!(row.phase.state(), State::DeadLettering) && !row.phase.state().is_final()
+        };
+        for row in tables.events.values().filter(open) {
+            backlog.entry(row.key.source.clone()).or_default().events += 1;
+        }
+        for row in tables.letters.values() {
+            backlog.entry(row.letter.key.source.clone()).or_default().dead_letters += 1;
+        }
+        Ok(backlog)
     }
 
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {

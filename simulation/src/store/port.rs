@@ -1,13 +1,13 @@
 //! The store's ports: each effect is written into the history in the moment it takes place.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use cognigy_core::{
-    Attempt, ClaimBatch, ClaimRequest, ClaimToken, ClaimedRun, Counts, EventArchive, EventFilter,
-    EventKey, EventPage, EventStore, IncomingEvent, PageRequest, Quarantine, QuarantineEntry,
-    QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement,
-    StoreError, StoredEvent, Timestamp, Verdict, WorkKind,
+    Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, ClaimedRun, Counts, EventArchive,
+    EventFilter, EventKey, EventPage, EventStore, IncomingEvent, PageRequest, Quarantine,
+    QuarantineEntry, QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled,
+    Settlement, SourceName, StoreError, StoredEvent, Timestamp, Verdict, WorkKind,
 };
 
 use super::{StoreClient, at_once};
@@ -215,6 +215,10 @@ impl EventArchive for StoreClient {
 
     async fn counts(&self) -> Result<Counts, StoreError> {
         self.call("counts", String::new, |client| at_once(client.world.store.counts())).await
+    }
+
+    async fn backlog(&self) -> Result<BTreeMap<SourceName, Backlog>, StoreError> {
+        self.call("backlog", String::new, |client| at_once(client.world.store.backlog())).await
     }
 
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {

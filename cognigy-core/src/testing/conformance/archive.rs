@@ -1,8 +1,9 @@
 //! What the reading side and upkeep promise.
 
-use super::{at, claim, claim_one, give_up, process, record, sample, settle};
+use super::{at, claim, claim_for, claim_one, give_up, process, record, sample, settle};
 use crate::{
-    EventFilter, EventPage, EventType, PageRequest, Recorded, Settled, State, Store, Verdict,
+    Backlog, EventFilter, EventPage, EventType, PageRequest, Recorded, Settled, SourceName, State,
+    Store, Verdict,
 };
 
 async fn list(store: &dyn Store, filter: EventFilter) -> Vec<String> {
@@ -149,4 +150,21 @@ pub async fn a_purged_event_can_come_again(store: &dyn Store) {
 /// An empty, healthy store is ready.
 pub async fn a_store_says_that_it_is_ready(store: &dyn Store) {
     store.ready().await.unwrap();
+}
+
+/// What is not finished, by source; what is, counts for nobody.
+pub async fn a_backlog_is_each_source_s_own(store: &dyn Store) {
+    let shop: SourceName = "shop".parse().unwrap();
+    assert!(store.backlog().await.unwrap().is_empty());
+    process(store, "done", 0).await;
+    give_up(store, "dead", 0).await;
+    for id in ["done", "dead", "more"] {
+        store.record(sample::incoming_from(&shop, sample::body(id)), at(1)).await.unwrap();
+    }
+    record(store, "waits", 1).await;
+    let held = claim_for(store, &shop, [1, 1], 1).await;
+    assert_eq!(held.len(), 1, "what is held is not finished");
+    let backlog: Vec<_> = store.backlog().await.unwrap().into_iter().collect();
+    let ours = (SourceName::default(), Backlog { events: 1, dead_letters: 1 });
+    assert_eq!(backlog, [ours, (shop, Backlog { events: 3, dead_letters: 0 })]);
 }
