@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind, value_parser};
 
 use crate::{
     DONE, WRONG_USE, filter,
-    settings::{Layers, SETTINGS},
+    settings::{Layers, SETTINGS, SettingError},
 };
 
 /// Read if it is there and no other file is named.
@@ -46,24 +46,27 @@ pub(crate) fn parse() -> Result<Invocation, u8> {
         }
     }
     let mut layers = Layers::from_flags(flags);
-    let warnings = layers.add_environment(std::env::vars_os().filter_map(|(name, value)| {
+    let mut warnings = layers.add_environment(std::env::vars_os().filter_map(|(name, value)| {
         // What is not Unicode is none of our names; a value that is not cannot be a setting.
         Some((name.into_string().ok()?, value.into_string().ok()?))
     }));
     let named = arguments.get_one::<String>("config").map(Path::new);
     let file = named.or_else(|| Some(Path::new(DEFAULT_FILE)).filter(|file| file.exists()));
     if let Some(file) = file {
-        layers.add_file(file).map_err(|error| {
-            eprintln!("cognigy-server: {error}");
-            WRONG_USE
-        })?;
+        layers.add_file(file).map_err(complain)?;
     }
+    warnings.extend(layers.name_sources().map_err(complain)?);
     if command == "demo" {
         // It tells its story on standard output; what the server logs meanwhile would drown it.
         layers.set_default("log", "off");
     }
     let command = command.to_owned();
     Ok(Invocation { command, arguments: arguments.clone(), layers, warnings })
+}
+
+fn complain(error: SettingError) -> u8 {
+    eprintln!("cognigy-server: {error}");
+    WRONG_USE
 }
 
 /// The first line of clap's message and its tip; usage is what `--help` is for.
@@ -138,7 +141,8 @@ fn subcommands() -> Vec<Command> {
         )
         .arg(Arg::new("file").value_name("FILE").help("One JSON object, or one a line; - for standard input"))
         .arg(number("generate", "0", "Make up this many events instead").conflicts_with("file"))
-        .arg(Arg::new("url").long("url").value_name("URL").help("Where to (default: the address that is set to listen on)"))
+        .arg(Arg::new("url").long("url").value_name("URL").help("Where to (default: the source's path at the address that is set to listen on)"))
+        .arg(source("Sign as this source's senders do"))
         .arg(number("concurrency", "8", "Requests in flight"))
         .arg(json()),
         with_filter(named(
@@ -150,6 +154,7 @@ fn subcommands() -> Vec<Command> {
         .arg(json()),
         named("show", "Show an event, its body and its history", "cognigy-server show evt-42")
             .arg(id().required(true).help("The event's id"))
+            .arg(source("The source whose event it is"))
             .arg(json()),
         with_filter(named(
             "replay",
@@ -164,6 +169,7 @@ fn subcommands() -> Vec<Command> {
             "SQS_DLQ_URL=… cognigy-server redrive --max 100",
         )
         .arg(number("max", "0", "Stop after this many messages; 0: all there are"))
+        .arg(source("From this source's queue"))
         .arg(json()),
         named(
             "register",
@@ -172,6 +178,7 @@ fn subcommands() -> Vec<Command> {
         )
         .arg(Arg::new("url").value_name("URL").required(true).help("Where Cognigy shall post to"))
         .arg(Arg::new("name").long("name").value_name("NAME").default_value("cognigy-server").help("Name of the webhook"))
+        .arg(source("Have Cognigy sign with this source's secret"))
         .arg(Arg::new("events").long("events").value_name("TYPES").help("Comma-separated types (default: all four)"))
         .arg(json()),
         named(
@@ -201,6 +208,13 @@ fn with_filter(mut command: Command) -> Command {
         command = command.arg(argument);
     }
     command
+}
+
+fn source(help: &'static str) -> Arg {
+    Arg::new("source")
+        .long("source")
+        .value_name("NAME")
+        .help(format!("{help} (default: the plain path's)"))
 }
 
 fn number(name: &'static str, default: &'static str, help: &'static str) -> Arg {

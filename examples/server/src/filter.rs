@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use cognigy_core::{EventFilter, EventTime, EventType, Timestamp};
 
 /// The names a filter can have, with what they mean.
-pub(crate) const NAMES: [(&str, &str); 6] = [
+pub(crate) const NAMES: [(&str, &str); 7] = [
     ("status", "pending, processing, processed, dead_lettering or dead_lettered"),
     ("type", "DIALOG_STARTED, USER_INPUT_RECEIVED, PROFILE_UPDATED or DIALOG_ENDED"),
     ("user", "Exactly this userId"),
     ("external_id", "Exactly this externalId"),
     ("from", "Received at or after this time (RFC 3339 or Unix)"),
     ("to", "Received before this time"),
+    ("source", "From this source; the plain path's is cognigy. With ids: whose they are"),
 ];
 
 /// A filter from its names and values. An empty value is no condition.
@@ -29,6 +30,9 @@ pub(crate) fn from_pairs(pairs: &BTreeMap<String, String>) -> Result<EventFilter
             "external_id" => filter.external_id = Some(value.clone()),
             "from" => filter.from = Some(time(value).ok_or_else(|| wrong("is not a time"))?),
             "to" => filter.to = Some(time(value).ok_or_else(|| wrong("is not a time"))?),
+            "source" => {
+                filter.source = Some(value.parse().map_err(|error| format!("{name}: {error}"))?);
+            }
             "q" => return Err("q: searching is not supported yet".to_owned()),
             _ => return Err(format!("{name:?} is not a filter")),
         }
@@ -61,12 +65,20 @@ mod tests {
             let value = match name {
                 "status" => "pending",
                 "type" => "DIALOG_ENDED",
+                "source" => "shop",
                 _ => "2026-01-01T00:00:00Z",
             };
             assert_ne!(filter(&[(name, value)]), Ok(EventFilter::default()), "{name}");
         }
         assert_eq!(filter(&[("user", "")]), Ok(EventFilter::default()));
-        for pair in [("status", "done"), ("type", "X"), ("from", "soon"), ("id", "1"), ("q", "x")] {
+        for pair in [
+            ("status", "done"),
+            ("type", "X"),
+            ("from", "soon"),
+            ("id", "1"),
+            ("q", "x"),
+            ("source", "The Shop"),
+        ] {
             assert!(filter(&[pair]).is_err(), "{pair:?}");
         }
     }

@@ -9,8 +9,10 @@ mod commands;
 mod filter;
 mod http;
 mod logging;
+mod metrics;
 mod rates;
 mod settings;
+mod sources;
 mod telemetry;
 
 use std::process::ExitCode;

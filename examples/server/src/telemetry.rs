@@ -2,47 +2,52 @@
 //!
 //! Labels come from fixed sets, never from events. Log lines carry ids, quoted and escaped, never
 //! bodies.
+//!
+//! Each source has counters of its own. Those of the plain path's source bear no label, so that they
+//! stay what they are when further sources are added; the others' bear `source`.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::{BTreeMap, HashMap},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use cognigy_core::{
-    AttemptOutcome, Counts, Intake, MatchedSecret, Observation, Observer, State, Timestamp,
+    AttemptOutcome, Counts, Intake, MatchedSecret, Observation, Observer, SourceName, State,
+    Timestamp,
 };
-use cognigy_crm_http::{CoalescingCrm, HttpCrm, Spared};
+use cognigy_crm_http::{CoalescingCrm, HttpCrm};
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder,
-    core::{Collector, Desc},
+    Encoder, Gauge, Histogram, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
     proto::MetricFamily,
 };
 
-use crate::rates::Rate;
+use crate::{
+    metrics::{Registrar, SparedRequests},
+    rates::Rate,
+};
 
-/// Upper bounds of the duration buckets, in seconds: a group commit takes half a millisecond to
-/// some tens, a CRM call up to its timeout of ten seconds.
-const SECONDS: [f64; 14] =
-    [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
-/// Everything that is counted.
+/// What is counted of the process and its store.
 pub(crate) struct Telemetry {
     registry: Registry,
-    deliveries: IntCounterVec,
     dropped_log_lines: IntCounter,
+    events: IntGaugeVec,
+    oldest_pending: Gauge,
+}
+
+/// What is counted of one source.
+pub(crate) struct SourceTelemetry {
+    /// None for the plain path's source.
+    label: Option<SourceName>,
+    registry: Registry,
+    deliveries: IntCounterVec,
     previous_secret: IntCounter,
     ingest: Histogram,
-    events: IntGaugeVec,
     processing: IntCounterVec,
     processing_duration: Histogram,
     crm: IntCounterVec,
     crm_duration: Histogram,
     dead_letters: IntCounterVec,
-    oldest_pending: Gauge,
     store_errors: IntCounter,
     lost_leases: IntCounter,
     pub(crate) received: Rate,
@@ -60,7 +65,7 @@ struct Tallies {
 }
 
 /// Deliveries since the start: `received` is the sum of the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Deliveries {
     pub(crate) received: u64,
     pub(crate) new: u64,
@@ -69,12 +74,87 @@ pub(crate) struct Deliveries {
     pub(crate) refused: u64,
 }
 
+impl std::ops::Add for Deliveries {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            received: self.received + other.received,
+            new: self.new + other.new,
+            duplicates: self.duplicates + other.duplicates,
+            conflicts: self.conflicts + other.conflicts,
+            refused: self.refused + other.refused,
+        }
+    }
+}
+
 impl Telemetry {
     /// Registers every metric, so that all are there from the first scrape.
     pub(crate) fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let registrar = Registrar(&registry);
+        let events =
+            IntGaugeVec::new(Opts::new("cognigy_events", "Stored events by state"), &["status"])?;
+        registry.register(Box::new(events.clone()))?;
+        let oldest_pending = Gauge::new(
+            "cognigy_oldest_pending_seconds",
+            "Age of the oldest event that is not finished",
+        )?;
+        registry.register(Box::new(oldest_pending.clone()))?;
+        Ok(Self {
+            events,
+            oldest_pending,
+            dropped_log_lines: registrar.counter(
+                "cognigy_log_lines_dropped_total",
+                "Log lines that were dropped because nobody read them",
+            )?,
+            registry: registry.clone(),
+        })
+    }
+
+    /// All metrics in Prometheus' text format, those of `sources` among them; `counts` where the
+    /// store could be asked.
+    pub(crate) fn render<'a>(
+        &self,
+        sources: impl Iterator<Item = &'a SourceTelemetry>,
+        counts: Option<&Counts>,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, prometheus::Error> {
+        if let Some(counts) = counts {
+            for state in State::ALL {
+                let count = i64::try_from(counts.of(state)).unwrap_or(i64::MAX);
+                self.events.with_label_values(&[state.as_str()]).set(count);
+            }
+            self.oldest_pending.set(age_seconds(counts, now));
+        }
+        let dropped = crate::logging::dropped_lines();
+        self.dropped_log_lines.inc_by(dropped.saturating_sub(self.dropped_log_lines.get()));
+        // A metric is written once, with all sources' series below its name.
+        let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
+        let registries = std::iter::once(&self.registry).chain(sources.map(|it| &it.registry));
+        for mut family in registries.flat_map(Registry::gather) {
+            match families.get_mut(family.name()) {
+                Some(known) => known.mut_metric().extend(family.take_metric()),
+                None => drop(families.insert(family.name().to_owned(), family)),
+            }
+        }
+        let families: Vec<_> = families.into_values().collect();
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&families, &mut text)?;
+        Ok(text)
+    }
+}
+
+impl SourceTelemetry {
+    /// Registers every metric of a source, so that all are there from the first scrape.
+    pub(crate) fn new(source: &SourceName) -> Result<Self, prometheus::Error> {
+        let label = (!source.is_default()).then(|| source.clone());
+        let labels = label.iter().map(|name| ("source".to_owned(), name.to_string()));
+        let labels: HashMap<_, _> = labels.collect();
+        let registry = Registry::new_custom(None, Some(labels).filter(|it| !it.is_empty()))?;
+        let registrar = Registrar(&registry);
         let telemetry = Self {
+            label,
             deliveries: registrar.counters(
                 "cognigy_deliveries_total",
                 "Deliveries by what became of them",
@@ -92,10 +172,6 @@ impl Telemetry {
                     "unavailable",
                 ],
             )?,
-            dropped_log_lines: registrar.counter(
-                "cognigy_log_lines_dropped_total",
-                "Log lines that were dropped because nobody read them",
-            )?,
             previous_secret: registrar.counter(
                 "cognigy_previous_secret_matches_total",
                 "Deliveries signed with the secret that is being rotated out",
@@ -104,14 +180,6 @@ impl Telemetry {
                 "cognigy_ingest_duration_seconds",
                 "From the head of a delivery to its answer",
             )?,
-            events: {
-                let events = IntGaugeVec::new(
-                    Opts::new("cognigy_events", "Stored events by state"),
-                    &["status"],
-                )?;
-                registry.register(Box::new(events.clone()))?;
-                events
-            },
             processing: registrar.counters(
                 "cognigy_processing_total",
                 "Attempts by how they ended",
@@ -136,14 +204,6 @@ impl Telemetry {
                 "outcome",
                 &["sent", "failed"],
             )?,
-            oldest_pending: {
-                let oldest = Gauge::new(
-                    "cognigy_oldest_pending_seconds",
-                    "Age of the oldest event that is not finished",
-                )?;
-                registry.register(Box::new(oldest.clone()))?;
-                oldest
-            },
             store_errors: registrar
                 .counter("cognigy_store_errors_total", "Calls that the store could not answer")?,
             lost_leases: registrar.counter(
@@ -181,22 +241,26 @@ impl Telemetry {
         if intake.matched() == Some(MatchedSecret::Previous) {
             self.previous_secret.inc();
         }
+        let source = self.label();
         match intake {
-            Intake::Unsigned(reason) => tracing::warn!(%reason, "delivery refused: not signed"),
+            Intake::Unsigned(reason) => {
+                tracing::warn!(source, %reason, "delivery refused: not signed");
+            }
             Intake::Invalid(invalid) => {
-                tracing::warn!(event_id = ?invalid.event_id, problem = %invalid, "delivery quarantined");
+                tracing::warn!(source, event_id = ?invalid.event_id, problem = %invalid, "delivery quarantined");
             }
             Intake::Conflict { key, .. } => {
                 let event_id = key.id.as_str();
                 tracing::warn!(
+                    source,
                     ?event_id,
                     "delivery quarantined: its id is known with other content"
                 );
             }
             Intake::Unavailable(kind) => {
-                tracing::error!(?kind, "delivery refused: the store cannot take it")
+                tracing::error!(source, ?kind, "delivery refused: the store cannot take it")
             }
-            other => tracing::debug!(outcome = other.as_str(), ?duration, "delivery"),
+            other => tracing::debug!(source, outcome = other.as_str(), ?duration, "delivery"),
         }
     }
 
@@ -213,24 +277,9 @@ impl Telemetry {
         Deliveries { received, new, duplicates, conflicts, refused }
     }
 
-    /// All metrics in Prometheus' text format; `counts` where the store could be asked.
-    pub(crate) fn render(
-        &self,
-        counts: Option<&Counts>,
-        now: Timestamp,
-    ) -> Result<Vec<u8>, prometheus::Error> {
-        if let Some(counts) = counts {
-            for state in State::ALL {
-                let count = i64::try_from(counts.of(state)).unwrap_or(i64::MAX);
-                self.events.with_label_values(&[state.as_str()]).set(count);
-            }
-            self.oldest_pending.set(age_seconds(counts, now));
-        }
-        let dropped = crate::logging::dropped_lines();
-        self.dropped_log_lines.inc_by(dropped.saturating_sub(self.dropped_log_lines.get()));
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
-        Ok(text)
+    /// What log lines call the source; nothing for the plain path's.
+    pub(crate) fn label(&self) -> Option<&str> {
+        self.label.as_ref().map(SourceName::as_str)
     }
 }
 
@@ -240,8 +289,9 @@ pub(crate) fn age_seconds(counts: &Counts, now: Timestamp) -> f64 {
     age.unwrap_or_default().as_secs_f64()
 }
 
-impl Observer for Telemetry {
+impl Observer for SourceTelemetry {
     fn observe(&self, observation: &Observation<'_>) {
+        let source = self.label();
         match observation {
             Observation::CrmRequest { outcome, duration } => {
                 self.crm.with_label_values(&[outcome.as_str()]).inc();
@@ -253,11 +303,26 @@ impl Observer for Telemetry {
                 let event_id = key.id.as_str();
                 if *outcome == AttemptOutcome::Succeeded {
                     self.processed.add(1);
-                    tracing::debug!(?event_id, run, attempt = number, ?duration, "event processed");
+                    tracing::debug!(
+                        source,
+                        ?event_id,
+                        run,
+                        attempt = number,
+                        ?duration,
+                        "event processed"
+                    );
                 } else if *gave_up {
-                    tracing::error!(?event_id, run, attempt = number, error, "event given up");
+                    tracing::error!(
+                        source,
+                        ?event_id,
+                        run,
+                        attempt = number,
+                        error,
+                        "event given up"
+                    );
                 } else {
                     tracing::warn!(
+                        source,
                         ?event_id,
                         run,
                         attempt = number,
@@ -268,90 +333,22 @@ impl Observer for Telemetry {
             }
             Observation::LeaseLost => {
                 self.lost_leases.inc();
-                tracing::warn!("a lease was lost: another worker has taken the event over");
+                tracing::warn!(source, "a lease was lost: another worker has taken the event over");
             }
             Observation::DeadLetterSent { key } => {
                 self.dead_letters.with_label_values(&["sent"]).inc();
-                tracing::info!(event_id = ?key.id.as_str(), "dead letter sent");
+                tracing::info!(source, event_id = ?key.id.as_str(), "dead letter sent");
             }
             Observation::DeadLetterFailed { key, error } => {
                 self.dead_letters.with_label_values(&["failed"]).inc();
-                tracing::error!(event_id = ?key.id.as_str(), error, "dead letter not sent, will retry");
+                let event_id = key.id.as_str();
+                tracing::error!(source, ?event_id, error, "dead letter not sent, will retry");
             }
             Observation::StoreError { operation, error } => {
                 self.store_errors.inc();
-                tracing::error!(operation, error, "the store could not answer");
+                tracing::error!(source, operation, error, "the store could not answer");
             }
             _ => {}
         }
-    }
-}
-
-/// CRM look-ups that needed no request: counted where they are spared, read when scraped.
-struct SparedRequests {
-    crm: CoalescingCrm<HttpCrm>,
-    counters: IntCounterVec,
-    /// Held while the counters catch up: two scrapes at once would count a step twice.
-    catching_up: Mutex<()>,
-}
-
-impl SparedRequests {
-    fn new(crm: CoalescingCrm<HttpCrm>) -> Result<Self, prometheus::Error> {
-        let options = Opts::new(
-            "cognigy_crm_requests_spared_total",
-            "CRM look-ups answered by a request already in flight, or from the cache",
-        );
-        let counters = IntCounterVec::new(options, &["by"])?;
-        Ok(Self { crm, counters, catching_up: Mutex::new(()) })
-    }
-}
-
-impl Collector for SparedRequests {
-    fn desc(&self) -> Vec<&Desc> {
-        self.counters.desc()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let _alone = self.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
-        let Spared { by_coalescing, by_memory } = self.crm.spared();
-        for (by, count) in [("coalescing", by_coalescing), ("cache", by_memory)] {
-            let counter = self.counters.with_label_values(&[by]);
-            counter.inc_by(count.saturating_sub(counter.get()));
-        }
-        self.counters.collect()
-    }
-}
-
-struct Registrar<'r>(&'r Registry);
-
-impl Registrar<'_> {
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        let counter = IntCounter::new(name, help)?;
-        self.0.register(Box::new(counter.clone()))?;
-        Ok(counter)
-    }
-
-    /// A counter for each of `values`, at zero: a rate over a counter that appears late misses its
-    /// first step.
-    fn counters(
-        &self,
-        name: &str,
-        help: &str,
-        label: &str,
-        values: &[&str],
-    ) -> Result<IntCounterVec, prometheus::Error> {
-        let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
-        self.0.register(Box::new(counters.clone()))?;
-        for value in values {
-            counters.with_label_values(&[*value]).inc_by(0);
-        }
-        Ok(counters)
-    }
-
-    fn histogram(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
-        let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
-        let histogram = Histogram::with_opts(options)?;
-        self.0.register(Box::new(histogram.clone()))?;
-        Ok(histogram)
     }
 }

@@ -12,11 +12,13 @@ use std::{
     time::Duration,
 };
 
+use cognigy_core::{Secret, SignatureScheme, sign};
 use common::{Answer, Server, Site, TOKEN, crm::Crm, event, eventually, moto::Moto, post_signed};
 use serde_json::{Value, json};
 
 /// Planted where it must stay: in secrets, tokens, bodies, contacts, and neighbours' answers.
 const MARK: &str = "marked-";
+const SHOP_SECRET: &str = "marked-secret-of-shop";
 
 fn shows_nothing(what: &str, text: &str) {
     let line = text.lines().find(|line| line.contains(MARK));
@@ -32,6 +34,13 @@ fn nothing_planted_shows_whatever_goes_wrong() {
         .set("CRM_TOKEN", "marked-crm-token")
         .set("CRM_TIMEOUT", "500ms")
         .set("COGNIGY_WEBHOOK_SECRET_PREVIOUS", "marked-previous-secret")
+        .set("COGNIGY_SOURCES", "shop")
+        .set("COGNIGY_SOURCE_SHOP_WEBHOOK_SECRET", SHOP_SECRET)
+        .set("COGNIGY_SOURCE_SHOP_WEBHOOK_SECRET_PREVIOUS", "marked-secret-of-shop-before")
+        .set("COGNIGY_SOURCE_SHOP_CRM_BASE_URL", crm.url())
+        .set("COGNIGY_SOURCE_SHOP_CRM_TOKEN", "marked-crm-token-of-shop")
+        // Of no source, hence a warning; it may hold a secret all the same.
+        .set("COGNIGY_SOURCE_SHOPP_WEBHOOK_SECRET", "marked-secret-of-nobody")
         .set("COGNIGY_RETRY_MAX_ATTEMPTS", "2")
         .set("COGNIGY_LOG", "trace");
     moto.configure(&mut site, &queue);
@@ -57,7 +66,18 @@ fn nothing_planted_shows_whatever_goes_wrong() {
         assert!(!stored["attempts"][0]["error"].as_str().unwrap().is_empty(), "{stored}");
         answers.push_str(&stored["attempts"].to_string());
         answers.push('\n');
+        let body = event(&id, "marked-contact");
+        let signature = sign(&Secret::new(SHOP_SECRET).unwrap(), SignatureScheme::Base64, &body);
+        let headers = [("X-Cognigy-Signature", signature.as_str())];
+        assert_eq!(server.post("/webhooks/cognigy/shop", &headers, &body).status, 200);
+        let stored = eventually("the shop's is given up, too", || {
+            let stored = server.get(&format!("/admin/events/{id}?source=shop")).json();
+            (stored["status"] == "dead_lettered").then_some(stored)
+        });
+        answers.push_str(&stored["attempts"].to_string());
+        answers.push('\n');
     }
+    assert!(crm.requests().iter().any(|request| request.contains("marked-crm-token-of-shop")));
     crm.delay(Duration::from_secs(1));
     server.deliver(&event("slow", "marked-contact"));
     answers.push_str(&server.wait_for("slow", "dead_lettered")["attempts"].to_string());
@@ -107,6 +127,7 @@ fn nothing_planted_shows_whatever_goes_wrong() {
     shows_nothing("an answer", &answers);
     let log = server.log();
     assert!(log.contains("crm-7") && log.contains("TRACE"), "it is the log, at its lowest level");
+    assert!(log.contains("COGNIGY_SOURCE_SHOPP_WEBHOOK_SECRET") && log.contains("\"shop\""));
     shows_nothing("the log", &log);
 
     // The command line, at the same level: an API that refuses, then one that is not there.

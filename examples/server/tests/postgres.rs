@@ -12,3 +12,5 @@ mod contract_http;
 mod journey;
 #[path = "no_one_in.rs"]
 mod no_one_in;
+#[path = "sources.rs"]
+mod sources;

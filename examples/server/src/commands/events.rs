@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use clap::ArgMatches;
-use cognigy_core::{Clock, EventArchive, EventFilter, EventId, EventKey, PageRequest, TokioClock};
+use cognigy_core::{
+    Clock, EventArchive, EventFilter, EventId, EventKey, PageRequest, SourceName, TokioClock,
+};
 
 use super::{Progress, number, print_json};
 use crate::{
@@ -28,11 +30,19 @@ pub(super) fn filter_of(arguments: &ArgMatches) -> Result<EventFilter, StartErro
     filter::from_pairs(&pairs).map_err(StartError::Usage)
 }
 
-/// The key of an id given on the command line.
-pub(super) fn key_of(id: &str) -> Result<EventKey, StartError> {
+/// The source that `--source` names.
+pub(super) fn source_of(arguments: &ArgMatches) -> Result<SourceName, StartError> {
+    match arguments.get_one::<String>("source").filter(|name| !name.is_empty()) {
+        None => Ok(SourceName::default()),
+        Some(name) => name.parse().map_err(|error| StartError::Usage(format!("--source: {error}"))),
+    }
+}
+
+/// The key of an id of `source` given on the command line.
+pub(super) fn key_of(id: &str, source: &SourceName) -> Result<EventKey, StartError> {
     let id: EventId =
         id.parse().map_err(|problem| StartError::Usage(format!("{id:?}: {problem}")))?;
-    Ok(EventKey::cognigy(id))
+    Ok(EventKey { source: source.clone(), id })
 }
 
 pub(super) async fn list(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
@@ -47,8 +57,12 @@ pub(super) async fn list(arguments: &ArgMatches, settings: &Settings) -> Result<
             if arguments.get_flag("json") {
                 print_json(&EventLine::from(event))?;
             } else {
+                let source = match event.source.is_default() {
+                    true => String::new(),
+                    false => format!("  of {}", event.source),
+                };
                 println!(
-                    "{}  {:<14} {:<20} {}",
+                    "{}  {:<14} {:<20} {}{source}",
                     crate::http::view::time(event.received_at),
                     event.state.as_str(),
                     event.kind.as_str(),
@@ -66,7 +80,7 @@ pub(super) async fn list(arguments: &ArgMatches, settings: &Settings) -> Result<
 
 pub(super) async fn show(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
     let id = arguments.get_one::<String>("id").map(String::as_str).unwrap_or_default();
-    let key = key_of(id)?;
+    let key = key_of(id, &source_of(arguments)?)?;
     let store = open_store(settings).await?;
     let Some(stored) = store.find(&key).await? else {
         eprintln!("cognigy-server: no event {id:?} is stored");

@@ -12,7 +12,7 @@ use clap::ArgMatches;
 
 use crate::{
     app::StartError,
-    settings::{Layers, Settings},
+    settings::{Layers, Settings, SourceSettings},
 };
 
 /// Runs the command called `name`.
@@ -35,6 +35,16 @@ pub(crate) async fn run(
         "quarantine" => quarantine::run(arguments, &settings).await,
         _ => Err(StartError::Failed(format!("{name} is not a command"))),
     }
+}
+
+/// What the source is told that `--source` names; without it, the plain path's.
+fn source<'a>(
+    arguments: &ArgMatches,
+    settings: &'a Settings,
+) -> Result<&'a SourceSettings, StartError> {
+    let name = events::source_of(arguments)?;
+    let unknown = || StartError::Usage(format!("the source {name} is not configured"));
+    settings.source(&name).ok_or_else(unknown)
 }
 
 /// Prints one JSON value on a line of its own.

@@ -34,8 +34,9 @@ async fn list(store: &impl Store, limit: usize, as_json: bool) -> Result<bool, S
         } else {
             let id = line.event_id.as_deref().unwrap_or("-");
             let (reason, detail) = (line.reason, printable(&line.detail));
+            let source = line.source.map(|name| format!("  of {name}")).unwrap_or_default();
             println!(
-                "{:>6}  {}  {reason:<8}  {}  {detail}",
+                "{:>6}  {}  {reason:<8}  {}{source}  {detail}",
                 line.id,
                 line.received_at,
                 printable(id)
@@ -47,7 +48,16 @@ async fn list(store: &impl Store, limit: usize, as_json: bool) -> Result<bool, S
 
 async fn retry(id: i64, as_json: bool, settings: &Settings) -> Result<bool, StartError> {
     let app = App::build(settings, None).await?;
-    let outcome = app.pipeline.retry_quarantined(id, app.clock.now()).await?;
+    let Some(item) = app.store.quarantined_item(id).await? else {
+        report(id, "not_found", None, as_json)?;
+        return Ok(false);
+    };
+    let Some(source) = app.sources.get(&item.source) else {
+        let detail = format!("there is no source {}", item.source);
+        report(id, "not_configured", Some(detail), as_json)?;
+        return Ok(false);
+    };
+    let outcome = source.pipeline.retry_quarantined(id, app.clock.now()).await?;
     let (status, detail) = match outcome {
         QuarantineRetry::Accepted(_) => ("accepted", None),
         QuarantineRetry::Duplicate(_) => ("duplicate", None),

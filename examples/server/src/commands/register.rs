@@ -4,7 +4,7 @@ use clap::ArgMatches;
 use cognigy_api::{CognigyApi, WebhookRegistration};
 use cognigy_core::EventType;
 
-use super::print_json;
+use super::{print_json, source};
 use crate::{
     app::StartError,
     http::view::printable,
@@ -17,8 +17,9 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
     let id = api.client_id.as_ref().ok_or_else(|| SettingError::missing("client_id"))?;
     let client_secret =
         api.client_secret.as_ref().ok_or_else(|| SettingError::missing("client_secret"))?;
+    let source = source(arguments, settings)?;
     let webhook_secret =
-        api.webhook_secret.as_ref().ok_or_else(|| SettingError::missing("webhook_secret"))?;
+        source.secret_text.as_ref().ok_or_else(|| source.missing("webhook_secret"))?;
     let text = |name: &str| arguments.get_one::<String>(name).cloned();
 
     let mut registration = WebhookRegistration::new(

@@ -1,12 +1,14 @@
 //! `replay` and `redrive`: running events again.
 
 use clap::ArgMatches;
+#[cfg(feature = "sqs")]
+use cognigy_core::Pipeline;
 use cognigy_core::{EventFilter, EventKey, PageRequest, ReplayOutcome};
 use serde_json::json;
 
 use super::{
     Progress,
-    events::{filter_of, key_of},
+    events::{filter_of, key_of, source_of},
     print_json,
 };
 use crate::{
@@ -25,28 +27,37 @@ pub(super) async fn replay(
 ) -> Result<bool, StartError> {
     let filter = filter_of(arguments)?;
     let ids: Vec<&String> = arguments.get_many("id").unwrap_or_default().collect();
-    if ids.is_empty() == (filter == EventFilter::default()) {
+    // Beside ids, the source is not a condition: it says whose they are.
+    let conditions = match ids.is_empty() {
+        true => filter.clone(),
+        false => EventFilter { source: None, ..filter.clone() },
+    };
+    if ids.is_empty() == (conditions == EventFilter::default()) {
         return Err(StartError::Usage("name either events or a filter".to_owned()));
     }
     let app = App::build(settings, None).await?;
     let keys = match ids.as_slice() {
         [] => matching(&app, &filter).await?,
-        ids => ids.iter().map(|id| key_of(id)).collect::<Result<_, _>>()?,
+        ids => {
+            let source = source_of(arguments)?;
+            ids.iter().map(|id| key_of(id, &source)).collect::<Result<_, _>>()?
+        }
     };
     let (mut replayed, mut failed) = (0_u64, 0_u64);
     let progress = Progress::new();
     for (index, key) in keys.iter().enumerate() {
         progress.show(&format!("{index} of {}", keys.len()));
-        let outcome = app
-            .pipeline
-            .replay(key, &app.clock)
-            .await
-            .map_err(|error| StartError::failed("replay", &error))?;
+        let outcome = match app.sources.get(&key.source) {
+            Some(source) => Some(source.pipeline.replay(key, &app.clock).await),
+            None => None,
+        };
+        let outcome = outcome.transpose().map_err(|error| StartError::failed("replay", &error))?;
         let (status, detail) = match outcome {
-            ReplayOutcome::Replayed(_) => ("replayed", None),
-            ReplayOutcome::Failed(reason) => ("failed", Some(reason)),
-            ReplayOutcome::NotFound => ("not_found", None),
-            ReplayOutcome::Busy => ("busy", None),
+            Some(ReplayOutcome::Replayed(_)) => ("replayed", None),
+            Some(ReplayOutcome::Failed(reason)) => ("failed", Some(reason)),
+            Some(ReplayOutcome::NotFound) => ("not_found", None),
+            Some(ReplayOutcome::Busy) => ("busy", None),
+            None => ("not_configured", Some(format!("there is no source {}", key.source))),
         };
         if status == "replayed" {
             replayed += 1
@@ -73,7 +84,7 @@ async fn matching(app: &App, filter: &EventFilter) -> Result<Vec<EventKey>, Star
     let mut keys = Vec::new();
     let mut page = PageRequest { limit: PAGE, after: None };
     loop {
-        let found = app.pipeline.store().list(filter, page).await?;
+        let found = app.store.list(filter, page).await?;
         keys.extend(
             found.events.into_iter().map(|event| EventKey { source: event.source, id: event.id }),
         );
@@ -90,10 +101,8 @@ pub(super) async fn redrive(
     arguments: &ArgMatches,
     settings: &Settings,
 ) -> Result<bool, StartError> {
-    use crate::settings::SettingError;
-
-    let queue_url =
-        settings.sqs_dlq_url.as_ref().ok_or_else(|| SettingError::missing("sqs_dlq_url"))?;
+    let of = super::source(arguments, settings)?;
+    let queue_url = of.sqs_dlq_url.as_ref().ok_or_else(|| of.missing("sqs_dlq_url"))?;
     let source = cognigy_sink_sqs::SqsSource::connect(queue_url)
         .await
         .map_err(|error| StartError::failed("SQS_DLQ_URL", &error))?;
@@ -103,7 +112,9 @@ pub(super) async fn redrive(
     let shown = |report: &cognigy_core::RedriveReport| {
         progress.show(&format!("{} messages", report.seen()));
     };
-    let report = app.pipeline.redrive(&source, max, &app.clock, shown).await?;
+    // Sources may share a queue: each message goes to the pipeline of its own.
+    let pipelines = app.sources.pipelines();
+    let report = Pipeline::redrive_among(&pipelines, &source, max, &app.clock, shown).await?;
     drop(progress);
     // Behind a message that stays, a FIFO queue hides the rest of its group for a while.
     let left = source.approximate_len().await.ok();

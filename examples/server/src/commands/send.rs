@@ -12,7 +12,7 @@ use cognigy_http::{BaseUrl, ClientOptions, TransportError, read_bounded};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use super::{Progress, number, print_json};
+use super::{Progress, number, print_json, source};
 use crate::{
     app::StartError,
     settings::{Settings, Webhook},
@@ -24,10 +24,11 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_ANSWER: usize = 64 * 1024;
 
 pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
-    let webhook = settings.webhook()?;
+    let source = source(arguments, settings)?;
+    let webhook = source.webhook()?;
     let url = match arguments.get_one::<String>("url") {
         Some(url) => url.clone(),
-        None => format!("http://{}/webhooks/cognigy", settings.listen),
+        None => format!("http://{}{}", settings.listen, source.path()),
     };
     let bodies = bodies(arguments)?;
     let client = client(&url)?;

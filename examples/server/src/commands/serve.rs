@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use actix_web::{App as ActixApp, HttpServer, dev::ServerHandle, middleware::from_fn, web};
-use cognigy_core::{Clock, Worker, WorkerHandle, WorkerOptions};
+use cognigy_core::{Backlog, Clock, Worker, WorkerHandle, WorkerOptions};
+use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -35,13 +36,13 @@ pub(crate) struct Running {
     app: App,
     server: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
-    worker: Option<WorkerHandle>,
+    workers: Vec<WorkerHandle>,
     upkeep: JoinHandle<()>,
 }
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn run(settings: &Settings) -> Result<bool, StartError> {
-    settings.webhook()?;
+    settings.can_serve()?;
     let app = App::build(settings, None).await?;
     let mut running = start(app, settings).await?;
     tracing::info!(address = %running.address, "listening");
@@ -72,7 +73,7 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
             .app_data(shared.clone())
             .wrap(from_fn(http::end_with_the_answer))
             .wrap(from_fn(http::leave_while_stopping))
-            .configure(http::routes)
+            .configure(|config| http::routes(config, &shared.sources))
     })
     .client_request_timeout(HEAD_DEADLINE)
     .keep_alive(KEEP_ALIVE)
@@ -89,15 +90,17 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
     let address = server.addrs().first().copied().unwrap_or(settings.listen);
     let server = server.run();
     let handle = server.handle();
-    let options =
-        WorkerOptions { concurrency: settings.crm.concurrency, ..WorkerOptions::default() };
-    let worker =
-        settings.worker.then(|| Worker::spawn_with(app.pipeline.clone(), app.clock, options));
+    // A worker for each source: what holds one up holds up nothing of another's.
+    let workers = app.sources.iter().filter(|_| settings.worker).map(|source| {
+        let options = WorkerOptions { concurrency: source.concurrency, ..WorkerOptions::default() };
+        Worker::spawn_with(source.pipeline.clone(), app.clock, options)
+    });
+    tokio::spawn(warn_of_orphans(app.clone()));
     Ok(Running {
         address,
         server: handle,
         serving: tokio::spawn(server),
-        worker,
+        workers: workers.collect(),
         upkeep: tokio::spawn(upkeep(app.clone(), settings.retention)),
         app,
     })
@@ -110,16 +113,34 @@ impl Running {
     pub(crate) async fn stop(self, noticed: impl Future<Output = ()>) {
         self.app.readiness.stop();
         self.upkeep.abort();
-        let worker = async {
-            if let Some(worker) = self.worker {
-                worker.shutdown().await;
-            }
-        };
+        let workers = join_all(self.workers.into_iter().map(WorkerHandle::shutdown));
         let server = async {
             noticed.await;
             self.server.stop(true).await;
         };
-        tokio::join!(server, worker);
+        tokio::join!(server, workers);
+    }
+}
+
+/// Tells of work whose source is not configured any more: it stays stored, and nobody does it.
+async fn warn_of_orphans(app: App) {
+    match app.store.backlog().await {
+        Ok(backlog) => {
+            let orphans = backlog.iter().filter(|(source, _)| app.sources.get(source).is_none());
+            for (source, Backlog { events, dead_letters }) in orphans {
+                let source = source.as_str();
+                tracing::warn!(
+                    source,
+                    events,
+                    dead_letters,
+                    "unfinished work of a source that is not configured"
+                );
+            }
+        }
+        Err(error) => {
+            let error = crate::app::chain(&error);
+            tracing::warn!(error, "could not look for work of sources that are not configured");
+        }
     }
 }
 
@@ -127,7 +148,7 @@ impl Running {
 async fn upkeep(app: App, retention: Duration) {
     loop {
         let before = app.clock.now() - retention;
-        match app.pipeline.store().purge(before, PURGE_BATCH).await {
+        match app.store.purge(before, PURGE_BATCH).await {
             Ok(0) => tokio::time::sleep(PURGE_INTERVAL).await,
             Ok(purged) => {
                 tracing::debug!(purged, "finished events forgotten");
@@ -138,8 +159,9 @@ async fn upkeep(app: App, retention: Duration) {
                 tokio::time::sleep(PURGE_INTERVAL).await;
             }
         }
-        if app.crm.only_not_found() {
-            tracing::warn!("the CRM has answered nothing but 404: is CRM_BASE_URL right?");
+        for source in app.sources.iter().filter(|source| source.crm.only_not_found()) {
+            let source = source.telemetry.label();
+            tracing::warn!(source, "the CRM has answered nothing but 404: is CRM_BASE_URL right?");
         }
     }
 }

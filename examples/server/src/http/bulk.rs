@@ -4,12 +4,12 @@
 //! process's own and does not outlive it; the events' runs do.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use actix_web::{HttpResponse, web};
-use cognigy_core::{Clock, EventFilter, EventKey, PageRequest, Requeued, StoreError};
+use cognigy_core::{Clock, EventFilter, EventKey, PageRequest, Requeued, SourceName, StoreError};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -40,6 +40,8 @@ pub(crate) struct Progress {
     busy: u64,
     /// Ids that are not stored.
     not_found: u64,
+    /// Events of sources that are not configured; left as they are.
+    not_configured: u64,
 }
 
 impl BulkReplays {
@@ -102,16 +104,27 @@ fn selection(body: &[u8]) -> Result<Selection, String> {
         return Err("expected a JSON object: {\"ids\": […]} or a filter".to_owned());
     };
     if let Some(ids) = object.get("ids") {
-        let expected = || "ids: expected a list of event ids, and nothing beside it".to_owned();
-        let ids = ids.as_array().filter(|_| object.len() == 1).ok_or_else(expected)?;
+        let expected = || {
+            "ids: expected a list of event ids, and beside it nothing but their source".to_owned()
+        };
+        let source = match object.get("source") {
+            None => SourceName::default(),
+            Some(name) => name
+                .as_str()
+                .and_then(|name| name.parse().ok())
+                .ok_or("source: expected the name of a source")?,
+        };
+        let alone = object.keys().all(|name| name == "ids" || name == "source");
+        let ids = ids.as_array().filter(|_| alone).ok_or_else(expected)?;
         if ids.len() > MAX_IDS {
             return Err(format!("ids: more than {MAX_IDS}; use a filter"));
         }
-        let key = |id: &Value| id.as_str()?.parse().ok().map(EventKey::cognigy);
+        let key =
+            |id: &Value| Some(EventKey { source: source.clone(), id: id.as_str()?.parse().ok()? });
         let keys: Option<Vec<EventKey>> = ids.iter().map(key).collect();
         return keys.map(Selection::Ids).ok_or_else(expected);
     }
-    let mut pairs = std::collections::BTreeMap::new();
+    let mut pairs = BTreeMap::new();
     for (name, value) in object {
         let Value::String(value) = value else { return Err(format!("{name}: expected a string")) };
         pairs.insert(name, value);
@@ -135,7 +148,7 @@ async fn requeue(app: &App, id: u64, selection: Selection) -> Result<(), StoreEr
             // Pages go from newest to oldest, so what arrives meanwhile is not caught.
             let mut page = PageRequest { limit: BATCH, after: None };
             loop {
-                let found = app.pipeline.store().list(&filter, page).await?;
+                let found = app.store.list(&filter, page).await?;
                 let keys: Vec<_> = found
                     .events
                     .into_iter()
@@ -153,17 +166,28 @@ async fn requeue(app: &App, id: u64, selection: Selection) -> Result<(), StoreEr
 }
 
 async fn requeue_batch(app: &App, id: u64, keys: &[EventKey]) -> Result<(), StoreError> {
-    let answers = app.pipeline.requeue(keys, app.clock.now()).await?;
-    app.replays.update(id, |progress| {
-        for answer in answers {
-            *match answer {
-                Requeued::Scheduled => &mut progress.scheduled,
-                Requeued::Waiting => &mut progress.waiting,
-                Requeued::Busy => &mut progress.busy,
-                Requeued::NotFound => &mut progress.not_found,
-            } += 1;
-        }
-    });
+    let mut by_source: BTreeMap<&SourceName, Vec<EventKey>> = BTreeMap::new();
+    for key in keys {
+        by_source.entry(&key.source).or_default().push(key.clone());
+    }
+    for (source, keys) in by_source {
+        let Some(source) = app.sources.get(source) else {
+            // Nobody would run them.
+            app.replays.update(id, |progress| progress.not_configured += keys.len() as u64);
+            continue;
+        };
+        let answers = source.pipeline.requeue(&keys, app.clock.now()).await?;
+        app.replays.update(id, |progress| {
+            for answer in answers {
+                *match answer {
+                    Requeued::Scheduled => &mut progress.scheduled,
+                    Requeued::Waiting => &mut progress.waiting,
+                    Requeued::Busy => &mut progress.busy,
+                    Requeued::NotFound => &mut progress.not_found,
+                } += 1;
+            }
+        });
+    }
     Ok(())
 }
 
@@ -177,6 +201,9 @@ mod tests {
             matches!(selection(br#"{"ids":["a","b"]}"#), Ok(Selection::Ids(ids)) if ids.len() == 2)
         );
         assert!(matches!(selection(br#"{"status":"dead_lettered"}"#), Ok(Selection::Filter(_))));
+        assert!(matches!(selection(br#"{"source":"shop"}"#), Ok(Selection::Filter(_))));
+        let of_shop = selection(br#"{"ids":["a"],"source":"shop"}"#);
+        assert!(matches!(of_shop, Ok(Selection::Ids(ids)) if ids[0].source.as_str() == "shop"));
         for body in [
             "",
             "[]",
@@ -186,6 +213,7 @@ mod tests {
             r#"{"ids":[1]}"#,
             r#"{"ids":[""]}"#,
             r#"{"ids":["a"],"status":"pending"}"#,
+            r#"{"ids":["a"],"source":"The Shop"}"#,
             r#"{"state":"pending"}"#,
             r#"{"status":1}"#,
         ] {

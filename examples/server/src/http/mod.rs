@@ -7,6 +7,8 @@ mod unread;
 pub(crate) mod view;
 mod webhook;
 
+use std::sync::Arc;
+
 use actix_web::{
     HttpResponse, ResponseError,
     http::{StatusCode, header},
@@ -18,14 +20,23 @@ pub(crate) use bulk::BulkReplays;
 pub(crate) use operator::AdminToken;
 pub(crate) use probes::{Readiness, leave_while_stopping};
 pub(crate) use unread::end_with_the_answer;
-pub(crate) use webhook::BodyBudget;
+pub(crate) use webhook::Budget;
 
-use crate::app::App;
+use crate::{app::App, sources::Sources};
 
-/// Adds every route to an actix-web application.
-pub(crate) fn routes(config: &mut web::ServiceConfig) {
+/// Adds every route to an actix-web application. A source that is not configured has no path.
+pub(crate) fn routes(config: &mut web::ServiceConfig, sources: &Sources) {
+    for source in sources.iter() {
+        if let Some(path) = &source.path {
+            let taken_in_by = web::Data::from(Arc::clone(source));
+            config.service(
+                resource(path, "POST")
+                    .app_data(taken_in_by)
+                    .route(web::post().to(webhook::receive)),
+            );
+        }
+    }
     config
-        .service(resource("/webhooks/cognigy", "POST").route(web::post().to(webhook::receive)))
         .service(
             resource("/webhooks/replay/{event_id:.+}", "GET, POST")
                 .route(web::post().to(operator::replay))

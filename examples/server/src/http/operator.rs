@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, future::Ready, future::ready, sync::Arc};
 
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, http::header, web};
 use cognigy_core::{
-    Clock, EventFilter, EventId, EventKey, PageRequest, QuarantineRetry, ReplayOutcome,
+    Clock, EventFilter, EventId, EventKey, PageRequest, QuarantineRetry, ReplayOutcome, SourceName,
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -14,7 +14,7 @@ use super::{
     Answer, Problem, Shared,
     view::{EventDetail, EventLine, QuarantineLine, Rates, Stats},
 };
-use crate::filter;
+use crate::{filter, telemetry::Deliveries};
 
 /// Entries on a page unless asked otherwise, and at most.
 const PAGE: usize = 50;
@@ -73,9 +73,22 @@ impl FromRequest for Operator {
     }
 }
 
-fn key(event_id: &str) -> Result<EventKey, Problem> {
+/// The event that a path names, of the source that `?source=` does.
+fn key(event_id: &str, request: &HttpRequest) -> Result<EventKey, Problem> {
     let id: EventId = event_id.parse().map_err(|_| not_found())?;
-    Ok(EventKey::cognigy(id))
+    let source = parameters(request)?.remove("source").filter(|name| !name.is_empty());
+    let source = match source.map(|name| name.parse()) {
+        None => SourceName::default(),
+        Some(Ok(source)) => source,
+        Some(Err(error)) => return Err(Problem::bad_request(&format!("source: {error}"))),
+    };
+    Ok(EventKey { source, id })
+}
+
+/// Nobody here knows that source's CRM.
+fn not_configured(source: &SourceName) -> Problem {
+    let detail = format!("The source {source} is not configured, so its events cannot be run");
+    Problem::new(409, "Conflict", &detail)
 }
 
 fn not_found() -> Problem {
@@ -83,9 +96,15 @@ fn not_found() -> Problem {
 }
 
 /// Runs the event now, once.
-pub(super) async fn replay(_: Operator, app: Shared, event_id: web::Path<String>) -> Answer {
-    let key = key(&event_id)?;
-    let (pipeline, clock) = (app.pipeline.clone(), app.clock);
+pub(super) async fn replay(
+    _: Operator,
+    request: HttpRequest,
+    app: Shared,
+    event_id: web::Path<String>,
+) -> Answer {
+    let key = key(&event_id, &request)?;
+    let source = app.sources.get(&key.source).ok_or_else(|| not_configured(&key.source))?;
+    let (pipeline, clock) = (source.pipeline.clone(), app.clock);
     // As a task of its own: an operator who hangs up must not leave the run half done.
     let run = tokio::spawn(async move { pipeline.replay(&key, &clock).await });
     let failed = |detail: &str| Problem::new(500, "Internal Server Error", detail);
@@ -147,17 +166,21 @@ pub(super) async fn list(_: Operator, request: HttpRequest, app: Shared) -> Answ
     let page = page(&mut parameters)?;
     let filter: EventFilter =
         filter::from_pairs(&parameters).map_err(|error| Problem::bad_request(&error))?;
-    let found = app.pipeline.store().list(&filter, page).await?;
+    let found = app.store.list(&filter, page).await?;
     let events: Vec<EventLine> = found.events.into_iter().map(EventLine::from).collect();
     let next = found.next.map(|cursor| cursor.to_string());
     Ok(HttpResponse::Ok().json(json!({ "events": events, "next_cursor": next })))
 }
 
-pub(super) async fn show(_: Operator, app: Shared, event_id: web::Path<String>) -> Answer {
-    let key = key(&event_id)?;
-    let store = app.pipeline.store();
-    let stored = store.find(&key).await?.ok_or_else(not_found)?;
-    let attempts = store.attempts(&key).await?;
+pub(super) async fn show(
+    _: Operator,
+    request: HttpRequest,
+    app: Shared,
+    event_id: web::Path<String>,
+) -> Answer {
+    let key = key(&event_id, &request)?;
+    let stored = app.store.find(&key).await?.ok_or_else(not_found)?;
+    let attempts = app.store.attempts(&key).await?;
     Ok(HttpResponse::Ok().json(EventDetail::new(stored, attempts)))
 }
 
@@ -167,7 +190,7 @@ pub(super) async fn quarantine(_: Operator, request: HttpRequest, app: Shared) -
     if let Some(name) = parameters.keys().next() {
         return Err(Problem::bad_request(&format!("{name:?} is not a parameter here")));
     }
-    let found = app.pipeline.store().quarantined(page).await?;
+    let found = app.store.quarantined(page).await?;
     let items: Vec<QuarantineLine> = found.items.into_iter().map(QuarantineLine::from).collect();
     let next = found.next.map(|cursor| cursor.to_string());
     Ok(HttpResponse::Ok().json(json!({ "items": items, "next_cursor": next })))
@@ -177,7 +200,9 @@ pub(super) async fn retry_quarantined(_: Operator, app: Shared, id: web::Path<St
     let missing = || Problem::new(404, "Not Found", "There is no such item in quarantine");
     let id = id.parse().map_err(|_| missing())?;
     let conflict = |detail: &str| Err(Problem::new(409, "Conflict", detail));
-    match app.pipeline.retry_quarantined(id, app.clock.now()).await? {
+    let item = app.store.quarantined_item(id).await?.ok_or_else(missing)?;
+    let source = app.sources.get(&item.source).ok_or_else(|| not_configured(&item.source))?;
+    match source.pipeline.retry_quarantined(id, app.clock.now()).await? {
         QuarantineRetry::Accepted(key) => {
             let id = key.id.as_str();
             Ok(HttpResponse::Ok().json(json!({ "status": "accepted", "event_id": id })))
@@ -196,11 +221,13 @@ pub(super) async fn retry_quarantined(_: Operator, app: Shared, id: web::Path<St
 }
 
 pub(super) async fn stats(_: Operator, app: Shared) -> Answer {
-    let counts = app.pipeline.store().counts().await?;
+    let counts = app.store.counts().await?;
+    let telemetry = || app.sources.iter().map(|source| &source.telemetry);
     let rates = Rates {
-        received_per_second: app.telemetry.received.per_second(),
-        processed_per_second: app.telemetry.processed.per_second(),
+        received_per_second: telemetry().map(|it| it.received.per_second()).sum(),
+        processed_per_second: telemetry().map(|it| it.processed.per_second()).sum(),
     };
-    let stats = Stats::new(counts, app.telemetry.deliveries(), rates, app.clock.now());
+    let deliveries = telemetry().fold(Deliveries::default(), |sum, it| sum + it.deliveries());
+    let stats = Stats::new(counts, deliveries, rates, app.clock.now());
     Ok(HttpResponse::Ok().json(stats))
 }

@@ -51,7 +51,7 @@ impl Readiness {
         if let Some((_, ready)) = last.filter(|(asked, _)| asked.elapsed() < PROBE_VALID) {
             return ready;
         }
-        let answer = tokio::time::timeout(PROBE_TIMEOUT, app.pipeline.store().ready()).await;
+        let answer = tokio::time::timeout(PROBE_TIMEOUT, app.store.ready()).await;
         let ready = matches!(answer, Ok(Ok(())));
         *last = Some((Instant::now(), ready));
         ready
@@ -86,8 +86,9 @@ pub(super) async fn readyz(app: Shared) -> HttpResponse {
 
 pub(super) async fn metrics(app: Shared) -> HttpResponse {
     // Without the store the counters still count; its gauges keep their last values.
-    let counts = app.pipeline.store().counts().await.ok();
-    match app.telemetry.render(counts.as_ref(), app.clock.now()) {
+    let counts = app.store.counts().await.ok();
+    let sources = app.sources.iter().map(|source| &*source.telemetry);
+    match app.telemetry.render(sources, counts.as_ref(), app.clock.now()) {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text),
         Err(error) => {
             tracing::error!(%error, "metrics could not be written");

@@ -2,7 +2,7 @@
 
 use cognigy_core::{
     Attempt, AttemptOutcome, Contact, Counts, EventSummary, EventTime, EventType, QuarantinedItem,
-    State, StoredEvent, Timestamp,
+    SourceName, State, StoredEvent, Timestamp,
 };
 use serde::Serialize;
 
@@ -11,6 +11,11 @@ use crate::telemetry::{Deliveries, age_seconds};
 /// RFC 3339, microseconds, UTC.
 pub(crate) fn time(at: Timestamp) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+}
+
+/// The source's name, but for the plain path's.
+fn named(source: &SourceName) -> Option<String> {
+    (!source.is_default()).then(|| source.to_string())
 }
 
 /// An event in a list.
@@ -40,7 +45,7 @@ impl From<EventSummary> for EventLine {
             user_id: event.user_id,
             received_at: time(event.received_at),
             processed_at: event.processed_at.map(time),
-            source: (!event.source.is_default()).then(|| event.source.to_string()),
+            source: named(&event.source),
         }
     }
 }
@@ -60,6 +65,8 @@ pub(crate) struct EventDetail {
     crm_context: Option<Contact>,
     body: String,
     attempts: Vec<AttemptLine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
 }
 
 /// One attempt.
@@ -89,12 +96,16 @@ impl EventDetail {
             // Accepted bodies are UTF-8; nothing is lost here.
             body: String::from_utf8_lossy(event.body()).into_owned(),
             attempts: attempts.into_iter().map(AttemptLine::from).collect(),
+            source: named(&event.key().source),
         }
     }
 
     /// For people: a few lines, then the attempts.
     pub(crate) fn print(&self) {
         println!("event      {:?}", self.event_id);
+        if let Some(source) = &self.source {
+            println!("source     {source}");
+        }
         println!("type       {}", self.kind);
         println!("status     {}", self.status);
         println!("timestamp  {}", self.timestamp.as_json());
@@ -143,6 +154,8 @@ pub(crate) struct QuarantineLine {
     pub(crate) received_at: String,
     pub(crate) detail: String,
     pub(crate) body: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
 }
 
 impl From<QuarantinedItem> for QuarantineLine {
@@ -153,6 +166,7 @@ impl From<QuarantinedItem> for QuarantineLine {
             event_id: item.event_id,
             received_at: time(item.received_at),
             detail: item.detail,
+            source: named(&item.source),
             body: String::from_utf8_lossy(&item.body).into_owned(),
         }
     }

@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
+use cognigy_core::SourceName;
+
 use super::{
     Hidden,
-    table::{SETTINGS, Setting, key},
+    sources::{Own, View},
+    table::{SETTINGS, SOURCE_PREFIX, Setting, key},
 };
 
 /// A variable must be this similar to a known one to be suggested for it (Jaro-Winkler, 0 to 1).
@@ -12,18 +15,22 @@ const SUGGESTION_THRESHOLD: f64 = 0.8;
 
 /// The setting that stops the start, in one line.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct SettingError(String);
+pub(crate) struct SettingError(pub(super) String);
 
 impl SettingError {
     /// The setting with that key is required here.
     pub(crate) fn missing(key: &str) -> Self {
-        Self(format!("{} is required but not set", name(key)))
+        Self::missing_variable(name(key))
     }
 
-    fn wrong(key: &str, value: &str, expected: &str) -> Self {
+    pub(super) fn missing_variable(variable: &str) -> Self {
+        Self(format!("{variable} is required but not set"))
+    }
+
+    pub(super) fn wrong(key: &str, variable: &str, value: &str, expected: &str) -> Self {
         let secret = Setting::by_key(key).is_some_and(|setting| setting.secret);
         let shown = if secret { String::new() } else { format!(", got {value:?}") };
-        Self(format!("{}: {expected}{shown}", name(key)))
+        Self(format!("{variable}: {expected}{shown}"))
     }
 }
 
@@ -35,12 +42,12 @@ impl fmt::Display for SettingError {
 
 impl std::error::Error for SettingError {}
 
-fn name(key: &str) -> &str {
+pub(super) fn name(key: &str) -> &str {
     Setting::by_key(key).map_or(key, |setting| setting.variable)
 }
 
 /// Hidden, one and all: some are secrets.
-type Values = BTreeMap<String, Hidden>;
+pub(super) type Values = BTreeMap<String, Hidden>;
 
 /// The values that were given, by key.
 #[derive(Debug, Default)]
@@ -48,6 +55,12 @@ pub(crate) struct Layers {
     flags: Values,
     environment: Values,
     file: Values,
+    /// Variables that begin as sources' do. Whose they are shows once all sources are named.
+    pub(super) variables_of_sources: Values,
+    /// The file's tables of sources.
+    pub(super) tables: BTreeMap<SourceName, Values>,
+    /// The sources beside the plain one, and what each is told.
+    pub(super) sources: BTreeMap<SourceName, Own>,
 }
 
 impl Layers {
@@ -68,6 +81,10 @@ impl Layers {
             if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable == variable) {
                 if !value.is_empty() {
                     self.environment.insert(setting.key(), Hidden::new(value));
+                }
+            } else if variable.starts_with(SOURCE_PREFIX) {
+                if !value.is_empty() {
+                    self.variables_of_sources.insert(variable, Hidden::new(value));
                 }
             } else if variable.starts_with("COGNIGY_") {
                 warnings.push(match nearest(&variable) {
@@ -95,13 +112,15 @@ impl Layers {
                     .unwrap_or_default();
                 return Err(wrong(&format!("unknown key {name}{hint}")));
             };
-            let value = match value {
-                toml::Value::String(text) => text,
-                toml::Value::Integer(number) => number.to_string(),
-                toml::Value::Boolean(on) => if on { "on" } else { "off" }.to_owned(),
-                _ => return Err(wrong(&format!("{name}: expected a string or a number"))),
-            };
-            self.file.insert(setting.key(), Hidden::new(value));
+            match value {
+                toml::Value::Table(tables) if setting.key() == "sources" => {
+                    self.add_tables(tables).map_err(|problem| wrong(&problem))?;
+                }
+                value => {
+                    let value = scalar(&name, value).map_err(|problem| wrong(&problem))?;
+                    self.file.insert(setting.key(), value);
+                }
+            }
         }
         Ok(())
     }
@@ -119,7 +138,7 @@ impl Layers {
         self.flags.insert(key.to_owned(), Hidden::new(value));
     }
 
-    fn value(&self, key: &str) -> Option<&str> {
+    pub(super) fn value(&self, key: &str) -> Option<&str> {
         [&self.flags, &self.environment, &self.file]
             .into_iter()
             .find_map(|layer| layer.get(key))
@@ -133,8 +152,7 @@ impl Layers {
         key: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<Option<T>, SettingError> {
-        let Some(text) = self.value(key) else { return Ok(None) };
-        parse(text).map(Some).map_err(|expected| SettingError::wrong(key, text, &expected))
+        View::plain(self).optional(key, parse)
     }
 
     /// The value of a setting that may not.
@@ -143,8 +161,18 @@ impl Layers {
         key: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<T, SettingError> {
-        self.optional(key, parse)?.ok_or_else(|| SettingError::missing(key))
+        View::plain(self).required(key, parse)
     }
+}
+
+/// A value in the file.
+pub(super) fn scalar(name: &str, value: toml::Value) -> Result<Hidden, String> {
+    Ok(Hidden::new(match value {
+        toml::Value::String(text) => text,
+        toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Boolean(on) => if on { "on" } else { "off" }.to_owned(),
+        _ => return Err(format!("{name}: expected a string or a number")),
+    }))
 }
 
 fn nearest(variable: &str) -> Option<&'static str> {
@@ -185,9 +213,9 @@ mod tests {
         let settings = Settings::read(&layers).unwrap();
         assert_eq!(settings.lease.as_secs(), 5);
         assert_eq!(settings.retention.as_secs(), 6 * 86_400);
-        assert_eq!(settings.max_body_bytes, 7);
-        assert_eq!(settings.retry.max_attempts, 4);
-        assert!(settings.webhook().is_err(), "the secret has no default");
+        assert_eq!(settings.plain.max_body_bytes, 7);
+        assert_eq!(settings.plain.retry.max_attempts, 4);
+        assert!(settings.plain.webhook().is_err(), "the secret has no default");
     }
 
     #[test]
@@ -219,7 +247,7 @@ mod tests {
             secrets.iter().map(|setting| (setting.variable, marked(setting))).collect();
         let (layers, _) = layers(&[("admin_token", "marked-flag")], &environment);
         let settings = Settings::read(&layers).unwrap();
-        let verifier = settings.webhook().unwrap().verifier();
+        let verifier = settings.plain.webhook().unwrap().verifier();
         let shown = format!("{layers:?} {settings:?} {verifier:?}");
         assert!(shown.contains("admin_token") && !shown.contains("marked"), "{shown}");
         // Numbers would be bytes: of 'm', 'a', 'r'.

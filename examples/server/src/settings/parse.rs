@@ -7,10 +7,33 @@ use std::{
     time::Duration,
 };
 
+use cognigy_core::SourceName;
+
 use super::{Database, Hidden, LogFormat};
 
 /// The shortest lease: below it, renewals three times a lease would be most of the work.
 const MIN_LEASE: Duration = Duration::from_secs(1);
+
+pub(super) fn source_name(text: &str) -> Result<SourceName, String> {
+    let name: SourceName = text.parse().map_err(|error| format!("{error}"))?;
+    if name.is_default() {
+        return Err("is the plain path's own source, with the plain settings".to_owned());
+    }
+    Ok(name)
+}
+
+/// `shop,support`
+pub(super) fn source_names(text: &str) -> Result<Vec<SourceName>, String> {
+    let mut names = Vec::new();
+    for name in text.split(',') {
+        let name = source_name(name.trim())?;
+        if names.contains(&name) {
+            return Err(format!("{name} is named twice"));
+        }
+        names.push(name);
+    }
+    Ok(names)
+}
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.to_socket_addrs()

@@ -1,5 +1,7 @@
 //! Every setting: its environment variable, its default, what it means.
 
+use cognigy_core::SourceName;
+
 /// One setting. Its key is the variable's name in lower case without `cognigy_`; the flag is the
 /// key with hyphens.
 #[derive(Debug)]
@@ -8,6 +10,8 @@ pub(crate) struct Setting {
     pub(crate) default: Option<&'static str>,
     pub(crate) help: &'static str,
     pub(crate) secret: bool,
+    /// Whether each source can have its own.
+    pub(crate) per_source: bool,
 }
 
 impl Setting {
@@ -21,10 +25,23 @@ impl Setting {
         self.key().replace('_', "-")
     }
 
+    /// A source's own variable: `COGNIGY_SOURCE_SHOP_CRM_BASE_URL`.
+    pub(crate) fn variable_of(&self, source: &SourceName) -> String {
+        format!("{}{}", prefix(source), self.key().to_ascii_uppercase())
+    }
+
     /// The setting with that key.
     pub(crate) fn by_key(key: &str) -> Option<&'static Self> {
         SETTINGS.iter().find(|setting| setting.key() == key)
     }
+}
+
+/// What every source's own variables begin with.
+pub(crate) const SOURCE_PREFIX: &str = "COGNIGY_SOURCE_";
+
+/// What a source's own variables begin with. Variables know no hyphen.
+pub(crate) fn prefix(source: &SourceName) -> String {
+    format!("{SOURCE_PREFIX}{}_", source.as_str().to_ascii_uppercase().replace('-', "_"))
 }
 
 /// Any spelling of a setting's name as its key: `COGNIGY_LISTEN`, `listen` and `Listen` are one.
@@ -38,23 +55,42 @@ const fn setting(
     default: Option<&'static str>,
     help: &'static str,
 ) -> Setting {
-    Setting { variable, default, help, secret: false }
+    Setting { variable, default, help, secret: false, per_source: false }
 }
 
 const fn secret(variable: &'static str, help: &'static str) -> Setting {
-    Setting { variable, default: None, help, secret: true }
+    Setting { secret: true, ..setting(variable, None, help) }
+}
+
+/// One that each source can have for itself.
+const fn each(setting: Setting) -> Setting {
+    Setting { per_source: true, ..setting }
 }
 
 /// All of them, in the order of the contract.
 pub(crate) const SETTINGS: &[Setting] = &[
     setting("COGNIGY_LISTEN", Some("127.0.0.1:8000"), "Address to listen on"),
-    secret("COGNIGY_WEBHOOK_SECRET", "Secret that senders sign with (required to serve)"),
-    secret("COGNIGY_WEBHOOK_SECRET_PREVIOUS", "Secret that is being rotated out, still accepted"),
-    setting("COGNIGY_SIGNATURE_HEADER", Some("X-Cognigy-Signature"), "Header with the signature"),
-    setting(
+    each(secret("COGNIGY_WEBHOOK_SECRET", "Secret that senders sign with (required to serve)")),
+    each(secret(
+        "COGNIGY_WEBHOOK_SECRET_PREVIOUS",
+        "Secret that is being rotated out, still accepted",
+    )),
+    each(setting(
+        "COGNIGY_SIGNATURE_HEADER",
+        Some("X-Cognigy-Signature"),
+        "Header with the signature",
+    )),
+    each(setting(
         "COGNIGY_SIGNATURE_SCHEME",
         Some("base64"),
         "How it is written: base64, hex, sha256=base64 or sha256=hex",
+    )),
+    setting(
+        "COGNIGY_SOURCES",
+        None,
+        "Further sources, comma-separated. Each takes deliveries at /webhooks/cognigy/NAME and is \
+         told what is its own by COGNIGY_SOURCE_NAME_WEBHOOK_SECRET (required), \
+         COGNIGY_SOURCE_NAME_CRM_BASE_URL and so on, or by a table [sources.NAME] in the file",
     ),
     Setting {
         // It may hold a password.
@@ -68,22 +104,51 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("COGNIGY_BASE_URL", None, "Cognigy's API, for `register`"),
     setting("COGNIGY_CLIENT_ID", None, "OAuth client id there"),
     secret("COGNIGY_CLIENT_SECRET", "OAuth client secret there"),
-    setting("CRM_BASE_URL", Some("https://api.example-crm.com"), "The CRM"),
-    secret("CRM_TOKEN", "Bearer token for the CRM"),
-    setting("CRM_NOT_FOUND", Some("404,empty"), "What means that the CRM knows nobody"),
-    setting("CRM_TIMEOUT", Some("10s"), "Time for one CRM request, body included"),
-    setting("CRM_CONCURRENCY", Some("64"), "CRM requests in flight"),
-    setting("CRM_CACHE", Some("0s"), "How long found contacts are remembered; 0s: not at all"),
-    setting("COGNIGY_RETRY_MAX_ATTEMPTS", Some("4"), "Attempts before an event is given up"),
-    setting("COGNIGY_RETRY_BASE_DELAY", Some("2s"), "Delay after the first attempt; it doubles"),
-    setting("COGNIGY_RETRY_MAX_DELAY", Some("1h"), "Longest delay, Retry-After included"),
+    each(setting("CRM_BASE_URL", Some("https://api.example-crm.com"), "The CRM")),
+    each(secret("CRM_TOKEN", "Bearer token for the CRM")),
+    each(setting("CRM_NOT_FOUND", Some("404,empty"), "What means that the CRM knows nobody")),
+    each(setting("CRM_TIMEOUT", Some("10s"), "Time for one CRM request, body included")),
+    each(setting("CRM_CONCURRENCY", Some("64"), "CRM requests in flight")),
+    each(setting(
+        "CRM_CACHE",
+        Some("0s"),
+        "How long found contacts are remembered; 0s: not at all",
+    )),
+    each(setting("COGNIGY_RETRY_MAX_ATTEMPTS", Some("4"), "Attempts before an event is given up")),
+    each(setting(
+        "COGNIGY_RETRY_BASE_DELAY",
+        Some("2s"),
+        "Delay after the first attempt; it doubles",
+    )),
+    each(setting("COGNIGY_RETRY_MAX_DELAY", Some("1h"), "Longest delay, Retry-After included")),
     setting("COGNIGY_LEASE", Some("60s"), "How long a claim lives without renewal"),
-    setting("SQS_DLQ_URL", None, "Queue for dead letters; unset: they stay in the store"),
+    each(setting("SQS_DLQ_URL", None, "Queue for dead letters; unset: they stay in the store")),
     secret("COGNIGY_ADMIN_TOKEN", "Bearer token of the operator API; unset: it is closed"),
     setting("COGNIGY_WORKER", Some("on"), "off: only take events in"),
     setting("COGNIGY_DRAIN", Some("0s"), "How long to serve on after SIGTERM, no longer ready"),
-    setting("COGNIGY_MAX_BODY_BYTES", Some("1048576"), "Largest body that is taken"),
+    each(setting("COGNIGY_MAX_BODY_BYTES", Some("1048576"), "Largest body that is taken")),
+    each(setting(
+        "COGNIGY_MAX_IN_FLIGHT",
+        None,
+        "Deliveries of a source taken in at once; unset: as many as there are connections",
+    )),
     setting("COGNIGY_RETENTION", Some("30d"), "How long finished events are kept"),
     setting("COGNIGY_LOG", Some("info"), "What is logged: a level or tracing directives"),
     setting("COGNIGY_LOG_FORMAT", Some("text"), "text, or json: one object a line"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_source_s_variable_can_be_another_source_s() {
+        // COGNIGY_SOURCE_A_B_C is of source `a` or of source `a_b`, if `b_c` and `c` are both keys.
+        let keys: Vec<_> =
+            SETTINGS.iter().filter(|setting| setting.per_source).map(Setting::key).collect();
+        for key in &keys {
+            let ending = format!("_{key}");
+            assert!(!keys.iter().any(|other| other.ends_with(&ending)), "{key}");
+        }
+    }
+}

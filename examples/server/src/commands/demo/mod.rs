@@ -53,6 +53,7 @@ pub(super) async fn run(arguments: &ArgMatches, mut layers: Layers) -> Result<bo
     ] {
         layers.set(key, value);
     }
+    layers.forget_sources();
     let settings = Settings::read(&layers)?;
     let app = App::build(&settings, Some(queue.clone())).await?;
     let running = serve::start(app, &settings).await?;

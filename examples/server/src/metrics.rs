@@ -1,0 +1,85 @@
+//! Metrics as Prometheus' library wants them made.
+
+use std::sync::{Mutex, PoisonError};
+
+use cognigy_crm_http::{CoalescingCrm, HttpCrm, Spared};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry,
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
+
+/// Upper bounds of the duration buckets, in seconds: a group commit takes half a millisecond to
+/// some tens, a CRM call up to its timeout of ten seconds.
+const SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// CRM look-ups that needed no request: counted where they are spared, read when scraped.
+pub(crate) struct SparedRequests {
+    crm: CoalescingCrm<HttpCrm>,
+    counters: IntCounterVec,
+    /// Held while the counters catch up: two scrapes at once would count a step twice.
+    catching_up: Mutex<()>,
+}
+
+impl SparedRequests {
+    pub(crate) fn new(crm: CoalescingCrm<HttpCrm>) -> Result<Self, prometheus::Error> {
+        let options = Opts::new(
+            "cognigy_crm_requests_spared_total",
+            "CRM look-ups answered by a request already in flight, or from the cache",
+        );
+        let counters = IntCounterVec::new(options, &["by"])?;
+        Ok(Self { crm, counters, catching_up: Mutex::new(()) })
+    }
+}
+
+impl Collector for SparedRequests {
+    fn desc(&self) -> Vec<&Desc> {
+        self.counters.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let _alone = self.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let Spared { by_coalescing, by_memory } = self.crm.spared();
+        for (by, count) in [("coalescing", by_coalescing), ("cache", by_memory)] {
+            let counter = self.counters.with_label_values(&[by]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+        self.counters.collect()
+    }
+}
+
+/// Makes metrics and registers them.
+pub(crate) struct Registrar<'r>(pub(crate) &'r Registry);
+
+impl Registrar<'_> {
+    pub(crate) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        let counter = IntCounter::new(name, help)?;
+        self.0.register(Box::new(counter.clone()))?;
+        Ok(counter)
+    }
+
+    /// A counter for each of `values`, at zero: a rate over a counter that appears late misses its
+    /// first step.
+    pub(crate) fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        self.0.register(Box::new(counters.clone()))?;
+        for value in values {
+            counters.with_label_values(&[*value]).inc_by(0);
+        }
+        Ok(counters)
+    }
+
+    pub(crate) fn histogram(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
+        let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+        let histogram = Histogram::with_opts(options)?;
+        self.0.register(Box::new(histogram.clone()))?;
+        Ok(histogram)
+    }
+}

@@ -1,0 +1,114 @@
+//! What a source can be told for itself, as types.
+
+use std::time::Duration;
+
+use cognigy_core::{Jitter, RetryPolicy, Secret, SignatureScheme, SignatureVerifier, SourceName};
+use cognigy_crm_http::NotFoundRule;
+
+use super::{Hidden, SettingError, parse, sources::View, table::Setting};
+
+/// What one source is told.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceSettings {
+    pub(crate) name: SourceName,
+    /// None where no secret is set: then nothing is taken in.
+    pub(crate) webhook: Option<Webhook>,
+    /// The secret as text, to hand to Cognigy.
+    pub(crate) secret_text: Option<Hidden>,
+    pub(crate) crm: CrmSettings,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) sqs_dlq_url: Option<String>,
+    pub(crate) max_body_bytes: usize,
+    pub(crate) max_in_flight: Option<usize>,
+}
+
+/// How webhooks are signed.
+#[derive(Debug, Clone)]
+pub(crate) struct Webhook {
+    pub(crate) secret: Secret,
+    pub(crate) previous: Option<Secret>,
+    pub(crate) header: String,
+    pub(crate) scheme: SignatureScheme,
+}
+
+/// The CRM.
+#[derive(Debug, Clone)]
+pub(crate) struct CrmSettings {
+    pub(crate) base_url: String,
+    pub(crate) token: Option<Hidden>,
+    pub(crate) not_found: NotFoundRule,
+    pub(crate) timeout: Duration,
+    pub(crate) concurrency: usize,
+    /// How long found contacts are remembered; zero: not at all.
+    pub(crate) cache: Duration,
+}
+
+impl SourceSettings {
+    pub(super) fn read(view: &View<'_>) -> Result<Self, SettingError> {
+        let secret = |key| view.optional(key, |text| Secret::new(text).map_err(|e| e.to_string()));
+        let header = view.required("signature_header", parse::header_name)?;
+        let scheme =
+            view.required("signature_scheme", |text| text.parse().map_err(str::to_owned))?;
+        let previous = secret("webhook_secret_previous")?;
+        let webhook =
+            secret("webhook_secret")?.map(|secret| Webhook { secret, previous, header, scheme });
+        Ok(Self {
+            name: view.name(),
+            webhook,
+            secret_text: view.optional("webhook_secret", |text| Ok(Hidden::new(text)))?,
+            crm: CrmSettings {
+                base_url: view.required("crm_base_url", parse::http_url)?,
+                token: view.optional("crm_token", |text| Ok(Hidden::new(text)))?,
+                not_found: view
+                    .required("crm_not_found", |text| text.parse().map_err(|e| format!("{e}")))?,
+                timeout: view.required("crm_timeout", parse::positive_duration)?,
+                concurrency: view.required("crm_concurrency", |t| parse::number(t, 1, 4096))?,
+                cache: view.required("crm_cache", parse::duration)?,
+            },
+            retry: RetryPolicy {
+                max_attempts: view.required("retry_max_attempts", |t| parse::number(t, 1, 100))?,
+                base_delay: view.required("retry_base_delay", parse::duration)?,
+                max_delay: view.required("retry_max_delay", parse::positive_duration)?,
+                jitter: Jitter::Equal,
+            },
+            sqs_dlq_url: view.optional("sqs_dlq_url", parse::http_url)?,
+            max_body_bytes: view.required("max_body_bytes", |t| parse::number(t, 1, 1 << 30))?,
+            max_in_flight: view.optional("max_in_flight", |t| parse::number(t, 1, 1 << 20))?,
+        })
+    }
+
+    /// The webhook settings, for what cannot do without.
+    pub(crate) fn webhook(&self) -> Result<&Webhook, SettingError> {
+        self.webhook.as_ref().ok_or_else(|| self.missing("webhook_secret"))
+    }
+
+    /// The error that a setting is required here.
+    pub(crate) fn missing(&self, key: &str) -> SettingError {
+        match Setting::by_key(key) {
+            Some(setting) if !self.name.is_default() => {
+                SettingError::missing_variable(&setting.variable_of(&self.name))
+            }
+            _ => SettingError::missing(key),
+        }
+    }
+
+    /// Where its deliveries are posted to.
+    pub(crate) fn path(&self) -> String {
+        match self.name.is_default() {
+            true => "/webhooks/cognigy".to_owned(),
+            false => format!("/webhooks/cognigy/{}", self.name),
+        }
+    }
+}
+
+impl Webhook {
+    /// A verifier that expects what is set.
+    pub(crate) fn verifier(&self) -> SignatureVerifier {
+        let verifier =
+            SignatureVerifier::new(&self.secret).header(self.header.clone()).scheme(self.scheme);
+        match &self.previous {
+            Some(previous) => verifier.previous_secret(previous),
+            None => verifier,
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! What each source is told: its own variables and its table in the file, before what all are told.
+//!
+//! Secrets are never passed on: whoever knows one source's secret must not be able to sign for
+//! another, least of all because a variable was forgotten. A CRM's token goes with the address it is
+//! for.
+
+use std::collections::BTreeMap;
+
+use cognigy_core::SourceName;
+
+use super::{
+    Hidden, Layers, SettingError,
+    layers::{self, Values},
+    parse,
+    table::{SETTINGS, Setting, key, prefix},
+};
+
+/// A variable must be this similar to a known one to be suggested for it (Jaro-Winkler, 0 to 1).
+/// Sources' variables begin alike, hence more than among the plain ones.
+const SUGGESTION_THRESHOLD: f64 = 0.95;
+
+/// What a source is told beside what all are, by key.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    environment: Values,
+    file: Values,
+}
+
+impl Own {
+    fn value(&self, key: &str) -> Option<&str> {
+        let layers = [&self.environment, &self.file];
+        layers.into_iter().find_map(|layer| layer.get(key)).map(Hidden::as_str)
+    }
+}
+
+/// The settings as one source sees them.
+pub(super) struct View<'a> {
+    layers: &'a Layers,
+    source: Option<(&'a SourceName, &'a Own)>,
+}
+
+impl<'a> View<'a> {
+    /// What the plain path's source sees.
+    pub(super) fn plain(layers: &'a Layers) -> Self {
+        Self { layers, source: None }
+    }
+
+    /// What every other source sees.
+    pub(super) fn of_sources(layers: &'a Layers) -> impl Iterator<Item = Self> {
+        layers.sources.iter().map(move |source| Self { layers, source: Some(source) })
+    }
+
+    pub(super) fn name(&self) -> SourceName {
+        self.source.map(|(name, _)| name.clone()).unwrap_or_default()
+    }
+
+    /// The value and the variable that it would be set by.
+    fn value(&self, key: &str) -> (Option<&'a str>, String) {
+        let plain = || layers::name(key).to_owned();
+        let Some((name, own)) = self.source else { return (self.layers.value(key), plain()) };
+        let variable = Setting::by_key(key).map_or_else(plain, |it| it.variable_of(name));
+        if let Some(value) = own.value(key) {
+            return (Some(value), variable);
+        }
+        let kept_back = match key {
+            "webhook_secret" | "webhook_secret_previous" => true,
+            "crm_token" => own.value("crm_base_url").is_some(),
+            _ => false,
+        };
+        match self.layers.value(key).filter(|_| !kept_back) {
+            Some(value) => (Some(value), plain()),
+            None => (None, variable),
+        }
+    }
+
+    /// The value of a setting that may be absent.
+    pub(super) fn optional<T>(
+        &self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, SettingError> {
+        let (Some(text), variable) = self.value(key) else { return Ok(None) };
+        let wrong = |expected: String| SettingError::wrong(key, &variable, text, &expected);
+        parse(text).map(Some).map_err(wrong)
+    }
+
+    /// The value of a setting that may not.
+    pub(super) fn required<T>(
+        &self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, SettingError> {
+        let missing = || SettingError::missing_variable(&self.value(key).1);
+        self.optional(key, parse)?.ok_or_else(missing)
+    }
+}
+
+impl Layers {
+    /// Takes the file's tables `[sources.NAME]`.
+    pub(super) fn add_tables(&mut self, tables: toml::Table) -> Result<(), String> {
+        for (name, table) in tables {
+            let place = format!("sources.{name}");
+            let source = parse::source_name(&name).map_err(|why| format!("{place}: {why}"))?;
+            let toml::Value::Table(table) = table else {
+                return Err(format!("{place}: expected a table"));
+            };
+            let mut values = Values::new();
+            for (name, value) in table {
+                let setting = Setting::by_key(&key(&name)).filter(|setting| setting.per_source);
+                let setting = setting.ok_or_else(|| unknown_key(&place, &name))?;
+                let value = layers::scalar(&format!("{place}.{name}"), value)?;
+                values.insert(setting.key(), value);
+            }
+            self.tables.insert(source, values);
+        }
+        Ok(())
+    }
+
+    /// Finds out which sources there are and what each is told, once every layer is there: those in
+    /// `COGNIGY_SOURCES`, or without it those with a table in the file. Yields a warning for each
+    /// variable and table that is nobody's.
+    pub(crate) fn name_sources(&mut self) -> Result<Vec<String>, SettingError> {
+        let listed = self.optional("sources", parse::source_names)?;
+        let mut tables = std::mem::take(&mut self.tables);
+        let names = listed.unwrap_or_else(|| tables.keys().cloned().collect());
+        let mut prefixes = BTreeMap::new();
+        for name in names {
+            if let Some(other) = prefixes.insert(prefix(&name), name.clone()) {
+                let shared = prefix(&name);
+                let problem =
+                    format!("the variables of {other} and {name} would both be {shared}…");
+                return Err(SettingError(format!("COGNIGY_SOURCES: {problem}")));
+            }
+            let file = tables.remove(&name).unwrap_or_default();
+            self.sources.insert(name, Own { file, ..Own::default() });
+        }
+        let unlisted = tables.keys().map(|name| {
+            format!("the file's table sources.{name} is not used: COGNIGY_SOURCES does not name it")
+        });
+        let mut warnings: Vec<_> = unlisted.collect();
+        for (variable, value) in std::mem::take(&mut self.variables_of_sources) {
+            match self.owner_of(&variable) {
+                Some((source, key)) => {
+                    if let Some(own) = self.sources.get_mut(&source) {
+                        own.environment.insert(key, value);
+                    }
+                }
+                None => warnings.push(self.unknown_variable(&variable)),
+            }
+        }
+        Ok(warnings)
+    }
+
+    /// Forgets all sources but the plain one.
+    pub(crate) fn forget_sources(&mut self) {
+        self.sources.clear();
+    }
+
+    fn variables(&self) -> impl Iterator<Item = (String, &SourceName, &'static Setting)> {
+        self.sources.keys().flat_map(|source| {
+            let each = SETTINGS.iter().filter(|setting| setting.per_source);
+            each.map(move |setting| (setting.variable_of(source), source, setting))
+        })
+    }
+
+    fn owner_of(&self, variable: &str) -> Option<(SourceName, String)> {
+        self.variables()
+            .find(|(known, ..)| known == variable)
+            .map(|(_, source, setting)| (source.clone(), setting.key()))
+    }
+
+    fn unknown_variable(&self, variable: &str) -> String {
+        let similar =
+            self.variables().map(|(known, ..)| (strsim::jaro_winkler(variable, &known), known));
+        let nearest = similar
+            .filter(|(similarity, _)| *similarity >= SUGGESTION_THRESHOLD)
+            .max_by(|one, other| one.0.total_cmp(&other.0));
+        match nearest {
+            Some((_, known)) => format!("unknown variable {variable}: did you mean {known}?"),
+            None => format!(
+                "unknown variable {variable}: it is of no source that COGNIGY_SOURCES or the file names"
+            ),
+        }
+    }
+}
+
+fn unknown_key(place: &str, name: &str) -> String {
+    let each = SETTINGS.iter().filter(|setting| setting.per_source);
+    let similar = each.map(|known| (strsim::jaro_winkler(&key(name), &known.key()), known.key()));
+    let nearest = similar.max_by(|one, other| one.0.total_cmp(&other.0));
+    match (Setting::by_key(&key(name)), nearest) {
+        (Some(_), _) => format!("{place}.{name}: no source can have that for itself"),
+        (None, Some((similarity, known))) if similarity >= 0.8 => {
+            format!("unknown key {place}.{name}: did you mean {known}?")
+        }
+        _ => format!("unknown key {place}.{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Settings, SourceSettings};
+    use super::*;
+
+    type Read = Result<(Settings, Vec<String>), String>;
+
+    /// What is made of an environment and a file.
+    fn read(environment: &[(&str, &str)], file: &str) -> Read {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cognigy.toml");
+        std::fs::write(&path, file).unwrap();
+        let mut layers = Layers::default();
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let mut warnings = layers.add_environment(environment.iter().map(own));
+        layers.add_file(&path).map_err(|error| error.to_string())?;
+        warnings.extend(layers.name_sources().map_err(|error| error.to_string())?);
+        let settings = Settings::read(&layers).map_err(|error| error.to_string())?;
+        Ok((settings, warnings))
+    }
+
+    fn source<'a>(settings: &'a Settings, name: &str) -> &'a SourceSettings {
+        settings.source(&name.parse().unwrap()).expect("it is configured")
+    }
+
+    #[test]
+    fn a_source_has_its_own_settings_and_else_the_plain_ones() {
+        let (settings, warnings) = read(
+            &[
+                ("COGNIGY_SOURCES", "shop, call-centre"),
+                ("COGNIGY_SOURCE_SHOP_WEBHOOK_SECRET", "secret-of-shop"),
+                ("COGNIGY_SOURCE_SHOP_CRM_TIMEOUT", "3s"),
+                ("COGNIGY_SOURCE_CALL_CENTRE_MAX_IN_FLIGHT", "5"),
+                ("CRM_TIMEOUT", "7s"),
+                ("COGNIGY_MAX_IN_FLIGHT", "9"),
+            ],
+            "crm_concurrency = 11\n[sources.shop]\ncrm_timeout = \"4s\"\nmax_body_bytes = 100\n\
+             crm_cache = \"1m\"\n[sources.call-centre]\ncrm_concurrency = 2",
+        )
+        .unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let (shop, calls) = (source(&settings, "shop"), source(&settings, "call-centre"));
+        let seconds = |it: &SourceSettings| it.crm.timeout.as_secs();
+        assert_eq!([seconds(&settings.plain), seconds(shop), seconds(calls)], [7, 3, 7]);
+        let concurrency = [&settings.plain, shop, calls].map(|it| it.crm.concurrency);
+        assert_eq!(concurrency, [11, 11, 2]);
+        let in_flight = [&settings.plain, shop, calls].map(|it| it.max_in_flight);
+        assert_eq!(in_flight, [Some(9), Some(9), Some(5)]);
+        assert_eq!((shop.max_body_bytes, calls.max_body_bytes), (100, 1_048_576));
+        assert_eq!((shop.crm.cache.as_secs(), calls.crm.cache.as_secs()), (60, 0));
+        assert_eq!(
+            (shop.path(), settings.plain.path()),
+            ("/webhooks/cognigy/shop".into(), "/webhooks/cognigy".into())
+        );
+    }
+
+    #[test]
+    fn no_source_gets_another_s_secrets() {
+        let (settings, _) = read(
+            &[
+                ("COGNIGY_SOURCES", "shop,own-crm"),
+                ("COGNIGY_WEBHOOK_SECRET", "the-plain-secret"),
+                ("COGNIGY_WEBHOOK_SECRET_PREVIOUS", "the-plain-secret-before"),
+                ("CRM_BASE_URL", "https://crm.example"),
+                ("CRM_TOKEN", "token-for-crm.example"),
+                ("COGNIGY_SOURCE_OWN_CRM_CRM_BASE_URL", "https://other.example"),
+                ("COGNIGY_SOURCE_OWN_CRM_WEBHOOK_SECRET", "secret-of-own-crm"),
+            ],
+            "",
+        )
+        .unwrap();
+        let shop = source(&settings, "shop");
+        let missing = shop.webhook().unwrap_err().to_string();
+        assert_eq!(missing, "COGNIGY_SOURCE_SHOP_WEBHOOK_SECRET is required but not set");
+        assert!(shop.crm.token.is_some(), "it asks the plain CRM");
+        let own_crm = source(&settings, "own-crm");
+        assert!(own_crm.webhook().unwrap().previous.is_none());
+        assert!(own_crm.crm.token.is_none(), "the plain token is for another host");
+    }
+
+    #[test]
+    fn tables_name_sources_unless_a_list_does() {
+        let tables = "[sources.shop]\n[sources.support]\ncrm_timeout = \"1s\"";
+        let (settings, warnings) = read(&[], tables).unwrap();
+        let names: Vec<_> = settings.all().map(|source| source.name.to_string()).collect();
+        assert_eq!(
+            (names, warnings.len()),
+            (vec!["cognigy".into(), "shop".into(), "support".into()], 0)
+        );
+        let (settings, warnings) = read(&[("COGNIGY_SOURCES", "shop")], tables).unwrap();
+        assert_eq!(settings.all().count(), 2);
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].contains("sources.support is not used"), "{warnings:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_source_is_named_in_one_line() {
+        let refused = |environment: &[(&str, &str)], file: &str| {
+            let refused = read(environment, file).unwrap_err();
+            assert!(!refused.contains('\n') && !refused.contains("marked"), "{refused}");
+            refused
+        };
+        for list in ["Shop", "a b", "shop,shop", "cognigy", ",", "shop/x", &"x".repeat(65)] {
+            let refused = refused(&[("COGNIGY_SOURCES", list)], "");
+            assert!(refused.starts_with("COGNIGY_SOURCES: "), "{refused}");
+        }
+        let clash = refused(&[("COGNIGY_SOURCES", "a-b,a_b")], "");
+        assert!(clash.contains("COGNIGY_SOURCE_A_B_"), "{clash}");
+        let own = [("COGNIGY_SOURCES", "shop"), ("COGNIGY_SOURCE_SHOP_CRM_TIMEOUT", "soon")];
+        assert!(refused(&own, "").starts_with("COGNIGY_SOURCE_SHOP_CRM_TIMEOUT: "));
+        let inherited = [("COGNIGY_SOURCES", "shop"), ("CRM_TIMEOUT", "soon")];
+        assert!(refused(&inherited, "").starts_with("CRM_TIMEOUT: "));
+        let short = [("COGNIGY_SOURCES", "shop"), ("COGNIGY_SOURCE_SHOP_WEBHOOK_SECRET", "mark")];
+        assert!(refused(&short, "").starts_with("COGNIGY_SOURCE_SHOP_WEBHOOK_SECRET: "));
+        for (file, complaint) in [
+            (
+                "[sources.shop]\ncrm_timeoot = 1",
+                "unknown key sources.shop.crm_timeoot: did you mean crm_timeout?",
+            ),
+            (
+                "[sources.shop]\nlisten = \"marked\"",
+                "sources.shop.listen: no source can have that for itself",
+            ),
+            ("[sources.Shop]\n", "sources.Shop: a source name is 1-64 characters"),
+            ("[sources.cognigy]\n", "sources.cognigy: is the plain path's own source"),
+            ("[sources]\nshop = \"marked\"", "sources.shop: expected a table"),
+            ("[sources.shop]\ncrm_timeout = [1]", "sources.shop.crm_timeout: expected a string"),
+        ] {
+            let refused = refused(&[], file);
+            assert!(refused.contains(complaint), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_variable_of_no_source_is_a_warning() {
+        let (_, warnings) = read(
+            &[
+                ("COGNIGY_SOURCES", "shop"),
+                ("COGNIGY_SOURCE_SHOP_WEBHOOK_SECRETT", "marked"),
+                ("COGNIGY_SOURCE_OTHER_SQS_DLQ_URL", "marked"),
+                ("COGNIGY_SOURCE_SHOP_CRM_TIMEOUT", ""),
+            ],
+            "",
+        )
+        .unwrap();
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].contains("COGNIGY_SOURCE_OTHER_SQS_DLQ_URL: it is of no source"));
+        assert!(warnings[1].ends_with("did you mean COGNIGY_SOURCE_SHOP_WEBHOOK_SECRET?"));
+    }
+
+    #[test]
+    fn debug_output_shows_no_source_s_secret() {
+        let mut environment = vec![("COGNIGY_SOURCES".to_owned(), "shop".to_owned())];
+        let shop: SourceName = "shop".parse().unwrap();
+        for setting in SETTINGS.iter().filter(|setting| setting.secret && setting.per_source) {
+            environment.push((setting.variable_of(&shop), "marked-secret".to_owned()));
+        }
+        assert!(environment.len() >= 4);
+        let mut layers = Layers::default();
+        layers.add_environment(environment.into_iter());
+        let before = format!("{layers:?}");
+        layers.name_sources().unwrap();
+        let settings = Settings::read(&layers).unwrap();
+        let verifier = source(&settings, "shop").webhook().unwrap().verifier();
+        let shown = format!("{before} {layers:?} {settings:?} {verifier:?}");
+        assert!(shown.contains("shop") && !shown.contains("marked"), "{shown}");
+        assert!(!shown.contains("109, 97, 114"), "{shown}");
+    }
+}

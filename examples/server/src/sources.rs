@@ -1,0 +1,163 @@
+//! The sources of this deployment. Each has a pipeline, limits and counters of its own over the one
+//! store, and in `serve` a worker, so that nothing that is slow at one holds up another.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use cognigy_core::{CognigyFormat, Source as Origin};
+use cognigy_core::{
+    DeadLetterSink, KeepInStore, Pipeline, Secret, SignatureVerifier, SourceName, Store,
+};
+use cognigy_crm_http::{CoalescingCrm, HttpCrm};
+
+use crate::{
+    app::StartError,
+    http::Budget,
+    settings::{Settings, SourceSettings},
+    telemetry::SourceTelemetry,
+};
+
+/// A source at work.
+pub(crate) struct Source {
+    pub(crate) pipeline: Pipeline,
+    pub(crate) telemetry: Arc<SourceTelemetry>,
+    pub(crate) crm: HttpCrm,
+    /// Attempts in flight at once.
+    pub(crate) concurrency: usize,
+    /// Where it takes deliveries; nowhere without a secret.
+    pub(crate) path: Option<String>,
+    pub(crate) max_body_bytes: usize,
+    /// Memory for bodies that are being received, in bytes.
+    pub(crate) bodies: Budget,
+    /// Deliveries that are being taken in.
+    pub(crate) places: Budget,
+}
+
+/// All of them, by name.
+pub(crate) struct Sources(BTreeMap<SourceName, Arc<Source>>);
+
+impl Sources {
+    /// Makes every source that is set, over `store`. `sink` replaces the queues that are set.
+    pub(crate) async fn build(
+        settings: &Settings,
+        store: &Arc<dyn Store>,
+        sink: Option<&Arc<dyn DeadLetterSink>>,
+    ) -> Result<Self, StartError> {
+        let count = settings.all().count();
+        let mut sources = BTreeMap::new();
+        for source in settings.all() {
+            let sink = match sink {
+                Some(sink) => Arc::clone(sink),
+                None => dead_letter_sink(source).await?,
+            };
+            let built = Source::build(source, settings, count, Arc::clone(store), sink)?;
+            sources.insert(source.name.clone(), Arc::new(built));
+        }
+        Ok(Self(sources))
+    }
+
+    /// The source of that name, if it is configured.
+    pub(crate) fn get(&self, name: &SourceName) -> Option<&Arc<Source>> {
+        self.0.get(name)
+    }
+
+    /// Each of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Source>> {
+        self.0.values()
+    }
+
+    /// All pipelines.
+    #[cfg(feature = "sqs")]
+    pub(crate) fn pipelines(&self) -> Vec<Pipeline> {
+        self.iter().map(|source| source.pipeline.clone()).collect()
+    }
+}
+
+impl Source {
+    fn build(
+        source: &SourceSettings,
+        settings: &Settings,
+        count: usize,
+        store: Arc<dyn Store>,
+        sink: Arc<dyn DeadLetterSink>,
+    ) -> Result<Self, StartError> {
+        let metrics = |error| StartError::failed("metrics", &error);
+        let telemetry = Arc::new(SourceTelemetry::new(&source.name).map_err(metrics)?);
+        let crm = crm(source)?;
+        let look_ups = CoalescingCrm::new(crm.clone()).remembering(source.crm.cache);
+        telemetry.count_spared(look_ups.clone()).map_err(metrics)?;
+        let origin = Origin::new(source.name.clone(), verifier(source)?, CognigyFormat);
+        let pipeline = Pipeline::builder(origin)
+            .store(store)
+            .crm(look_ups)
+            .dead_letters(sink)
+            .observer(Arc::clone(&telemetry))
+            .retry(source.retry)
+            .lease(settings.lease)
+            .max_body_bytes(source.max_body_bytes)
+            .build();
+        Ok(Self {
+            pipeline,
+            telemetry,
+            crm,
+            concurrency: source.crm.concurrency,
+            path: source.webhook.is_some().then(|| source.path()),
+            max_body_bytes: source.max_body_bytes,
+            bodies: Budget::for_bodies_of(source.max_body_bytes, count),
+            places: Budget::of(source.max_in_flight.unwrap_or(usize::MAX)),
+        })
+    }
+}
+
+/// The verifier that is set. Commands that take nothing in need none; they get one nobody can
+/// sign for.
+fn verifier(source: &SourceSettings) -> Result<SignatureVerifier, StartError> {
+    if let Some(webhook) = &source.webhook {
+        return Ok(webhook.verifier());
+    }
+    let unguessable = format!("{:?}", (std::time::SystemTime::now(), std::process::id()));
+    Secret::new(unguessable)
+        .map(|secret| SignatureVerifier::new(&secret))
+        .map_err(|error| StartError::failed("signature", &error))
+}
+
+fn crm(source: &SourceSettings) -> Result<HttpCrm, StartError> {
+    let crm = &source.crm;
+    let mut builder = HttpCrm::builder(&crm.base_url).timeout(crm.timeout).not_found(crm.not_found);
+    if let Some(token) = &crm.token {
+        builder = builder.bearer_token(token.as_str());
+    }
+    let what = || format!("CRM{}", of(source));
+    builder.build().map_err(|error| StartError::failed(&what(), &error))
+}
+
+/// Whose a thing is, for error messages.
+fn of(source: &SourceSettings) -> String {
+    if source.name.is_default() { String::new() } else { format!(" of source {}", source.name) }
+}
+
+#[cfg(feature = "sqs")]
+async fn dead_letter_sink(source: &SourceSettings) -> Result<Arc<dyn DeadLetterSink>, StartError> {
+    let Some(queue_url) = &source.sqs_dlq_url else { return Ok(Arc::new(KeepInStore)) };
+    let sink = cognigy_sink_sqs::SqsSink::connect(queue_url)
+        .await
+        .map_err(|error| StartError::failed(&format!("SQS_DLQ_URL{}", of(source)), &error))?;
+    // Events can be taken in without the queue; dead letters wait in the outbox until it is there.
+    // Nor need the other sources wait until it has answered.
+    let (asked, name) = (sink.clone(), source.name.clone());
+    tokio::spawn(async move {
+        if let Err(failure) = asked.check().await {
+            let (error, source) = (failure.report(), name.as_str());
+            tracing::error!(source, error, "the dead-letter queue does not answer");
+        }
+    });
+    Ok(Arc::new(sink))
+}
+
+#[cfg(not(feature = "sqs"))]
+#[allow(clippy::unused_async)]
+async fn dead_letter_sink(source: &SourceSettings) -> Result<Arc<dyn DeadLetterSink>, StartError> {
+    match source.sqs_dlq_url {
+        Some(_) => Err(StartError::Failed("SQS_DLQ_URL: this build has no SQS support".to_owned())),
+        None => Ok(Arc::new(KeepInStore)),
+    }
+}
