@@ -3,9 +3,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use cognigy_core::{CognigyFormat, Source as Origin};
 use cognigy_core::{
-    DeadLetterSink, KeepInStore, Pipeline, Secret, SignatureVerifier, SourceName, Store,
+    CognigyFormat, DeadLetterSink, KeepInStore, Pipeline, Secret, SignatureVerifier, SourceName,
+    Store,
 };
 use cognigy_crm_http::{CoalescingCrm, HttpCrm};
 
@@ -85,7 +85,8 @@ impl Source {
         let crm = crm(source)?;
         let look_ups = CoalescingCrm::new(crm.clone()).remembering(source.crm.cache);
         telemetry.count_spared(look_ups.clone()).map_err(metrics)?;
-        let origin = Origin::new(source.name.clone(), verifier(source)?, CognigyFormat);
+        let origin =
+            cognigy_core::Source::new(source.name.clone(), verifier(source)?, CognigyFormat);
         let pipeline = Pipeline::builder(origin)
             .store(store)
             .crm(look_ups)
