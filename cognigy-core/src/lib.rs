@@ -35,6 +35,7 @@ mod handler;
 mod ingest;
 pub mod memory;
 mod observe;
+mod order;
 mod pipeline;
 mod redrive;
 mod replay;
@@ -67,6 +68,7 @@ pub use event::{
 pub use handler::{EventHandler, NoHandler};
 pub use ingest::{DEFAULT_MAX_BODY_BYTES, Intake};
 pub use observe::{CrmOutcome, Observation, Observer, Silent};
+pub use order::{AfterDeadLetter, EventOrder};
 pub use pipeline::{DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, Pipeline};
 pub use redrive::{RedriveReport, Redriven};
 pub use replay::{QuarantineRetry, ReplayError, ReplayOutcome};

@@ -3,6 +3,8 @@
 //! For tests, demos and as the model that other stores are compared with. It keeps its contract in
 //! every point but one: nothing survives the process.
 
+mod lanes;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -15,11 +17,12 @@ use bytes::Bytes;
 use crate::{
     Attempt, AttemptOutcome, Backlog, Claim, ClaimBatch, ClaimRequest, ClaimToken,
     ClaimedDeadLetter, ClaimedRun, Contact, Counts, Cursor, DeadLetter, Event, EventArchive,
-    EventFilter, EventKey, EventPage, EventParts, EventStore, EventSummary, IncomingEvent, Move,
-    PageRequest, Quarantine, QuarantineEntry, QuarantinePage, QuarantinedItem, Recorded,
-    ReplayClaim, Requeued, Settled, Settlement, SourceName, State, StoreError, StoredEvent,
-    Timestamp, Verdict, WorkKind,
+    EventFilter, EventKey, EventOrder, EventPage, EventParts, EventStore, EventSummary,
+    IncomingEvent, Move, PageRequest, Quarantine, QuarantineEntry, QuarantinePage, QuarantinedItem,
+    Recorded, ReplayClaim, Requeued, Settled, Settlement, SourceName, State, StoreError,
+    StoredEvent, Timestamp, Verdict, WorkKind,
 };
+use lanes::Lanes;
 
 /// How many bodies the quarantine holds.
 const QUARANTINE_CAPACITY: usize = 1000;
@@ -36,6 +39,7 @@ struct Tables {
     events: BTreeMap<i64, Row>,
     outbox: BTreeMap<i64, Letter>,
     quarantine: BTreeMap<i64, QuarantinedItem>,
+    lanes: Lanes,
     last_handle: i64,
 }
 
@@ -48,7 +52,8 @@ struct Row {
     processed_at: Option<Timestamp>,
     contact: Option<Contact>,
     state: State,
-    /// When it needs attention: its next attempt, or the end of its lease.
+    /// When it needs attention: its next attempt, or the end of its lease. None where nothing
+    /// happens by itself, as while another event of its contact comes first.
     due: Option<Timestamp>,
     claimed_at: Timestamp,
     fence: i64,
@@ -71,6 +76,13 @@ impl MemoryStore {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty store that keeps `order`.
+    #[must_use]
+    pub fn keeping(order: EventOrder) -> Self {
+        let tables = Tables { lanes: Lanes::keeping(order), ..Tables::default() };
+        Self { tables: Mutex::new(tables) }
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -175,11 +187,6 @@ impl Tables {
         self.events.get(&handle).map(|row| (handle, row))
     }
 
-    fn row_mut(&mut self, key: &EventKey) -> Option<(i64, &mut Row)> {
-        let handle = *self.ids.get(key)?;
-        self.events.get_mut(&handle).map(|row| (handle, row))
-    }
-
     fn holds(&self, token: &ClaimToken) -> bool {
         let fence = match token.work {
             WorkKind::Run => self.events.get(&token.handle).map(|row| row.fence),
@@ -194,10 +201,68 @@ impl Tables {
             return Settled::LeaseLost;
         }
         match token.work {
-            WorkKind::Run => self.settle_run(token.handle, verdict, attempt.as_ref(), *at),
+            WorkKind::Run => {
+                self.settle_run(token.handle, verdict, attempt.as_ref(), *at);
+                let given_up = match verdict {
+                    Verdict::Processed { .. } => false,
+                    Verdict::GiveUp { .. } => true,
+                    _ => return Settled::Done,
+                };
+                if self.make_way(token.handle, given_up, *at) {
+                    return Settled::MadeWay;
+                }
+            }
             WorkKind::DeadLetter => self.settle_dead_letter(token.handle, verdict),
         }
         Settled::Done
+    }
+
+    /// An event has ended: the next of its contact is due, if one waits.
+    fn make_way(&mut self, handle: i64, given_up: bool, at: Timestamp) -> bool {
+        let Self { events, lanes, .. } = self;
+        let next = events
+            .get(&handle)
+            .and_then(|row| lanes.contact(&row.key.source, &row.parts))
+            .and_then(|contact| lanes.end(&contact, given_up));
+        let Some(row) = next.and_then(|next| events.get_mut(&next)) else { return false };
+        // In its first run it has waited since it came, and should not wait as long again.
+        row.due = Some(if row.run == 1 { row.received_at } else { at });
+        true
+    }
+
+    /// Has an event run again when its turn comes.
+    fn requeue(&mut self, key: &EventKey, now: Timestamp) -> Requeued {
+        let Self { ids, events, lanes, .. } = self;
+        let Some(handle) = ids.get(key).copied() else { return Requeued::NotFound };
+        let Some(row) = events.get_mut(&handle) else { return Requeued::NotFound };
+        match row.state {
+            State::Processing => return Requeued::Busy,
+            State::Pending => {
+                // None for one that waits for another: that stays as it is.
+                row.due = row.due.min(Some(now));
+                return Requeued::Waiting;
+            }
+            _ => row.begin_run(now),
+        }
+        let Some(contact) = lanes.contact(&key.source, &row.parts) else {
+            return Requeued::Scheduled;
+        };
+        if lanes.enter(contact.clone(), handle) {
+            return Requeued::Scheduled;
+        }
+        row.due = None;
+        // One that came later and was not begun lets it go first.
+        let unbegun = |head: &Row| head.state == State::Pending && head.attempt == 0;
+        let head = lanes.head(&contact).filter(|head| *head > handle);
+        if let Some(head) = head.and_then(|head| events.get_mut(&head)).filter(|head| unbegun(head))
+        {
+            head.due = None;
+            lanes.overtake(&contact, handle);
+            if let Some(row) = events.get_mut(&handle) {
+                row.due = Some(now);
+            }
+        }
+        Requeued::Scheduled
     }
 
     fn settle_run(
@@ -297,6 +362,8 @@ impl EventStore for MemoryStore {
         }
         let handle = tables.next_handle();
         tables.ids.insert(event.key.clone(), handle);
+        let contact = tables.lanes.contact(&event.key.source, &event.parts);
+        let is_first = contact.is_none_or(|contact| tables.lanes.enter(contact, handle));
         let row = Row {
             key: event.key,
             parts: event.parts,
@@ -305,7 +372,7 @@ impl EventStore for MemoryStore {
             processed_at: None,
             contact: None,
             state: State::Pending,
-            due: Some(now),
+            due: is_first.then_some(now),
             claimed_at: now,
             fence: 0,
             run: 1,
@@ -391,9 +458,17 @@ impl EventStore for MemoryStore {
         now: Timestamp,
     ) -> Result<ReplayClaim, StoreError> {
         let mut tables = self.tables();
-        let Some((handle, row)) = tables.row_mut(key) else { return Ok(ReplayClaim::NotFound) };
+        let Tables { ids, events, lanes, .. } = &mut *tables;
+        let Some(handle) = ids.get(key).copied() else { return Ok(ReplayClaim::NotFound) };
+        let Some(row) = events.get_mut(&handle) else { return Ok(ReplayClaim::NotFound) };
         if row.state == State::Processing && row.due.is_some_and(|lease_end| lease_end > now) {
             return Ok(ReplayClaim::Busy);
+        }
+        if let Some(contact) = lanes.contact(&key.source, &row.parts) {
+            if lanes.head(&contact).is_some_and(|head| head != handle) {
+                return Ok(ReplayClaim::Busy);
+            }
+            lanes.enter(contact, handle);
         }
         if row.state == State::Processing {
             // Its worker vanished: that attempt goes into the history before the new run begins.
@@ -410,21 +485,7 @@ impl EventStore for MemoryStore {
         now: Timestamp,
     ) -> Result<Vec<Requeued>, StoreError> {
         let mut tables = self.tables();
-        let requeue = |key: &EventKey| match tables.row_mut(key) {
-            None => Requeued::NotFound,
-            Some((_, row)) => match row.state {
-                State::Processing => Requeued::Busy,
-                State::Pending => {
-                    row.due = row.due.min(Some(now));
-                    Requeued::Waiting
-                }
-                _ => {
-                    row.begin_run(now);
-                    Requeued::Scheduled
-                }
-            },
-        };
-        Ok(keys.iter().map(requeue).collect())
+        Ok(keys.iter().map(|key| tables.requeue(key, now)).collect())
     }
 }
 
@@ -459,9 +520,12 @@ impl EventArchive for MemoryStore {
 
     async fn counts(&self) -> Result<Counts, StoreError> {
         let tables = self.tables();
+        let (waiting, stopped_contacts) = tables.lanes.counts();
         let mut counts = Counts {
             unsent_dead_letters: tables.outbox.len() as u64,
             quarantined: tables.quarantine.len() as u64,
+            waiting,
+            stopped_contacts,
             ..Counts::default()
         };
         for row in tables.events.values() {
@@ -490,11 +554,16 @@ impl EventArchive for MemoryStore {
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
         let mut tables = self.tables();
         let unsent: Vec<i64> = tables.outbox.values().map(|letter| letter.event).collect();
+        let stops = |handle: i64, row: &Row| {
+            let contact = tables.lanes.contact(&row.key.source, &row.parts);
+            contact.is_some_and(|contact| tables.lanes.is_stopped_by(&contact, handle))
+        };
         let old: Vec<i64> = tables
             .events
             .iter()
             .filter(|(handle, row)| {
-                row.state.is_final() && row.received_at < before && !unsent.contains(handle)
+                let is_over = row.state.is_final() && row.received_at < before;
+                is_over && !unsent.contains(handle) && !stops(**handle, row)
             })
             .map(|(handle, _)| *handle)
             .take(limit)

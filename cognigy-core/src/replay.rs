@@ -20,7 +20,8 @@ pub enum ReplayOutcome {
     Failed(String),
     /// Nothing is stored under that key.
     NotFound,
-    /// Another run holds the event, or took it over meanwhile.
+    /// Another run holds the event, or took it over meanwhile, or an unfinished event of the same
+    /// contact comes first.
     Busy,
 }
 
@@ -77,6 +78,9 @@ impl Pipeline {
         if answers.contains(&Settled::LeaseLost) {
             self.inner.observer.observe(&Observation::LeaseLost);
             return Ok(ReplayOutcome::Busy);
+        }
+        if answers.contains(&Settled::MadeWay) {
+            self.inner.new_work.ring();
         }
         Ok(match attempted.result {
             Ok(contact) => ReplayOutcome::Replayed(contact),

@@ -29,6 +29,17 @@ use crate::{
 };
 
 /// Where events live: recorded, claimed, settled.
+///
+/// A store may be told to keep the order of each contact's events ([`EventOrder`](crate::EventOrder)).
+/// It then promises more, which a suite of its own checks:
+///
+/// * Of the events of one contact that are unfinished, one is to be had: nobody is handed another,
+///   by whichever method, before that one has ended, however often it is retried or its lease runs
+///   out. The others are `pending` and not due.
+/// * When it has ended, the earliest of those that wait is due, from the same moment on.
+/// * An event that is run again takes its place in the order of arrival, but does not displace one
+///   that was handed out.
+/// * Events of other contacts, and those of none, are never held up by it.
 #[async_trait]
 pub trait EventStore: Send + Sync + 'static {
     /// Keeps an event, once.
@@ -75,6 +86,7 @@ pub trait EventStore: Send + Sync + 'static {
     /// * All settlements of one call that are not lost take effect together, durably.
     /// * A token that is not the latest grant, or was settled before, gets `LeaseLost` and changes
     ///   nothing. A lease that ran out but was not granted again can still be settled.
+    /// * `MadeWay` in place of `Done` where the end of a run made another event due.
     /// * `GiveUp` makes the event `dead_lettering` and its dead letter due, in one transaction.
     /// * A dead letter that was sent makes its event `dead_lettered`, unless a replay has taken the
     ///   event further meanwhile.
@@ -83,7 +95,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// Takes one event for a new run, now.
     ///
     /// ## Contract
-    /// * `Busy` while another run holds the event; otherwise the event is `processing` in a run of
+    /// * `Busy` while another run holds the event, or while an unfinished event of the same contact
+    ///   comes first where the store keeps that order; otherwise the event is `processing` in a run of
     ///   its own, numbered one higher than the last, at attempt 1.
     /// * A dead letter of an earlier run that still waits for the sink is sent all the same.
     async fn replay(
@@ -131,7 +144,7 @@ pub trait EventArchive: Send + Sync + 'static {
     ///
     /// ## Contract
     /// * Events that are not `processed` or `dead_lettered` stay, however old, and so do events
-    ///   with a dead letter still in the outbox.
+    ///   with a dead letter still in the outbox or a contact that waits for them.
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
 
     /// Whether the store can take events right now: writes something and makes it durable.

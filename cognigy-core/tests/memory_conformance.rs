@@ -1,9 +1,19 @@
-//! The reference store keeps the contract of stores.
+//! The reference store keeps the contract of stores, and the one of stores that keep an order.
 
-use cognigy_core::memory::MemoryStore;
+use cognigy_core::{EventOrder, memory::MemoryStore};
 
 async fn fresh_store() -> (MemoryStore, ()) {
     (MemoryStore::new(), ())
 }
 
+async fn ordered_store(order: EventOrder) -> (MemoryStore, ()) {
+    (MemoryStore::keeping(order), ())
+}
+
 cognigy_core::store_conformance!(#[tokio::test], fresh_store);
+
+mod while_order_is_kept {
+    use super::ordered_store;
+
+    cognigy_core::ordered_store_conformance!(#[tokio::test], ordered_store);
+}

@@ -51,6 +51,15 @@ pub struct IncomingEvent {
     pub body: Bytes,
 }
 
+impl EventParts {
+    /// What to ask the CRM for: `externalId`, or `userId` where that is empty or absent.
+    #[must_use]
+    pub fn contact_key(&self) -> Option<&str> {
+        let ids = [self.external_id.as_deref(), self.user_id.as_deref()];
+        ids.into_iter().flatten().find(|key| !key.is_empty())
+    }
+}
+
 impl IncomingEvent {
     /// Reads a verified body in `format`.
     pub fn read(
@@ -125,7 +134,7 @@ impl Event {
     /// What to ask the CRM for: `externalId`, or `userId` where that is empty or absent.
     #[must_use]
     pub fn contact_key(&self) -> Option<&str> {
-        [self.external_id(), self.user_id()].into_iter().flatten().find(|key| !key.is_empty())
+        self.parts.contact_key()
     }
 
     /// When it was first received, by our clock.

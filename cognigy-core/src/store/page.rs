@@ -112,6 +112,10 @@ pub struct Counts {
     pub unsent_dead_letters: u64,
     /// Bodies in quarantine.
     pub quarantined: u64,
+    /// Of the `pending` events, those that wait for another of the same contact to end.
+    pub waiting: u64,
+    /// Contacts whose events wait for one that was given up.
+    pub stopped_contacts: u64,
 }
 
 impl Counts {

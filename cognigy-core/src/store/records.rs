@@ -94,8 +94,18 @@ pub struct ClaimedDeadLetter {
 pub enum Settled {
     /// It took effect.
     Done,
+    /// It took effect, and the event of the same contact that waited behind is due now.
+    MadeWay,
     /// The token is not the latest grant; nothing changed.
     LeaseLost,
+}
+
+impl Settled {
+    /// Whether it changed anything.
+    #[must_use]
+    pub fn took_effect(self) -> bool {
+        self != Self::LeaseLost
+    }
 }
 
 /// The answer to a replay.
@@ -103,7 +113,7 @@ pub enum Settled {
 pub enum ReplayClaim {
     /// Nothing is stored under that key.
     NotFound,
-    /// Another run holds the event.
+    /// Another run holds the event, or an unfinished event of the same contact comes first.
     Busy,
     /// The event is the caller's, in a new run.
     Claimed(Box<ClaimedRun>),
@@ -112,9 +122,9 @@ pub enum ReplayClaim {
 /// The answer to one key of a requeue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requeued {
-    /// A new run is due.
+    /// A new run is due, or will be once those of the same contact that come first have ended.
     Scheduled,
-    /// A run was waiting already; it is due at once now.
+    /// A run was waiting already; it is due at once now, if no other of its contact comes first.
     Waiting,
     /// Another run holds the event.
     Busy,

@@ -5,6 +5,7 @@
 
 mod archive;
 mod claiming;
+mod ordering;
 mod quarantine;
 mod recording;
 mod replaying;
@@ -12,6 +13,7 @@ mod settling;
 
 pub use archive::*;
 pub use claiming::*;
+pub use ordering::*;
 pub use quarantine::*;
 pub use recording::*;
 pub use replaying::*;

@@ -1,6 +1,8 @@
 //! Suites and stand-ins for whoever implements a port or tests a pipeline.
 //!
 //! * [`store_conformance!`](crate::store_conformance) proves a store against its contract.
+//! * [`ordered_store_conformance!`](crate::ordered_store_conformance) does for one that keeps the
+//!   order of each contact's events.
 //! * [`ManualClock`], [`ScriptedCrm`] and [`ScriptedSink`] stand in for time and the world.
 //! * [`sample`] makes events.
 //!

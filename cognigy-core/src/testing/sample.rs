@@ -36,6 +36,14 @@ pub fn body(id: &str) -> Bytes {
     body.to_string().into()
 }
 
+/// The body of a `USER_INPUT_RECEIVED` from `contact`.
+#[must_use]
+pub fn body_from(contact: &str, id: &str) -> Bytes {
+    let mut body: serde_json::Value = serde_json::from_slice(&body(id)).expect("JSON");
+    body["externalId"] = contact.into();
+    body.to_string().into()
+}
+
 /// The secret as a [`Secret`].
 #[must_use]
 pub fn secret() -> Secret {

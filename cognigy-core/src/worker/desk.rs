@@ -409,6 +409,13 @@ impl Desk {
                 }
                 // Its dead letter is due now.
                 (Settled::Done, Verdict::GiveUp { .. }) => self.letter_places.expect(now),
+                // So is the next event of its contact.
+                (Settled::MadeWay, verdict) => {
+                    if matches!(verdict, Verdict::GiveUp { .. }) {
+                        self.letter_places.expect(now);
+                    }
+                    self.run_places.expect(now);
+                }
                 (Settled::Done, Verdict::Retry { due } | Verdict::DeadLetterRetry { due }) => {
                     self.places(settlement.token.work).expect(*due);
                 }
@@ -439,7 +446,7 @@ impl Desk {
         for (token, answer) in tokens.iter().zip(answers) {
             let Some(held) = self.held.get_mut(token) else { continue };
             match (answer, &held.abort) {
-                (Settled::Done, _) => held.leased_until = until,
+                (Settled::Done | Settled::MadeWay, _) => held.leased_until = until,
                 // Someone else works on it: stop, and do not settle.
                 (Settled::LeaseLost, Some(abort)) => abort.abort(),
                 // Not begun, or waiting to be settled; the first is skipped when its turn comes,

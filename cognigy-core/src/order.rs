@@ -1,0 +1,100 @@
+//! Whether events of one contact keep their order.
+//!
+//! ```text
+//!   arrives ──▶ nobody of its contact unfinished? ── yes ──▶ head: due, claimed, retried …
+//!                      │ no                                    │ processed, or given up
+//!                      ▼                                       ▼
+//!                   waits: pending, not due  ◀── next ── the first that waits becomes the head
+//! ```
+//!
+//! A store that keeps the order holds back what arrives behind an unfinished event of the same
+//! contact, and whoever ends that event makes the next one due in the same transaction. So a claim
+//! never looks at what has to wait, however much it is, and the worker needs no lock: of each
+//! contact there is one event to be had.
+
+use std::{fmt, str::FromStr};
+
+/// Whether a store hands out events of one contact one at a time.
+///
+/// A contact is a source and [`Event::contact_key`](crate::Event::contact_key) there; an event
+/// without one waits for nobody. The order is that in which the store took the events: a sender that
+/// waits for each answer has its events run in the order it sent them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum EventOrder {
+    /// Every event is due on its own. The default, and the faster one.
+    #[default]
+    Any,
+    /// One at a time for each contact, in order of arrival.
+    PerContact(AfterDeadLetter),
+}
+
+/// What becomes of a contact whose event was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum AfterDeadLetter {
+    /// Its next event is run. Sending the dead letter holds nobody up.
+    #[default]
+    Continue,
+    /// Its events wait until that one has been replayed with success, and it is kept for as long.
+    Stop,
+}
+
+impl EventOrder {
+    const ALL: [Self; 3] = [
+        Self::Any,
+        Self::PerContact(AfterDeadLetter::Continue),
+        Self::PerContact(AfterDeadLetter::Stop),
+    ];
+
+    /// The name in stores and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "none",
+            Self::PerContact(AfterDeadLetter::Continue) => "per_contact",
+            Self::PerContact(AfterDeadLetter::Stop) => "per_contact_stop",
+        }
+    }
+
+    /// Whether a contact's events are held back behind one another.
+    #[must_use]
+    pub fn is_kept(self) -> bool {
+        self != Self::Any
+    }
+
+    /// Whether an event that was given up holds its contact.
+    #[must_use]
+    pub fn stops(self) -> bool {
+        self == Self::PerContact(AfterDeadLetter::Stop)
+    }
+}
+
+impl fmt::Display for EventOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for EventOrder {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|order| order.as_str() == text)
+            .ok_or("expected none, per_contact or per_contact_stop")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        for order in EventOrder::ALL {
+            assert_eq!(order.as_str().parse(), Ok(order));
+        }
+        assert!("per-contact".parse::<EventOrder>().is_err());
+        assert_eq!(EventOrder::default(), EventOrder::Any);
+    }
+}
