@@ -7,7 +7,8 @@
 CREATE TABLE events (
     id INTEGER PRIMARY KEY,
     state TEXT NOT NULL,
-    due_at INTEGER,        -- next attempt, or end of the lease; NULL when nothing happens by itself
+    due_at INTEGER,        -- next attempt, or end of the lease; NULL when nothing happens by itself: at the
+                           -- end, and while another event of the contact comes first
     claimed_at INTEGER,
     fence INTEGER NOT NULL, -- grows with every claim and settlement
     run INTEGER NOT NULL,
@@ -87,9 +88,10 @@ CREATE TABLE quarantine (
     UNIQUE (source, reason, digest)
 ) STRICT;
 
--- How many events there are of each state and of each type, kept up to date by every transaction.
+-- How many events there are of each state and of each type, how many of them wait for another and
+-- how many contacts are stopped, kept up to date by every transaction.
 CREATE TABLE tallies (
-    dimension TEXT NOT NULL, -- 'state' or 'type'
+    dimension TEXT NOT NULL, -- 'state', 'type' or 'lane'
     name TEXT NOT NULL,
     count INTEGER NOT NULL,
     PRIMARY KEY (dimension, name)
@@ -100,6 +102,32 @@ CREATE TABLE purged (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     last_event INTEGER NOT NULL
 ) STRICT;
+
+-- What all programs on this file go by.
+CREATE TABLE settings (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    event_order TEXT NOT NULL -- 'none', 'per_contact' or 'per_contact_stop'
+) STRICT;
+
+INSERT INTO settings VALUES (1, 'none');
+
+-- While the order of each contact's events is kept: the contacts that have unfinished ones, and which
+-- of these may be worked on. Of all others of such a contact due_at is NULL.
+CREATE TABLE lanes (
+    source TEXT NOT NULL,
+    contact TEXT NOT NULL,
+    head INTEGER NOT NULL,
+    stopped INTEGER NOT NULL, -- 1: the head was given up, and the others wait until it has been replayed
+    PRIMARY KEY (source, contact)
+) STRICT, WITHOUT ROWID;
+
+-- Those others, in order of arrival.
+CREATE TABLE waiting (
+    source TEXT NOT NULL,
+    contact TEXT NOT NULL,
+    event INTEGER NOT NULL,
+    PRIMARY KEY (source, contact, event)
+) STRICT, WITHOUT ROWID;
 
 -- What the readiness check writes.
 CREATE TABLE heartbeat (

@@ -94,7 +94,8 @@ impl Conditions {
                     "state = ? AND state IN ('dead_lettering', 'dead_lettered')"
                 }
                 Some(State::Pending | State::Processing) if has_few_due(connection)? => {
-                    "state = ? AND events.id IN (SELECT id FROM events WHERE due_at IS NOT NULL)"
+                    "state = ? AND events.id IN (SELECT id FROM events WHERE due_at IS NOT NULL
+                                                 UNION ALL SELECT event FROM waiting)"
                 }
                 _ => "state = ?",
             },
@@ -223,11 +224,14 @@ pub(crate) fn counts(connection: &Connection) -> Result<Counts, Problem> {
     while let Some(row) = rows.next()? {
         let (dimension, name): (String, String) = (row.get(0)?, row.get(1)?);
         let count = row.get::<_, i64>(2)?.unsigned_abs();
-        if dimension == "state" {
-            let state = name.parse().map_err(|error| unreadable("a state", error))?;
-            counts.by_state.insert(state, count);
-        } else {
-            counts.by_type.insert(name, count);
+        match (dimension.as_str(), name.as_str()) {
+            ("state", name) => {
+                let state = name.parse().map_err(|error| unreadable("a state", error))?;
+                counts.by_state.insert(state, count);
+            }
+            ("lane", "waiting") => counts.waiting = count,
+            ("lane", _) => counts.stopped_contacts = count,
+            _ => drop(counts.by_type.insert(name, count)),
         }
     }
     Ok(counts)
@@ -258,7 +262,8 @@ const FEW: i64 = 10_000;
 
 fn has_few_due(connection: &Connection) -> Result<bool, Problem> {
     let mut count = connection.prepare_cached(
-        "SELECT count(*) FROM (SELECT 1 FROM events WHERE due_at IS NOT NULL LIMIT ?1)",
+        "SELECT count(*) FROM (SELECT 1 FROM events WHERE due_at IS NOT NULL
+                               UNION ALL SELECT 1 FROM waiting LIMIT ?1)",
     )?;
     let due: i64 = count.query_row([FEW + 1], |row| row.get(0))?;
     Ok(due <= FEW)
@@ -276,12 +281,17 @@ SELECT min(received_at) FROM events WHERE id IN (
     SELECT id FROM (SELECT id FROM events WHERE source = ?1 AND due_at IS NOT NULL
                     ORDER BY due_at DESC LIMIT ?2))";
 
+const SELECT_OLDEST_WAITING: &str = "
+SELECT min(received_at) FROM events WHERE id IN (SELECT event FROM waiting LIMIT ?1)";
+
 /// When the event came in that has been on its way for longest. Exact up to twice [`OLDEST_SAMPLE`]
 /// of them for each source; beyond, of those due first (a backlog's oldest) and last (put off for a
-/// retry).
+/// retry), and of some that wait for others, which mostly came earlier.
 fn oldest_pending(connection: &Connection) -> Result<Option<Timestamp>, Problem> {
     let mut select = connection.prepare_cached(SELECT_OLDEST)?;
-    let mut oldest: Option<i64> = None;
+    let mut oldest: Option<i64> = connection
+        .prepare_cached(SELECT_OLDEST_WAITING)?
+        .query_row([OLDEST_SAMPLE], |row| row.get(0))?;
     for source in sources_with_work(connection)? {
         let its: Option<i64> =
             select.query_row(params![source, OLDEST_SAMPLE], |row| row.get(0))?;

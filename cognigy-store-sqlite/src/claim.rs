@@ -134,7 +134,7 @@ fn put_off(group: &Group<'_>, id: i64, term: &Term) -> Result<(), Problem> {
 
 /// An event's row as claiming sees it.
 pub(crate) struct EventRow {
-    id: i64,
+    pub(crate) id: i64,
     pub(crate) state: State,
     pub(crate) due_at: Option<i64>,
     claimed_at: Option<i64>,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use cognigy_core::EventOrder;
+
 /// How a [`SqliteStore`](crate::SqliteStore) goes about its file.
 #[derive(Debug, Clone)]
 pub struct SqliteOptions {
@@ -25,6 +27,11 @@ pub struct SqliteOptions {
     /// unavailable. Default 5 s: longer than a backup or a shell's transaction should take, shorter
     /// than a webhook sender waits.
     pub busy_timeout: Duration,
+    /// Whether to keep the order of each contact's events. It is a property of the file: every
+    /// program that has it open goes by what was asked for last, from its next transaction on.
+    /// Default `None`: as it was, and none in a new file. Turning it on or off takes one pass over
+    /// the unfinished events.
+    pub order: Option<EventOrder>,
     /// Memory for the writer's pages, in KiB. Default 8 MiB: the upper levels of every index of ten
     /// million events; the operating system caches the rest.
     pub writer_cache_kib: u32,
@@ -40,6 +47,7 @@ impl Default for SqliteOptions {
             max_wait: Duration::from_secs(1),
             quarantine_capacity: 1000,
             busy_timeout: Duration::from_secs(5),
+            order: None,
             writer_cache_kib: 8 * 1024,
             reader_cache_kib: 2 * 1024,
         }

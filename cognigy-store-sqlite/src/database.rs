@@ -18,6 +18,7 @@ use crate::{
     SqliteOptions,
     config::{OLDEST_SQLITE, STATEMENT_CACHE, WAL_LIMIT},
     error::Problem,
+    lanes,
     schema::{self, Found},
 };
 
@@ -90,6 +91,7 @@ impl Database {
         schema::inspect(&connection)?;
         self.prepare_writer(&connection)?;
         schema::migrate(&mut connection)?;
+        lanes::agree(&mut connection, &self.options)?;
         self.session(connection)
     }
 

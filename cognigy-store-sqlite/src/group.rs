@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use cognigy_core::{EventType, State};
+use cognigy_core::{EventOrder, EventType, State};
 use rusqlite::{CachedStatement, Connection, params};
 
-use crate::{SqliteOptions, error::Problem};
+use crate::{SqliteOptions, error::Problem, lanes};
 
 /// What a call of the writer works in. Its changes become durable together with those of the other
 /// calls in the group, or not at all.
@@ -14,6 +14,12 @@ pub(crate) struct Group<'c> {
     pub(crate) options: &'c SqliteOptions,
     states: HashMap<State, i64>,
     types: HashMap<EventType, i64>,
+    /// How many more events wait for another of their contact.
+    pub(crate) waiting: i64,
+    /// How many more contacts are stopped.
+    pub(crate) stopped: i64,
+    /// The order that the file says is kept, once it was looked up.
+    order: Option<EventOrder>,
     /// The highest id an event ever had, once it was looked up.
     last_event: Option<i64>,
 }
@@ -25,6 +31,9 @@ impl<'c> Group<'c> {
             options,
             states: HashMap::new(),
             types: HashMap::new(),
+            waiting: 0,
+            stopped: 0,
+            order: None,
             last_event: None,
         }
     }
@@ -35,6 +44,14 @@ impl<'c> Group<'c> {
 
     pub(crate) fn prepare(&self, sql: &str) -> Result<CachedStatement<'c>, Problem> {
         Ok(self.connection.prepare_cached(sql)?)
+    }
+
+    /// The order of events that is kept.
+    pub(crate) fn order(&mut self) -> Result<EventOrder, Problem> {
+        match self.order {
+            Some(order) => Ok(order),
+            None => Ok(*self.order.insert(lanes::order(self.connection)?)),
+        }
     }
 
     /// An id for a new event, higher than any before. It is used up by [`appeared`](Self::appeared).
@@ -94,11 +111,14 @@ impl<'c> Group<'c> {
     pub(crate) fn finish(self) -> Result<(), Problem> {
         let states = self.states.iter().map(|(state, count)| ("state", state.as_str(), *count));
         let types = self.types.iter().map(|(kind, count)| ("type", kind.as_str(), *count));
+        let lanes = [("lane", "waiting", self.waiting), ("lane", "stopped", self.stopped)];
         let mut add = self.prepare(
             "INSERT INTO tallies (dimension, name, count) VALUES (?1, ?2, ?3)
              ON CONFLICT (dimension, name) DO UPDATE SET count = count + excluded.count",
         )?;
-        for (dimension, name, count) in states.chain(types).filter(|(.., count)| *count != 0) {
+        for (dimension, name, count) in
+            states.chain(types).chain(lanes).filter(|(.., count)| *count != 0)
+        {
             add.execute(params![dimension, name, count])?;
         }
         Ok(())

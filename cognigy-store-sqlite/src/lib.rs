@@ -36,6 +36,7 @@ mod database;
 mod error;
 mod group;
 mod intake;
+mod lanes;
 mod outbox;
 mod purge;
 mod quarantine;

@@ -10,14 +10,23 @@ use crate::{
     archive::Arrivals,
     error::Problem,
     group::Group,
+    lanes::CONTACT,
     row::{self, micros, sql_limit},
 };
 
-/// What makes an event go; `?1` is the time.
-const IS_OLD: &str = "events.received_at < ?1
-    AND events.state IN ('processed', 'dead_lettered')
-    AND NOT EXISTS (SELECT 1 FROM outbox
-                    WHERE outbox.event = events.id AND outbox.due_at IS NOT NULL)";
+/// What makes an event go; `?1` is the time. One that was given up and stops its contact has to stay:
+/// with it gone, nobody could let the others go.
+fn is_old() -> String {
+    format!(
+        "events.received_at < ?1
+         AND events.state IN ('processed', 'dead_lettered')
+         AND NOT EXISTS (SELECT 1 FROM outbox
+                         WHERE outbox.event = events.id AND outbox.due_at IS NOT NULL)
+         AND NOT EXISTS (SELECT 1 FROM lanes
+                         WHERE lanes.source = events.source AND lanes.contact = {CONTACT}
+                           AND lanes.head = events.id)"
+    )
+}
 
 /// The oldest events that can go.
 pub(crate) fn find(
@@ -27,7 +36,8 @@ pub(crate) fn find(
 ) -> Result<Vec<i64>, Problem> {
     let last = Arrivals::around(connection, before)?.last;
     let mut select = connection.prepare_cached(&format!(
-        "SELECT id FROM events WHERE {IS_OLD} AND id <= ?2 ORDER BY id LIMIT ?3"
+        "SELECT id FROM events WHERE {} AND id <= ?2 ORDER BY id LIMIT ?3",
+        is_old()
     ))?;
     let ids =
         select.query_map(params![micros(before), last, sql_limit(limit)], |row| row.get(0))?;
@@ -58,8 +68,10 @@ pub(crate) fn remove(
 }
 
 fn remove_event(group: &mut Group<'_>, id: i64, before: Timestamp) -> Result<bool, Problem> {
-    let mut delete = group
-        .prepare(&format!("DELETE FROM events WHERE {IS_OLD} AND id = ?2 RETURNING type, state"))?;
+    let mut delete = group.prepare(&format!(
+        "DELETE FROM events WHERE {} AND id = ?2 RETURNING type, state",
+        is_old()
+    ))?;
     let mut rows = delete.query([micros(before), id])?;
     let Some(row) = rows.next()? else { return Ok(false) };
     let (kind, state): (_, State) = (row::read_kind(row, 0)?, row::read_state(row, 1)?);

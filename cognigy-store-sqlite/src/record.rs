@@ -4,7 +4,12 @@ use bytes::Bytes;
 use cognigy_core::{IncomingEvent, Recorded, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::{error::Problem, group::Group, row::micros};
+use crate::{
+    error::Problem,
+    group::Group,
+    lanes::{self, Place},
+    row::micros,
+};
 
 /// Inserts the event, or compares it with the first of its key: never an upsert, which would hide
 /// who was first.
@@ -16,15 +21,18 @@ pub(crate) fn record(
     let now = micros(now);
     let id = group.next_event_id()?;
     let parts = &event.parts;
+    let place = lanes::place_for(group, event)?;
+    let due_at = (!matches!(place, Place::Behind(_))).then_some(now);
     let inserted = group
         .prepare(
             "INSERT INTO events (id, state, due_at, fence, run, attempt, received_at, source, event_id,
                                  type, event_time, timestamp_json, external_id, user_id)
-             VALUES (?1, 'pending', ?2, 0, 1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             VALUES (?1, 'pending', ?2, 0, 1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
              ON CONFLICT (source, event_id) DO NOTHING",
         )?
         .execute(params![
             id,
+            due_at,
             now,
             event.key.source.as_str(),
             event.key.id.as_str(),
@@ -40,6 +48,7 @@ pub(crate) fn record(
     group
         .prepare("INSERT INTO bodies (event, body) VALUES (?1, ?2)")?
         .execute(params![id, &event.body[..]])?;
+    lanes::take(group, &place, event.key.source.as_str(), id)?;
     group.appeared(&parts.kind);
     Ok(Recorded::New)
 }

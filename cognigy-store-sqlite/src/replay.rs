@@ -7,6 +7,7 @@ use crate::{
     claim::{EventRow, Term},
     error::Problem,
     group::Group,
+    lanes,
     row::{self, micros},
 };
 
@@ -25,6 +26,9 @@ pub(crate) fn replay(
     drop(rows);
     let is_leased = event.due_at.is_some_and(|end| end > term.now);
     if event.state == State::Processing && is_leased {
+        return Ok(ReplayClaim::Busy);
+    }
+    if !lanes::admit(group, event.id)? {
         return Ok(ReplayClaim::Busy);
     }
     Ok(ReplayClaim::Claimed(Box::new(event.claim_anew(group, term)?)))
@@ -48,6 +52,7 @@ fn requeue_one(group: &mut Group<'_>, key: &EventKey, now: i64) -> Result<Requeu
     match state {
         State::Processing => Ok(Requeued::Busy),
         State::Pending => {
+            // NULL for one that waits for another of its contact: that stays as it is.
             group
                 .prepare("UPDATE events SET due_at = min(due_at, ?2) WHERE id = ?1")?
                 .execute([id, now])?;
@@ -62,6 +67,9 @@ fn requeue_one(group: &mut Group<'_>, key: &EventKey, now: i64) -> Result<Requeu
                 )?
                 .execute(params![id, to.as_str(), now])?;
             group.moved(state, to);
+            if !lanes::enter(group, id)? {
+                group.prepare("UPDATE events SET due_at = NULL WHERE id = ?1")?.execute([id])?;
+            }
             Ok(Requeued::Scheduled)
         }
     }

@@ -7,7 +7,7 @@ use cognigy_core::{
 };
 use rusqlite::params;
 
-use crate::{claim::Term, error::Problem, group::Group, outbox, row::micros};
+use crate::{claim::Term, error::Problem, group::Group, lanes, outbox, row::micros};
 
 pub(crate) fn renew(
     group: &Group<'_>,
@@ -72,7 +72,13 @@ fn settle_run(
         _ => {}
     }
     group.moved(State::Processing, end.to);
-    Ok(Settled::Done)
+    let made_way = match end.to {
+        State::Processed | State::DeadLettering => {
+            lanes::end(group, token.handle, end.to == State::DeadLettering, at)?
+        }
+        _ => false,
+    };
+    Ok(if made_way { Settled::MadeWay } else { Settled::Done })
 }
 
 /// What a verdict makes of an event's row.

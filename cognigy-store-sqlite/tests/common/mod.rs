@@ -61,7 +61,15 @@ pub(crate) fn body_saying(id: &str, text: &str) -> String {
 
 /// A signed and verified event with this text in its payload.
 pub(crate) fn event_saying(id: &str, text: &str) -> IncomingEvent {
-    let body = body_saying(id, text);
+    verified(body_saying(id, text))
+}
+
+/// An event of a contact that may have others.
+pub(crate) fn event_from(contact: &str, id: &str, text: &str) -> IncomingEvent {
+    verified(body_saying(id, text).replace(&format!("crm-{id}"), contact))
+}
+
+fn verified(body: String) -> IncomingEvent {
     let secret = Secret::new("a webhook secret").unwrap();
     let signature = sign(&secret, SignatureScheme::Base64, body.as_bytes());
     let raw = RawDelivery::new([("X-Cognigy-Signature", signature.as_str())], body);

@@ -1,0 +1,105 @@
+//! Keeping the order of each contact's events is turned on and off on a file that is in use.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use cognigy_core::{
+    AfterDeadLetter, EventArchive, EventOrder, EventStore, Settled, State, Verdict,
+};
+use cognigy_store_sqlite::{SqliteOptions, SqliteStore};
+use common::{Place, at, claim, ended, event_from, key, settle};
+
+const CONTINUE: EventOrder = EventOrder::PerContact(AfterDeadLetter::Continue);
+const STOP: EventOrder = EventOrder::PerContact(AfterDeadLetter::Stop);
+
+async fn open(place: &Place, order: impl Into<Option<EventOrder>>) -> SqliteStore {
+    place.open_with(SqliteOptions { order: order.into(), ..SqliteOptions::default() }).await
+}
+
+async fn arrive(store: &SqliteStore, contact: &str, ids: &[&str]) {
+    for id in ids {
+        store.record(event_from(contact, id, "hello"), at(0)).await.unwrap();
+    }
+}
+
+/// Claims what is due, which has to be `ids`, and ends it with `verdict`.
+async fn end(store: &SqliteStore, ids: &[&str], verdict: Verdict) -> Vec<Settled> {
+    let runs = claim(store, 100, at(10)).await.runs;
+    assert_eq!(runs.iter().map(|run| run.key.id.as_str()).collect::<Vec<_>>(), ids);
+    let mut answers = Vec::new();
+    for run in runs {
+        answers.push(settle(store, ended(run, verdict.clone(), at(10))).await);
+    }
+    answers
+}
+
+const WELL: Verdict = Verdict::Processed { contact: None };
+
+fn for_good() -> Verdict {
+    Verdict::GiveUp { reason: "no use".to_owned(), attempts: 1 }
+}
+
+#[tokio::test]
+async fn a_backlog_gets_its_order_when_that_is_turned_on() {
+    let place = Place::new();
+    let store = open(&place, None).await;
+    arrive(&store, "ann", &["a1", "a2", "a3"]).await;
+    arrive(&store, "bob", &["b1", "b2"]).await;
+    // The second of ann's is the first to be begun, and waits for its next attempt.
+    let begun = claim(&store, 2, at(1)).await.runs.pop().unwrap();
+    settle(&store, ended(begun, Verdict::Retry { due: at(5) }, at(1))).await;
+    let held = open(&place, CONTINUE).await;
+    let counts = held.counts().await.unwrap();
+    assert_eq!((counts.waiting, counts.of(State::Pending)), (3, 4));
+
+    // The store that was open goes by it too, and what was in hand ends as it began.
+    arrive(&store, "ann", &["a4"]).await;
+    assert_eq!(end(&store, &["b1"], WELL).await, [Settled::MadeWay]);
+    assert_eq!(end(&store, &["b2"], WELL).await, [Settled::Done]);
+    let lapsed = claim(&store, 10, at(100)).await.runs.pop().unwrap();
+    assert_eq!(lapsed.key, key("a1"));
+    let settled = settle(&store, ended(lapsed, WELL, at(100))).await;
+    assert_eq!(settled, Settled::MadeWay);
+    for id in ["a2", "a3", "a4"] {
+        end(&store, &[id], WELL).await;
+    }
+    assert_eq!(store.counts().await.unwrap().waiting, 0);
+}
+
+#[tokio::test]
+async fn all_that_was_held_back_is_due_when_the_order_is_turned_off() {
+    let place = Place::new();
+    let store = open(&place, STOP).await;
+    arrive(&store, "ann", &["a1", "a2", "a3"]).await;
+    arrive(&store, "bob", &["b1", "b2"]).await;
+    end(&store, &["a1", "b1"], for_good()).await;
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.waiting, counts.stopped_contacts), (3, 2));
+    drop(store);
+
+    // Whoever asks for nothing changes nothing.
+    let store = open(&place, None).await;
+    arrive(&store, "cid", &["c1", "c2"]).await;
+    end(&store, &["c1"], WELL).await;
+    let other = open(&place, EventOrder::Any).await;
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.waiting, counts.stopped_contacts), (0, 0));
+    arrive(&store, "ann", &["a4"]).await;
+    end(&other, &["a2", "a3", "b2", "c2", "a4"], WELL).await;
+}
+
+#[tokio::test]
+async fn stopped_contacts_go_on_when_stopping_is_turned_off() {
+    let place = Place::new();
+    let store = open(&place, STOP).await;
+    arrive(&store, "ann", &["a1", "a2"]).await;
+    arrive(&store, "bob", &["b1"]).await;
+    end(&store, &["a1", "b1"], for_good()).await;
+    end(&store, &[], WELL).await;
+    let store = open(&place, CONTINUE).await;
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.waiting, counts.stopped_contacts), (0, 0));
+    end(&store, &["a2"], for_good()).await;
+    arrive(&store, "ann", &["a3"]).await;
+    end(&store, &["a3"], WELL).await;
+}
