@@ -41,12 +41,13 @@ CREATE TABLE cognigy_queue (
     event bigint PRIMARY KEY,
     received_at timestamptz NOT NULL,
     source text COLLATE "C" NOT NULL, -- the event's, for the index
-    due_at timestamptz NOT NULL,
+    due_at timestamptz, -- NULL while another event of the contact comes first
     held_until timestamptz,
     claimed_at timestamptz,
     fence bigint NOT NULL DEFAULT 0,
     run integer NOT NULL,
-    attempt integer NOT NULL
+    attempt integer NOT NULL,
+    lane bigint -- names the contact where the order of its events is kept, else NULL
 ) WITH (
     fillfactor = 50,
     -- Every row becomes a dead one within its first seconds. Vacuum by number, not by share, and
@@ -61,7 +62,38 @@ CREATE TABLE cognigy_queue (
 );
 
 -- A claim is of one source, however much of another's waits.
-CREATE INDEX cognigy_queue_due ON cognigy_queue (source, due_at);
+CREATE INDEX cognigy_queue_due ON cognigy_queue (source, due_at) WHERE due_at IS NOT NULL;
+
+-- What all nodes go by.
+CREATE TABLE cognigy_settings (
+    id integer PRIMARY KEY CHECK (id = 1),
+    event_order text COLLATE "C" NOT NULL -- 'none', 'per_contact' or 'per_contact_stop'
+);
+
+INSERT INTO cognigy_settings VALUES (1, 'none');
+
+-- While the order of each contact's events is kept: the contacts that have unfinished ones. Who adds
+-- an event to a contact or ends one changes or locks this row, so that neither misses the other. Rows
+-- come and go like those of the queue. All changes to a row that stays are HOT: the index is on a
+-- column that is rarely set.
+CREATE TABLE cognigy_lanes (
+    lane bigint PRIMARY KEY,
+    opened_by bigint NOT NULL, -- the event that came when nothing else of the contact was unfinished
+    stopped_by bigint          -- the event that was given up and for whose replay the others wait
+) WITH (
+    fillfactor = 50,
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0,
+    autovacuum_analyze_scale_factor = 0,
+    autovacuum_analyze_threshold = 5000,
+    vacuum_truncate = off
+);
+
+CREATE INDEX cognigy_lanes_stopped ON cognigy_lanes (stopped_by) WHERE stopped_by IS NOT NULL;
+
+-- The contact's events in order of arrival: the one that is due or held, and those that wait.
+CREATE INDEX cognigy_queue_lane ON cognigy_queue (lane, event) WHERE lane IS NOT NULL;
 
 -- The three tables that hold most of the bytes are partitioned by the day on which the event was
 -- received; the store makes the days' partitions, and drops those that retention has emptied.
@@ -127,11 +159,12 @@ CREATE TABLE cognigy_quarantine (
     UNIQUE (source, reason, digest)
 );
 
--- How many events there are of each state and of each type, as differences: a transaction adds what
+-- How many events there are of each state and of each type, how many of them wait for another and
+-- how many contacts are stopped, as differences: a transaction adds what
 -- it changed as rows of its own, so that no two writers ever wait for one another, and now and then
 -- they are added up. No index: it is always read as a whole.
 CREATE TABLE cognigy_tallies (
-    dimension text COLLATE "C" NOT NULL, -- 'state' or 'type'
+    dimension text COLLATE "C" NOT NULL, -- 'state', 'type' or 'lane'
     name text COLLATE "C" NOT NULL,
     count bigint NOT NULL
 ) WITH (

@@ -237,11 +237,14 @@ pub(crate) async fn counts(connection: &Object) -> Result<Counts, Problem> {
         if count == 0 {
             continue;
         }
-        if read::<&str>(&row, "dimension")? == "state" {
-            let state = name.parse().map_err(|error| unreadable("a state", error))?;
-            counts.by_state.insert(state, count);
-        } else {
-            counts.by_type.insert(unescape(name), count);
+        match (read::<&str>(&row, "dimension")?, name.as_str()) {
+            ("state", name) => {
+                let state = name.parse().map_err(|error| unreadable("a state", error))?;
+                counts.by_state.insert(state, count);
+            }
+            ("lane", "waiting") => counts.waiting = count,
+            ("lane", _) => counts.stopped_contacts = count,
+            _ => drop(counts.by_type.insert(unescape(name), count)),
         }
     }
     Ok(counts)

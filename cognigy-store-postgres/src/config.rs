@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use cognigy_core::EventOrder;
+
 /// How a [`PostgresStore`](crate::PostgresStore) goes about its database.
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
@@ -31,6 +33,11 @@ pub struct PostgresOptions {
     /// How long a statement may wait for a lock, of an operator's transaction or a schema change.
     /// Default 2 s.
     pub lock_timeout: Duration,
+    /// Whether to keep the order of each contact's events. It is a property of the database: all
+    /// nodes go by what was asked for last, from their next statement on. Default `None`: as it was,
+    /// and none in a new database. Turning it on or off takes one pass over the unfinished events,
+    /// during which deliveries and claims wait or are refused.
+    pub order: Option<EventOrder>,
     /// Whose clock counts. Default [`TimeSource::Database`].
     pub time: TimeSource,
 }
@@ -47,6 +54,7 @@ impl Default for PostgresOptions {
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(5),
             lock_timeout: Duration::from_secs(2),
+            order: None,
             time: TimeSource::Database,
         }
     }

@@ -46,6 +46,7 @@ mod claim;
 mod config;
 mod connections;
 mod error;
+mod lanes;
 mod outbox;
 mod partitions;
 mod purge;

@@ -9,13 +9,15 @@ use deadpool_postgres::Object;
 use crate::{arrivals::Arrivals, error::Problem, partitions, row::sql_limit};
 
 /// `$1` before, `$2` the last id to look at, `$3` limit. Rows that somebody holds are left for the
-/// next time.
+/// next time. An event that was given up and stops its contact has to stay: with it gone, nobody
+/// could let the others go.
 const REMOVE: &str = "
 WITH old AS MATERIALIZED (
     SELECT id FROM cognigy_events AS events
     WHERE id <= $2 AND received_at < $1 AND state IN ('processed', 'dead_lettered')
       AND NOT EXISTS (SELECT 1 FROM cognigy_outbox AS letter
                       WHERE letter.event = events.id AND letter.due_at IS NOT NULL)
+      AND (SELECT lane FROM cognigy_lanes WHERE stopped_by = events.id LIMIT 1) IS NULL
     ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
 ), gone AS (
     DELETE FROM cognigy_events WHERE id = ANY (ARRAY(SELECT id FROM old)) RETURNING id, type, state

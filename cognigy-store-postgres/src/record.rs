@@ -4,7 +4,7 @@
 //! also how an unknown outcome is cleared up, for looking a key up and recording it again come to
 //! the same.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use bytes::Bytes;
 use cognigy_core::{EventKey, IncomingEvent, Recorded, Timestamp};
@@ -12,6 +12,7 @@ use deadpool_postgres::Object;
 
 use crate::{
     error::Problem,
+    lanes::{self, Belief},
     partitions,
     row::{Private, escape, read},
 };
@@ -26,15 +27,27 @@ pub(crate) struct Delivery {
 
 /// New events get ids in the order of arrival, but are inserted in the order of their keys: two
 /// batches that hold the same keys wait for one another in one direction only.
-const INSERT: &str = r#"
+///
+/// Where the order of each contact's events is kept, an event takes its contact's row, which it makes
+/// if nothing of the contact is unfinished. Each of the two kinds does nothing where the other is
+/// called for.
+fn insert_sql(keeps_order: bool) -> String {
+    let (condition, queue, waiting) = match keeps_order {
+        false => ("= 'none'", QUEUE, ""),
+        true => ("<> 'none'", QUEUE_IN_LANES, WAITING),
+    };
+    format!(
+        r#"
 WITH incoming AS MATERIALIZED (
     SELECT nextval('cognigy_events_id_seq') AS id, row.ordinal,
            coalesce(row.now, statement_timestamp()) AS now, row.source, row.event_id, row.type,
-           row.timestamp_json, row.external_id, row.user_id, row.body
+           row.timestamp_json, row.external_id, row.user_id, row.body,
+           row.lane
     FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-                $7::text[], $8::bytea[])
+                $7::text[], $8::bytea[], $9::bigint[])
          WITH ORDINALITY AS row (now, source, event_id, type, timestamp_json, external_id, user_id,
-                                 body, ordinal)
+                                 body, lane, ordinal)
+    WHERE (SELECT event_order FROM cognigy_settings WHERE id = 1) {condition}
 ), events AS (
     INSERT INTO cognigy_events
         (id, received_at, source, event_id, type, timestamp_json, external_id, user_id)
@@ -42,10 +55,7 @@ WITH incoming AS MATERIALIZED (
     FROM incoming ORDER BY source COLLATE "C", event_id COLLATE "C"
     ON CONFLICT (source, event_id) DO NOTHING
     RETURNING id, received_at, source, type
-), queue AS (
-    INSERT INTO cognigy_queue (event, received_at, source, due_at, run, attempt)
-    SELECT id, received_at, source, received_at, 1, 0 FROM events
-), bodies AS (
+), {queue}, bodies AS (
     INSERT INTO cognigy_bodies (event, received_at, body)
     SELECT incoming.id, incoming.now, incoming.body FROM incoming JOIN events USING (id)
 ), tallies AS (
@@ -53,8 +63,38 @@ WITH incoming AS MATERIALIZED (
     SELECT 'type', type, count(*) FROM events GROUP BY type
     UNION ALL
     SELECT 'state', 'pending', count(*) FROM events HAVING count(*) > 0
+    {waiting}
 )
-SELECT incoming.ordinal FROM incoming JOIN events USING (id)"#;
+SELECT incoming.ordinal FROM incoming JOIN events USING (id)"#
+    )
+}
+
+const QUEUE: &str = "queue AS (
+    INSERT INTO cognigy_queue (event, received_at, source, due_at, run, attempt)
+    SELECT id, received_at, source, received_at, 1, 0 FROM events
+)";
+
+/// A row that is there is changed, if only to what it was, so that it is locked until the commit and
+/// a transaction that began earlier cannot overlook it.
+const QUEUE_IN_LANES: &str = "fresh AS MATERIALIZED (
+    SELECT incoming.id, incoming.now, incoming.source, incoming.lane
+    FROM incoming JOIN events USING (id)
+), lanes AS (
+    INSERT INTO cognigy_lanes (lane, opened_by)
+    SELECT lane, min(id) FROM fresh WHERE lane IS NOT NULL GROUP BY lane ORDER BY lane
+    ON CONFLICT (lane) DO UPDATE SET opened_by = cognigy_lanes.opened_by
+    RETURNING opened_by
+), placed AS MATERIALIZED (
+    SELECT id, now, source, lane,
+           lane IS NULL OR (id IN (SELECT opened_by FROM lanes)) IS TRUE AS is_first
+    FROM fresh
+), queue AS (
+    INSERT INTO cognigy_queue (event, received_at, source, due_at, run, attempt, lane)
+    SELECT id, now, source, CASE WHEN is_first THEN now END, 1, 0, lane FROM placed
+)";
+
+const WAITING: &str = "UNION ALL
+    SELECT 'lane', 'waiting', count(*) FROM placed WHERE NOT is_first HAVING count(*) > 0";
 
 /// In a statement of its own, since the insertion's snapshot does not show what others committed
 /// while it waited for them. The stored body is sent only where it differs.
@@ -74,6 +114,7 @@ LEFT JOIN LATERAL (
 pub(crate) async fn record(
     connection: &mut Object,
     batch: &[Delivery],
+    order: &Belief,
 ) -> Result<Vec<Recorded>, Problem> {
     // The first of each key is sent; what comes again within the batch is compared with that.
     let mut firsts: HashMap<&EventKey, usize> = HashMap::with_capacity(batch.len());
@@ -84,13 +125,28 @@ pub(crate) async fn record(
             distinct.len() - 1
         });
     }
-    let outcomes = match insert(connection, &distinct).await {
-        Err(problem) if problem.lacks_partition() => {
-            let times = distinct.iter().filter_map(|delivery| delivery.now);
-            partitions::make_for(connection, times).await?;
-            insert(connection, &distinct).await?
+    let mut keeps_order = order.holds();
+    let outcomes = loop {
+        let outcomes = match insert(connection, &distinct, keeps_order).await {
+            Err(problem) if problem.lacks_partition() => {
+                let times = distinct.iter().filter_map(|delivery| delivery.now);
+                partitions::make_for(connection, times).await?;
+                insert(connection, &distinct, keeps_order).await?
+            }
+            outcomes => outcomes?,
+        };
+        let all: Option<Vec<Recorded>> = outcomes.into_iter().collect();
+        if let Some(outcomes) = all {
+            break outcomes;
         }
-        outcomes => outcomes?,
+        if lanes::order(&*connection).await?.is_kept() == keeps_order {
+            // A key that was in the way of the insertion and is gone now was purged in between.
+            let gone = "an event was purged while it was delivered again";
+            return Err(Problem::Connection(gone.to_owned()));
+        }
+        // Another node changed that.
+        keeps_order = !keeps_order;
+        order.correct(keeps_order);
     };
 
     let mut answered = vec![false; distinct.len()];
@@ -112,10 +168,15 @@ pub(crate) async fn record(
     Ok(batch.iter().map(answer).collect())
 }
 
-async fn insert(connection: &Object, batch: &[&Delivery]) -> Result<Vec<Recorded>, Problem> {
-    let insert = connection.prepare_cached(INSERT).await?;
+/// What became of each; None where nothing was done.
+async fn insert(
+    connection: &Object,
+    batch: &[&Delivery],
+    keeps_order: bool,
+) -> Result<Vec<Option<Recorded>>, Problem> {
+    let insert = connection.prepare_cached(&insert_sql(keeps_order)).await?;
     let now: Vec<_> = batch.iter().map(|delivery| delivery.now).collect();
-    let texts = |of: fn(&IncomingEvent) -> std::borrow::Cow<'_, str>| -> Private<Vec<_>> {
+    let texts = |of: fn(&IncomingEvent) -> Cow<'_, str>| -> Private<Vec<_>> {
         Private(batch.iter().map(|delivery| of(&delivery.event)).collect())
     };
     let sources = texts(|event| event.key.source.as_str().into());
@@ -127,9 +188,19 @@ async fn insert(connection: &Object, batch: &[&Delivery]) -> Result<Vec<Recorded
     };
     let external_ids = optional(|event| &event.parts.external_id);
     let user_ids = optional(|event| &event.parts.user_id);
+    let lane = |place: usize| {
+        let (external_id, user_id) =
+            (external_ids.0[place].as_deref(), user_ids.0[place].as_deref());
+        lanes::lane(&sources.0[place], external_id, user_id)
+    };
+    let lane = |place| if keeps_order { lane(place) } else { None };
+    let lanes: Vec<_> = (0..batch.len()).map(lane).collect();
     let bodies = Private(batch.iter().map(|delivery| &delivery.event.body[..]).collect::<Vec<_>>());
     let rows = connection
-        .query(&insert, &[&now, &sources, &ids, &kinds, &times, &external_ids, &user_ids, &bodies])
+        .query(
+            &insert,
+            &[&now, &sources, &ids, &kinds, &times, &external_ids, &user_ids, &bodies, &lanes],
+        )
         .await?;
 
     let mut outcomes: Vec<Option<Recorded>> = vec![None; batch.len()];
@@ -139,10 +210,7 @@ async fn insert(connection: &Object, batch: &[&Delivery]) -> Result<Vec<Recorded
     if outcomes.iter().any(Option::is_none) {
         compare(connection, batch, &mut outcomes).await?;
     }
-    // A key that was in the way of the insertion and is gone now was purged in between.
-    let gone =
-        || Problem::Connection("an event was purged while it was delivered again".to_owned());
-    outcomes.into_iter().map(|outcome| outcome.ok_or_else(gone)).collect()
+    Ok(outcomes)
 }
 
 async fn compare(

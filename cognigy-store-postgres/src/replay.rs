@@ -5,11 +5,12 @@
 
 use cognigy_core::{AttemptOutcome, EventKey, ReplayClaim, Requeued, Timestamp};
 use deadpool_postgres::{Object, Transaction};
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
     claim::{self, Term},
     error::{Problem, unreadable},
+    lanes::{self, Locked},
     row::{IDENTITY, Private, read},
 };
 
@@ -55,10 +56,10 @@ SELECT received_at, run, state, type FROM cognigy_events WHERE id = $1 FOR UPDAT
 
 const CLAIM_AT_REST: &str = "
 INSERT INTO cognigy_queue
-    (event, received_at, source, due_at, held_until, claimed_at, fence, run, attempt)
+    (event, received_at, source, due_at, held_until, claimed_at, fence, run, attempt, lane)
 SELECT id, received_at, source, coalesce($1::timestamptz, statement_timestamp()),
        coalesce($1, statement_timestamp()) + $2::bigint * interval '1 microsecond',
-       coalesce($1, statement_timestamp()), nextval('cognigy_fences'), run + 1, 1
+       coalesce($1, statement_timestamp()), nextval('cognigy_fences'), run + 1, 1, $4::bigint
 FROM cognigy_events WHERE id = $3
 ON CONFLICT (event) DO NOTHING
 RETURNING fence, run";
@@ -75,9 +76,19 @@ pub(crate) async fn replay(
         return Ok(ReplayClaim::NotFound);
     };
     let handle: i64 = read(&event, "event")?;
-    let Some(granted) = claim_anew(&transaction, handle, term).await? else {
+    let lane = match lanes::settled_order(&transaction).await?.is_kept() {
+        true => lanes::read_lane(&event)?,
+        false => None,
+    };
+    let mut locked =
+        Locked::lock(&transaction, lane.map(|lane| (lane, handle)).into_iter()).await?;
+    if lane.is_some_and(|lane| !locked.admit(lane, handle)) {
+        return Ok(ReplayClaim::Busy);
+    }
+    let Some(granted) = claim_anew(&transaction, handle, lane, term).await? else {
         return Ok(ReplayClaim::Busy);
     };
+    locked.finish(&transaction, 0).await?;
     transaction.commit().await?;
     let run: i32 = read(&granted, "run")?;
     let claimed = claim::granted(
@@ -93,6 +104,7 @@ pub(crate) async fn replay(
 async fn claim_anew(
     transaction: &Transaction<'_>,
     handle: i64,
+    lane: Option<i64>,
     term: Term,
 ) -> Result<Option<Row>, Problem> {
     let queued = transaction.query_opt(SELECT_QUEUED, &[&term.now, &handle]).await?;
@@ -114,7 +126,8 @@ async fn claim_anew(
     let Some(at_rest) = transaction.query_opt(LOCK_EVENT, &[&handle]).await? else {
         return Ok(None);
     };
-    let granted = transaction.query_opt(CLAIM_AT_REST, &[&term.now, &term.lease, &handle]).await?;
+    let values: [&(dyn ToSql + Sync); 4] = [&term.now, &term.lease, &handle, &lane];
+    let granted = transaction.query_opt(CLAIM_AT_REST, &values).await?;
     let Some(granted) = granted else {
         // Somebody else put it into the queue in the same moment.
         return Ok(None);
@@ -147,18 +160,31 @@ pub(crate) async fn requeue(
     now: Option<Timestamp>,
 ) -> Result<Vec<Requeued>, Problem> {
     let transaction = connection.transaction().await?;
+    let keeps_order = lanes::settled_order(&transaction).await?.is_kept();
     let known = find_all(&transaction, keys).await?;
-    let mut handles: Vec<i64> = known.iter().flatten().copied().collect();
+    let lane_of = |known: &Known| known.lane.filter(|_| keeps_order);
+    let in_lanes = known.iter().flatten();
+    let in_lanes = in_lanes.filter_map(|known| Some((lane_of(known)?, known.handle)));
+    let mut locked = Locked::lock(&transaction, in_lanes).await?;
+    let mut handles: Vec<i64> = known.iter().flatten().map(|known| known.handle).collect();
     handles.sort_unstable();
     handles.dedup();
     let queued = hasten(&transaction, &handles, now).await?;
-    let at_rest: Vec<i64> = handles
-        .iter()
-        .copied()
-        .filter(|handle| !queued.iter().any(|(queued, _)| queued == handle))
-        .collect();
+    let mut at_rest = Vec::new();
+    for Known { handle, lane } in known.iter().flatten() {
+        let is_queued = queued.iter().any(|(queued, _)| queued == handle);
+        if !is_queued && !at_rest.iter().any(|place: &Place| place.handle == *handle) {
+            let lane = lane.filter(|_| keeps_order);
+            let is_due = lane.is_none_or(|lane| locked.enter(lane, *handle));
+            at_rest.push(Place { handle: *handle, lane, is_due });
+        }
+    }
     let mut scheduled = schedule(&transaction, &at_rest, now).await?;
+    let waiting = at_rest.iter().filter(|place| !place.is_due).count() + locked.displaced.len();
+    locked.finish(&transaction, i64::try_from(waiting).unwrap_or_default()).await?;
     transaction.commit().await?;
+    let known: Vec<_> =
+        known.iter().map(|known| known.as_ref().map(|known| known.handle)).collect();
     let answer = |handle: &Option<i64>| {
         let Some(handle) = handle else { return Requeued::NotFound };
         if let Some((_, is_held)) = queued.iter().find(|(queued, _)| queued == handle) {
@@ -176,31 +202,45 @@ pub(crate) async fn requeue(
     Ok(known.iter().map(answer).collect())
 }
 
-/// The ids of the events with these keys, in order.
+/// An event that is stored.
+struct Known {
+    handle: i64,
+    /// Where it would stand if an order is kept.
+    lane: Option<i64>,
+}
+
+/// Where an event that is to run again goes.
+struct Place {
+    handle: i64,
+    lane: Option<i64>,
+    is_due: bool,
+}
+
+/// The events with these keys, in order.
 async fn find_all(
     transaction: &Transaction<'_>,
     keys: &[EventKey],
-) -> Result<Vec<Option<i64>>, Problem> {
+) -> Result<Vec<Option<Known>>, Problem> {
     let sources: Vec<_> = keys.iter().map(|key| key.source.as_str()).collect();
     let ids = Private(keys.iter().map(|key| key.id.as_str()).collect::<Vec<_>>());
     let rows = transaction
         .query(
-            r#"SELECT wanted.ordinal, events.id
+            r#"SELECT wanted.ordinal, events.id, events.source, events.external_id, events.user_id
                FROM unnest($1::text[], $2::text[])
                     WITH ORDINALITY AS wanted (source, event_id, ordinal)
                CROSS JOIN LATERAL (
-                   SELECT id FROM cognigy_events
+                   SELECT id, source, external_id, user_id FROM cognigy_events
                    WHERE source = wanted.source COLLATE "C"
                      AND event_id = wanted.event_id COLLATE "C" LIMIT 1) AS events"#,
             &[&sources, &ids],
         )
         .await?;
-    let mut known = vec![None; keys.len()];
+    let mut known: Vec<_> = keys.iter().map(|_| None).collect();
     for row in rows {
         let ordinal: i64 = read(&row, "ordinal")?;
         let place = usize::try_from(ordinal - 1).ok().and_then(|index| known.get_mut(index));
         *place.ok_or_else(|| unreadable("an ordinal", "is out of range"))? =
-            Some(read(&row, "id")?);
+            Some(Known { handle: read(&row, "id")?, lane: lanes::read_lane(&row)? });
     }
     Ok(known)
 }
@@ -233,12 +273,15 @@ async fn hasten(
 /// Puts finished events into the queue for a new run; those that were.
 async fn schedule(
     transaction: &Transaction<'_>,
-    handles: &[i64],
+    places: &[Place],
     now: Option<Timestamp>,
 ) -> Result<Vec<i64>, Problem> {
-    if handles.is_empty() {
+    if places.is_empty() {
         return Ok(Vec::new());
     }
+    let handles: Vec<_> = places.iter().map(|place| place.handle).collect();
+    let lanes: Vec<_> = places.iter().map(|place| place.lane).collect();
+    let due: Vec<_> = places.iter().map(|place| place.is_due).collect();
     let locked = transaction
         .query(
             "SELECT id, state FROM cognigy_events WHERE id = ANY ($1) ORDER BY id FOR UPDATE",
@@ -247,12 +290,17 @@ async fn schedule(
         .await?;
     let rows = transaction
         .query(
-            "INSERT INTO cognigy_queue (event, received_at, source, due_at, run, attempt)
-             SELECT id, received_at, source, coalesce($1::timestamptz, statement_timestamp()),
-                    run + 1, 0
-             FROM cognigy_events WHERE id = ANY ($2)
+            "INSERT INTO cognigy_queue (event, received_at, source, due_at, run, attempt, lane)
+             SELECT id, received_at, source,
+                    CASE WHEN is_due THEN coalesce($1::timestamptz, statement_timestamp()) END,
+                    run + 1, 0, lane
+             FROM unnest($2::bigint[], $3::bigint[], $4::boolean[]) AS place (event, lane, is_due)
+             CROSS JOIN LATERAL (
+                 SELECT id, received_at, source, run FROM cognigy_events
+                 WHERE id = place.event LIMIT 1
+             ) AS events
              ON CONFLICT (event) DO NOTHING RETURNING event",
-            &[&now, &handles],
+            &[&now, &handles, &lanes, &due],
         )
         .await?;
     let scheduled =

@@ -15,6 +15,7 @@ use crate::error::{Problem, unreadable};
 
 /// A parameter that `Debug` does not show: tokio-postgres writes every statement's parameters to
 /// its log at level `debug`, and ours are people's words.
+#[derive(Default)]
 pub(crate) struct Private<T>(pub(crate) T);
 
 impl<T> fmt::Debug for Private<T> {

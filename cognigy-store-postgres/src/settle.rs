@@ -10,6 +10,7 @@ use deadpool_postgres::{GenericClient, Object};
 use crate::{
     claim::Term,
     error::Problem,
+    lanes::{self, Belief},
     outbox,
     row::{Private, distance, escape, interval, read, small},
 };
@@ -68,6 +69,7 @@ pub(crate) async fn settle(
     connection: &mut Object,
     settlements: &[Settlement],
     caller_s_clock: bool,
+    order: &Belief,
 ) -> Result<Vec<Settled>, Problem> {
     let of = |work| -> (Vec<usize>, Vec<&Settlement>) {
         settlements.iter().enumerate().filter(|(_, one)| one.token.work == work).unzip()
@@ -76,20 +78,23 @@ pub(crate) async fn settle(
     let (letter_places, letters) = of(WorkKind::DeadLetter);
     let runs = Ends::of(&mut runs, &run_places, caller_s_clock);
     let mut answers = vec![Settled::LeaseLost; settlements.len()];
-    let mut done = Vec::new();
-    if letters.is_empty() {
+    if letters.is_empty() && !order.holds() {
         // A single statement is its own transaction, in one exchange with the server.
-        done.extend(runs.write(&*connection).await?);
-    } else {
-        let transaction = connection.transaction().await?;
-        done.extend(runs.write(&transaction).await?);
-        let sent = outbox::settle(&transaction, &letters, caller_s_clock).await?;
-        done.extend(sent.into_iter().map(|index| letter_places[index]));
-        transaction.commit().await?;
+        runs.write(&*connection, false, &mut answers).await?;
+        if !runs.are_in_lanes(&*connection, &answers).await? {
+            return Ok(answers);
+        }
+        // Another node began to keep the order.
+        order.correct(true);
     }
-    for place in done {
-        answers[place] = Settled::Done;
+    let transaction = connection.transaction().await?;
+    runs.write_all(&transaction, order, &mut answers).await?;
+    if !letters.is_empty() {
+        for index in outbox::settle(&transaction, &letters, caller_s_clock).await? {
+            answers[letter_places[index]] = Settled::Done;
+        }
     }
+    transaction.commit().await?;
     Ok(answers)
 }
 
@@ -102,7 +107,16 @@ pub(crate) async fn settle(
 /// Between the look-up and the change somebody else may have taken a row over; the change looks at
 /// the fence again, and what it changed is what `done` counts. The other parts of the statement see
 /// the tables as they were before.
-const SETTLE: &str = "
+///
+/// What is in a lane is only settled while its lane's row is locked, so that none that arrives
+/// meanwhile is left behind: the statement that looks for the next one has to begin after that.
+fn settle_sql(in_lanes: bool) -> String {
+    let (condition, next, moves, made_way) = match in_lanes {
+        false => ("AND lane IS NULL", "", "", "false"),
+        true => ("", NEXT, MOVES_OF_LANES, MADE_WAY),
+    };
+    format!(
+        "
 WITH verdict AS MATERIALIZED (
     SELECT row.*, coalesce(row.now, statement_timestamp()) AS at
     FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::text[], $5::bigint[],
@@ -111,10 +125,11 @@ WITH verdict AS MATERIALIZED (
          WITH ORDINALITY AS row (event, fence, now, state, due_in, uncounted, reason, made, contact,
                                  run, number, began_ago, duration, outcome, error, ordinal)
 ), held AS MATERIALIZED (
-    SELECT verdict.*, queue.received_at, queue.source, queue.current_run
+    SELECT verdict.*, queue.received_at, queue.source, queue.current_run, queue.lane
     FROM verdict CROSS JOIN LATERAL (
-        SELECT received_at, source, run AS current_run FROM cognigy_queue
+        SELECT received_at, source, run AS current_run, lane FROM cognigy_queue
         WHERE event = verdict.event AND fence = verdict.fence AND held_until IS NOT NULL
+          {condition}
         LIMIT 1) AS queue
 ), ended AS (
     DELETE FROM cognigy_queue
@@ -159,13 +174,54 @@ WITH verdict AS MATERIALIZED (
 ), outbox AS (
     INSERT INTO cognigy_outbox (source, event, run, reason, attempts, due_at, created_at)
     SELECT source, event, current_run, reason, made, at, at FROM done WHERE state = 'dead_lettering'
-), tallies AS (
+){next}, tallies AS (
     INSERT INTO cognigy_tallies (dimension, name, count)
     SELECT 'state', state, count(*) FROM done GROUP BY state
     UNION ALL
     SELECT 'state', 'processing', -count(*) FROM done HAVING count(*) > 0
+    {moves}
 )
-SELECT ordinal FROM done";
+SELECT ordinal, {made_way} AS made_way FROM done"
+    )
+}
+
+/// The next event of a lane is due when the one before it has ended, unless that was given up and
+/// stops it. In its first run it has waited since it came, and should not wait as long again. The
+/// look-up goes by the one index that has this order, whatever the planner knows.
+const NEXT: &str = ", stopping AS MATERIALIZED (
+    SELECT lane, event FROM done
+    WHERE lane IS NOT NULL AND state = 'dead_lettering'
+      AND (SELECT event_order FROM cognigy_settings WHERE id = 1) = 'per_contact_stop'
+), leaving AS MATERIALIZED (
+    SELECT done.ordinal, done.lane, done.at, CASE WHEN next.lane = done.lane THEN next.event END AS next
+    FROM done LEFT JOIN LATERAL (
+        SELECT lane, event FROM cognigy_queue
+        WHERE (lane, event) >= (done.lane, 0) AND lane IS NOT NULL AND event <> done.event
+        ORDER BY lane, event LIMIT 1) AS next ON true
+    WHERE done.lane IS NOT NULL AND state <> 'pending'
+      AND (done.event IN (SELECT event FROM stopping)) IS NOT TRUE
+), due AS (
+    UPDATE cognigy_queue SET due_at = CASE
+        WHEN run = 1 THEN received_at
+        WHEN $17 THEN (SELECT at FROM leaving WHERE next = event) ELSE statement_timestamp() END
+    WHERE event = ANY (ARRAY(SELECT next FROM leaving WHERE next IS NOT NULL))
+      AND due_at IS NULL
+    RETURNING event
+), idle AS (
+    DELETE FROM cognigy_lanes
+    WHERE lane = ANY (ARRAY(SELECT lane FROM leaving WHERE next IS NULL))
+), stopped AS (
+    UPDATE cognigy_lanes SET stopped_by = (
+        SELECT event FROM stopping WHERE stopping.lane = cognigy_lanes.lane)
+    WHERE lane = ANY (ARRAY(SELECT lane FROM stopping))
+)";
+
+const MOVES_OF_LANES: &str = "UNION ALL
+    SELECT 'lane', 'waiting', -count(*) FROM due HAVING count(*) > 0
+    UNION ALL
+    SELECT 'lane', 'stopped', count(*) FROM stopping HAVING count(*) > 0";
+
+const MADE_WAY: &str = "(ordinal IN (SELECT ordinal FROM leaving WHERE next IS NOT NULL)) IS TRUE";
 
 /// The ends of runs, a column each.
 #[derive(Default)]
@@ -178,15 +234,15 @@ struct Ends<'a> {
     states: Vec<&'static str>,
     dues: Vec<Option<i64>>,
     uncounted: Vec<i32>,
-    reasons: Vec<Option<std::borrow::Cow<'a, str>>>,
+    reasons: Private<Vec<Option<std::borrow::Cow<'a, str>>>>,
     made: Vec<Option<i32>>,
-    contacts: Vec<Option<&'a str>>,
+    contacts: Private<Vec<Option<&'a str>>>,
     runs: Vec<Option<i32>>,
     numbers: Vec<Option<i32>>,
     began_ago: Vec<Option<i64>>,
     durations: Vec<Option<i64>>,
     outcomes: Vec<Option<&'static str>>,
-    errors: Vec<Option<std::borrow::Cow<'a, str>>>,
+    errors: Private<Vec<Option<std::borrow::Cow<'a, str>>>>,
 }
 
 impl<'a> Ends<'a> {
@@ -213,9 +269,9 @@ impl<'a> Ends<'a> {
                 }
                 _ => (None, None),
             };
-            ends.reasons.push(reason);
+            ends.reasons.0.push(reason);
             ends.made.push(made);
-            ends.contacts.push(match verdict {
+            ends.contacts.0.push(match verdict {
                 Verdict::Processed { contact } => contact.as_ref().map(|contact| contact.as_json()),
                 _ => None,
             });
@@ -230,17 +286,55 @@ impl<'a> Ends<'a> {
         self.began_ago.push(attempt.map(|attempt| distance(attempt.started_at, at)));
         self.durations.push(attempt.map(|attempt| interval(attempt.duration)));
         self.outcomes.push(attempt.map(|attempt| attempt.outcome.as_str()));
-        self.errors.push(attempt.and_then(|attempt| attempt.error.as_deref()).map(escape));
+        self.errors.0.push(attempt.and_then(|attempt| attempt.error.as_deref()).map(escape));
     }
 
-    /// Yields the places of those that took effect.
-    async fn write(self, client: &impl GenericClient) -> Result<Vec<usize>, Problem> {
-        if self.places.is_empty() {
-            return Ok(Vec::new());
+    /// Ends them, and has the next of their lanes go, in the transaction that `client` is in.
+    async fn write_all(
+        &self,
+        client: &impl GenericClient,
+        order: &Belief,
+        answers: &mut [Settled],
+    ) -> Result<(), Problem> {
+        if !order.holds() {
+            self.write(client, false, answers).await?;
+            if !self.are_in_lanes(client, answers).await? {
+                return Ok(());
+            }
+            order.correct(true);
         }
-        let settle = client.prepare_cached(SETTLE).await?;
-        let (reasons, contacts, errors) =
-            (Private(self.reasons), Private(self.contacts), Private(self.errors));
+        let ends = self.events.iter().zip(&self.states).filter(|(_, to)| **to != "pending");
+        let ends: Vec<_> = ends.map(|(event, _)| *event).collect();
+        lanes::lock_of(client, &ends).await?;
+        self.write(client, true, answers).await
+    }
+
+    /// Whether some that took no effect are in lanes.
+    async fn are_in_lanes(
+        &self,
+        client: &impl GenericClient,
+        answers: &[Settled],
+    ) -> Result<bool, Problem> {
+        let left = |(place, _): &(&usize, &i64)| answers[**place] == Settled::LeaseLost;
+        let left: Vec<_> = self.places.iter().zip(&self.events).filter(left).collect();
+        if left.is_empty() {
+            return Ok(false);
+        }
+        let left: Vec<_> = left.into_iter().map(|(_, event)| *event).collect();
+        lanes::any_of(client, &left, &distinct(self.fences.iter().copied())).await
+    }
+
+    /// Notes the answers of those that took effect.
+    async fn write(
+        &self,
+        client: &impl GenericClient,
+        in_lanes: bool,
+        answers: &mut [Settled],
+    ) -> Result<(), Problem> {
+        if self.places.is_empty() {
+            return Ok(());
+        }
+        let settle = client.prepare_cached(&settle_sql(in_lanes)).await?;
         let rows = client
             .query(
                 &settle,
@@ -251,21 +345,25 @@ impl<'a> Ends<'a> {
                     &self.states,
                     &self.dues,
                     &self.uncounted,
-                    &reasons,
+                    &self.reasons,
                     &self.made,
-                    &contacts,
+                    &self.contacts,
                     &self.runs,
                     &self.numbers,
                     &self.began_ago,
                     &self.durations,
                     &self.outcomes,
-                    &errors,
+                    &self.errors,
                     &distinct(self.fences.iter().copied()),
                     &self.caller_s_clock,
                 ],
             )
             .await?;
-        outbox::ordinals(&rows, &self.places)
+        for (row, place) in rows.iter().zip(outbox::ordinals(&rows, &self.places)?) {
+            let made_way = read(row, "made_way")?;
+            answers[place] = if made_way { Settled::MadeWay } else { Settled::Done };
+        }
+        Ok(())
     }
 }
 

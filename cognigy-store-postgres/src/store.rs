@@ -20,6 +20,7 @@ use crate::{
     claim::Term,
     connections::{Connections, perform},
     error::Problem,
+    lanes::{self, Belief},
     purge, quarantine,
     record::Delivery,
     replay, schema, settle,
@@ -39,6 +40,8 @@ struct Inner {
     connections: Connections,
     writers: Writers,
     options: PostgresOptions,
+    /// Whether the order of each contact's events is kept.
+    order: Arc<Belief>,
     /// Sources and fences of claims that may have taken effect and whose answer was lost.
     doubtful: Mutex<Vec<(SourceName, i64)>>,
     _upkeep: Upkeep,
@@ -72,11 +75,14 @@ impl PostgresStore {
         let mut connection = connections.working.lend().await?;
         schema::migrate(&mut connection).await?;
         drop(connection);
-        let writers = Writers::start(&connections.writing, &options);
+        let working = &connections.working;
+        let kept = perform!(working, connection => lanes::agree(connection, options.order))?;
+        let order = Arc::new(Belief::new(kept));
+        let writers = Writers::start(&connections.writing, &options, &order);
         let with_days = options.time == TimeSource::Database;
         let upkeep = Upkeep::start(connections.reading.clone(), with_days);
         let doubtful = Mutex::new(Vec::new());
-        let inner = Inner { connections, writers, options, doubtful, _upkeep: upkeep };
+        let inner = Inner { connections, writers, options, order, doubtful, _upkeep: upkeep };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -157,7 +163,8 @@ impl EventStore for PostgresStore {
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError> {
         let (working, ours) = (&self.inner.connections.working, self.caller_s_clock());
-        Ok(perform!(working, connection => settle::settle(connection, settlements, ours))?)
+        let order = &*self.inner.order;
+        Ok(perform!(working, connection => settle::settle(connection, settlements, ours, order))?)
     }
 
     async fn replay(

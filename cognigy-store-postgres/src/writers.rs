@@ -23,6 +23,7 @@ use crate::{
     config::{MAX_BATCH, MAX_BATCH_BYTES},
     connections::{Lane, perform},
     error::Problem,
+    lanes::Belief,
     record::{self, Delivery},
 };
 
@@ -46,10 +47,11 @@ pub(crate) struct Writers {
 
 impl Writers {
     /// Starts them on the current runtime.
-    pub(crate) fn start(lane: &Lane, options: &PostgresOptions) -> Self {
+    pub(crate) fn start(lane: &Lane, options: &PostgresOptions, order: &Arc<Belief>) -> Self {
         let (queue, waiting) = mpsc::channel(options.queue_limit.max(1));
         let waiting = Arc::new(Mutex::new(waiting));
-        let write = |_| tokio::spawn(work_off(lane.clone(), Arc::clone(&waiting)));
+        let write =
+            |_| tokio::spawn(work_off(lane.clone(), Arc::clone(&waiting), Arc::clone(order)));
         Self { queue, tasks: (0..options.writers.max(1)).map(write).collect() }
     }
 
@@ -72,12 +74,12 @@ impl Drop for Writers {
     }
 }
 
-async fn work_off(lane: Lane, waiting: Arc<Mutex<mpsc::Receiver<Job>>>) {
+async fn work_off(lane: Lane, waiting: Arc<Mutex<mpsc::Receiver<Job>>>, order: Arc<Belief>) {
     loop {
         let Some(batch) = next_batch(&waiting).await else { return };
         let (deliveries, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|job| (job.delivery, job.reply)).unzip();
-        settle_up(&lane, &deliveries, replies).await;
+        settle_up(&lane, &deliveries, replies, &order).await;
     }
 }
 
@@ -111,8 +113,9 @@ async fn settle_up(
     lane: &Lane,
     deliveries: &[Delivery],
     mut replies: Vec<oneshot::Sender<Result<Recorded, StoreError>>>,
+    order: &Belief,
 ) {
-    match perform!(again lane, connection => record::record(connection, deliveries)) {
+    match perform!(again lane, connection => record::record(connection, deliveries, order)) {
         Ok(outcomes) => {
             for (reply, outcome) in replies.into_iter().zip(outcomes) {
                 drop(reply.send(Ok(outcome)));
@@ -121,8 +124,8 @@ async fn settle_up(
         Err(problem) if deliveries.len() > 1 && problem.may_concern_one_call() => {
             let (ours, theirs) = deliveries.split_at(deliveries.len() / 2);
             let others = replies.split_off(ours.len());
-            Box::pin(settle_up(lane, ours, replies)).await;
-            Box::pin(settle_up(lane, theirs, others)).await;
+            Box::pin(settle_up(lane, ours, replies, order)).await;
+            Box::pin(settle_up(lane, theirs, others, order)).await;
         }
         Err(problem) => {
             let problem = Arc::new(problem);

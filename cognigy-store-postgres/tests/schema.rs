@@ -36,8 +36,8 @@ async fn an_older_program_goes_on_while_a_newer_one_expands_the_schema() {
     place.sql(
         "BEGIN;
          ALTER TABLE cognigy_events ADD COLUMN priority integer NOT NULL DEFAULT 0;
-         ALTER TABLE cognigy_queue ADD COLUMN lane text COLLATE \"C\";
-         CREATE INDEX cognigy_queue_lane ON cognigy_queue (lane);
+         ALTER TABLE cognigy_queue ADD COLUMN shard text COLLATE \"C\";
+         CREATE INDEX cognigy_queue_shard ON cognigy_queue (shard);
          UPDATE cognigy_schema SET version = 2, compatible_from = 1;
          COMMIT",
     );
