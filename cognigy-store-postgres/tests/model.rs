@@ -1,4 +1,5 @@
-//! Whatever is asked of it, in whatever order: the store answers as the one in memory does.
+//! Whatever is asked of it, in whatever order: the store answers as the one in memory does, whether
+//! it keeps the order of each contact's events or not.
 //!
 //! But for two freedoms that the contract leaves: the order of claims that are due at once, and how
 //! early a next claim is suggested.
@@ -9,9 +10,10 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use cognigy_core::{
-    Attempt, AttemptOutcome, ClaimRequest, ClaimToken, ClaimedRun, Contact, EventFilter, EventKey,
-    EventType, IncomingEvent, PageRequest, QuarantineEntry, QuarantineReason, ReplayClaim,
-    Settlement, SourceName, State, Store, Timestamp, Verdict, memory::MemoryStore, testing::sample,
+    AfterDeadLetter, Attempt, AttemptOutcome, ClaimRequest, ClaimToken, ClaimedRun, Contact,
+    EventFilter, EventKey, EventOrder, EventType, IncomingEvent, PageRequest, QuarantineEntry,
+    QuarantineReason, ReplayClaim, Settlement, SourceName, State, Store, Timestamp, Verdict,
+    memory::MemoryStore, testing::sample,
 };
 use cognigy_store_postgres::{PostgresOptions, TimeSource};
 use common::{Place, key, request};
@@ -35,10 +37,10 @@ fn at(seconds: i64) -> Timestamp {
     sample::start() + chrono::Duration::seconds(seconds)
 }
 
-fn event_saying(id: &str, text: &str) -> IncomingEvent {
+fn event_from(contact: &str, number: usize, text: &str) -> IncomingEvent {
     sample::incoming(format!(
-        r#"{{ "eventId":"{id}", "timestamp":1772366400, "type":"USER_INPUT_RECEIVED",
-  "payload":{{"input":"{text}"}}, "externalId":"crm-{id}", "userId":"user-{id}" }}"#
+        r#"{{ "eventId":"e{number}", "timestamp":1772366400, "type":"USER_INPUT_RECEIVED",
+  "payload":{{"input":"{text}"}}, "externalId":"{contact}", "userId":"user-e{number}" }}"#
     ))
 }
 
@@ -177,7 +179,7 @@ async fn compare_list(pair: &Pair, dice: &mut Dice, now: Timestamp) {
         state: State::ALL.get(dice.roll(10)).copied(),
         kind: (dice.roll(8) == 0).then_some(EventType::DialogEnded),
         user_id: (dice.roll(4) == 0).then(|| format!("user-e{}", dice.roll(12))),
-        external_id: (dice.roll(4) == 0).then(|| format!("crm-e{}", dice.roll(12))),
+        external_id: (dice.roll(4) == 0).then(|| ["ann", "bob"][dice.roll(2)].to_owned()),
         from: (dice.roll(3) == 0).then(|| second(dice)),
         to: (dice.roll(3) == 0).then(|| second(dice)),
         source: (dice.roll(2) == 0).then(SourceName::default),
@@ -200,18 +202,35 @@ async fn compare_list(pair: &Pair, dice: &mut Dice, now: Timestamp) {
 
 #[tokio::test]
 async fn the_store_does_as_the_model_does() {
+    compare_while_keeping(EventOrder::Any).await;
+}
+
+#[tokio::test]
+async fn a_store_that_keeps_the_order_does_as_the_model_does() {
+    compare_while_keeping(EventOrder::PerContact(AfterDeadLetter::Continue)).await;
+}
+
+#[tokio::test]
+async fn a_store_that_stops_contacts_does_as_the_model_does() {
+    compare_while_keeping(EventOrder::PerContact(AfterDeadLetter::Stop)).await;
+}
+
+async fn compare_while_keeping(order: EventOrder) {
     for seed in 0..10 {
         let place = Place::new();
-        let options = PostgresOptions { time: TimeSource::Caller, ..PostgresOptions::default() };
+        let time = TimeSource::Caller;
+        let options = PostgresOptions { time, order: Some(order), ..PostgresOptions::default() };
         let store = place.open_with(options).await;
         let mut dice = Dice(seed);
-        let mut pair =
-            Pair { stores: [Arc::new(MemoryStore::new()), Arc::new(store)], tokens: Vec::new() };
+        let model = Arc::new(MemoryStore::keeping(order));
+        let mut pair = Pair { stores: [model, Arc::new(store)], tokens: Vec::new() };
         for step in 0..300 {
             let now = at(step);
             match dice.roll(12) {
                 0..=2 => {
-                    let event = event_saying(dice.key().id.as_str(), ["hi", "ho"][dice.roll(2)]);
+                    let number = dice.roll(12);
+                    let contact = ["ann", "bob", "cid"][number % 3];
+                    let event = event_from(contact, number, ["hi", "ho"][dice.roll(2)]);
                     let event = &event;
                     pair.same("record", async |store| {
                         store.record(event.clone(), now).await.unwrap()

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use futures_util::future::{join, join_all};
 
-use super::{LEASE, at, attempt, claim, claim_one, gave_up, processed, sample, settle, state_of};
+use super::{
+    LEASE, at, attempt, claim, claim_for, claim_one, gave_up, processed, sample, settle, state_of,
+};
 use crate::{
     AttemptOutcome, ClaimedRun, EventFilter, PageRequest, Recorded, ReplayClaim, Requeued, Settled,
     SourceName, State, Store, Verdict,
@@ -135,7 +137,10 @@ pub async fn a_contact_is_one_sources(store: &dyn Store) {
     record(store, "ann", "here", 0).await;
     let event = sample::incoming_from(&other, sample::body_from("ann", "there"));
     store.record(event, at(1)).await.unwrap();
-    assert_eq!(ids(store, 1).await.1, ["here", "there"]);
+    let (here, there) = (ids(store, 1).await.1, claim_for(store, &other, [10, 10], 1).await.runs);
+    assert_eq!(here, ["here"]);
+    assert_eq!(there.len(), 1);
+    assert_eq!(there[0].key.id.as_str(), "there");
 }
 
 /// An empty `externalId` is none; with neither id an event waits for nobody.
