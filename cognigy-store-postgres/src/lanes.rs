@@ -75,7 +75,7 @@ pub(crate) async fn lock_of(client: &impl GenericClient, events: &[i64]) -> Resu
     let lock = client
         .prepare_cached(
             "SELECT lane FROM cognigy_lanes WHERE lane = ANY (ARRAY(
-                 SELECT lane FROM cognigy_queue WHERE event = ANY ($1) AND lane IS NOT NULL))
+                 SELECT lane FROM cognigy_queue WHERE event = ANY ($1)))
              ORDER BY lane FOR UPDATE",
         )
         .await?;
@@ -91,8 +91,9 @@ pub(crate) async fn any_of(
 ) -> Result<bool, Problem> {
     let look = client
         .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM cognigy_queue
-                            WHERE event = ANY ($1) AND fence = ANY ($2) AND lane IS NOT NULL)",
+            // Not as a condition: the index of lanes would answer to it.
+            "SELECT coalesce(bool_or(lane IS NOT NULL), false) FROM cognigy_queue
+             WHERE event = ANY ($1) AND fence = ANY ($2)",
         )
         .await?;
     Ok(client.query_one(&look, &[&events, &fences]).await?.try_get(0)?)
