@@ -524,7 +524,7 @@ impl EventArchive for MemoryStore {
         let mut counts = Counts {
             unsent_dead_letters: tables.outbox.len() as u64,
             quarantined: tables.quarantine.len() as u64,
-            waiting,
+            held_back: waiting,
             stopped_contacts,
             ..Counts::default()
         };

@@ -242,7 +242,7 @@ pub(crate) async fn counts(connection: &Object) -> Result<Counts, Problem> {
                 let state = name.parse().map_err(|error| unreadable("a state", error))?;
                 counts.by_state.insert(state, count);
             }
-            ("lane", "waiting") => counts.waiting = count,
+            ("lane", "waiting") => counts.held_back = count,
             ("lane", _) => counts.stopped_contacts = count,
             _ => drop(counts.by_type.insert(unescape(name), count)),
         }

@@ -66,7 +66,7 @@ async fn a_backlog_gets_its_order_when_that_is_turned_on() {
     let new = open(&place, CONTINUE).await;
 
     let counts = new.counts().await.unwrap();
-    assert_eq!((counts.waiting, counts.of(State::Pending)), (3, 6));
+    assert_eq!((counts.held_back, counts.of(State::Pending)), (3, 6));
     // The node that was up before goes by it too.
     arrive(&old, "ann", &["a4"]).await;
     tokio::time::sleep(Duration::from_millis(10)).await;
@@ -75,7 +75,7 @@ async fn a_backlog_gets_its_order_when_that_is_turned_on() {
     end(&new, &["a1", "b2"], WELL).await;
     end(&old, &["a3"], for_good()).await;
     end(&new, &["a4"], WELL).await;
-    assert_eq!(new.counts().await.unwrap().waiting, 0);
+    assert_eq!(new.counts().await.unwrap().held_back, 0);
     assert_eq!(place.sql("SELECT count(*) FROM cognigy_lanes"), "0");
 }
 
@@ -102,7 +102,7 @@ async fn all_that_was_held_back_is_due_when_the_order_is_turned_off() {
     arrive(&node, "bob", &["b1", "b2"]).await;
     end(&node, &["a1", "b1"], for_good()).await;
     let counts = node.counts().await.unwrap();
-    assert_eq!((counts.waiting, counts.stopped_contacts), (3, 2));
+    assert_eq!((counts.held_back, counts.stopped_contacts), (3, 2));
 
     // Whoever asks for nothing changes nothing.
     let other = open(&place, None).await;
@@ -110,7 +110,7 @@ async fn all_that_was_held_back_is_due_when_the_order_is_turned_off() {
     end(&other, &["c1"], WELL).await;
     let third = open(&place, EventOrder::Any).await;
     let counts = node.counts().await.unwrap();
-    assert_eq!((counts.waiting, counts.stopped_contacts), (0, 0));
+    assert_eq!((counts.held_back, counts.stopped_contacts), (0, 0));
     arrive(&node, "ann", &["a4"]).await;
     end(&third, &["a2", "a3", "b2", "c2", "a4"], WELL).await;
     assert_eq!(place.sql("SELECT count(*) FROM cognigy_lanes"), "0");
@@ -126,7 +126,7 @@ async fn stopped_contacts_go_on_when_stopping_is_turned_off() {
     end(&node, &[], WELL).await;
     let node = open(&place, CONTINUE).await;
     let counts = node.counts().await.unwrap();
-    assert_eq!((counts.waiting, counts.stopped_contacts), (0, 0));
+    assert_eq!((counts.held_back, counts.stopped_contacts), (0, 0));
     end(&node, &["a2"], for_good()).await;
     arrive(&node, "ann", &["a3"]).await;
     end(&node, &["a3"], WELL).await;
@@ -262,6 +262,6 @@ async fn nothing_is_left_behind_while_the_order_is_turned_on_and_off() {
     assert_eq!(place.sql("SELECT count(*) FROM cognigy_queue"), "0");
     let node = open(&place, EventOrder::Any).await;
     let counts = node.counts().await.unwrap();
-    assert_eq!((counts.waiting, counts.of(State::Pending)), (0, 0));
+    assert_eq!((counts.held_back, counts.of(State::Pending)), (0, 0));
     assert_eq!(place.sql("SELECT count(*) FROM cognigy_lanes"), "0");
 }

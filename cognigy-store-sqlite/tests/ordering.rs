@@ -50,7 +50,7 @@ async fn a_backlog_gets_its_order_when_that_is_turned_on() {
     settle(&store, ended(begun, Verdict::Retry { due: at(5) }, at(1))).await;
     let held = open(&place, CONTINUE).await;
     let counts = held.counts().await.unwrap();
-    assert_eq!((counts.waiting, counts.of(State::Pending)), (3, 4));
+    assert_eq!((counts.held_back, counts.of(State::Pending)), (3, 4));
 
     // The store that was open goes by it too, and what was in hand ends as it began.
     arrive(&store, "ann", &["a4"]).await;
@@ -63,7 +63,7 @@ async fn a_backlog_gets_its_order_when_that_is_turned_on() {
     for id in ["a2", "a3", "a4"] {
         end(&store, &[id], WELL).await;
     }
-    assert_eq!(store.counts().await.unwrap().waiting, 0);
+    assert_eq!(store.counts().await.unwrap().held_back, 0);
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn all_that_was_held_back_is_due_when_the_order_is_turned_off() {
     arrive(&store, "bob", &["b1", "b2"]).await;
     end(&store, &["a1", "b1"], for_good()).await;
     let counts = store.counts().await.unwrap();
-    assert_eq!((counts.waiting, counts.stopped_contacts), (3, 2));
+    assert_eq!((counts.held_back, counts.stopped_contacts), (3, 2));
     drop(store);
 
     // Whoever asks for nothing changes nothing.
@@ -83,7 +83,7 @@ async fn all_that_was_held_back_is_due_when_the_order_is_turned_off() {
     end(&store, &["c1"], WELL).await;
     let other = open(&place, EventOrder::Any).await;
     let counts = store.counts().await.unwrap();
-    assert_eq!((counts.waiting, counts.stopped_contacts), (0, 0));
+    assert_eq!((counts.held_back, counts.stopped_contacts), (0, 0));
     arrive(&store, "ann", &["a4"]).await;
     end(&other, &["a2", "a3", "b2", "c2", "a4"], WELL).await;
 }
@@ -98,7 +98,7 @@ async fn stopped_contacts_go_on_when_stopping_is_turned_off() {
     end(&store, &[], WELL).await;
     let store = open(&place, CONTINUE).await;
     let counts = store.counts().await.unwrap();
-    assert_eq!((counts.waiting, counts.stopped_contacts), (0, 0));
+    assert_eq!((counts.held_back, counts.stopped_contacts), (0, 0));
     end(&store, &["a2"], for_good()).await;
     arrive(&store, "ann", &["a3"]).await;
     end(&store, &["a3"], WELL).await;

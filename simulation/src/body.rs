@@ -29,7 +29,7 @@ pub(crate) fn bytes(plan: &Plan, delivery: usize) -> Bytes {
     let event = sent.event;
     let contact = match plan.natures.get(&event) {
         Some(Nature::Anonymous) => String::new(),
-        _ => format!(r#""externalId": "contact-{event}", "#),
+        _ => format!(r#""externalId": "contact-{}", "#, plan.contact(event)),
     };
     let with = |payload: &str| {
         format!(

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use cognigy_core::{Jitter, RetryPolicy, WorkerOptions};
+use cognigy_core::{AfterDeadLetter, EventOrder, Jitter, RetryPolicy, WorkerOptions};
 use fastrand::Rng;
 
 use crate::{
@@ -85,6 +85,7 @@ impl Plan {
         let mut plan =
             Self { seed, order, settings, deliveries, incidents, natures, rates, spared };
         with_long_outage(&mut plan);
+        with_order(&mut plan);
         plan
     }
 }
@@ -115,6 +116,8 @@ fn settings(rng: &mut Rng) -> Settings {
     Settings {
         reference_store: happens(rng, 0.4),
         remote_store: rng.bool(),
+        event_order: EventOrder::Any,
+        contacts: 0,
         clocks,
         workers: one_of(rng, &[1, 1, 2]),
         options: WorkerOptions {
@@ -251,6 +254,15 @@ fn incidents(rng: &mut Rng, events: u32, settings: &Settings) -> Vec<Incident> {
     add(rng, 2, &mut |rng| What::SinkOutage { time: one_of(rng, &[2, 20, 100]) * SECOND });
     incidents.sort_by_key(|incident| incident.at);
     incidents
+}
+
+/// In some runs a few contacts' events come one after the other.
+fn with_order(plan: &mut Plan) {
+    let mut rng = dice(plan.seed, "order");
+    if happens(&mut rng, 0.35) {
+        plan.settings.event_order = EventOrder::PerContact(AfterDeadLetter::Continue);
+        plan.settings.contacts = rng.u32(1..=3);
+    }
 }
 
 /// An outage of hours needs a worker that looks rarely: the run would be too long otherwise.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use cognigy_core::{RetryPolicy, WorkerOptions};
+use cognigy_core::{EventOrder, RetryPolicy, WorkerOptions};
 
 use crate::{dice::Latency, executor::Micros, fault::Fault};
 
@@ -44,6 +44,10 @@ pub struct Settings {
     /// Whether the store is a server of its own, so that what was asked of it may take effect after
     /// the process that asked has crashed.
     pub remote_store: bool,
+    /// Whether the store keeps the order of each contact's events.
+    pub event_order: EventOrder,
+    /// How many contacts the events are of; 0: one each.
+    pub contacts: u32,
     /// Processes on the one store: how far each one's clock is ahead, in microseconds.
     pub clocks: Vec<i64>,
     /// Workers in each process.
@@ -216,6 +220,18 @@ pub enum Nature {
 }
 
 impl Plan {
+    /// The contact whose event it is, if the order of that contact's events is kept.
+    pub(crate) fn lane(&self, event: u32) -> Option<u32> {
+        let is_kept = self.settings.event_order.is_kept();
+        let is_anonymous = self.natures.get(&event) == Some(&Nature::Anonymous);
+        (is_kept && !is_anonymous).then(|| self.contact(event))
+    }
+
+    /// The number of the contact whose event it is.
+    pub(crate) fn contact(&self, event: u32) -> u32 {
+        if self.settings.contacts == 0 { event } else { event % self.settings.contacts }
+    }
+
     /// How long everything may take to come to its end once nothing more goes wrong: the longest
     /// chain of waits that the settings allow, one after the other.
     pub(crate) fn patience(&self) -> Micros {
@@ -240,6 +256,12 @@ impl Plan {
             .values()
             .filter(|nature| matches!(nature, Nature::NeverEnds | Nature::KillsProcess));
         let slow = slow.count() as u64 * run;
+        // In order, one run follows the other, with the wait after each attempt.
+        let in_a_row = match self.settings.event_order.is_kept() {
+            true => self.deliveries.iter().map(|delivery| u64::from(delivery.event) + 1).max(),
+            false => None,
+        };
+        let run = run * in_a_row.unwrap_or(1);
         3 * (run + slow + letter) + senders.max().unwrap_or(0) + self.clock_error()
     }
 

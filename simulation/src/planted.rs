@@ -81,6 +81,10 @@ bugs! {
     PurgesUnfinished = "purges-unfinished",
     /// Counters miss replayed events.
     CountsDrift = "counts-drift",
+    /// An event is handed out although another of its contact is on its way.
+    OrderIgnoresHead = "order-ignores-head",
+    /// An event that was processed goes on holding its contact back.
+    OrderKeepsHead = "order-keeps-head",
     /// Signatures are not looked at.
     SignatureNotChecked = "signature-not-checked",
 }

@@ -59,10 +59,11 @@ impl World {
     pub(crate) fn new(plan: Plan, bug: Option<Bug>, handle: Handle) -> Arc<Self> {
         let processes = plan.settings.clocks.len();
         let reference = plan.settings.reference_store && bug.is_none();
-        let disk = (!reference).then(|| Arc::new(Disk::with_bug(bug)));
+        let order = plan.settings.event_order;
+        let disk = (!reference).then(|| Arc::new(Disk::keeping(order, bug)));
         let store: Arc<dyn Store> = match &disk {
             Some(disk) => Arc::clone(disk) as Arc<dyn Store>,
-            None => Arc::new(MemoryStore::new()),
+            None => Arc::new(MemoryStore::keeping(order)),
         };
         let state = State {
             processes: (0..processes).map(|_| None).collect(),

@@ -113,7 +113,7 @@ pub struct Counts {
     /// Bodies in quarantine.
     pub quarantined: u64,
     /// Of the `pending` events, those that wait for another of the same contact to end.
-    pub waiting: u64,
+    pub held_back: u64,
     /// Contacts whose events wait for one that was given up.
     pub stopped_contacts: u64,
 }

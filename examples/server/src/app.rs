@@ -5,8 +5,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use cognigy_core::{DeadLetterSink, Failure, Store, TokioClock};
-use cognigy_store_sqlite::SqliteStore;
+use cognigy_core::{DeadLetterSink, EventOrder, Failure, Store, TokioClock};
+#[cfg(feature = "postgres")]
+use cognigy_store_postgres::{PostgresOptions, PostgresStore};
+use cognigy_store_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::{
     http::{AdminToken, BulkReplays, Readiness},
@@ -59,13 +61,15 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 impl App {
-    /// Opens the store and the clients. `sink` replaces the queues that are set.
+    /// Opens the store and the clients. `sink` replaces the queues that are set; `order` is what the
+    /// store is to keep from now on, if that is for this command to say.
     pub(crate) async fn build(
         settings: &Settings,
         sink: Option<Arc<dyn DeadLetterSink>>,
+        order: Option<EventOrder>,
     ) -> Result<Self, StartError> {
         let telemetry = Telemetry::new().map_err(|error| StartError::failed("metrics", &error))?;
-        let store = open_store(settings).await?;
+        let store = open_store(settings, order).await?;
         let sources = Sources::build(settings, &store, sink.as_ref()).await?;
         Ok(Self {
             store,
@@ -79,23 +83,28 @@ impl App {
     }
 }
 
-/// Opens the store that is set.
-pub(crate) async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, StartError> {
+/// Opens the store that is set, to keep `order` from now on, or whatever order it keeps.
+pub(crate) async fn open_store(
+    settings: &Settings,
+    order: Option<EventOrder>,
+) -> Result<Arc<dyn Store>, StartError> {
     match &settings.database {
         Database::Sqlite(path) => {
-            let store = SqliteStore::open(path).await.map_err(|error| {
+            let options = SqliteOptions { order, ..SqliteOptions::default() };
+            let store = SqliteStore::open_with(path, options).await.map_err(|error| {
                 StartError::failed(&format!("cannot open {}", path.display()), &error)
             })?;
             Ok(Arc::new(store))
         }
-        Database::Postgres(url) => open_postgres(url.as_str()).await,
+        Database::Postgres(url) => open_postgres(url.as_str(), order).await,
     }
 }
 
 #[cfg(feature = "postgres")]
-async fn open_postgres(url: &str) -> Result<Arc<dyn Store>, StartError> {
+async fn open_postgres(url: &str, order: Option<EventOrder>) -> Result<Arc<dyn Store>, StartError> {
+    let options = PostgresOptions { order, ..PostgresOptions::default() };
     // The URL holds a password, so the message names the setting.
-    let store = cognigy_store_postgres::PostgresStore::open(url)
+    let store = PostgresStore::open_with(url, options)
         .await
         .map_err(|error| StartError::failed("COGNIGY_DATABASE_URL", &error))?;
     Ok(Arc::new(store))
@@ -103,7 +112,7 @@ async fn open_postgres(url: &str) -> Result<Arc<dyn Store>, StartError> {
 
 #[cfg(not(feature = "postgres"))]
 #[allow(clippy::unused_async)]
-async fn open_postgres(_: &str) -> Result<Arc<dyn Store>, StartError> {
+async fn open_postgres(_: &str, _: Option<EventOrder>) -> Result<Arc<dyn Store>, StartError> {
     Err(StartError::Failed("COGNIGY_DATABASE_URL: this build has no PostgreSQL support".to_owned()))
 }
 

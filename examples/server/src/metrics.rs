@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use cognigy_crm_http::{CoalescingCrm, HttpCrm, Spared};
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
@@ -57,6 +57,12 @@ impl Registrar<'_> {
         let counter = IntCounter::new(name, help)?;
         self.0.register(Box::new(counter.clone()))?;
         Ok(counter)
+    }
+
+    pub(crate) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        let gauge = IntGauge::new(name, help)?;
+        self.0.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
     }
 
     /// A counter for each of `values`, at zero: a rate over a counter that appears late misses its

@@ -18,8 +18,8 @@ use cognigy_core::{
 };
 use cognigy_crm_http::{CoalescingCrm, HttpCrm};
 use prometheus::{
-    Encoder, Gauge, Histogram, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
-    proto::MetricFamily,
+    Encoder, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, proto::MetricFamily,
 };
 
 use crate::{
@@ -33,6 +33,8 @@ pub(crate) struct Telemetry {
     dropped_log_lines: IntCounter,
     events: IntGaugeVec,
     oldest_pending: Gauge,
+    held_back: IntGauge,
+    stopped_contacts: IntGauge,
 }
 
 /// What is counted of one source.
@@ -104,6 +106,14 @@ impl Telemetry {
         Ok(Self {
             events,
             oldest_pending,
+            held_back: registrar.gauge(
+                "cognigy_events_held_back",
+                "Events that wait for an earlier one of the same contact",
+            )?,
+            stopped_contacts: registrar.gauge(
+                "cognigy_contacts_stopped",
+                "Contacts whose events wait for the replay of one that was given up",
+            )?,
             dropped_log_lines: registrar.counter(
                 "cognigy_log_lines_dropped_total",
                 "Log lines that were dropped because nobody read them",
@@ -126,6 +136,8 @@ impl Telemetry {
                 self.events.with_label_values(&[state.as_str()]).set(count);
             }
             self.oldest_pending.set(age_seconds(counts, now));
+            self.held_back.set(i64::try_from(counts.held_back).unwrap_or(i64::MAX));
+            self.stopped_contacts.set(i64::try_from(counts.stopped_contacts).unwrap_or(i64::MAX));
         }
         let dropped = crate::logging::dropped_lines();
         self.dropped_log_lines.inc_by(dropped.saturating_sub(self.dropped_log_lines.get()));

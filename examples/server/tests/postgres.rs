@@ -12,5 +12,7 @@ mod contract_http;
 mod journey;
 #[path = "no_one_in.rs"]
 mod no_one_in;
+#[path = "ordering.rs"]
+mod ordering;
 #[path = "sources.rs"]
 mod sources;

@@ -30,7 +30,7 @@ impl Books<'_> {
     }
 
     /// Whether `process` was paused at or after `since`.
-    fn was_paused(&self, process: usize, since: u64) -> bool {
+    pub(super) fn was_paused(&self, process: usize, since: u64) -> bool {
         self.processes[process].stalled_at.is_some_and(|at| at >= since)
             || self.processes[process].is_stalled
     }

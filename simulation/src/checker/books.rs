@@ -57,6 +57,10 @@ pub(super) struct EventBook {
     pub(super) run: u32,
     pub(super) attempt: u32,
     pub(super) run_by_replay: bool,
+    /// In which order it arrived.
+    pub(super) arrival: usize,
+    /// Whether its run was handed out, if only to be given back.
+    pub(super) begun: bool,
     pub(super) phase: Phase,
     pub(super) attempts: Vec<AttemptRow>,
     pub(super) contact: Option<Contact>,
@@ -117,6 +121,8 @@ pub(super) struct Books<'a> {
     pub(super) overlaps: Vec<(u64, Violation)>,
     /// CRM calls and handler calls of each run.
     pub(super) tries: BTreeMap<(LetterKey, bool), u32>,
+    /// How many events have arrived.
+    pub(super) arrivals: usize,
     /// Single replays that ended, and were not yet told to an operator.
     pub(super) replays_ended: Vec<(u32, Result<Option<Contact>, String>)>,
     pub(super) accepted: BTreeMap<u32, usize>,
@@ -143,6 +149,7 @@ impl<'a> Books<'a> {
             calls: BTreeMap::new(),
             overlaps: Vec::new(),
             tries: BTreeMap::new(),
+            arrivals: 0,
             replays_ended: Vec::new(),
             accepted: BTreeMap::new(),
             deliveries_under_way: BTreeSet::new(),

@@ -129,7 +129,10 @@ impl Books<'_> {
         if life > 1 {
             self.count(Fault::CameAgain);
         }
+        self.arrivals += 1;
         let book = EventBook {
+            arrival: self.arrivals,
+            begun: false,
             life,
             body: body.clone(),
             received_at: now,
@@ -165,6 +168,7 @@ impl Books<'_> {
             book.run += 1;
             book.attempt = 0;
             book.run_by_replay = false;
+            book.begun = false;
             book.phase = Phase::Waiting { due: now };
             if unsent {
                 self.count(Fault::ReplayBeforeSent);

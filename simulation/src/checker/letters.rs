@@ -45,12 +45,12 @@ impl Books<'_> {
         let held = letter.filter(|letter| letter.held == Some(*token));
         let event = key.map(|key| key.0);
         match (held, answer) {
-            (Some(letter), Settled::Done) => letter.due = letter.due.max(until),
+            (Some(letter), Settled::Done | Settled::MadeWay) => letter.due = letter.due.max(until),
             (None, Settled::LeaseLost) => {}
             (Some(_), Settled::LeaseLost) => {
                 self.violated(FENCE, event, "the holder's renewal of a letter was refused");
             }
-            (None, Settled::Done) => {
+            (None, Settled::Done | Settled::MadeWay) => {
                 self.violated(FENCE, event, "a letter's renewal by someone else took effect");
             }
         }
@@ -63,7 +63,7 @@ impl Books<'_> {
         let letter = key.and_then(|key| self.letters.get_mut(&key));
         let held = letter.filter(|letter| letter.held == Some(*token) && !letter.sent);
         match (key, held, answer) {
-            (Some(key), Some(letter), Settled::Done) => {
+            (Some(key), Some(letter), Settled::Done | Settled::MadeWay) => {
                 letter.held = None;
                 match &settlement.verdict {
                     Verdict::DeadLetterSent => {
@@ -87,7 +87,7 @@ impl Books<'_> {
             (_, Some(_), Settled::LeaseLost) => {
                 self.violated(FENCE, event, "the holder's settlement of a letter was refused");
             }
-            (_, _, Settled::Done) => {
+            (_, _, Settled::Done | Settled::MadeWay) => {
                 self.violated(FENCE, event, "a late settlement of a letter took effect");
             }
         }

@@ -9,6 +9,7 @@ mod books;
 mod deliveries;
 mod finale;
 mod letters;
+mod order;
 mod runs;
 
 pub(crate) use finale::Leftover;
@@ -79,7 +80,10 @@ impl Books<'_> {
             Happened::Recorded { event, body, outcome, now } => {
                 self.recorded(*event, body, *outcome, *now);
             }
-            Happened::Granted(grant) => self.granted(process, grant),
+            Happened::Granted(grant) => {
+                self.in_turn(grant.event, grant.by_replay);
+                self.granted(process, grant);
+            }
             Happened::GrantedLetter(grant) => self.letter_granted(grant),
             Happened::Renewed { token, answer, until } => self.renewed(token, *answer, *until),
             Happened::Settled { settlement, answer } => self.settled(settlement, *answer),
@@ -91,10 +95,12 @@ impl Books<'_> {
             Happened::Quarantined { reason, body, now } => self.quarantined(*reason, body, *now),
             Happened::Discharged { item, answer } => self.discharged(item.as_ref(), *answer),
             Happened::CrmBegan { call, event, run, now } => {
+                self.alone_of_its_contact(*event);
                 self.began(process, *call, *event, *run, *now, false);
             }
             Happened::CrmEnded { call, .. } => self.ended(*call),
             Happened::HandlerBegan { call, event, run, now } => {
+                self.alone_of_its_contact(*event);
                 self.began(process, *call, *event, *run, *now, true);
             }
             Happened::HandlerEnded { call, event, run, how, contact } => {

@@ -59,6 +59,7 @@ impl Books<'_> {
             }
         }
         book.run_by_replay = by_replay;
+        book.begun = true;
         book.attempt += 1;
         if (book.run, book.attempt) != (run, attempt) {
             let promise = if by_replay { REPLAY } else { POLICY };
@@ -91,12 +92,14 @@ impl Books<'_> {
             }
         });
         match (holder, answer) {
-            (Some(holder), Settled::Done) => holder.until = holder.until.max(until),
+            (Some(holder), Settled::Done | Settled::MadeWay) => {
+                holder.until = holder.until.max(until)
+            }
             (None, Settled::LeaseLost) => {}
             (Some(_), Settled::LeaseLost) => {
                 self.violated(FENCE, event, "the holder's renewal was refused");
             }
-            (None, Settled::Done) => {
+            (None, Settled::Done | Settled::MadeWay) => {
                 self.violated(FENCE, event, "a renewal by someone else took effect");
             }
         }
@@ -111,12 +114,14 @@ impl Books<'_> {
         let holds = |book: &&EventBook| matches!(&book.phase, Phase::Held(holder) if holder.token == *token);
         let held = event.and_then(|event| self.events.get(&event)).filter(holds).is_some();
         match (event, held, answer) {
-            (Some(event), true, Settled::Done) => self.run_ended(event, settlement),
+            (Some(event), true, Settled::Done | Settled::MadeWay) => {
+                self.run_ended(event, settlement)
+            }
             (_, false, Settled::LeaseLost) => {}
             (_, true, Settled::LeaseLost) => {
                 self.violated(FENCE, event, "the holder's settlement was refused");
             }
-            (_, _, Settled::Done) => {
+            (_, _, Settled::Done | Settled::MadeWay) => {
                 let text = format!("a late settlement took effect: {:?}", settlement.verdict);
                 self.violated(FENCE, event, text);
             }

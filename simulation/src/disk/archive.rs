@@ -67,6 +67,8 @@ impl EventArchive for Disk {
     async fn counts(&self) -> Result<Counts, StoreError> {
         let tables = self.tables();
         let mut counts = Counts {
+            held_back: self.held_back(&tables).len() as u64,
+            stopped_contacts: tables.events.values().filter(|row| row.stops).count() as u64,
             unsent_dead_letters: tables.letters.len() as u64,
             quarantined: tables.quarantine.len() as u64,
             ..Counts::default()
@@ -106,7 +108,7 @@ impl EventArchive for Disk {
         let tables = &mut *tables;
         let finished = |id: &i64, row: &EventRow| {
             let waits = tables.letters.values().any(|letter| letter.event == *id);
-            row.phase.state().is_final() && !waits
+            row.phase.state().is_final() && !waits && !row.stops
                 || self.has(Bug::PurgesUnfinished)
                     && !matches!(row.phase, super::Phase::Held { .. })
         };

@@ -39,6 +39,8 @@ impl EventRow {
     pub(super) fn grant(&mut self, id: i64, lease: Duration, now: Timestamp) -> ClaimedRun {
         self.fence += 1;
         self.attempt += 1;
+        self.begun = true;
+        self.stops = false;
         self.phase = Phase::Held { since: now, until: now + lease };
         let token = ClaimToken { work: WorkKind::Run, handle: id, fence: self.fence };
         ClaimedRun {
@@ -60,7 +62,11 @@ impl Disk {
         let letters = tables.letters.iter().filter(|(_, row)| row.letter.key.source == source);
         let mut letters: Vec<_> = letters.map(|(id, row)| (row.due, *id)).collect();
         let events = tables.events.iter().filter(|(_, row)| row.key.source == source);
-        let claimable = |(id, row): (&i64, &EventRow)| Some((row.claimable_at(self.bug)?, *id));
+        let held_back = self.held_back(&tables);
+        let claimable = |(id, row): (&i64, &EventRow)| {
+            let may_go = !held_back.contains(id);
+            Some((row.claimable_at(self.bug).filter(|_| may_go)?, *id))
+        };
         let mut events: Vec<_> = events.filter_map(claimable).collect();
         letters.sort_unstable();
         events.sort_unstable();
@@ -118,7 +124,15 @@ impl Disk {
     pub(super) fn end(&self, settlement: &Settlement) -> Settled {
         let mut tables = self.tables();
         match settlement.token.work {
-            WorkKind::Run => self.end_run(&mut tables, settlement),
+            WorkKind::Run => {
+                let before = self.held_back(&tables);
+                let answer = self.end_run(&mut tables, settlement);
+                let now = self.held_back(&tables);
+                match before.difference(&now).next() {
+                    Some(_) if answer.took_effect() => Settled::MadeWay,
+                    _ => answer,
+                }
+            }
             WorkKind::DeadLetter => self.end_letter(&mut tables, settlement),
         }
     }
@@ -145,6 +159,8 @@ impl Disk {
         }
         match verdict {
             Verdict::Processed { contact } => {
+                row.begun = false;
+                row.stops = self.has(Bug::OrderKeepsHead);
                 row.phase = Phase::Processed;
                 row.processed_at = Some(*at);
                 row.contact.clone_from(contact);
@@ -157,6 +173,8 @@ impl Disk {
             }
             Verdict::GiveUp { reason, attempts } => {
                 row.phase = Phase::DeadLettering;
+                row.begun = false;
+                row.stops = self.order.stops();
                 let letter = row.dead_letter(reason, *attempts);
                 let (event, due) = (token.handle, *at);
                 let letter = LetterRow { event, letter, due, held: false, fence: 0, tries: 0 };

@@ -7,6 +7,7 @@
 
 mod archive;
 mod claims;
+mod order;
 mod runs;
 
 use std::{
@@ -16,7 +17,8 @@ use std::{
 
 use bytes::Bytes;
 use cognigy_core::{
-    Attempt, Contact, DeadLetter, Event, EventKey, EventParts, QuarantinedItem, State, Timestamp,
+    Attempt, Contact, DeadLetter, Event, EventKey, EventOrder, EventParts, QuarantinedItem, State,
+    Timestamp,
 };
 
 use crate::planted::Bug;
@@ -25,6 +27,7 @@ use crate::planted::Bug;
 #[derive(Debug, Default)]
 pub struct Disk {
     tables: Mutex<Tables>,
+    order: EventOrder,
     bug: Option<Bug>,
 }
 
@@ -63,6 +66,10 @@ struct EventRow {
     processed_at: Option<Timestamp>,
     contact: Option<Contact>,
     unreadable: bool,
+    /// Its run was handed out, if only to be given back.
+    begun: bool,
+    /// It was given up, and its contact waits for its replay.
+    stops: bool,
 }
 
 #[derive(Debug)]
@@ -94,10 +101,10 @@ impl Disk {
         Self::default()
     }
 
-    /// An empty disk of a store that has `bug`.
+    /// An empty disk of a store that keeps `order` and has `bug`.
     #[must_use]
-    pub fn with_bug(bug: Option<Bug>) -> Self {
-        Self { tables: Mutex::default(), bug }
+    pub fn keeping(order: EventOrder, bug: Option<Bug>) -> Self {
+        Self { tables: Mutex::default(), order, bug }
     }
 
     fn has(&self, bug: Bug) -> bool {

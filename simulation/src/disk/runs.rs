@@ -45,6 +45,8 @@ impl EventStore for Disk {
             processed_at: None,
             contact: None,
             unreadable: false,
+            begun: false,
+            stops: false,
         };
         tables.events.insert(id, row);
         Ok(Recorded::New)
@@ -74,7 +76,11 @@ impl EventStore for Disk {
         now: Timestamp,
     ) -> Result<ReplayClaim, StoreError> {
         let mut tables = self.tables();
-        let Some((id, row)) = tables.row(key) else { return Ok(ReplayClaim::NotFound) };
+        let Some((id, _)) = tables.row(key) else { return Ok(ReplayClaim::NotFound) };
+        if self.goes_before(&tables, id).is_some() {
+            return Ok(ReplayClaim::Busy);
+        }
+        let Some(row) = tables.events.get_mut(&id) else { return Ok(ReplayClaim::NotFound) };
         if let Phase::Held { until, .. } = row.phase
             && until > now
             && !self.has(Bug::ReplayIgnoresHolder)
@@ -119,6 +125,8 @@ impl EventRow {
     fn begin_run(&mut self, now: Timestamp, as_a_new_one: bool) {
         self.run += u32::from(as_a_new_one);
         self.attempt = 0;
+        // What stopped its contact stays first.
+        self.begun = std::mem::take(&mut self.stops);
         self.phase = Phase::Waiting { due: now };
     }
 }

@@ -29,7 +29,8 @@ pub(crate) struct SimCrm {
 impl CrmClient for SimCrm {
     async fn find_contact(&self, query: &ContactQuery) -> Result<Option<Contact>, Failure> {
         let world = &self.world;
-        let event = number_in(&query.contact_key);
+        // Of the event rather than the contact, of which there may be fewer.
+        let event = number_in(query.idempotency_key.split('/').nth(1).unwrap_or_default());
         let run = query.idempotency_key.rsplit('/').next().and_then(|run| run.parse().ok());
         let run: u32 = run.unwrap_or_default();
         let number = world.next_call();

@@ -279,7 +279,7 @@ pub async fn what_waits_is_pending(store: &dyn Store) {
         record(store, contact, id, seconds).await;
     }
     let counts = store.counts().await.unwrap();
-    assert_eq!((counts.of(State::Pending), counts.waiting), (3, 1));
+    assert_eq!((counts.of(State::Pending), counts.held_back), (3, 1));
     assert_eq!(counts.oldest_pending, Some(at(0)));
     let batch = claim(store, 10, 10).await;
     assert_eq!(batch.runs.len(), 2);
@@ -293,7 +293,7 @@ pub async fn what_waits_is_pending(store: &dyn Store) {
         settle(store, processed(work.claim, 11)).await;
     }
     let counts = store.counts().await.unwrap();
-    assert_eq!((counts.of(State::Pending), counts.waiting), (1, 0));
+    assert_eq!((counts.of(State::Pending), counts.held_back), (1, 0));
     assert_eq!(counts.oldest_pending, Some(at(1)), "it has waited since it came");
     process_only(store, "a2", 12).await;
     assert_eq!(store.counts().await.unwrap().oldest_pending, None);
@@ -353,7 +353,7 @@ pub async fn concurrent_workers_keep_the_order(store: &dyn Store) {
             break;
         }
     }
-    assert_eq!(store.counts().await.unwrap().waiting, 0);
+    assert_eq!(store.counts().await.unwrap().held_back, 0);
 }
 
 /// Whichever of the two comes first: all that arrived is to be had when both are done.
@@ -381,7 +381,7 @@ pub async fn an_arrival_that_meets_an_end_is_not_left_behind(store: &dyn Store) 
         head = claim_one(store, round).await;
     }
     assert_eq!(settle(store, processed(head.claim, 100)).await, Settled::Done);
-    assert_eq!(store.counts().await.unwrap().waiting, 0);
+    assert_eq!(store.counts().await.unwrap().held_back, 0);
 }
 
 /// Others go on; what stopped it may fail again; success lets the next go.
@@ -403,7 +403,7 @@ pub async fn a_stopped_contact_waits_for_a_replay(store: &dyn Store) {
     }
     assert_eq!(state_of(store, "a1").await, State::DeadLettered);
     let counts = store.counts().await.unwrap();
-    assert_eq!((counts.waiting, counts.stopped_contacts), (2, 1));
+    assert_eq!((counts.held_back, counts.stopped_contacts), (2, 1));
     // What came before or after it has to wait as well.
     for id in ["a0", "a2"] {
         assert!(matches!(replay(store, id, 1002).await, ReplayClaim::Busy), "{id}");
@@ -415,7 +415,7 @@ pub async fn a_stopped_contact_waits_for_a_replay(store: &dyn Store) {
     let again = replay_now(store, "a1", 1004).await;
     assert_eq!(settle(store, processed(again.claim, 1005)).await, Settled::MadeWay);
     let counts = store.counts().await.unwrap();
-    assert_eq!((counts.waiting, counts.stopped_contacts), (1, 0));
+    assert_eq!((counts.held_back, counts.stopped_contacts), (1, 0));
     assert_eq!(process_only(store, "a2", 1005).await, Settled::MadeWay);
     assert_eq!(process_only(store, "a3", 1005).await, Settled::Done);
 }
@@ -432,7 +432,7 @@ pub async fn a_stopped_contact_goes_on_when_a_requeued_run_succeeds(store: &dyn 
     nothing_is_due(store, 2).await;
     assert_eq!(requeue(store, &["a2"], 3).await, [Requeued::Scheduled]);
     let counts = store.counts().await.unwrap();
-    assert_eq!((counts.waiting, counts.stopped_contacts), (2, 0));
+    assert_eq!((counts.held_back, counts.stopped_contacts), (2, 0));
     assert_eq!(process_only(store, "a2", 3).await, Settled::MadeWay);
     assert_eq!(process_only(store, "a1", 3).await, Settled::MadeWay);
     assert_eq!(process_only(store, "a3", 3).await, Settled::Done);

@@ -47,7 +47,7 @@ pub(super) fn key_of(id: &str, source: &SourceName) -> Result<EventKey, StartErr
 
 pub(super) async fn list(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
     let filter = filter_of(arguments)?;
-    let store = open_store(settings).await?;
+    let store = open_store(settings, None).await?;
     let mut left = number(arguments, "limit") as usize;
     let mut after = None;
     while left > 0 {
@@ -81,7 +81,7 @@ pub(super) async fn list(arguments: &ArgMatches, settings: &Settings) -> Result<
 pub(super) async fn show(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
     let id = arguments.get_one::<String>("id").map(String::as_str).unwrap_or_default();
     let key = key_of(id, &source_of(arguments)?)?;
-    let store = open_store(settings).await?;
+    let store = open_store(settings, None).await?;
     let Some(stored) = store.find(&key).await? else {
         eprintln!("cognigy-server: no event {id:?} is stored");
         return Ok(false);
@@ -96,7 +96,7 @@ pub(super) async fn show(arguments: &ArgMatches, settings: &Settings) -> Result<
 }
 
 pub(super) async fn purge(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
-    let store = open_store(settings).await?;
+    let store = open_store(settings, None).await?;
     let before = TokioClock::new().now() - settings.retention;
     let progress = Progress::new();
     let mut total = 0;

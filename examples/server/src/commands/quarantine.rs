@@ -16,7 +16,7 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
     if let Some(id) = arguments.get_one::<i64>("retry") {
         return retry(*id, as_json, settings).await;
     }
-    let store = open_store(settings).await?;
+    let store = open_store(settings, None).await?;
     if let Some(id) = arguments.get_one::<i64>("discard") {
         let found = store.discharge(*id).await?;
         report(*id, if found { "discarded" } else { "not_found" }, None, as_json)?;
@@ -47,7 +47,7 @@ async fn list(store: &impl Store, limit: usize, as_json: bool) -> Result<bool, S
 }
 
 async fn retry(id: i64, as_json: bool, settings: &Settings) -> Result<bool, StartError> {
-    let app = App::build(settings, None).await?;
+    let app = App::build(settings, None, None).await?;
     let Some(item) = app.store.quarantined_item(id).await? else {
         report(id, "not_found", None, as_json)?;
         return Ok(false);

@@ -43,7 +43,7 @@ pub(crate) struct Running {
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn run(settings: &Settings) -> Result<bool, StartError> {
     settings.can_serve()?;
-    let app = App::build(settings, None).await?;
+    let app = App::build(settings, None, Some(settings.ordering)).await?;
     let mut running = start(app, settings).await?;
     tracing::info!(address = %running.address, "listening");
     tokio::select! {

@@ -183,6 +183,9 @@ pub(crate) struct Stats {
     oldest_pending_seconds: f64,
     unsent_dead_letters: u64,
     quarantined: u64,
+    /// Of the events that wait, those that wait for an earlier one of the same contact.
+    held_back: u64,
+    stopped_contacts: u64,
     rates: Rates,
 }
 
@@ -225,6 +228,8 @@ impl Stats {
             oldest_pending_seconds: age_seconds(&counts, now),
             unsent_dead_letters: counts.unsent_dead_letters,
             quarantined: counts.quarantined,
+            held_back: counts.held_back,
+            stopped_contacts: counts.stopped_contacts,
             by_type: counts.by_type,
             rates,
         }

@@ -12,7 +12,7 @@ mod table;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use cognigy_core::SourceName;
+use cognigy_core::{EventOrder, SourceName};
 use zeroize::Zeroizing;
 
 pub(crate) use layers::{Layers, SettingError};
@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) sources: Vec<SourceSettings>,
     pub(crate) database: Database,
     pub(crate) api: ApiSettings,
+    /// The order of events that is asked for; only a server asks the store to keep it.
+    pub(crate) ordering: EventOrder,
     pub(crate) lease: Duration,
     pub(crate) admin_token: Option<Hidden>,
     pub(crate) worker: bool,
@@ -102,6 +104,12 @@ impl Settings {
                 base_url: layers.optional("base_url", parse::http_url)?,
                 client_id: text("client_id")?,
                 client_secret: hidden("client_secret")?,
+            },
+            ordering: match layers.required("ordering", parse::ordering)? {
+                true => EventOrder::PerContact(
+                    layers.required("ordering_on_dead_letter", parse::after_dead_letter)?,
+                ),
+                false => EventOrder::Any,
             },
             lease: layers.required("lease", parse::lease)?,
             admin_token: hidden("admin_token")?,

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use cognigy_core::SourceName;
+use cognigy_core::{AfterDeadLetter, SourceName};
 
 use super::{Database, Hidden, LogFormat};
 
@@ -63,6 +63,23 @@ pub(super) fn database(text: &str) -> Result<Database, String> {
         return Err("expected sqlite:PATH with the path of a file".to_owned());
     }
     Ok(Database::Sqlite(path.into()))
+}
+
+/// Whether the order of each contact's events is kept.
+pub(super) fn ordering(text: &str) -> Result<bool, String> {
+    match text {
+        "none" => Ok(false),
+        "per_contact" => Ok(true),
+        _ => Err("expected none or per_contact".to_owned()),
+    }
+}
+
+pub(super) fn after_dead_letter(text: &str) -> Result<AfterDeadLetter, String> {
+    match text {
+        "continue" => Ok(AfterDeadLetter::Continue),
+        "stop" => Ok(AfterDeadLetter::Stop),
+        _ => Err("expected continue or stop".to_owned()),
+    }
 }
 
 pub(super) fn http_url(text: &str) -> Result<String, String> {

@@ -121,6 +121,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Delay after the first attempt; it doubles",
     )),
     each(setting("COGNIGY_RETRY_MAX_DELAY", Some("1h"), "Longest delay, Retry-After included")),
+    setting("COGNIGY_ORDERING", Some("none"), "per_contact: each contact's events one at a time"),
+    setting(
+        "COGNIGY_ORDERING_ON_DEAD_LETTER",
+        Some("continue"),
+        "stop: the contact's events wait until the one that was given up was replayed",
+    ),
     setting("COGNIGY_LEASE", Some("60s"), "How long a claim lives without renewal"),
     each(setting("SQS_DLQ_URL", None, "Queue for dead letters; unset: they stay in the store")),
     secret("COGNIGY_ADMIN_TOKEN", "Bearer token of the operator API; unset: it is closed"),

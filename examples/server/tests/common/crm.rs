@@ -16,6 +16,8 @@ pub struct Crm {
 struct State {
     answer: (u16, String),
     delay: Duration,
+    /// Requests that say this get that status instead.
+    refusal: Option<(String, u16)>,
     requests: Vec<String>,
 }
 
@@ -24,7 +26,7 @@ impl Crm {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let answer = (200, r#"{"id":"crm-1","name":"Ada"}"#.to_owned());
-        let state = State { answer, delay: Duration::ZERO, requests: Vec::new() };
+        let state = State { answer, delay: Duration::ZERO, refusal: None, requests: Vec::new() };
         let crm = Self { address, state: Arc::new(Mutex::new(state)) };
         let shared = crm.clone();
         std::thread::spawn(move || {
@@ -42,6 +44,15 @@ impl Crm {
 
     pub fn answer(&self, status: u16, body: &str) {
         self.state.lock().unwrap().answer = (status, body.to_owned());
+    }
+
+    /// Answers requests whose head says `text` with `status`, until told otherwise.
+    pub fn refuse(&self, text: &str, status: u16) {
+        self.state.lock().unwrap().refusal = Some((text.to_owned(), status));
+    }
+
+    pub fn refuse_nobody(&self) {
+        self.state.lock().unwrap().refusal = None;
     }
 
     pub fn delay(&self, delay: Duration) {
@@ -76,8 +87,11 @@ impl Crm {
             }
             let ((status, body), delay) = {
                 let mut state = self.state.lock().unwrap();
+                let refused = state.refusal.as_ref().filter(|(text, _)| head.contains(text));
+                let refused = refused.map(|(_, status)| (*status, String::new()));
+                let answer = refused.unwrap_or_else(|| state.answer.clone());
                 state.requests.push(head);
-                (state.answer.clone(), state.delay)
+                (answer, state.delay)
             };
             std::thread::sleep(delay);
             let length = body.len();

@@ -55,7 +55,7 @@ pub(super) async fn run(arguments: &ArgMatches, mut layers: Layers) -> Result<bo
     }
     layers.forget_sources();
     let settings = Settings::read(&layers)?;
-    let app = App::build(&settings, Some(queue.clone())).await?;
+    let app = App::build(&settings, Some(queue.clone()), None).await?;
     let running = serve::start(app, &settings).await?;
     println!("The server listens on http://{}, its database is new and empty.", running.address);
     println!("A pretend CRM and a pretend dead-letter queue stand beside it.\n");

@@ -1,0 +1,59 @@
+//! Where the order of each contact's events is kept: one at a time, in order of arrival.
+
+use super::{
+    Violation,
+    books::{ActiveCall, Books, EventBook, Phase},
+};
+
+const ORDER: &str = "events of one contact are run one at a time, in order of arrival";
+
+fn is_unfinished(book: &EventBook) -> bool {
+    matches!(book.phase, Phase::Waiting { .. } | Phase::Held(_))
+}
+
+impl Books<'_> {
+    fn others_of_its_contact(&self, event: u32) -> impl Iterator<Item = u32> + '_ {
+        let lane = self.plan.lane(event);
+        let same =
+            move |other: &u32| *other != event && lane.is_some() && self.plan.lane(*other) == lane;
+        self.events.keys().copied().filter(same)
+    }
+
+    /// An event is about to be granted: none of its contact may have been begun, nor any that came
+    /// earlier be waiting. One that was handed out before and given back has kept its place.
+    pub(super) fn in_turn(&mut self, event: u32, by_replay: bool) {
+        let Some(book) = self.events.get(&event) else { return };
+        let arrival = book.arrival;
+        let kept_its_place = is_unfinished(book) && book.begun;
+        let was_over = !is_unfinished(book) && by_replay;
+        let passed_over = self.others_of_its_contact(event).find(|other| {
+            let Some(other) = self.events.get(other).filter(|other| is_unfinished(other)) else {
+                return false;
+            };
+            let is_begun = other.begun || matches!(other.phase, Phase::Held(_));
+            is_begun || was_over || other.arrival < arrival && !kept_its_place
+        });
+        if let Some(other) = passed_over {
+            self.violated(ORDER, Some(event), format!("event {other} comes before it"));
+        }
+    }
+
+    /// What CRM and handler see: no call for another event of the contact is under way. Excused by
+    /// what excuses two calls for one event.
+    pub(super) fn alone_of_its_contact(&mut self, event: u32) {
+        if self.clocks_err {
+            return;
+        }
+        let others: Vec<_> = self.others_of_its_contact(event).collect();
+        let beside: Vec<_> =
+            self.calls.iter().filter(|(_, call)| others.contains(&call.event)).collect();
+        for (number, other) in beside {
+            if !self.was_paused(other.process, other.began) {
+                let ActiveCall { event: other, began, .. } = *other;
+                let detail = format!("a call for event {other} is under way since {began} µs");
+                let (promise, event, at) = (ORDER, Some(event), self.at);
+                self.overlaps.push((*number, Violation { promise, event, at, detail }));
+            }
+        }
+    }
+}
