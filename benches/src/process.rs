@@ -30,8 +30,21 @@ fn body(number: u64) -> Vec<u8> {
 /// # Errors
 /// It is not valid.
 pub fn incoming(number: u64) -> Result<IncomingEvent, Box<dyn Error>> {
+    verified(body(number))
+}
+
+/// As [`incoming`], from contact number `contact`.
+///
+/// # Errors
+/// It is not valid.
+pub fn incoming_from(contact: u64, number: u64) -> Result<IncomingEvent, Box<dyn Error>> {
+    let body = String::from_utf8(body(number))?;
+    let from = format!(r#"","externalId":"contact-{contact:08}","type":"#);
+    verified(body.replacen(r#"","type":"#, &from, 1).into_bytes())
+}
+
+fn verified(body: Vec<u8>) -> Result<IncomingEvent, Box<dyn Error>> {
     let secret = Secret::new("a secret for benchmarks")?;
-    let body = body(number);
     let signature = sign(&secret, SignatureScheme::Base64, &body);
     let headers = [(SignatureVerifier::DEFAULT_HEADER, signature.as_str())];
     let raw = RawDelivery::new(headers, body);

@@ -86,4 +86,4 @@ pub(crate) const WAL_LIMIT: u32 = 64 * 1024 * 1024;
 pub(crate) const CLAIM_BYTES: usize = 16 * 1024 * 1024;
 
 /// Prepared statements kept per connection: more than the crate has, so that none is parsed twice.
-pub(crate) const STATEMENT_CACHE: usize = 64;
+pub(crate) const STATEMENT_CACHE: usize = 96;

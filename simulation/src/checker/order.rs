@@ -19,6 +19,12 @@ impl Books<'_> {
         self.events.keys().copied().filter(same)
     }
 
+    /// Whether another event of the contact is unfinished.
+    pub(super) fn waits_for_another(&self, event: u32) -> bool {
+        self.others_of_its_contact(event)
+            .any(|other| self.events.get(&other).is_some_and(is_unfinished))
+    }
+
     /// An event is about to be granted: none of its contact may have been begun, nor any that came
     /// earlier be waiting. One that was handed out before and given back has kept its place.
     pub(super) fn in_turn(&mut self, event: u32, by_replay: bool) {

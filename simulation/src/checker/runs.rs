@@ -249,10 +249,11 @@ impl Books<'_> {
     }
 
     pub(super) fn replay_refused(&mut self, event: u32, busy: bool, now: Timestamp) {
+        let waits_for_another = self.waits_for_another(event);
         let fits = match self.events.get(&event).map(|book| &book.phase) {
             None => !busy,
             Some(Phase::Held(holder)) => busy && holder.until > now,
-            Some(_) => false,
+            Some(_) => busy && waits_for_another,
         };
         if !fits {
             self.violated(REPLAY, Some(event), format!("refused, busy: {busy}"));
