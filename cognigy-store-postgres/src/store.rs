@@ -10,7 +10,8 @@ use std::{
 use async_trait::async_trait;
 use cognigy_core::{
     Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, Counts, EventArchive, EventFilter,
-    EventKey, EventPage, EventStore, IncomingEvent, PageRequest, Quarantine, QuarantineEntry,
+    EventKey, EventOrder, EventPage, EventStore, IncomingEvent, PageRequest, Quarantine,
+    QuarantineEntry,
     QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement,
     SourceName, StoreError, StoredEvent, Timestamp,
 };
@@ -18,7 +19,7 @@ use cognigy_core::{
 use crate::{
     PostgresOptions, TimeSource, archive, claim,
     claim::Term,
-    connections::{Connections, perform},
+    connections::{Connections, Tries, perform},
     error::Problem,
     lanes::{self, Belief},
     purge, quarantine,
@@ -75,9 +76,7 @@ impl PostgresStore {
         let mut connection = connections.working.lend().await?;
         schema::migrate(&mut connection).await?;
         drop(connection);
-        let working = &connections.working;
-        let kept = perform!(working, connection => lanes::agree(connection, options.order))?;
-        let order = Arc::new(Belief::new(kept));
+        let order = Arc::new(Belief::new(agree(&connections, options.order).await?));
         let writers = Writers::start(&connections.writing, &options, &order);
         let with_days = options.time == TimeSource::Database;
         let upkeep = Upkeep::start(connections.reading.clone(), with_days);
@@ -127,6 +126,21 @@ impl PostgresStore {
             // Dead letters that were claimed before it are worth having.
             Some(problem) if claimed.batch.is_empty() => Err(problem),
             _ => Ok(claimed.batch),
+        }
+    }
+}
+
+/// Without the deadline that other calls have: it may pass over a whole backlog.
+async fn agree(
+    connections: &Connections,
+    wanted: Option<EventOrder>,
+) -> Result<EventOrder, Problem> {
+    let mut tries = Tries::new(false);
+    loop {
+        let mut connection = connections.working.lend().await?;
+        let agreed = lanes::agree(&mut connection, wanted).await;
+        if let Some(agreed) = tries.end(Some(connection), agreed).await {
+            return agreed;
         }
     }
 }

@@ -79,22 +79,33 @@ struct Lane {
     stopped: bool,
 }
 
+enum Found {
+    /// The event names nobody, or is not there.
+    NoContact,
+    /// Nothing of its contact is unfinished.
+    Idle {
+        source: String,
+        contact: String,
+    },
+    Busy(Lane),
+}
+
 impl Lane {
-    /// The contact of event `id`: its lane, or what to open one with.
-    fn of(group: &Group<'_>, id: i64) -> Result<Option<Result<Self, (String, String)>>, Problem> {
+    /// What there is of the contact of event `id`.
+    fn of(group: &Group<'_>, id: i64) -> Result<Found, Problem> {
         let mut select = group.prepare(&format!(
             "SELECT events.source, {CONTACT}, head, stopped
              FROM events LEFT JOIN lanes ON lanes.source = events.source AND contact = {CONTACT}
              WHERE events.id = ?1"
         ))?;
         let mut rows = select.query([id])?;
-        let Some(row) = rows.next()? else { return Ok(None) };
+        let Some(row) = rows.next()? else { return Ok(Found::NoContact) };
         let source = row.get(0)?;
-        let Some(contact) = row.get::<_, Option<String>>(1)? else { return Ok(None) };
-        Ok(Some(match row.get::<_, Option<i64>>(2)? {
-            Some(head) => Ok(Self { source, contact, head, stopped: row.get(3)? }),
-            None => Err((source, contact)),
-        }))
+        let Some(contact) = row.get(1)? else { return Ok(Found::NoContact) };
+        Ok(match row.get(2)? {
+            Some(head) => Found::Busy(Self { source, contact, head, stopped: row.get(3)? }),
+            None => Found::Idle { source, contact },
+        })
     }
 
     fn stop(&self, group: &mut Group<'_>, stopped: bool) -> Result<(), Problem> {
@@ -162,7 +173,7 @@ pub(crate) fn end(
         return Ok(false);
     }
     match Lane::of(group, id)? {
-        Some(Ok(lane)) if lane.head == id => {
+        Found::Busy(lane) if lane.head == id => {
             if given_up && order.stops() {
                 lane.stop(group, true)?;
                 return Ok(false);
@@ -180,10 +191,10 @@ pub(crate) fn admit(group: &mut Group<'_>, id: i64) -> Result<bool, Problem> {
         return Ok(true);
     }
     match Lane::of(group, id)? {
-        None => {}
-        Some(Err((source, contact))) => open(group, &source, &contact, id)?,
-        Some(Ok(lane)) if lane.head == id => lane.stop(group, false)?,
-        Some(Ok(_)) => return Ok(false),
+        Found::NoContact => {}
+        Found::Idle { source, contact } => open(group, &source, &contact, id)?,
+        Found::Busy(lane) if lane.head == id => lane.stop(group, false)?,
+        Found::Busy(_) => return Ok(false),
     }
     Ok(true)
 }
@@ -193,7 +204,7 @@ pub(crate) fn enter(group: &mut Group<'_>, id: i64) -> Result<bool, Problem> {
     if admit(group, id)? {
         return Ok(true);
     }
-    let Some(Ok(lane)) = Lane::of(group, id)? else { return Ok(true) };
+    let Found::Busy(lane) = Lane::of(group, id)? else { return Ok(true) };
     let displaced = match lane.head > id {
         true => hold_back(group, lane.head)?,
         false => false,
@@ -242,7 +253,7 @@ pub(crate) fn agree(connection: &mut Connection, options: &SqliteOptions) -> Res
         (EventOrder::PerContact(_), EventOrder::PerContact(_)) => {
             let mut group = Group::new(&change, options);
             for head in stopped(&change)? {
-                if let Some(Ok(lane)) = Lane::of(&group, head)? {
+                if let Found::Busy(lane) = Lane::of(&group, head)? {
                     lane.make_way(&mut group, None)?;
                 }
             }
