@@ -542,7 +542,8 @@ impl EventArchive for MemoryStore {
     async fn backlog(&self) -> Result<BTreeMap<SourceName, Backlog>, StoreError> {
         let tables = self.tables();
         let mut backlog = BTreeMap::<SourceName, Backlog>::new();
-        for row in tables.events.values().filter(|row| row.due.is_some()) {
+        let is_unfinished = |row: &&Row| matches!(row.state, State::Pending | State::Processing);
+        for row in tables.events.values().filter(is_unfinished) {
             backlog.entry(row.key.source.clone()).or_default().events += 1;
         }
         for letter in tables.outbox.values() {

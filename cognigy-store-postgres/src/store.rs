@@ -11,9 +11,8 @@ use async_trait::async_trait;
 use cognigy_core::{
     Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, Counts, EventArchive, EventFilter,
     EventKey, EventOrder, EventPage, EventStore, IncomingEvent, PageRequest, Quarantine,
-    QuarantineEntry,
-    QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement,
-    SourceName, StoreError, StoredEvent, Timestamp,
+    QuarantineEntry, QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled,
+    Settlement, SourceName, StoreError, StoredEvent, Timestamp,
 };
 
 use crate::{

@@ -240,9 +240,11 @@ pub(crate) fn counts(connection: &Connection) -> Result<Counts, Problem> {
 /// Walks through the index of all that is on its way.
 pub(crate) fn backlog(connection: &Connection) -> Result<BTreeMap<SourceName, Backlog>, Problem> {
     let mut backlog = BTreeMap::<SourceName, Backlog>::new();
-    for table in ["events", "outbox"] {
+    for (table, condition) in
+        [("events", "due_at IS NOT NULL"), ("waiting", "TRUE"), ("outbox", "due_at IS NOT NULL")]
+    {
         let mut select = connection.prepare(&format!(
-            "SELECT source, count(*) FROM {table} WHERE due_at IS NOT NULL GROUP BY source"
+            "SELECT source, count(*) FROM {table} WHERE {condition} GROUP BY source"
         ))?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
@@ -250,7 +252,7 @@ pub(crate) fn backlog(connection: &Connection) -> Result<BTreeMap<SourceName, Ba
             let source = name.parse().map_err(|error| unreadable("a source", error))?;
             let its = backlog.entry(source).or_default();
             let count = row.get::<_, i64>(1)?.unsigned_abs();
-            *if table == "events" { &mut its.events } else { &mut its.dead_letters } = count;
+            *if table == "outbox" { &mut its.dead_letters } else { &mut its.events } += count;
         }
     }
     Ok(backlog)

@@ -281,6 +281,7 @@ pub async fn what_waits_is_pending(store: &dyn Store) {
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.of(State::Pending), counts.held_back), (3, 1));
     assert_eq!(counts.oldest_pending, Some(at(0)));
+    assert_eq!(store.backlog().await.unwrap()[&SourceName::default()].events, 3);
     let batch = claim(store, 10, 10).await;
     assert_eq!(batch.runs.len(), 2);
     assert!(batch.next_due.is_none_or(|due| due >= at(10) + LEASE), "{:?}", batch.next_due);
