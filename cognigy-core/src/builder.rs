@@ -4,8 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     CrmClient, DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_BODY_BYTES, DeadLetterSink,
-    EventHandler, KeepInStore, NoCrm, NoHandler, Observer, Pipeline, RetryPolicy, Silent, Source,
-    Store, bell::Bell, pipeline::Inner,
+    EventHandler, KeepInStore, NoCrm, NoHandler, Observer, Pipeline, RetryPolicy, SettlingHandler,
+    Silent, Source, Store,
+    bell::Bell,
+    pipeline::{Handler, Inner},
 };
 
 /// A pipeline that knows its source and still needs a store.
@@ -27,7 +29,7 @@ impl NeedsStore {
                 source: self.source,
                 store: Arc::new(store),
                 crm: Arc::new(NoCrm),
-                handler: Arc::new(NoHandler),
+                handler: Handler::Plain(Arc::new(NoHandler)),
                 sink: Arc::new(KeepInStore),
                 observer: Arc::new(Silent),
                 retry: RetryPolicy::default(),
@@ -60,7 +62,15 @@ impl PipelineBuilder {
 
     /// Hands events and contacts to `handler`. Default: nothing more is done.
     pub fn handler(mut self, handler: impl EventHandler) -> Self {
-        self.inner.handler = Arc::new(handler);
+        self.inner.handler = Handler::Plain(Arc::new(handler));
+        self
+    }
+
+    /// Hands events and contacts to `handler`, which settles their claims itself, in one step with
+    /// its own effects: such as a transactional handler of `cognigy-store-postgres`. There is one
+    /// handler, of either kind; the last one that was set counts.
+    pub fn settling_handler(mut self, handler: impl SettlingHandler) -> Self {
+        self.inner.handler = Handler::Settling(Arc::new(handler));
         self
     }
 

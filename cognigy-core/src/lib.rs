@@ -13,7 +13,8 @@
 //!
 //! The crate holds the decisions and the ports; it reads no clock, opens no socket and knows no
 //! runtime. Adapters implement the ports: [`EventStore`], [`EventArchive`] and [`Quarantine`] for
-//! storage, [`CrmClient`], [`DeadLetterSink`], [`EventHandler`], and [`Clock`] for time.
+//! storage, [`CrmClient`], [`DeadLetterSink`], [`EventHandler`] (or [`SettlingHandler`]), and
+//! [`Clock`] for time.
 //!
 //! * [`Pipeline::ingest`] takes a delivery in and yields the HTTP answer for any web framework.
 //! * [`Worker`] claims what is due and settles it, retrying through the store.
@@ -41,6 +42,7 @@ mod redrive;
 mod replay;
 mod reply;
 mod retry;
+mod settling;
 mod signature;
 mod source;
 mod state;
@@ -74,6 +76,7 @@ pub use redrive::{RedriveReport, Redriven};
 pub use replay::{QuarantineRetry, ReplayError, ReplayOutcome};
 pub use reply::Reply;
 pub use retry::{Jitter, NextStep, RetryPolicy};
+pub use settling::{Completion, SettlingHandler};
 pub use signature::{
     MIN_SECRET_BYTES, MatchedSecret, Secret, SecretError, SignatureError, SignatureScheme,
     SignatureVerifier, sign,

@@ -18,10 +18,11 @@ use futures_util::{
 };
 
 use crate::{
-    Attempt, AttemptOutcome, ClaimedDeadLetter, ClaimedRun, Clock, Contact, ContactQuery,
-    CrmClient, CrmOutcome, DeadLetterSink, Event, EventHandler, EventKey, EventType, Failure,
-    FailureKind, NeedsStore, NextStep, Observation, Observer, RetryPolicy, Settlement, Source,
-    Store, StoreError, Timestamp, Verdict, bell::Bell, error,
+    Attempt, AttemptOutcome, ClaimedDeadLetter, ClaimedRun, Clock, Completion, Contact,
+    ContactQuery, CrmClient, CrmOutcome, DeadLetterSink, Event, EventHandler, EventKey, EventType,
+    Failure, FailureKind, NeedsStore, NextStep, Observation, Observer, RetryPolicy, Settled,
+    Settlement, SettlingHandler, Source, Store, StoreError, Timestamp, Verdict, bell::Bell, error,
+    settling::Settling,
 };
 
 /// How long a claim lives without renewal: long enough for a slow disk or a paused virtual machine,
@@ -42,7 +43,7 @@ pub(crate) struct Inner {
     pub(crate) source: Source,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) crm: Arc<dyn CrmClient>,
-    pub(crate) handler: Arc<dyn EventHandler>,
+    pub(crate) handler: Handler,
     pub(crate) sink: Arc<dyn DeadLetterSink>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) retry: RetryPolicy,
@@ -63,10 +64,33 @@ impl Inner {
     }
 }
 
-/// What an attempt came to: the settlement for the store, and the result for who asked for it.
+/// The user's business logic.
+pub(crate) enum Handler {
+    /// The worker settles what it has done.
+    Plain(Arc<dyn EventHandler>),
+    /// It settles what it has done.
+    Settling(Arc<dyn SettlingHandler>),
+}
+
+/// What an attempt came to, for the store and for who asked for it.
 pub(crate) struct Attempted {
-    pub(crate) settlement: Settlement,
+    pub(crate) ending: Ending,
     pub(crate) result: Result<Option<Contact>, String>,
+}
+
+/// What is left to do about an attempt's claim.
+pub(crate) enum Ending {
+    /// To settle it.
+    Unsettled(Settlement),
+    /// Nothing: it was settled, with this answer. `LeaseLost`: somebody else has it, and the attempt
+    /// changed nothing.
+    Settled(Settled),
+}
+
+/// A run that went well: what the CRM knew, and the answer to the settlement if the handler made it.
+struct Success {
+    contact: Option<Contact>,
+    settled: Option<Settled>,
 }
 
 /// Who an attempt is made for.
@@ -98,12 +122,13 @@ impl Pipeline {
         &self.inner.source
     }
 
-    /// Makes one attempt at the claimed run.
+    /// Makes one attempt at the claimed run. `settling` tells whether it may have settled itself.
     pub(crate) async fn attempt(
         &self,
         work: ClaimedRun,
         occasion: Occasion,
         clock: &dyn Clock,
+        settling: &Settling,
     ) -> Attempted {
         let ClaimedRun { claim, key, run, attempt: number, event } = work;
         let max_attempts = self.inner.retry.max_attempts;
@@ -121,11 +146,16 @@ impl Pipeline {
             });
             let verdict = Verdict::GiveUp { reason: reason.clone(), attempts: max_attempts };
             let settlement = claim.settle(verdict, None, clock.now());
-            return Attempted { settlement, result: Err(reason) };
+            return Attempted { ending: Ending::Unsettled(settlement), result: Err(reason) };
         }
         let started_at = clock.now();
         let result = match event {
-            Ok(event) => self.run_within_timeout(event, clock).await,
+            Ok(event) => {
+                let (token, contact) = (claim.token(), None);
+                let completion =
+                    Completion { token, run, number, started_at, contact, clock, settling };
+                self.run_within_timeout(event, completion, clock).await
+            }
             Err(reason) => {
                 Err(Failure::permanent(format!("the stored event is unreadable: {reason}")))
             }
@@ -134,7 +164,11 @@ impl Pipeline {
         let duration = (ended_at - started_at).to_std().unwrap_or_default();
 
         let (verdict, outcome, error) = match &result {
-            Ok(contact) => {
+            Ok(Success { contact, settled: Some(Settled::LeaseLost) }) => {
+                let ending = Ending::Settled(Settled::LeaseLost);
+                return Attempted { ending, result: Ok(contact.clone()) };
+            }
+            Ok(Success { contact, .. }) => {
                 (Verdict::Processed { contact: contact.clone() }, AttemptOutcome::Succeeded, None)
             }
             Err(failure) => {
@@ -155,9 +189,14 @@ impl Pipeline {
             error: error.as_deref(),
             gave_up: matches!(verdict, Verdict::GiveUp { .. }),
         });
-        let result = result.map_err(|failure| failure.report());
-        let attempt = Attempt { number, run, started_at, duration, outcome, error };
-        Attempted { settlement: claim.settle(verdict, Some(attempt), ended_at), result }
+        let ending = if let Ok(Success { settled: Some(answer), .. }) = &result {
+            Ending::Settled(*answer)
+        } else {
+            let attempt = Attempt { number, run, started_at, duration, outcome, error };
+            Ending::Unsettled(claim.settle(verdict, Some(attempt), ended_at))
+        };
+        let result = result.map(|success| success.contact).map_err(|failure| failure.report());
+        Attempted { ending, result }
     }
 
     fn after_failure(
@@ -189,11 +228,12 @@ impl Pipeline {
     async fn run_within_timeout(
         &self,
         event: Event,
+        completion: Completion<'_>,
         clock: &dyn Clock,
-    ) -> Result<Option<Contact>, Failure> {
+    ) -> Result<Success, Failure> {
         let timeout = self.inner.attempt_timeout;
         // A panic, in the CRM client or in the handler, is that event's failure alone.
-        let run = AssertUnwindSafe(self.run(event, clock)).catch_unwind();
+        let run = AssertUnwindSafe(self.run(event, completion, clock)).catch_unwind();
         pin_mut!(run);
         match select(run, clock.sleep_until(clock.now() + timeout)).await {
             Either::Left((Ok(result), _)) => result,
@@ -205,7 +245,12 @@ impl Pipeline {
     }
 
     /// The run itself: who is it, and what is to be done?
-    async fn run(&self, event: Event, clock: &dyn Clock) -> Result<Option<Contact>, Failure> {
+    async fn run(
+        &self,
+        event: Event,
+        mut completion: Completion<'_>,
+        clock: &dyn Clock,
+    ) -> Result<Success, Failure> {
         let contact = match event.contact_key() {
             Some(contact_key) => {
                 let query = ContactQuery {
@@ -217,8 +262,17 @@ impl Pipeline {
             }
             None => None,
         };
-        self.inner.handler.handle(Arc::new(event), contact.clone()).await?;
-        Ok(contact)
+        let settled = match &self.inner.handler {
+            Handler::Plain(handler) => {
+                handler.handle(Arc::new(event), contact.clone()).await?;
+                None
+            }
+            Handler::Settling(handler) => {
+                completion.contact.clone_from(&contact);
+                Some(handler.handle(Arc::new(event), contact.clone(), completion).await?)
+            }
+        };
+        Ok(Success { contact, settled })
     }
 
     async fn find_contact(

@@ -8,7 +8,10 @@ use futures_util::{
 use crate::{
     ClaimToken, Clock, Contact, EventKey, IncomingEvent, InvalidEvent, Observation, Pipeline,
     QuarantineReason, ReplayClaim, Requeued, Settled, StoreError, StoreErrorKind, Timestamp,
-    VerifiedDelivery, ingest::Comparison, pipeline::Occasion,
+    VerifiedDelivery,
+    ingest::Comparison,
+    pipeline::{Ending, Occasion},
+    settling::Settling,
 };
 
 /// What came of a replay.
@@ -65,22 +68,31 @@ impl Pipeline {
         };
         let token = work.claim.token();
         let lost = self.lease_lost(token, leased_until, clock);
-        let attempt = self.attempt(work, Occasion::Replay, clock);
+        let settling = Settling::default();
+        let attempt = self.attempt(work, Occasion::Replay, clock, &settling);
         pin_mut!(lost, attempt);
         let attempted = match select(lost, attempt).await {
             Either::Right((attempted, _)) => attempted,
+            // The claim is gone because the attempt has settled it, or else it will be told so.
+            Either::Left((None, attempt)) if settling.has_begun() => attempt.await,
             Either::Left((reason, _)) => {
                 self.inner.observer.observe(&Observation::LeaseLost);
                 return reason.map_or(Ok(ReplayOutcome::Busy), |error| Err(error.into()));
             }
         };
-        let answers = self.inner.store.settle(&[attempted.settlement]).await?;
-        if answers.contains(&Settled::LeaseLost) {
-            self.inner.observer.observe(&Observation::LeaseLost);
-            return Ok(ReplayOutcome::Busy);
-        }
-        if answers.contains(&Settled::MadeWay) {
-            self.inner.new_work.ring();
+        let answer = match attempted.ending {
+            Ending::Unsettled(settlement) => {
+                self.inner.store.settle(&[settlement]).await?.first().copied()
+            }
+            Ending::Settled(answer) => Some(answer),
+        };
+        match answer {
+            Some(Settled::LeaseLost) => {
+                self.inner.observer.observe(&Observation::LeaseLost);
+                return Ok(ReplayOutcome::Busy);
+            }
+            Some(Settled::MadeWay) => self.inner.new_work.ring(),
+            Some(Settled::Done) | None => {}
         }
         Ok(match attempted.result {
             Ok(contact) => ReplayOutcome::Replayed(contact),

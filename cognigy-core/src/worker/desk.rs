@@ -20,7 +20,8 @@ use super::{WorkerOptions, places::Places};
 use crate::{
     ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun, Clock, Observation,
     Pipeline, Settled, Settlement, StoreError, StoreErrorKind, Timestamp, Verdict, WorkKind,
-    pipeline::Occasion,
+    pipeline::{Ending, Occasion},
+    settling::Settling,
 };
 
 /// The first wait after a failed store call; doubles up to [`MAX_STORE_BACKOFF`].
@@ -34,7 +35,7 @@ const RUNS_PER_LETTER: usize = 4;
 /// Something that was under way and has ended.
 pub(super) enum Done {
     Claimed { wanted: Wanted, until: Timestamp, result: Result<ClaimBatch, StoreError> },
-    Attempted(ClaimToken, Option<Settlement>),
+    Attempted(ClaimToken, Ending),
     Sent(Vec<Settlement>),
     Settled { settlements: Vec<Settlement>, result: Result<Vec<Settled>, StoreError> },
     Renewed { tokens: Vec<ClaimToken>, until: Timestamp, result: Result<Vec<Settled>, StoreError> },
@@ -53,6 +54,7 @@ type Task = Pin<Box<dyn Future<Output = Done> + Send>>;
 struct Held {
     leased_until: Timestamp,
     abort: Option<AbortHandle>,
+    settling: Settling,
 }
 
 /// A kind of store call: one at a time, and after an error not again before a while.
@@ -244,14 +246,20 @@ impl Desk {
                     Err(error) => self.pipeline.report_store_error("claim", &error),
                 }
             }
-            Done::Attempted(token, settlement) => {
+            Done::Attempted(token, ending) => {
                 self.in_flight -= 1;
-                match settlement {
-                    Some(settlement) => self.unsettled.push(settlement),
-                    None => {
-                        // Aborted, since a renewal found that somebody else has it.
+                match ending {
+                    Ending::Unsettled(settlement) => self.unsettled.push(settlement),
+                    Ending::Settled(answer) => {
                         self.let_go(token);
-                        self.pipeline.inner.observer.observe(&Observation::LeaseLost);
+                        match answer {
+                            Settled::Done => {}
+                            // The next event of its contact is due.
+                            Settled::MadeWay => self.run_places.expect(now),
+                            Settled::LeaseLost => {
+                                self.pipeline.inner.observer.observe(&Observation::LeaseLost);
+                            }
+                        }
                     }
                 }
             }
@@ -350,7 +358,8 @@ impl Desk {
         self.letter_places.fill(letters);
         let tokens = batch.runs.iter().map(|work| work.claim.token());
         let tokens = tokens.chain(batch.dead_letters.iter().map(|work| work.claim.token()));
-        self.held.extend(tokens.map(|token| (token, Held { leased_until: until, abort: None })));
+        let held = |_| Held { leased_until: until, abort: None, settling: Settling::default() };
+        self.held.extend(tokens.map(|token| (token, held(token))));
         self.unbegun.extend(batch.runs);
         if !batch.dead_letters.is_empty() {
             self.begin_sending(batch.dead_letters);
@@ -371,12 +380,15 @@ impl Desk {
             let (abort, registration) = AbortHandle::new_pair();
             held.abort = Some(abort);
             self.in_flight += 1;
+            let settling = held.settling.clone();
             let pipeline = self.pipeline.clone();
             let clock = Arc::clone(&self.clock);
             self.tasks.push(Box::pin(async move {
-                let attempt = pipeline.attempt(work, Occasion::Worker, &*clock);
-                let attempted = Abortable::new(attempt, registration).await.ok();
-                Done::Attempted(token, attempted.map(|attempted| attempted.settlement))
+                let attempt = pipeline.attempt(work, Occasion::Worker, &*clock, &settling);
+                // Aborted, since the lease ran out or a renewal found that somebody else has it.
+                let aborted = |_| Ending::Settled(Settled::LeaseLost);
+                let ending = Abortable::new(attempt, registration).await;
+                Done::Attempted(token, ending.map_or_else(aborted, |attempted| attempted.ending))
             }));
         }
     }
@@ -447,6 +459,8 @@ impl Desk {
             let Some(held) = self.held.get_mut(token) else { continue };
             match (answer, &held.abort) {
                 (Settled::Done | Settled::MadeWay, _) => held.leased_until = until,
+                // Settled by its own handler, if by anyone; it is about to say.
+                (Settled::LeaseLost, _) if held.settling.has_begun() => {}
                 // Someone else works on it: stop, and do not settle.
                 (Settled::LeaseLost, Some(abort)) => abort.abort(),
                 // Not begun, or waiting to be settled; the first is skipped when its turn comes,
