@@ -12,8 +12,8 @@ use std::{
 use async_trait::async_trait;
 use cognigy_core::{
     Attempt, Clock, Counts, DeadLetter, DeadLetterSource, EventHandler, Failure, NoHandler,
-    Pipeline, ReceivedDeadLetter, RedriveReport, ReplayError, ReplayOutcome, Reply, State, Stop,
-    Store, StoredEvent, Worker, WorkerOptions,
+    Pipeline, PipelineBuilder, ReceivedDeadLetter, RedriveReport, ReplayError, ReplayOutcome,
+    Reply, State, Stop, Store, StoredEvent, Worker, WorkerOptions,
     memory::MemoryStore,
     testing::{CrmAnswer, ManualClock, ScriptedCrm, ScriptedSink, sample},
 };
@@ -63,14 +63,21 @@ impl Scenario {
     }
 
     pub fn with_parts(clock: ManualClock, store: impl Store, handler: impl EventHandler) -> Self {
+        Self::built(clock, store, |pipeline| pipeline.handler(handler))
+    }
+
+    pub fn built(
+        clock: ManualClock,
+        store: impl Store,
+        and: impl FnOnce(PipelineBuilder) -> PipelineBuilder,
+    ) -> Self {
         let crm = ScriptedCrm::answering(CrmAnswer::Found(r#"{"name":"Ada"}"#.into()));
         let sink = ScriptedSink::new();
         let pipeline = Pipeline::builder(sample::verifier())
             .store(store)
             .crm(crm.clone())
-            .dead_letters(sink.clone())
-            .handler(handler)
-            .build();
+            .dead_letters(sink.clone());
+        let pipeline = and(pipeline).build();
         Self { clock, crm, sink, pipeline, pool: LocalPool::new(), workers: Vec::new() }
     }
 

@@ -39,6 +39,11 @@ impl DistantStore {
         Self { inner: Arc::default(), clock, script: Arc::default() }
     }
 
+    /// The store without the line.
+    pub fn near(&self) -> Arc<MemoryStore> {
+        Arc::clone(&self.inner)
+    }
+
     /// The next call of `operation` that is not spoken for meets `line`.
     pub fn then(&self, operation: &'static str, line: Line) {
         self.script.lock().unwrap().push_back((operation, line));
