@@ -8,6 +8,7 @@ use std::{fmt, future::Future, time::Duration};
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
 };
+use tokio_postgres::Config;
 
 use crate::{
     PostgresOptions,
@@ -16,8 +17,9 @@ use crate::{
     url::{SESSION_MARK, Target},
 };
 
-/// The three pools.
+/// The three pools, and where they lead.
 pub(crate) struct Connections {
+    pub(crate) target: Target,
     pub(crate) writing: Lane,
     pub(crate) working: Lane,
     pub(crate) reading: Lane,
@@ -34,22 +36,30 @@ impl Connections {
     /// Nothing is connected to yet.
     pub(crate) fn new(url: &str, options: &PostgresOptions) -> Result<Self, Problem> {
         let target = Target::parse(url, options)?;
-        Ok(Self {
-            writing: Lane::new(&target, options, options.writers)?,
-            working: Lane::new(&target, options, options.workers)?,
-            reading: Lane::new(&target, options, options.readers)?,
-        })
+        let lane = |size| {
+            Lane::new(&target, target.config.clone(), options, size, Some(options.pool_timeout))
+        };
+        let (writing, working, reading) =
+            (lane(options.writers)?, lane(options.workers)?, lane(options.readers)?);
+        Ok(Self { target, writing, working, reading })
     }
 }
 
 impl Lane {
-    fn new(target: &Target, options: &PostgresOptions, size: usize) -> Result<Self, Problem> {
+    /// A call waits for a free connection for `wait`, if there is an end to it.
+    pub(crate) fn new(
+        target: &Target,
+        config: Config,
+        options: &PostgresOptions,
+        size: usize,
+        wait: Option<Duration>,
+    ) -> Result<Self, Problem> {
         let fast = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(target.config.clone(), target.trust.connector()?, fast);
+        let manager = Manager::from_config(config, target.trust.connector()?, fast);
         let pool = Pool::builder(manager)
             .max_size(size.max(1))
             .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(options.pool_timeout))
+            .wait_timeout(wait)
             // Connecting to one of several hosts tries each in turn.
             .create_timeout(Some(options.connect_timeout + GRACE))
             .recycle_timeout(Some(options.pool_timeout))
@@ -60,11 +70,13 @@ impl Lane {
     }
 
     /// Waits for `work` on `connection` as long as anything may take.
-    pub(crate) async fn within_deadline<T>(
+    pub(crate) async fn within_deadline<T, E: From<Problem>>(
         &self,
-        work: impl Future<Output = Result<T, Problem>>,
-    ) -> Result<T, Problem> {
-        tokio::time::timeout(self.deadline, work).await.unwrap_or(Err(Problem::Timeout))
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        tokio::time::timeout(self.deadline, work)
+            .await
+            .unwrap_or_else(|_| Err(Problem::Timeout.into()))
     }
 
     /// A connection out of the pool, or a new one.

@@ -131,6 +131,15 @@ impl Problem {
         }
     }
 
+    /// Whether the same statement with the same values would be refused again, whatever other
+    /// transactions do meanwhile. Class 0A: something the server cannot do.
+    pub(crate) fn will_repeat_itself(&self) -> bool {
+        match self.state() {
+            Some(state) => matches!(state.code().get(..2), Some("0A" | "22" | "42")),
+            None => matches!(self, Self::Unreadable(_)),
+        }
+    }
+
     /// Whether there is no partition yet for a row that was to be written. (The server reports it
     /// as a check that failed; there are no such checks on our tables otherwise.)
     pub(crate) fn lacks_partition(&self) -> bool {

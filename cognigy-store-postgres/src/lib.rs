@@ -55,12 +55,22 @@ mod record;
 mod replay;
 mod row;
 mod schema;
+mod session;
 mod settle;
 mod store;
 mod tls;
+mod transaction;
+mod transactional;
 mod upkeep;
 mod url;
 mod writers;
 
 pub use config::{PostgresOptions, TimeSource};
+/// A transaction as a [`TransactionalHandler`] is given it, and the trait for code that takes a
+/// transaction or a connection.
+pub use deadpool_postgres::{GenericClient, Transaction};
 pub use store::PostgresStore;
+/// In the version that [`Transaction`] is of.
+pub use tokio_postgres;
+pub use transaction::{Rollback, TransactionOptions, TransactionalHandler};
+pub use transactional::Transactional;

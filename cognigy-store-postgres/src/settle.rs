@@ -4,7 +4,9 @@
 
 use std::collections::HashSet;
 
-use cognigy_core::{Attempt, ClaimToken, Move, Settled, Settlement, State, Verdict, WorkKind};
+use cognigy_core::{
+    Attempt, AttemptOutcome, ClaimToken, Move, Settled, Settlement, State, Verdict, WorkKind,
+};
 use deadpool_postgres::{GenericClient, Object};
 
 use crate::{
@@ -96,6 +98,25 @@ pub(crate) async fn settle(
     }
     transaction.commit().await?;
     Ok(answers)
+}
+
+/// Ends a run as a part of the transaction that `client` is in.
+pub(crate) async fn settle_within(
+    client: &impl GenericClient,
+    settlement: &Settlement,
+    caller_s_clock: bool,
+) -> Result<Settled, Problem> {
+    let ends = Ends::of(&mut [settlement], &[0], caller_s_clock);
+    let done = ends.write(client).await?;
+    Ok(if done.is_empty() { Settled::LeaseLost } else { Settled::Done })
+}
+
+/// Whether the attempt under this claim has succeeded: for who did not hear of it.
+pub(crate) async fn has_succeeded(connection: &Object, token: ClaimToken) -> Result<bool, Problem> {
+    let sql = "SELECT FROM cognigy_attempts WHERE event = $1 AND fence = $2 AND outcome = $3";
+    let succeeded = AttemptOutcome::Succeeded.as_str();
+    let found = connection.query_opt(sql, &[&token.handle, &token.fence, &succeeded]).await?;
+    Ok(found.is_some())
 }
 
 /// A run's row leaves the queue when the run ends, and stays in it when there is another attempt.

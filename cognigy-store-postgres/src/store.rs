@@ -89,8 +89,16 @@ impl PostgresStore {
         self.caller_s_clock().then_some(now)
     }
 
-    fn caller_s_clock(&self) -> bool {
+    pub(crate) fn caller_s_clock(&self) -> bool {
         self.inner.options.time == TimeSource::Caller
+    }
+
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.inner.connections
+    }
+
+    pub(crate) fn options(&self) -> &PostgresOptions {
+        &self.inner.options
     }
 
     fn term(&self, now: Timestamp, lease: Duration) -> Term {

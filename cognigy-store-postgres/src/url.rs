@@ -4,7 +4,7 @@
 //! a server on another machine has to show a certificate for its name. Bodies hold what people say,
 //! and must not cross a network in the clear because nobody said otherwise.
 
-use std::{net::IpAddr, path::PathBuf, str::FromStr};
+use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use percent_encoding::percent_decode_str;
 use tokio_postgres::{
@@ -19,6 +19,7 @@ use crate::{
     },
     error::Problem,
     tls::{Roots, Trust},
+    transaction::TransactionOptions,
 };
 
 /// Shows that a session has the settings it was opened with. A pooler that drops them drops this.
@@ -28,6 +29,8 @@ pub(crate) const SESSION_MARK: &str = "cognigy.session";
 pub(crate) struct Target {
     pub(crate) config: Config,
     pub(crate) trust: Trust,
+    /// The URL's own settings of a session.
+    theirs: String,
 }
 
 impl Target {
@@ -53,38 +56,47 @@ impl Target {
         }
         let theirs = config.get_options().unwrap_or_default().to_owned();
         config
-            .options(format!("{} {theirs}", session_settings(options)))
+            .options(format!("{} {PLANNER} {theirs}", limits(options).join(" ")))
             .connect_timeout(options.connect_timeout)
             .tcp_user_timeout(options.statement_timeout + GRACE)
             .keepalives_idle(KEEPALIVE_IDLE)
             .keepalives_interval(KEEPALIVE_INTERVAL)
             .keepalives_retries(KEEPALIVE_RETRIES);
-        Ok(Self { config, trust })
+        Ok(Self { config, trust, theirs })
+    }
+
+    /// The same place for statements that are not ours: with limits of their own, and planned as
+    /// the database's owner wants it.
+    pub(crate) fn for_transactions(&self, options: &TransactionOptions) -> Config {
+        let mut config = self.config.clone();
+        config.options(format!("{} {}", options.limits().join(" "), self.theirs));
+        config
     }
 }
 
-/// The settings of every session. Those for the planner make it plan as for a long queue whatever
-/// the statistics say: they are of an empty table when a backlog begins to grow, and a plan that
-/// reads the whole queue is right then and a disaster a minute later. Every table that grows has an
-/// index for each of our statements.
-fn session_settings(options: &PostgresOptions) -> String {
-    let millis = |duration: std::time::Duration| duration.as_millis().max(1).to_string();
-    let settings = [
+/// Has the planner plan as for a long queue whatever the statistics say: they are of an empty table
+/// when a backlog begins to grow, and a plan that reads the whole queue is right then and a disaster
+/// a minute later. Every table that grows has an index for each of our statements.
+const PLANNER: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
+     -c enable_bitmapscan=off -c enable_mergejoin=off -c jit=off";
+
+/// The limits of the store's own sessions.
+fn limits(options: &PostgresOptions) -> [String; 6] {
+    session_limits(options.statement_timeout, options.lock_timeout, IDLE_IN_TRANSACTION)
+}
+
+/// What every session begins with.
+pub(crate) fn session_limits(statement: Duration, lock: Duration, idle: Duration) -> [String; 6] {
+    let millis = |duration: Duration| duration.as_millis().max(1).to_string();
+    [
         (SESSION_MARK, "on".to_owned()),
-        ("statement_timeout", millis(options.statement_timeout)),
-        ("lock_timeout", millis(options.lock_timeout)),
-        ("idle_in_transaction_session_timeout", millis(IDLE_IN_TRANSACTION)),
+        ("statement_timeout", millis(statement)),
+        ("lock_timeout", millis(lock)),
+        ("idle_in_transaction_session_timeout", millis(idle)),
         ("default_transaction_isolation", r"read\ committed".to_owned()),
         ("timezone", "UTC".to_owned()),
-        ("plan_cache_mode", "force_generic_plan".to_owned()),
-        ("enable_seqscan", "off".to_owned()),
-        ("enable_bitmapscan", "off".to_owned()),
-        ("enable_mergejoin", "off".to_owned()),
-        ("jit", "off".to_owned()),
-    ];
-    let settings: Vec<_> =
-        settings.iter().map(|(name, value)| format!("-c {name}={value}")).collect();
-    settings.join(" ")
+    ]
+    .map(|(name, value)| format!("-c {name}={value}"))
 }
 
 fn is_local(config: &Config) -> bool {
