@@ -18,7 +18,7 @@ use cognigy_core::{
     State, TokioClock, Worker, sign,
 };
 use cognigy_store_postgres::{
-    PostgresStore, Rollback, Transaction, TransactionalHandler,
+    GenericClient, PostgresStore, Rollback, Transaction, TransactionalHandler,
     tokio_postgres::{self, NoTls},
 };
 
@@ -63,7 +63,7 @@ impl TransactionalHandler for Transfers {
 
 /// Moves the amount and enters the transfer.
 pub(crate) async fn carry_out(
-    transaction: &Transaction<'_>,
+    transaction: &impl GenericClient,
     event: &Event,
     Order { payer, payee, cents }: &Order,
 ) -> Result<(), Rollback> {
@@ -101,7 +101,7 @@ pub(crate) fn order(id: &str, payer: &str, payee: &str, cents: i64) -> String {
         "eventId": id,
         "timestamp": "2026-03-01T12:00:00Z",
         "type": "USER_INPUT_RECEIVED",
-        "payload": { "payer": payer, "payee": payee, "cents": cents },
+        "payload": { "input": "pay", "payer": payer, "payee": payee, "cents": cents },
     });
     body.to_string()
 }
