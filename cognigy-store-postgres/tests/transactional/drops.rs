@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::Poll,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -16,7 +17,10 @@ use cognigy_core::{
     TokioClock, Worker,
 };
 
-use crate::{bank::Bank, common::key};
+use crate::{
+    bank::{Bank, pipeline},
+    common::key,
+};
 
 /// Polls `future` at most `polls` times, then drops it.
 async fn poll_at_most<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
@@ -155,7 +159,10 @@ async fn a_worker_may_be_dropped_at_every_await() {
         bank.order(&id).await;
         let has_ended = Arc::new(AtomicBool::new(false));
         let handler = Telling(bank.transfers(), Arc::clone(&has_ended));
-        let worker = Worker::new(bank.pipeline(handler), TokioClock::new());
+        // A claim that was on its way when it was dropped may still be granted, to nobody.
+        let lease = Duration::from_secs(1);
+        let pipeline = pipeline(&bank.store, |it| it.settling_handler(handler).lease(lease));
+        let worker = Worker::new(pipeline, TokioClock::new());
         assert!(poll_at_most(polls, worker.run(Stop::new())).await.is_none(), "it does not stop");
         bank.quiet().await;
         bank.books_are_right();

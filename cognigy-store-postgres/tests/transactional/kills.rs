@@ -28,12 +28,15 @@ const KIND: &str = "TRANSACTIONAL_KIND";
 async fn child_works() {
     let Ok(url) = env::var(DATABASE) else { return };
     let store = PostgresStore::open(&url).await.unwrap();
+    // Short, for a claim that was on its way when the process died may still be granted, to nobody.
+    let lease = Duration::from_secs(2);
     let pipeline = pipeline(&store, |pipeline| match env::var(KIND).unwrap().as_str() {
-        "plain" => pipeline.handler(Separately::new(&url)),
+        "plain" => pipeline.handler(Separately::new(&url)).lease(lease),
         _ => {
             let idle_timeout = Duration::from_secs(2);
             let options = TransactionOptions { idle_timeout, ..TransactionOptions::default() };
-            pipeline.settling_handler(store.transactional_with(Transfers, options).unwrap())
+            let handler = store.transactional_with(Transfers, options).unwrap();
+            pipeline.settling_handler(handler).lease(lease)
         }
     });
     Worker::new(pipeline, TokioClock::new()).options(few_at_once(16)).run(Stop::new()).await;
