@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Transaction};
-use tokio_postgres::{CancelToken, IsolationLevel};
+use tokio_postgres::{CancelToken, IsolationLevel, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::Problem;
@@ -40,6 +40,21 @@ impl Session {
     /// The transaction has ended, and the server has said so: back to the pool.
     pub(crate) fn give_back(mut self) {
         drop(self.connection.take());
+    }
+
+    /// The same after a failure, unless that may lie in the server: after a failover it may be one
+    /// that cannot write any more.
+    pub(crate) async fn give_back_if_it_writes(self) {
+        let Some(connection) = &self.connection else { return };
+        let answer =
+            connection.simple_query("SHOW transaction_read_only").await.unwrap_or_default();
+        let writes = answer.iter().any(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0) == Some("off"),
+            _ => false,
+        });
+        if writes {
+            self.give_back();
+        }
     }
 }
 

@@ -111,12 +111,13 @@ impl<H: TransactionalHandler> SettlingHandler for Transactional<H> {
             let mut session = Session::new(self.connect().await?, self.tls.clone());
             let once = self.in_transaction(&mut session, &event, contact.clone(), &completion);
             let undone = match once.await {
-                Ended::Known(result) => {
+                Ended::Known(Ok(settled)) => {
                     session.give_back();
-                    match result {
-                        Ok(settled) => return Ok(settled),
-                        Err(undone) => undone,
-                    }
+                    return Ok(settled);
+                }
+                Ended::Known(Err(undone)) => {
+                    self.lane.within_deadline(given_back(session)).await.ok();
+                    undone
                 }
                 // The session is closed.
                 Ended::Unknown(undone) => undone,
@@ -267,6 +268,11 @@ async fn check(
     if !read::<bool>(&row, "is_here")? {
         return Err(Rollback::permanent("the event is not in the database of the transaction"));
     }
+    Ok(())
+}
+
+async fn given_back(session: Session) -> Result<(), Problem> {
+    session.give_back_if_it_writes().await;
     Ok(())
 }
 

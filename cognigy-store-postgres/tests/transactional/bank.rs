@@ -8,8 +8,8 @@ use std::{
 use async_trait::async_trait;
 use cognigy_core::{
     Attempt, Contact, Event, EventArchive, EventHandler, EventStore, Failure, Jitter, Observation,
-    Observer, Pipeline, PipelineBuilder, RetryPolicy, SettlingHandler, State, TokioClock, Worker,
-    WorkerOptions, testing::sample,
+    Observer, Pipeline, PipelineBuilder, RetryPolicy, SettlingHandler, State, StoreError,
+    TokioClock, Worker, WorkerOptions, testing::sample,
 };
 use cognigy_store_postgres::{
     PostgresStore, Rollback, Transactional,
@@ -33,15 +33,21 @@ pub(crate) const RETRY: RetryPolicy = RetryPolicy {
     jitter: Jitter::None,
 };
 
-pub(crate) struct Bank {
-    pub(crate) place: Place<'static>,
+pub(crate) struct Bank<'a> {
+    pub(crate) place: Place<'a>,
     pub(crate) store: PostgresStore,
 }
 
-impl Bank {
+impl Bank<'static> {
     pub(crate) async fn open() -> Self {
         let place = Place::new();
         let store = place.open().await;
+        Self::found(place, store)
+    }
+}
+
+impl<'a> Bank<'a> {
+    pub(crate) fn found(place: Place<'a>, store: PostgresStore) -> Self {
         let accounts = ACCOUNTS.map(|name| format!("('{name}', {CENTS_EACH})")).join(", ");
         place.sql(&format!("{}; INSERT INTO accounts VALUES {accounts}", balance::TABLES));
         Self { place, store }
@@ -49,10 +55,14 @@ impl Bank {
 
     /// An order that any two of the accounts are concerned by.
     pub(crate) async fn order(&self, id: &str) {
+        self.try_order(id).await.unwrap();
+    }
+
+    pub(crate) async fn try_order(&self, id: &str) -> Result<(), StoreError> {
         let number = id.bytes().fold(0_usize, |sum, byte| sum * 31 + usize::from(byte)) % 997;
         let (payer, payee) = (ACCOUNTS[number % 4], ACCOUNTS[(number % 4 + 1 + number % 3) % 4]);
         let body = balance::order(id, payer, payee, i64::try_from(number).unwrap() + 1);
-        self.store.record(sample::incoming(body), now()).await.unwrap();
+        self.store.record(sample::incoming(body), now()).await.map(drop)
     }
 
     pub(crate) fn transfers(&self) -> Transactional<Transfers> {

@@ -1,9 +1,12 @@
 //! Transactions that fail in every way the handler, or PostgreSQL, can think of: nothing of them
 //! stands, and the event is retried or dead-lettered like any other.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -16,7 +19,11 @@ use cognigy_store_postgres::{
     tokio_postgres::{IsolationLevel, NoTls},
 };
 
-use crate::{balance::Transfers, bank::Bank, common::key};
+use crate::{
+    balance::Transfers,
+    bank::{self, Bank},
+    common::key,
+};
 
 /// How an attempt goes wrong, after it has moved the money.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +75,7 @@ impl TransactionalHandler for Clumsy {
 }
 
 struct Case {
-    bank: Bank,
+    bank: Bank<'static>,
     calls: Arc<AtomicU32>,
     pipeline: Pipeline,
 }
@@ -107,7 +114,7 @@ async fn what_may_pass_is_undone_and_tried_again() {
         (Mishap::Sql("SELECT pg_terminate_backend(pg_backend_pid())"), "(57P01)"),
         (Mishap::Swallowed("SELECT 1/0"), "(25P02)"),
     ] {
-        let statement_timeout = std::time::Duration::from_millis(500);
+        let statement_timeout = Duration::from_millis(500);
         let options = TransactionOptions { statement_timeout, ..TransactionOptions::default() };
         let case = Case::with(mishap, 2, options).await;
         let attempts = case.run().await;
@@ -258,6 +265,32 @@ async fn a_race_is_not_run_for_ever() {
     assert!(attempts.iter().all(|(outcome, _)| *outcome == FailedTransient));
     assert_eq!(case.calls.load(Ordering::SeqCst), 4 * 4, "four times in each of four attempts");
     assert_eq!(case.bank.state("e1").await, State::DeadLettered);
+}
+
+/// What an attempt was doing when it was dropped is stopped, and the next one waits for nothing.
+#[tokio::test]
+async fn a_statement_of_an_attempt_that_was_dropped_is_cancelled() {
+    let bank = Bank::open().await;
+    bank.order("e1").await;
+    let minutes = Duration::from_secs(600);
+    let options = TransactionOptions {
+        connections: 1,
+        statement_timeout: minutes,
+        ..TransactionOptions::default()
+    };
+    let calls = Arc::new(AtomicU32::new(0));
+    let mishap = Mishap::Sql("SELECT pg_sleep(300)");
+    let handler = Clumsy { mishap, times: 1, calls: Arc::clone(&calls) };
+    let handler = bank.store.transactional_with(handler, options).unwrap();
+    let pipeline = bank::pipeline(&bank.store, |pipeline| {
+        pipeline.settling_handler(handler).attempt_timeout(Duration::from_secs(2))
+    });
+    bank.finish_with(pipeline).await;
+    let attempts = bank.attempts("e1").await;
+    assert_eq!(attempts[0].error.as_deref(), Some("the attempt took longer than 2s"));
+    assert_eq!((attempts[1].outcome, bank.moved()), (Succeeded, 1));
+    bank.books_are_right();
+    bank.quiet().await;
 }
 
 /// The handler's statements are planned as the database's owner wants it, not as the store's are.

@@ -10,6 +10,7 @@ mod common;
 mod cuts;
 mod drops;
 mod endings;
+mod failover;
 mod kills;
 mod leases;
 mod wire;
