@@ -86,6 +86,7 @@ async fn an_attempt_may_be_dropped_at_every_await() {
             ReplayOutcome::NotFound => unreachable!(),
         }
     }
+    println!("dropped {dropped} times before anything had moved; moved {runs} times");
     assert!(dropped >= 8, "it was dropped {dropped} times");
     assert_eq!(bank.moved(), runs);
     bank.finish().await;
@@ -173,6 +174,7 @@ async fn a_worker_may_be_dropped_at_every_await() {
         assert_eq!(bank.moved(), polls, "all have moved by now");
         survived += usize::from(moved == polls);
         if has_ended.load(Ordering::SeqCst) {
+            println!("dropped after 1 to {polls} polls; {survived} transfers stood by then");
             break;
         }
     }

@@ -33,7 +33,7 @@ async fn child_works() {
     let pipeline = pipeline(&store, |pipeline| match env::var(KIND).unwrap().as_str() {
         "plain" => pipeline.handler(Separately::new(&url)).lease(lease),
         _ => {
-            let idle_timeout = Duration::from_secs(2);
+            let idle_timeout = Duration::from_secs(1);
             let options = TransactionOptions { idle_timeout, ..TransactionOptions::default() };
             let handler = store.transactional_with(Transfers, options).unwrap();
             pipeline.settling_handler(handler).lease(lease)
@@ -145,6 +145,7 @@ async fn a_process_may_be_killed_at_random_under_load() {
         bank.books_are_right();
         bank.end_leases();
     }
+    println!("killed {kills} times");
     assert!(kills >= 3, "it was killed {kills} times");
     let lost =
         bank.place.sql("SELECT count(*) FROM cognigy_attempts WHERE outcome = 'lease_expired'");

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     balance::Transfers,
-    bank::{Bank, Ear, pipeline},
+    bank::{Bank, Ear, few_at_once, pipeline},
     common::{self, claim_one, event, eventually, now, settle},
     kills::child,
     wire::{Blow, Moment, Wire, send_signal},
@@ -53,7 +53,8 @@ async fn what_was_done_under_a_lease_that_somebody_else_has_is_undone() {
     let ear = Ear::default();
     let handler = bank.store.transactional(gated).unwrap();
     let pipeline = pipeline(&bank.store, |it| it.settling_handler(handler).observer(ear.clone()));
-    let worker = Worker::spawn(pipeline, TokioClock::new());
+    // It holds as many as it may, so that it does not claim the event itself.
+    let worker = Worker::spawn_with(pipeline, TokioClock::new(), few_at_once(1));
     arrived.acquire().await.unwrap().forget();
     bank.end_leases();
     let taken_over = claim_one(&bank.store).await;
@@ -82,7 +83,8 @@ async fn attempts_that_wait_for_a_connection_starve_nobody() {
     let (gated, arrived, gate) = Gated::new();
     let options = TransactionOptions { connections: 2, ..TransactionOptions::default() };
     let handler = bank.store.transactional_with(gated, options).unwrap();
-    let worker = Worker::spawn(bank.pipeline(handler), TokioClock::new());
+    let pipeline = bank.pipeline(handler);
+    let worker = Worker::spawn_with(pipeline, TokioClock::new(), few_at_once(40));
     arrived.acquire().await.unwrap().forget();
     let held = "SELECT count(*) FROM cognigy_queue WHERE held_until IS NOT NULL";
     assert_eq!(bank.place.sql(held), "40", "all are claimed, and one is in its transaction");
