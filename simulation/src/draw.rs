@@ -145,6 +145,7 @@ fn settings(rng: &mut Rng) -> Settings {
         handler: latency(rng, &[MILLI, 50 * MILLI, 400 * MILLI]),
         sink: latency(rng, &[MILLI, 100 * MILLI]),
         quiet_at: rng.u64(20..=180) * SECOND,
+        settling_handler: happens(rng, 0.3),
     }
 }
 

@@ -4,7 +4,7 @@
 mod crm;
 mod sink;
 
-pub(crate) use crm::{SimCrm, SimHandler};
+pub(crate) use crm::{SettlesItself, SimCrm, SimHandler};
 pub(crate) use sink::{Message, SimQueue, SimSink};
 
 use std::sync::Arc;

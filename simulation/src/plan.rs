@@ -68,6 +68,8 @@ pub struct Settings {
     pub crm: Latency,
     /// How long the handler takes.
     pub handler: Latency,
+    /// Whether the handler settles its events itself.
+    pub settling_handler: bool,
     /// How long the sink takes.
     pub sink: Latency,
     /// From here on nothing new goes wrong.

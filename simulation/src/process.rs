@@ -12,7 +12,7 @@ use crate::{
     clock::ProcessClock,
     executor::Owner,
     history::Happened,
-    outside::{SimCrm, SimHandler, SimSink},
+    outside::{SettlesItself, SimCrm, SimHandler, SimSink},
     planted::Bug,
     store::StoreClient,
     world::World,
@@ -44,10 +44,15 @@ impl Running {
             let (world, clock) = outside();
             SimHandler { world, process, clock }
         };
-        let pipeline = Pipeline::builder(Source::cognigy(sample::verifier()))
-            .store(StoreClient::new(Arc::clone(world), process))
+        let store = StoreClient::new(Arc::clone(world), process);
+        let pipeline = Pipeline::builder(Source::cognigy(sample::verifier())).store(store.clone());
+        let pipeline = if settings.settling_handler {
+            pipeline.settling_handler(SettlesItself { handler, store })
+        } else {
+            pipeline.handler(handler)
+        };
+        let pipeline = pipeline
             .crm(crm)
-            .handler(handler)
             .dead_letters(SimSink { world: Arc::clone(world), process })
             .retry(retry)
             .dead_letter_retry(settings.sink_retry)

@@ -133,6 +133,7 @@ impl Shrinker {
             |plan| plan.settings.workers = 1,
             |plan| plan.settings.crm = crate::Latency::Uniform(0),
             |plan| plan.settings.handler = crate::Latency::Uniform(0),
+            |plan| plan.settings.settling_handler = false,
             |plan| plan.settings.sink = crate::Latency::Uniform(0),
             |plan| plan.settings.store = crate::Latency::Uniform(0),
             |plan| plan.settings.options.concurrency = 1,

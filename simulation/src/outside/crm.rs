@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use cognigy_core::{Clock, Contact, ContactQuery, CrmClient, Event, EventHandler, Failure};
+use cognigy_core::{
+    Clock, Completion, Contact, ContactQuery, CrmClient, Event, EventHandler, EventStore, Failure,
+    Settled, SettlingHandler,
+};
 
 use super::{Call, panic_quietly};
 use crate::{
@@ -12,6 +15,7 @@ use crate::{
     fault::Fault,
     history::{Ended, Happened},
     plan::{Nature, SECOND},
+    store::StoreClient,
     world::World,
 };
 
@@ -139,5 +143,27 @@ impl EventHandler for SimHandler {
             };
         call.how = how;
         result
+    }
+}
+
+/// The same handler, which then settles its event by itself, over the process's own way to the store.
+pub(crate) struct SettlesItself {
+    pub(crate) handler: SimHandler,
+    pub(crate) store: StoreClient,
+}
+
+#[async_trait]
+impl SettlingHandler for SettlesItself {
+    async fn handle(
+        &self,
+        event: Arc<Event>,
+        contact: Option<Contact>,
+        completion: Completion<'_>,
+    ) -> Result<Settled, Failure> {
+        self.handler.handle(event, contact).await?;
+        let unanswered = || Failure::transient("the settlement was not answered");
+        let answers = self.store.settle(&[completion.settlement()]).await;
+        let answers = answers.map_err(|error| unanswered().caused_by(error))?;
+        answers.first().copied().ok_or_else(unanswered)
     }
 }
