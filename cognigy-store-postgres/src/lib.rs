@@ -17,6 +17,13 @@
 //! database's, so that a node whose clock is wrong does no harm ([`TimeSource`]). Nothing is
 //! listened for: workers find other nodes' events by polling.
 //!
+//! # Handlers in the event's own transaction
+//!
+//! If a handler's tables are in the same database, what it writes can be committed together with the
+//! event's completion, and so happen exactly once: [`TransactionalHandler`],
+//! [`PostgresStore::transactional`]. Such transactions have connections of their own
+//! ([`TransactionOptions`]).
+//!
 //! # Servers
 //!
 //! PostgreSQL 13 and later; the tests run on 15. Aurora and AlloyDB are PostgreSQL to this crate.

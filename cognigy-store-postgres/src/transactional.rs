@@ -33,8 +33,10 @@ use crate::{
 /// How long an attempt tries to get a connection from a server that refuses it. An outage is not
 /// the event's fault, and should not use up its attempts.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
-/// The first wait between tries; doubles.
+/// The first wait between tries; doubles up to [`MAX_CONNECT_PAUSE`].
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// A server that takes connections again is noticed within this time.
+const MAX_CONNECT_PAUSE: Duration = Duration::from_secs(2);
 
 /// A [`TransactionalHandler`] and the store whose events it completes: what
 /// [`settling_handler`](cognigy_core::PipelineBuilder::settling_handler) takes.
@@ -148,21 +150,22 @@ enum Ended {
 impl<H: TransactionalHandler> Transactional<H> {
     /// A connection, as soon as there is one.
     async fn connect(&self) -> Result<Object, Failure> {
-        let mut pause = CONNECT_PAUSE;
+        let (mut pause, mut waited) = (CONNECT_PAUSE, Duration::ZERO);
         loop {
             let problem = match self.lane.lend().await {
                 Ok(connection) => return Ok(connection),
                 Err(problem) => problem,
             };
-            if pause >= CONNECT_PATIENCE {
+            if waited >= CONNECT_PATIENCE {
                 let failure = Failure::transient("there is no connection for the transaction");
                 return Err(failure.caused_by(problem));
             }
-            if pause == CONNECT_PAUSE {
+            if waited.is_zero() {
                 tracing::warn!(error = %problem, "no connection for a handler's transaction");
             }
             tokio::time::sleep(pause).await;
-            pause *= 2;
+            waited += pause;
+            pause = MAX_CONNECT_PAUSE.min(pause * 2);
         }
     }
 
@@ -173,7 +176,8 @@ impl<H: TransactionalHandler> Transactional<H> {
         contact: Option<Contact>,
         completion: &Completion<'_>,
     ) -> Ended {
-        let (mut transaction, is_committing) = match session.begin(self.options.isolation).await {
+        let begun = self.lane.within_deadline(session.begin(self.options.isolation)).await;
+        let (mut transaction, is_committing) = match begun {
             Ok(begun) => begun,
             Err(problem) => return Ended::Unknown(problem.into()),
         };

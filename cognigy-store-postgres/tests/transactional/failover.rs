@@ -1,7 +1,10 @@
-//! A primary that was replaced and lives on, unable to write: sessions that lead there are given up.
+//! A server that takes no more connections, and one that was replaced and lives on, unable to write.
 
 use cognigy_core::{TokioClock, Worker};
-use cognigy_store_postgres::{PostgresStore, TransactionOptions};
+use cognigy_store_postgres::{
+    PostgresStore, TransactionOptions,
+    tokio_postgres::{self, NoTls},
+};
 use cognigy_test_postgres::Cluster;
 
 use crate::{
@@ -9,6 +12,33 @@ use crate::{
     bank::{Bank, pipeline},
     common::{Place, eventually, impatient},
 };
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_waits_for_a_server_that_takes_no_connection() {
+    let cluster = Cluster::start_with(&[("fsync", "off"), ("max_connections", "12")]);
+    let place = Place::in_cluster(&cluster);
+    let store = place.open_with(impatient()).await;
+    let bank = Bank::found(place, store);
+    // What the store needs it has, and what is left is taken by others.
+    bank.order("e0").await;
+    bank.finish_with(pipeline(&bank.store, |pipeline| pipeline)).await;
+    let mut others = Vec::new();
+    while let Ok((client, connection)) = tokio_postgres::connect(&bank.place.url(), NoTls).await {
+        others.push((client, tokio::spawn(connection)));
+        assert!(others.len() < 50, "there is a limit");
+    }
+    bank.order("e1").await;
+    let worker = Worker::spawn(bank.pipeline(bank.transfers()), TokioClock::new());
+    let refusals = cluster.log().matches("FATAL:").count();
+    eventually("it was refused again and again", async || {
+        (cluster.log().matches("FATAL:").count() >= refusals + 3).then_some(())
+    })
+    .await;
+    others.into_iter().for_each(|(_, connection)| connection.abort());
+    bank.at_rest().await;
+    worker.shutdown().await;
+    assert_eq!((bank.moved(), bank.attempts("e1").await.len()), (1, 1), "and that was no failure");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_failover_transfers_go_on_where_they_can_be_written() {
