@@ -187,7 +187,13 @@ fn a_settlement_that_comes_too_late_changes_nothing_and_is_not_tried_again() {
     world.pass(SECOND);
     // Somebody else has claimed it meanwhile, by whatever clock.
     let late = world.clock.now() + MINUTE * 2;
-    let request = cognigy_core::ClaimRequest { limit: 1, lease: MINUTE * 60, now: late };
+    let request = cognigy_core::ClaimRequest {
+        source: cognigy_core::SourceName::default(),
+        runs: 1,
+        dead_letters: 0,
+        lease: MINUTE * 60,
+        now: late,
+    };
     let other = futures_executor::block_on(store.near().claim_due(request)).unwrap();
     assert_eq!(other.runs.len(), 1);
     store.then("settle", Line::Breaks);

@@ -105,10 +105,12 @@ pub(crate) async fn settle_within(
     client: &impl GenericClient,
     settlement: &Settlement,
     caller_s_clock: bool,
+    order: &Belief,
 ) -> Result<Settled, Problem> {
+    let mut answers = [Settled::LeaseLost];
     let ends = Ends::of(&mut [settlement], &[0], caller_s_clock);
-    let done = ends.write(client).await?;
-    Ok(if done.is_empty() { Settled::LeaseLost } else { Settled::Done })
+    ends.write_all(client, order, &mut answers).await?;
+    Ok(answers[0])
 }
 
 /// Whether the attempt under this claim has succeeded: for who did not hear of it.

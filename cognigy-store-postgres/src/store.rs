@@ -89,6 +89,10 @@ impl PostgresStore {
         self.caller_s_clock().then_some(now)
     }
 
+    pub(crate) fn order(&self) -> &Belief {
+        &self.inner.order
+    }
+
     pub(crate) fn caller_s_clock(&self) -> bool {
         self.inner.options.time == TimeSource::Caller
     }

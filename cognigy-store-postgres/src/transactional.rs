@@ -182,7 +182,7 @@ impl<H: TransactionalHandler> Transactional<H> {
             Err(problem) => return Ended::Unknown(problem.into()),
         };
         let handled = self.handle_and_settle(&mut transaction, event, contact, completion).await;
-        if !matches!(handled, Ok(Settled::Done)) {
+        if !matches!(handled, Ok(Settled::Done | Settled::MadeWay)) {
             let rolled_back = self.lane.within_deadline(ended(transaction.rollback())).await;
             return match (rolled_back, handled) {
                 (Ok(()), handled) => Ended::Known(handled),
@@ -216,8 +216,8 @@ impl<H: TransactionalHandler> Transactional<H> {
             .within_deadline(async {
                 check(transaction, token, event).await?;
                 let settlement = completion.settlement();
-                let ours = self.store.caller_s_clock();
-                Ok(settle::settle_within(transaction, &settlement, ours).await?)
+                let (ours, order) = (self.store.caller_s_clock(), self.store.order());
+                Ok(settle::settle_within(transaction, &settlement, ours, order).await?)
             })
             .await
     }

@@ -13,6 +13,7 @@ mod endings;
 mod failover;
 mod kills;
 mod leases;
+mod order;
 mod wire;
 
 use common::Place;
