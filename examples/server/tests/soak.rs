@@ -27,6 +27,12 @@ type Events = BTreeMap<String, (String, Vec<u8>)>;
 
 const QUEUE: &str = "dead";
 const SENDERS: usize = 4;
+/// Nothing waits longer for its next try than a letter whose queue was away: a minute.
+const STUCK_AFTER: Duration = Duration::from_secs(180);
+
+/// While so many letters are unsent the CRM is well: the emulator of the queue takes some fifty a
+/// second, and what it is offered must not be more than that for an hour.
+const MOST_LETTERS: usize = 500;
 
 /// What the CRM does, one after the other at random: status, body, delay.
 const MOODS: [(u16, &str, Duration); 8] = [
@@ -220,7 +226,8 @@ fn everything_at_once_and_every_event_is_accounted_for() {
             if Instant::now() > end {
                 break;
             }
-            let (status, body, delay) = MOODS[dice.roll(MOODS.len())];
+            let mood = dice.roll(MOODS.len());
+            let (status, body, delay) = MOODS[if world.unsent() > MOST_LETTERS { 0 } else { mood }];
             world.crm.answer(status, body);
             world.crm.delay(delay);
             let pause = Duration::from_millis(100 + dice.roll(1500) as u64);
@@ -259,7 +266,10 @@ fn everything_at_once_and_every_event_is_accounted_for() {
     world.crm.answer(status, body);
     world.crm.delay(delay);
     let quiet = Instant::now();
+    let (mut least, mut since) = (u64::MAX, quiet);
     loop {
+        // An emulator that holds tens of thousands of messages takes seconds for each.
+        drain(moto.as_ref().unwrap(), &queue, &mut received);
         let by_status = server.stats()["by_status"].clone();
         let waiting: u64 = ["pending", "processing", "dead_lettering"]
             .iter()
@@ -268,7 +278,12 @@ fn everything_at_once_and_every_event_is_accounted_for() {
         if waiting == 0 && world.unsent() == 0 {
             break;
         }
-        assert!(quiet.elapsed() < Duration::from_secs(300), "something is stuck: {by_status}");
+        // After an hour of faults tens of thousands of letters may be on their way: what counts is
+        // that they go on.
+        if waiting < least {
+            (least, since) = (waiting, Instant::now());
+        }
+        assert!(since.elapsed() < STUCK_AFTER, "something is stuck: {by_status}");
         thread::sleep(Duration::from_millis(100));
     }
     let ended_after = quiet.elapsed();
