@@ -41,6 +41,10 @@ enum { FDS = 65536, NAMES = 4096, SLICES = 1024 };
 static int32_t watched[FDS];
 static uint8_t kind_of[FDS];
 static uint8_t appends[FDS];
+/* The error that a descriptor's next sync has to report, because a sync through another one failed:
+ * Linux tells each descriptor that was open (since 4.13; Documentation/filesystems/vfs.rst, "Handling
+ * errors during writeback"). */
+static int owed[FDS];
 
 /* The numbers that names in the folder stand for. A name that is made anew gets a new one. */
 static struct { char *name; int32_t file; } names[NAMES];
@@ -148,6 +152,7 @@ static void die_if(int fault) { if (fault == 2) kill(getpid(), SIGKILL); }
 static void remember(int fd, const char *name, int flags, int made) {
     if (fd < 0 || fd >= FDS) return;
     kind_of[fd] = kind(name);
+    owed[fd] = 0;
     appends[fd] = (flags & O_APPEND) != 0;
     if (*name == '\0') {
         watched[fd] = -1;
@@ -349,7 +354,13 @@ static int sync_with(int fd, int (*real)(int)) {
     /* The folder counts as the WAL's: it is synced for the WAL's sake. */
     int fault = fails(SYNC, watched[fd] == -1 ? WAL : kind_of[fd]), done = -1;
     if (fault == 1) {
+        for (int other = 0; other < FDS; other++)
+            if (other != fd && watched[other] == watched[fd]) owed[other] = errno;
         note('F', watched[fd], (uint64_t)fd, NULL, 0);
+    } else if (owed[fd]) {
+        /* It tells of what was lost before: nothing more is, and nothing is vouched for. */
+        errno = owed[fd];
+        owed[fd] = 0;
     } else {
         done = real(fd);
         int forgotten = strcmp(forget, "all") == 0 || (strcmp(forget, "wal") == 0 && kind_of[fd] == WAL);

@@ -15,9 +15,10 @@ use std::{
 };
 
 use crate::{
-    config::{CHECKPOINT_PAGES, OVERDUE_PAGES, REMAINDER_PAGES},
+    config::{OVERDUE, REMAINDER_PAGES},
     database::{Database, Session},
     error::Problem,
+    write_back::lock,
 };
 
 /// Passes over the WAL before the rest is left to the writer, however much that is: under full load
@@ -37,12 +38,13 @@ impl Checkpointer {
     pub(crate) fn start(database: Database) -> Result<Self, Problem> {
         let (asked, requests) = sync_channel(1);
         let finished = Arc::new(AtomicBool::new(false));
+        let pace = Pace::new(database.options.checkpoint_pages);
         let report = Arc::clone(&finished);
         let thread = thread::Builder::new()
             .name("sqlite-checkpoint".to_owned())
             .spawn(move || work_off(&database, &requests, &report))
             .map_err(Problem::Thread)?;
-        Ok(Self { asked: Some(asked), thread: Some(thread), finished, pace: Pace::default() })
+        Ok(Self { asked: Some(asked), thread: Some(thread), finished, pace })
     }
 
     /// What the writer does after each commit. A checkpoint that fails is tried again later: the
@@ -72,11 +74,12 @@ impl Drop for Checkpointer {
 }
 
 fn work_off(database: &Database, requests: &Receiver<()>, finished: &AtomicBool) {
-    let mut session = None;
+    let slot = database.write_back.slot();
     while requests.recv().is_ok() {
+        let mut place = lock(&slot);
         // Opened again after any failure, and when the path leads to another file.
-        session = session.filter(|session: &Session| session.must_be_in_place().is_ok());
-        session = session.or_else(|| database.reopen().ok()).and_then(|session| {
+        let session = place.take().filter(|session| session.must_be_in_place().is_ok());
+        *place = session.or_else(|| database.reopen().ok()).and_then(|session| {
             match write_back(&session) {
                 Ok(()) => Some(session),
                 Err(problem) if problem.is_busy() => Some(session),
@@ -100,6 +103,7 @@ fn write_back(session: &Session) -> Result<(), Problem> {
 /// When to do what, by the number of pages in the WAL.
 #[derive(Debug)]
 struct Pace {
+    begin_at: u32,
     ask_at: u32,
     last: u32,
 }
@@ -111,27 +115,26 @@ enum Step {
     DoTheRest,
 }
 
-impl Default for Pace {
-    fn default() -> Self {
-        Self { ask_at: CHECKPOINT_PAGES, last: 0 }
-    }
-}
-
 impl Pace {
+    fn new(begin_at: u32) -> Self {
+        Self { begin_at, ask_at: begin_at, last: 0 }
+    }
+
     /// `pages` are in the WAL now; `finished`: the bulk has been written back since the last call.
     fn next(&mut self, pages: u32, finished: bool) -> Step {
         if pages < self.last {
             // It began anew.
-            self.ask_at = CHECKPOINT_PAGES;
+            self.ask_at = self.begin_at;
         }
-        let crossed_overdue = self.last < OVERDUE_PAGES && pages >= OVERDUE_PAGES;
+        let overdue = self.begin_at.saturating_mul(OVERDUE);
+        let crossed_overdue = self.last < overdue && pages >= overdue;
         self.last = pages;
         if finished || crossed_overdue {
             return Step::DoTheRest;
         }
         if pages >= self.ask_at {
             // Should a long query hold the WAL, the next try is due when as much has been added.
-            self.ask_at = pages.saturating_add(CHECKPOINT_PAGES);
+            self.ask_at = pages.saturating_add(self.begin_at);
             return Step::AskForBulk;
         }
         Step::GoOn
@@ -142,25 +145,27 @@ impl Pace {
 mod tests {
     use super::*;
 
+    const PAGES: u32 = 4000;
+
     #[test]
     fn the_bulk_is_asked_for_once_and_the_rest_done_when_it_is_written() {
-        let mut pace = Pace::default();
-        assert_eq!(pace.next(CHECKPOINT_PAGES - 1, false), Step::GoOn);
-        assert_eq!(pace.next(CHECKPOINT_PAGES, false), Step::AskForBulk);
-        assert_eq!(pace.next(CHECKPOINT_PAGES + 100, false), Step::GoOn);
-        assert_eq!(pace.next(CHECKPOINT_PAGES + 200, true), Step::DoTheRest);
+        let mut pace = Pace::new(PAGES);
+        assert_eq!(pace.next(PAGES - 1, false), Step::GoOn);
+        assert_eq!(pace.next(PAGES, false), Step::AskForBulk);
+        assert_eq!(pace.next(PAGES + 100, false), Step::GoOn);
+        assert_eq!(pace.next(PAGES + 200, true), Step::DoTheRest);
         assert_eq!(pace.next(10, false), Step::GoOn, "the WAL began anew");
-        assert_eq!(pace.next(CHECKPOINT_PAGES, false), Step::AskForBulk);
+        assert_eq!(pace.next(PAGES, false), Step::AskForBulk);
     }
 
     #[test]
     fn a_held_wal_is_tried_again_and_a_dead_thread_is_made_up_for() {
-        let mut pace = Pace::default();
-        assert_eq!(pace.next(CHECKPOINT_PAGES, false), Step::AskForBulk);
-        assert_eq!(pace.next(CHECKPOINT_PAGES * 2 - 1, false), Step::GoOn);
-        assert_eq!(pace.next(CHECKPOINT_PAGES * 2, false), Step::AskForBulk);
-        assert_eq!(pace.next(OVERDUE_PAGES + 1, false), Step::DoTheRest);
-        assert_eq!(pace.next(OVERDUE_PAGES + 2, false), Step::AskForBulk);
-        assert_eq!(pace.next(OVERDUE_PAGES + 3, false), Step::GoOn);
+        let mut pace = Pace::new(PAGES);
+        assert_eq!(pace.next(PAGES, false), Step::AskForBulk);
+        assert_eq!(pace.next(PAGES * 2 - 1, false), Step::GoOn);
+        assert_eq!(pace.next(PAGES * 2, false), Step::AskForBulk);
+        assert_eq!(pace.next(OVERDUE * PAGES + 1, false), Step::DoTheRest);
+        assert_eq!(pace.next(OVERDUE * PAGES + 2, false), Step::AskForBulk);
+        assert_eq!(pace.next(OVERDUE * PAGES + 3, false), Step::GoOn);
     }
 }

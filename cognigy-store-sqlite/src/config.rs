@@ -32,6 +32,10 @@ pub struct SqliteOptions {
     /// Default `None`: as it was, and none in a new file. Turning it on or off takes one pass over
     /// the unfinished events.
     pub order: Option<EventOrder>,
+    /// Pages in the WAL, of 4 KiB each, at which writing them back into the database begins. Default
+    /// 4000, four times SQLite's own: pages that change with every transaction are written back once
+    /// for all of them, and 16 MiB of WAL still take but a moment to recover after a crash.
+    pub checkpoint_pages: u32,
     /// Memory for the writer's pages, in KiB. Default 8 MiB: the upper levels of every index of ten
     /// million events; the operating system caches the rest.
     pub writer_cache_kib: u32,
@@ -48,6 +52,7 @@ impl Default for SqliteOptions {
             quarantine_capacity: 1000,
             busy_timeout: Duration::from_secs(5),
             order: None,
+            checkpoint_pages: 4000,
             writer_cache_kib: 8 * 1024,
             reader_cache_kib: 2 * 1024,
         }
@@ -66,14 +71,10 @@ pub(crate) const MAX_GROUP: usize = 1024;
 /// each operator's request.
 pub(crate) const OTHER_CALLS: usize = 1024;
 
-/// Pages in the WAL at which writing them back begins. Four times SQLite's default: pages that change
-/// with every transaction are written back once for all of them, and 16 MiB of WAL still take but a
-/// moment to recover after a crash.
-pub(crate) const CHECKPOINT_PAGES: u32 = 4000;
-
-/// Pages in the WAL at which the writer writes them back itself, whoever else should have: the WAL
-/// must not grow without bound because a thread died. Only a long query can hold it beyond this.
-pub(crate) const OVERDUE_PAGES: u32 = 4 * CHECKPOINT_PAGES;
+/// The writer writes the WAL back itself, whoever else should have, at so many times the pages at which
+/// that begins: the WAL must not grow without bound because a thread died. Only a long query can hold
+/// it beyond this.
+pub(crate) const OVERDUE: u32 = 4;
 
 /// What may be left to the writer once the bulk is written back: a millisecond or two of work.
 pub(crate) const REMAINDER_PAGES: u32 = 300;

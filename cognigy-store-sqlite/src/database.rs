@@ -1,8 +1,9 @@
 //! The database file: opening it, setting connections up, noticing that it has gone.
 
 use std::{
-    ffi::OsString,
-    fs, io,
+    ffi::{OsStr, OsString},
+    fs,
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -20,6 +21,7 @@ use crate::{
     error::Problem,
     lanes,
     schema::{self, Found},
+    write_back::WriteBack,
 };
 
 /// How long to wait before opening is tried again while another process sets the database up.
@@ -30,6 +32,7 @@ const OPEN_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct Database {
     path: PathBuf,
     pub(crate) options: SqliteOptions,
+    pub(crate) write_back: Arc<WriteBack>,
 }
 
 /// An open connection and the files it was opened on.
@@ -38,10 +41,9 @@ pub(crate) struct Session {
     pub(crate) connection: Connection,
     path: PathBuf,
     files: [FileId; 3],
-    /// Whether commits wait for the disk.
-    synced: bool,
     /// Pages in the WAL after this connection's latest commit.
     wal_pages: Arc<AtomicU32>,
+    write_back: Arc<WriteBack>,
 }
 
 /// A file's device and inode.
@@ -52,7 +54,7 @@ impl Database {
         // Absolute, so that it stays the same file when the process changes its directory, and so
         // that SQLite cannot take the name for a URI.
         let path = std::path::absolute(path).map_err(Problem::File)?;
-        Ok(Self { path, options })
+        Ok(Self { path, options, write_back: Arc::default() })
     }
 
     /// Opens the database for writing, and makes it or brings it to the current schema first.
@@ -92,7 +94,7 @@ impl Database {
         self.prepare_writer(&connection)?;
         schema::migrate(&mut connection)?;
         lanes::agree(&mut connection, &self.options)?;
-        self.session(connection)
+        self.writing(connection)
     }
 
     /// Opens the database for writing again. It must be there: a new, empty one in its place would
@@ -101,7 +103,16 @@ impl Database {
         let connection = self.connect(WRITER)?;
         self.must_be_current(&connection)?;
         self.prepare_writer(&connection)?;
-        self.session(connection)
+        self.writing(connection)
+    }
+
+    /// Opens the database after a sync that failed: see [`write_back`](crate::write_back).
+    pub(crate) fn begin_anew(&self, writer: Option<Session>) -> Result<Session, Problem> {
+        self.write_back.close_all(writer);
+        let session = self.reopen()?;
+        session.write_wal_again()?;
+        self.write_back.trust();
+        Ok(session)
     }
 
     pub(crate) fn open_reader(&self) -> Result<Session, Problem> {
@@ -155,6 +166,14 @@ impl Database {
         }
     }
 
+    /// A session that writes. The files' names have to survive a power cut, too: SQLite syncs the
+    /// folder when it has made the WAL, but does not look whether that worked.
+    fn writing(&self, connection: Connection) -> Result<Session, Problem> {
+        let session = self.session(connection)?;
+        sync_folder(&self.path).map_err(Problem::File)?;
+        Ok(session)
+    }
+
     fn session(&self, mut connection: Connection) -> Result<Session, Problem> {
         let files = file_ids(&self.path)?;
         let wal_pages = Arc::new(AtomicU32::new(0));
@@ -163,36 +182,43 @@ impl Database {
             counter.store(u32::try_from(pages).unwrap_or_default(), Ordering::Relaxed);
             Ok(())
         }))?;
-        Ok(Session { connection, path: self.path.clone(), files, synced: true, wal_pages })
+        Ok(Session {
+            connection,
+            path: self.path.clone(),
+            files,
+            wal_pages,
+            write_back: Arc::clone(&self.write_back),
+        })
     }
 }
 
 const WRITER: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
 impl Session {
-    /// Has later commits wait until they are on the disk (`synchronous=FULL`), or not (`NORMAL`):
-    /// those survive a crash of the process, and a crash of the machine once a later commit waited.
-    pub(crate) fn sync_commits(&mut self, synced: bool) -> Result<(), Problem> {
-        if self.synced != synced {
-            let level = if synced { "full" } else { "normal" };
-            self.connection.pragma_update(None, "synchronous", level)?;
-            self.synced = synced;
-        }
-        Ok(())
-    }
-
     /// Pages in the WAL after this connection's latest commit.
     pub(crate) fn wal_pages(&self) -> u32 {
         self.wal_pages.load(Ordering::Relaxed)
     }
 
     /// Writes back what is in the WAL, as far as no reader needs it; never waits for anybody.
-    /// Returns how many pages the WAL has and how many of them are written back.
+    /// Returns how many pages the WAL has and how many of them are written back; of none if another
+    /// thread is at it.
     pub(crate) fn checkpoint(&self) -> Result<(u32, u32), Problem> {
         let pages = |count| u32::try_from(count).unwrap_or_default();
-        let (all, done) =
-            self.connection.wal_checkpoint_v2(Some("main"), CheckpointMode::PASSIVE)?;
-        Ok((pages(all), pages(done)))
+        let written = self.write_back.perform(|| {
+            Ok(self.connection.wal_checkpoint_v2(Some("main"), CheckpointMode::PASSIVE)?)
+        })?;
+        Ok(written.map_or((0, 0), |(all, done)| (pages(all), pages(done))))
+    }
+
+    /// Makes what the WAL shows durable, whatever became of the syncs before: the same bytes in the
+    /// same places, under the lock of those who write. SQLite locks the database and the shared
+    /// memory, never the WAL itself, so that opening and closing it here releases nobody's lock.
+    fn write_wal_again(&self) -> Result<(), Problem> {
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let written = write_again(&beside(&self.path, "-wal")).map_err(Problem::File);
+        self.connection.execute_batch("ROLLBACK")?;
+        written
     }
 
     /// Fails if the path no longer leads to the files that are open: what is written now would
@@ -208,19 +234,60 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.write_back.has_failed() {
+            // Whoever closes last would write back the rest, and delete the WAL as done.
+            let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            drop(self.connection.set_db_config(no_checkpoint, true));
+        }
+    }
+}
+
 fn set_cache(connection: &Connection, kib: u32) -> Result<(), Problem> {
     // A negative size is in KiB, a positive one in pages.
     Ok(connection.pragma_update(None, "cache_size", -i64::from(kib))?)
 }
 
+/// The file of that name with `suffix` added.
+fn beside(path: &Path, suffix: &str) -> OsString {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name
+}
+
+/// Writes a file's own bytes over it, and syncs it.
+fn write_again(path: &OsStr) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let mut part = vec![0; 1 << 20];
+    loop {
+        let place = file.stream_position()?;
+        let length = file.read(&mut part)?;
+        if length == 0 {
+            return file.sync_all();
+        }
+        file.seek(SeekFrom::Start(place))?;
+        file.write_all(&part[..length])?;
+    }
+}
+
 /// The database, its WAL and the WAL's shared memory; all three exist while a connection is open.
 fn file_ids(path: &Path) -> Result<[FileId; 3], Problem> {
     let id = |suffix: &str| {
-        let mut name = OsString::from(path);
-        name.push(suffix);
-        fs::metadata(name).map(|file| file_id(&file)).map_err(Problem::File)
+        fs::metadata(beside(path, suffix)).map(|file| file_id(&file)).map_err(Problem::File)
     };
     Ok([id("")?, id("-wal")?, id("-shm")?])
+}
+
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
+}
+
+/// Elsewhere a folder cannot be synced.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(unix)]

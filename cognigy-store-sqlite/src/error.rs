@@ -35,6 +35,8 @@ pub(crate) enum Problem {
     Unreadable(String),
     #[error(transparent)]
     IllegalMove(#[from] IllegalMove),
+    #[error("a write-back was not synced; the database has to be opened anew")]
+    SyncLost,
     #[error("the database thread panicked")]
     Panicked,
     #[error("the database thread has stopped")]
@@ -64,6 +66,11 @@ impl Problem {
             },
             _ => StoreErrorKind::Unavailable,
         }
+    }
+
+    /// Whether the disk failed: what was to be synced may be lost.
+    pub(crate) fn is_of_the_disk(&self) -> bool {
+        matches!(self, Self::File(_)) || self.code() == Some(ErrorCode::SystemIoFailure)
     }
 
     /// Whether another process merely holds the lock: the connection is as good as before.

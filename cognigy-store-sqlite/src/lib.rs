@@ -47,6 +47,7 @@ mod row;
 mod schema;
 mod settle;
 mod store;
+mod write_back;
 mod writer;
 
 pub use config::SqliteOptions;

@@ -14,8 +14,9 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::{
-    database::{Database, Session},
+    database::Database,
     error::Problem,
+    write_back::{Slot, lock},
 };
 
 type Query = Box<dyn FnOnce(&mut Desk) + Send>;
@@ -33,7 +34,7 @@ impl Readers {
         let (queue, waiting) = sync_channel::<Query>(database.options.queue_limit.max(1));
         let waiting = Arc::new(Mutex::new(waiting));
         let start = |_| {
-            let desk = Desk { database: database.clone(), session: None };
+            let desk = Desk { database: database.clone(), slot: database.write_back.slot() };
             let waiting = Arc::clone(&waiting);
             let builder = thread::Builder::new().name("sqlite-reader".to_owned());
             builder.spawn(move || desk.work_off(&waiting)).map_err(Problem::Thread)
@@ -73,7 +74,7 @@ impl Drop for Readers {
 /// A thread's own state.
 struct Desk {
     database: Database,
-    session: Option<Session>,
+    slot: Slot,
 }
 
 impl Desk {
@@ -91,7 +92,8 @@ impl Desk {
         &mut self,
         work: impl FnOnce(&Connection) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
-        let mut session = match self.session.take() {
+        let mut place = lock(&self.slot);
+        let mut session = match place.take() {
             Some(session) if session.must_be_in_place().is_ok() => session,
             _ => self.database.open_reader()?,
         };
@@ -100,7 +102,7 @@ impl Desk {
         let result = work(&snapshot);
         drop(snapshot);
         if result.is_ok() {
-            self.session = Some(session);
+            *place = Some(session);
         }
         result
     }

@@ -71,7 +71,7 @@ impl EventStore for SqliteStore {
     }
 
     async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError> {
-        self.inner.writer.perform_unsynced(move |group| claim::claim_due(group, &request)).await
+        self.inner.writer.perform(move |group| claim::claim_due(group, &request)).await
     }
 
     async fn renew(
@@ -81,7 +81,7 @@ impl EventStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Vec<Settled>, StoreError> {
         let (tokens, term) = (tokens.to_vec(), Term::new(now, lease));
-        self.inner.writer.perform_unsynced(move |group| settle::renew(group, &tokens, &term)).await
+        self.inner.writer.perform(move |group| settle::renew(group, &tokens, &term)).await
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError> {

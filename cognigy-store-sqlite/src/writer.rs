@@ -63,7 +63,7 @@ impl Writer {
         T: Send + 'static,
         W: FnMut(&mut Group<'_>) -> Result<T, Problem> + Send + 'static,
     {
-        self.queue_up(work, Terms { synced: true, begin_by: None }).await
+        self.queue_up(work, None).await
     }
 
     /// As [`perform`](Self::perform), unless its turn comes too late: then nothing is done.
@@ -72,27 +72,17 @@ impl Writer {
         T: Send + 'static,
         W: FnMut(&mut Group<'_>) -> Result<T, Problem> + Send + 'static,
     {
-        let begin_by = Some(Instant::now() + self.max_wait);
-        self.queue_up(work, Terms { synced: true, begin_by }).await
+        let begin_by = Instant::now() + self.max_wait;
+        self.queue_up(work, Some(begin_by)).await
     }
 
-    /// As [`perform`](Self::perform), but does not wait for the disk: a power cut may undo it. For
-    /// what would then simply be done again, such as claims, whose holder is gone with the power.
-    pub(crate) async fn perform_unsynced<T, W>(&self, work: W) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        W: FnMut(&mut Group<'_>) -> Result<T, Problem> + Send + 'static,
-    {
-        self.queue_up(work, Terms { synced: false, begin_by: None }).await
-    }
-
-    async fn queue_up<T, W>(&self, work: W, terms: Terms) -> Result<T, StoreError>
+    async fn queue_up<T, W>(&self, work: W, begin_by: Option<Instant>) -> Result<T, StoreError>
     where
         T: Send + 'static,
         W: FnMut(&mut Group<'_>) -> Result<T, Problem> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Task { work, outcome: None, reply, terms });
+        let job = Box::new(Task { work, outcome: None, reply, begin_by });
         let queue = self.queue.as_ref().ok_or(Problem::Stopped)?;
         queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::overloaded(),
@@ -112,17 +102,10 @@ impl Drop for Writer {
     }
 }
 
-/// What a call asks for.
-struct Terms {
-    /// Whether it has to be on the disk before it is answered.
-    synced: bool,
-    /// Begun later than this it is not to be done at all.
-    begin_by: Option<Instant>,
-}
-
 /// A call in the queue.
 trait Job: Send {
-    fn terms(&self) -> &Terms;
+    /// Begun later than this it is not to be done at all.
+    fn begin_by(&self) -> Option<Instant>;
     fn perform(&mut self, group: &mut Group<'_>) -> Result<(), Problem>;
     fn answer(self: Box<Self>, result: Result<(), StoreError>);
 }
@@ -131,7 +114,7 @@ struct Task<T, W> {
     work: W,
     outcome: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
-    terms: Terms,
+    begin_by: Option<Instant>,
 }
 
 impl<T, W> Job for Task<T, W>
@@ -139,8 +122,8 @@ where
     T: Send,
     W: FnMut(&mut Group<'_>) -> Result<T, Problem> + Send,
 {
-    fn terms(&self) -> &Terms {
-        &self.terms
+    fn begin_by(&self) -> Option<Instant> {
+        self.begin_by
     }
 
     fn perform(&mut self, group: &mut Group<'_>) -> Result<(), Problem> {
@@ -177,7 +160,7 @@ impl Desk {
             let mut jobs = vec![first];
             gather(&mut jobs, waiting);
             let now = Instant::now();
-            let is_late = |job: &mut Box<dyn Job>| job.terms().begin_by.is_some_and(|by| by < now);
+            let is_late = |job: &mut Box<dyn Job>| job.begin_by().is_some_and(|by| by < now);
             for late in jobs.extract_if(.., is_late) {
                 late.answer(Err(StoreError::overloaded()));
             }
@@ -210,11 +193,17 @@ impl Desk {
 
     fn commit(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Problem> {
         let mut session = match self.session.take() {
+            session if self.database.write_back.has_failed() => {
+                self.database.begin_anew(session)?
+            }
             Some(session) => session,
             None => self.database.reopen()?,
         };
         let attempt = AssertUnwindSafe(|| transact(&mut session, &self.database, jobs));
         let result = catch_unwind(attempt).unwrap_or(Err(Problem::Panicked));
+        if result.as_ref().is_err_and(Problem::is_of_the_disk) {
+            self.database.write_back.distrust();
+        }
         // After any other failure the connection's idea of the file may be wrong: it is dropped,
         // and what is on disk counts.
         if result.as_ref().err().is_none_or(Problem::is_busy) {
@@ -243,7 +232,6 @@ fn transact(
     database: &Database,
     jobs: &mut [Box<dyn Job>],
 ) -> Result<(), Problem> {
-    session.sync_commits(jobs.iter().any(|job| job.terms().synced))?;
     // Immediate: the lock is taken here, where waiting for it is possible, and not at the first
     // write, where it can fail at once (SQLITE_BUSY_SNAPSHOT).
     let transaction =

@@ -1,0 +1,95 @@
+//! What a sync that failed leaves behind, and how nothing is lost by it.
+//!
+//! The operating system tells of a failed sync once, forgets what should have been synced, and goes on
+//! showing it to whoever reads. SQLite counts on such pages in two places:
+//!
+//! * It writes pages from the WAL into the database in several goes, each of which begins where the
+//!   last one ended, and syncs the database after the last: only then may the WAL begin anew. If that
+//!   sync fails, the next try repeats the last go only. Its sync succeeds, the WAL begins anew, and
+//!   the pages of the earlier goes are gone.
+//! * A commit whose sync failed is not made. But whoever recovers the WAL, the first connection that
+//!   opens the database, finds it whole and adds to it, and the disk has a gap there.
+//!
+//! So after such a failure nothing more is written back, all connections are closed without the
+//! write-back that SQLite does at the last, the WAL is recovered, which begins its write-back from the
+//! start, and written once more where it is: [`Database::begin_anew`](crate::database::Database). A
+//! connection in another process, or of another store in this one, keeps the old count alive; it has to
+//! be closed, too.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use crate::{database::Session, error::Problem};
+
+/// Where a thread keeps its session: locked while it uses it, so that it can be closed in between.
+pub(crate) type Slot = Arc<Mutex<Option<Session>>>;
+
+/// What all connections of a store have to know of each other's write-backs.
+#[derive(Debug, Default)]
+pub(crate) struct WriteBack {
+    /// One at a time, so that none begins between another's failure and its becoming known.
+    turn: Mutex<()>,
+    failed: AtomicBool,
+    /// All sessions but the writer's.
+    slots: Mutex<Vec<Slot>>,
+}
+
+impl WriteBack {
+    /// Does `work` unless another thread is at it.
+    pub(crate) fn perform<T>(
+        &self,
+        work: impl FnOnce() -> Result<T, Problem>,
+    ) -> Result<Option<T>, Problem> {
+        let _turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+        };
+        if self.has_failed() {
+            return Err(Problem::SyncLost);
+        }
+        let result = work();
+        if result.as_ref().is_err_and(|problem| !problem.is_busy()) {
+            self.distrust();
+        }
+        result.map(Some)
+    }
+
+    /// A sync has failed, or may have.
+    pub(crate) fn distrust(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// The WAL has been recovered and is on the disk.
+    pub(crate) fn trust(&self) {
+        self.failed.store(false, Ordering::Release);
+    }
+
+    /// Whether all connections have to be closed before anything is written back again.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// A place for a thread's session.
+    pub(crate) fn slot(&self) -> Slot {
+        let slot = Slot::default();
+        lock(&self.slots).push(Arc::clone(&slot));
+        slot
+    }
+
+    /// Closes all sessions, and waits for those that are in use. Whoever opens the database next
+    /// recovers the WAL.
+    pub(crate) fn close_all(&self, writer: Option<Session>) {
+        let slots = lock(&self.slots);
+        let mut places: Vec<_> = slots.iter().map(|slot| lock(slot)).collect();
+        places.iter_mut().for_each(|place| **place = None);
+        drop(writer);
+    }
+}
+
+/// A panic leaves nothing half-done behind these locks.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
