@@ -41,6 +41,9 @@ pub(crate) enum StartError {
     /// Something that was set right does not work.
     #[error("{0}")]
     Failed(String),
+    /// Whoever read stdout has left before the end; nobody is there to be told.
+    #[error("nobody reads the output")]
+    Unread,
 }
 
 impl StartError {

@@ -3,6 +3,9 @@
 //! `main` reads the command line and the settings and hands over to a command. What is general
 //! lives in the library crates; this is what a service of your own would look like.
 
+// `println!` panics when its reader leaves: `output::say!` does not.
+#![warn(clippy::print_stdout)]
+
 mod app;
 mod cli;
 mod commands;
@@ -10,6 +13,7 @@ mod filter;
 mod http;
 mod logging;
 mod metrics;
+mod output;
 mod rates;
 mod settings;
 mod sources;
@@ -63,9 +67,11 @@ fn run() -> u8 {
 
 /// One line, and the exit status that fits.
 fn complain(error: &StartError) -> u8 {
-    eprintln!("cognigy-server: {error}");
+    if !matches!(error, StartError::Unread) {
+        eprintln!("cognigy-server: {error}");
+    }
     match error {
         StartError::Setting(_) | StartError::Usage(_) => WRONG_USE,
-        StartError::Failed(_) => FAILED,
+        StartError::Failed(_) | StartError::Unread => FAILED,
     }
 }

@@ -24,6 +24,14 @@ fn refused(output: &Output, named: &str) {
     assert_eq!(complaint.trim_end().lines().count(), 1, "{complaint}");
 }
 
+/// Run by somebody who does not read a line of it, as `| head -0` does.
+fn unread(site: &Site, arguments: &[&str]) -> Output {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let child = site.command(arguments).stdout(writer).stderr(Stdio::piped()).spawn();
+    child.unwrap().wait_with_output().unwrap()
+}
+
 #[test]
 fn a_wrong_setting_stops_the_start_with_one_line_that_names_it() {
     for (variable, value) in [
@@ -156,6 +164,20 @@ fn events_are_sent_listed_shown_replayed_and_purged() {
     assert_eq!(shown[0]["body"].as_str().unwrap().as_bytes(), body);
     assert!(stdout(&site.run(&["show", "e1"])).contains("run 1 attempt 1: succeeded"));
     assert_eq!(site.run(&["show", "unknown"]).status.code(), Some(1));
+    for (arguments, status) in [
+        (["list", "--limit", "9"].as_slice(), 0),
+        (&["list", "--json"], 0),
+        (&["show", "e1"], 0),
+        (&["quarantine"], 0),
+        (&["replay", "e1", "e2"], 1),
+    ] {
+        let output = unread(&site, arguments);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {output:?}");
+        let complaint =
+            stderr(&output).lines().find(|line| !line.starts_with('{')).map(str::to_owned);
+        assert_eq!(complaint, None, "{arguments:?}");
+    }
+    assert_eq!(crm.requests().len(), 11, "it stops where nobody is told of it");
 
     let replayed = json_lines(&site.run(&["replay", "e1", "--json"]));
     assert_eq!(replayed, [json!({"event_id": "e1", "status": "replayed", "detail": null})]);

@@ -59,8 +59,8 @@ pub(super) struct EventBook {
     pub(super) run_by_replay: bool,
     /// In which order it arrived.
     pub(super) arrival: usize,
-    /// Whether its run was handed out, if only to be given back.
-    pub(super) begun: bool,
+    /// Whether its run was handed out, if only to be given back: it may keep its place.
+    pub(super) handed_out: bool,
     pub(super) phase: Phase,
     pub(super) attempts: Vec<AttemptRow>,
     pub(super) contact: Option<Contact>,

@@ -132,7 +132,7 @@ impl Books<'_> {
         self.arrivals += 1;
         let book = EventBook {
             arrival: self.arrivals,
-            begun: false,
+            handed_out: false,
             life,
             body: body.clone(),
             received_at: now,
@@ -168,7 +168,7 @@ impl Books<'_> {
             book.run += 1;
             book.attempt = 0;
             book.run_by_replay = false;
-            book.begun = false;
+            book.handed_out = false;
             book.phase = Phase::Waiting { due: now };
             if unsent {
                 self.count(Fault::ReplayBeforeSent);

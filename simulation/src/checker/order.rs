@@ -1,5 +1,7 @@
 //! Where the order of each contact's events is kept: one at a time, in order of arrival.
 
+use cognigy_core::Timestamp;
+
 use super::{
     Violation,
     books::{ActiveCall, Books, EventBook, Phase},
@@ -9,6 +11,15 @@ const ORDER: &str = "events of one contact are run one at a time, in order of ar
 
 fn is_unfinished(book: &EventBook) -> bool {
     matches!(book.phase, Phase::Waiting { .. } | Phase::Held(_))
+}
+
+/// Whether it may not be displaced. What was given back before its attempt began may be.
+fn is_begun(book: &EventBook) -> bool {
+    match book.phase {
+        Phase::Held(_) => true,
+        Phase::Waiting { .. } => book.attempt > 0,
+        _ => false,
+    }
 }
 
 impl Books<'_> {
@@ -26,21 +37,30 @@ impl Books<'_> {
     }
 
     /// An event is about to be granted: none of its contact may have been begun, nor any that came
-    /// earlier be waiting. One that was handed out before and given back has kept its place.
+    /// earlier be waiting. One that was handed out before and given back may have kept its place.
     pub(super) fn in_turn(&mut self, event: u32, by_replay: bool) {
         let Some(book) = self.events.get(&event) else { return };
         let arrival = book.arrival;
-        let kept_its_place = is_unfinished(book) && book.begun;
+        let kept_its_place = is_unfinished(book) && book.handed_out;
         let was_over = !is_unfinished(book) && by_replay;
         let passed_over = self.others_of_its_contact(event).find(|other| {
             let Some(other) = self.events.get(other).filter(|other| is_unfinished(other)) else {
                 return false;
             };
-            let is_begun = other.begun || matches!(other.phase, Phase::Held(_));
-            is_begun || was_over || other.arrival < arrival && !kept_its_place
+            is_begun(other) || was_over || other.arrival < arrival && !kept_its_place
         });
         if let Some(other) = passed_over {
             self.violated(ORDER, Some(event), format!("event {other} comes before it"));
+        }
+    }
+
+    /// An event has ended: one that waited behind it is due at once, whatever time it had before.
+    pub(super) fn made_way(&mut self, event: u32, at: Timestamp) {
+        for other in self.others_of_its_contact(event).collect::<Vec<_>>() {
+            let book = self.events.get_mut(&other).filter(|book| !is_begun(book));
+            if let Some(EventBook { phase: Phase::Waiting { due }, .. }) = book {
+                *due = (*due).min(at);
+            }
         }
     }
 

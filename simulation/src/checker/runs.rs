@@ -59,7 +59,7 @@ impl Books<'_> {
             }
         }
         book.run_by_replay = by_replay;
-        book.begun = true;
+        book.handed_out = true;
         book.attempt += 1;
         if (book.run, book.attempt) != (run, attempt) {
             let promise = if by_replay { REPLAY } else { POLICY };
@@ -215,6 +215,9 @@ impl Books<'_> {
             Verdict::DeadLetterSent | Verdict::DeadLetterRetry { .. } => {
                 complaints.push((FENCE, "a dead letter's verdict on a run".to_owned()));
             }
+        }
+        if matches!(verdict, Verdict::Processed { .. } | Verdict::GiveUp { .. }) {
+            self.made_way(event, *at);
         }
         if by_replay {
             match verdict {

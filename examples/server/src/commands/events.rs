@@ -12,6 +12,7 @@ use crate::{
     app::{StartError, open_store},
     filter,
     http::view::{EventDetail, EventLine, printable},
+    output::say,
     settings::Settings,
 };
 
@@ -61,13 +62,13 @@ pub(super) async fn list(arguments: &ArgMatches, settings: &Settings) -> Result<
                     true => String::new(),
                     false => format!("  of {}", event.source),
                 };
-                println!(
+                say!(
                     "{}  {:<14} {:<20} {}{source}",
                     crate::http::view::time(event.received_at),
                     event.state.as_str(),
                     event.kind.as_str(),
                     printable(event.id.as_str()),
-                );
+                )?;
             }
         }
         after = page.next;
@@ -90,7 +91,7 @@ pub(super) async fn show(arguments: &ArgMatches, settings: &Settings) -> Result<
     if arguments.get_flag("json") {
         print_json(&detail)?;
     } else {
-        detail.print();
+        detail.print()?;
     }
     Ok(true)
 }
@@ -112,7 +113,7 @@ pub(super) async fn purge(arguments: &ArgMatches, settings: &Settings) -> Result
     if arguments.get_flag("json") {
         print_json(&serde_json::json!({ "purged": total }))?;
     } else {
-        println!("{total} finished events from before {before} forgotten");
+        say!("{total} finished events from before {before} forgotten")?;
     }
     Ok(true)
 }

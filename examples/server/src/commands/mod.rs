@@ -12,6 +12,7 @@ use clap::ArgMatches;
 
 use crate::{
     app::StartError,
+    output::say,
     settings::{Layers, Settings, SourceSettings},
 };
 
@@ -26,14 +27,22 @@ pub(crate) async fn run(
         "serve" => serve::run(&settings).await,
         "demo" => demo::run(arguments, layers).await,
         "send" => send::run(arguments, &settings).await,
-        "list" => events::list(arguments, &settings).await,
-        "show" => events::show(arguments, &settings).await,
+        "list" => shown(events::list(arguments, &settings).await),
+        "show" => shown(events::show(arguments, &settings).await),
         "purge" => events::purge(arguments, &settings).await,
         "replay" => replay::replay(arguments, &settings).await,
         "redrive" => replay::redrive(arguments, &settings).await,
         "register" => register::run(arguments, &settings).await,
         "quarantine" => quarantine::run(arguments, &settings).await,
         _ => Err(StartError::Failed(format!("{name} is not a command"))),
+    }
+}
+
+/// The outcome of a command that only shows: a reader that leaves has seen what it wanted.
+fn shown(outcome: Result<bool, StartError>) -> Result<bool, StartError> {
+    match outcome {
+        Err(StartError::Unread) => Ok(true),
+        outcome => outcome,
     }
 }
 
@@ -50,8 +59,7 @@ fn source<'a>(
 /// Prints one JSON value on a line of its own.
 fn print_json(value: &impl serde::Serialize) -> Result<(), StartError> {
     let line = serde_json::to_string(value).map_err(|error| StartError::failed("JSON", &error))?;
-    println!("{line}");
-    Ok(())
+    say!("{line}")
 }
 
 fn number(arguments: &ArgMatches, name: &str) -> u32 {

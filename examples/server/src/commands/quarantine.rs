@@ -4,10 +4,11 @@ use clap::ArgMatches;
 use cognigy_core::{Clock, PageRequest, Quarantine, QuarantineRetry, Store};
 use serde_json::json;
 
-use super::{number, print_json};
+use super::{number, print_json, shown};
 use crate::{
     app::{App, StartError, open_store},
     http::view::{QuarantineLine, printable},
+    output::say,
     settings::Settings,
 };
 
@@ -22,7 +23,7 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
         report(*id, if found { "discarded" } else { "not_found" }, None, as_json)?;
         return Ok(found);
     }
-    list(&store, number(arguments, "limit") as usize, as_json).await
+    shown(list(&store, number(arguments, "limit") as usize, as_json).await)
 }
 
 async fn list(store: &impl Store, limit: usize, as_json: bool) -> Result<bool, StartError> {
@@ -35,12 +36,12 @@ async fn list(store: &impl Store, limit: usize, as_json: bool) -> Result<bool, S
             let id = line.event_id.as_deref().unwrap_or("-");
             let (reason, detail) = (line.reason, printable(&line.detail));
             let source = line.source.map(|name| format!("  of {name}")).unwrap_or_default();
-            println!(
+            say!(
                 "{:>6}  {}  {reason:<8}  {}{source}  {detail}",
                 line.id,
                 line.received_at,
                 printable(id)
-            );
+            )?;
         }
     }
     Ok(true)
@@ -74,8 +75,7 @@ fn report(id: i64, status: &str, detail: Option<String>, as_json: bool) -> Resul
         return print_json(&json!({ "id": id, "status": status, "detail": detail }));
     }
     match detail {
-        Some(detail) => println!("{id}: {status}: {}", printable(&detail)),
-        None => println!("{id}: {status}"),
+        Some(detail) => say!("{id}: {status}: {}", printable(&detail)),
+        None => say!("{id}: {status}"),
     }
-    Ok(())
 }

@@ -8,6 +8,7 @@ use super::{print_json, source};
 use crate::{
     app::StartError,
     http::view::printable,
+    output::say,
     settings::{SettingError, Settings},
 };
 
@@ -46,7 +47,7 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
         print_json(&registered.answer)?;
     } else {
         let id = registered.id.unwrap_or_else(|| "without an id in the answer".to_owned());
-        println!("registered: {}", printable(&id));
+        say!("registered: {}", printable(&id))?;
     }
     Ok(true)
 }

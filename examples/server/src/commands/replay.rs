@@ -14,6 +14,7 @@ use super::{
 use crate::{
     app::{App, StartError},
     http::view::printable,
+    output::say,
     settings::Settings,
 };
 
@@ -68,14 +69,14 @@ pub(super) async fn replay(
         if arguments.get_flag("json") {
             print_json(&json!({ "event_id": id, "status": status, "detail": detail }))?;
         } else if let Some(detail) = detail {
-            println!("{}: {status}: {}", printable(id), printable(&detail));
+            say!("{}: {status}: {}", printable(id), printable(&detail))?;
         } else {
-            println!("{}: {status}", printable(id));
+            say!("{}: {status}", printable(id))?;
         }
     }
     drop(progress);
     if !arguments.get_flag("json") {
-        println!("{replayed} replayed, {failed} not");
+        say!("{replayed} replayed, {failed} not")?;
     }
     Ok(failed == 0)
 }
@@ -124,15 +125,16 @@ pub(super) async fn redrive(
             "again": report.again, "unusable": report.unusable, "undeleted": report.undeleted, "left": left,
         }))?;
     } else {
-        println!(
+        say!(
             "{} events run again, {} were stored anew; not taken back: {} held by a run, {} of events \
              taken back already, {} unusable",
-            report.requeued, report.stored, report.busy, report.again, report.unusable
-        );
-        println!(
-            "left in the queue: about {}",
-            left.map_or("?".to_owned(), |left| left.to_string())
-        );
+            report.requeued,
+            report.stored,
+            report.busy,
+            report.again,
+            report.unusable
+        )?;
+        say!("left in the queue: about {}", left.map_or("?".to_owned(), |left| left.to_string()))?;
     }
     Ok(report.unusable == 0 && report.undeleted == 0)
 }

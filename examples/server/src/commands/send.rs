@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::{Progress, number, print_json, source};
 use crate::{
     app::StartError,
+    output::say,
     settings::{Settings, Webhook},
 };
 
@@ -53,9 +54,9 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
         print_json(&json!({ "sent": total, "seconds": seconds, "outcomes": outcomes }))?;
     } else {
         for (outcome, count) in &outcomes {
-            println!("{count:>8}  {outcome}");
+            say!("{count:>8}  {outcome}")?;
         }
-        println!("{total:>8}  in {seconds:.2} s");
+        say!("{total:>8}  in {seconds:.2} s")?;
     }
     Ok(outcomes.keys().all(|outcome| outcome.starts_with("200")))
 }

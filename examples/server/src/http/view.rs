@@ -6,7 +6,11 @@ use cognigy_core::{
 };
 use serde::Serialize;
 
-use crate::telemetry::{Deliveries, age_seconds};
+use crate::{
+    app::StartError,
+    output::say,
+    telemetry::{Deliveries, age_seconds},
+};
 
 /// RFC 3339, microseconds, UTC.
 pub(crate) fn time(at: Timestamp) -> String {
@@ -101,22 +105,22 @@ impl EventDetail {
     }
 
     /// For people: a few lines, then the attempts.
-    pub(crate) fn print(&self) {
-        println!("event      {:?}", self.event_id);
+    pub(crate) fn print(&self) -> Result<(), StartError> {
+        say!("event      {:?}", self.event_id)?;
         if let Some(source) = &self.source {
-            println!("source     {source}");
+            say!("source     {source}")?;
         }
-        println!("type       {}", self.kind);
-        println!("status     {}", self.status);
-        println!("timestamp  {}", self.timestamp.as_json());
-        println!("contact    external {:?}, user {:?}", self.external_id, self.user_id);
-        println!("received   {}", self.received_at);
-        println!("processed  {}", self.processed_at.as_deref().unwrap_or("-"));
+        say!("type       {}", self.kind)?;
+        say!("status     {}", self.status)?;
+        say!("timestamp  {}", self.timestamp.as_json())?;
+        say!("contact    external {:?}, user {:?}", self.external_id, self.user_id)?;
+        say!("received   {}", self.received_at)?;
+        say!("processed  {}", self.processed_at.as_deref().unwrap_or("-"))?;
         let context = self.crm_context.as_ref().map_or("null", Contact::as_json);
-        println!("context    {}", printable(context));
-        println!("body       {}", printable(&self.body));
+        say!("context    {}", printable(context))?;
+        say!("body       {}", printable(&self.body))?;
         for attempt in &self.attempts {
-            println!(
+            say!(
                 "run {} attempt {}: {} after {:.1} ms, {}{}",
                 attempt.run,
                 attempt.number,
@@ -124,8 +128,9 @@ impl EventDetail {
                 attempt.duration_ms,
                 attempt.started_at,
                 attempt.error.as_ref().map(|e| format!(": {}", printable(e))).unwrap_or_default(),
-            );
+            )?;
         }
+        Ok(())
     }
 }
 

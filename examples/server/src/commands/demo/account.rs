@@ -6,6 +6,7 @@ use super::{
     traffic::Sent,
     world::{PretendCrm, PretendQueue, SHAKY_FAILURES},
 };
+use crate::{app::StartError, output::say};
 
 /// Attempts a dead letter has behind it.
 const ATTEMPTS: u64 = 4;
@@ -94,25 +95,25 @@ impl Account {
     }
 
     /// Prints the table; whether everything adds up.
-    pub(super) fn print(&self) -> bool {
-        println!("{:<48} {:>9} {:>9}", "What happened", "expected", "counted");
+    pub(super) fn print(&self) -> Result<bool, StartError> {
+        say!("{:<48} {:>9} {:>9}", "What happened", "expected", "counted")?;
         let mut adds_up = self.surprises.is_empty();
         for Line { what, expected, actual } in &self.lines {
             let verdict = if expected == actual { "" } else { "  <- does not add up" };
             adds_up &= expected == actual;
-            println!("{what:<48} {expected:>9} {actual:>9}{verdict}");
+            say!("{what:<48} {expected:>9} {actual:>9}{verdict}")?;
         }
         for surprise in self.surprises.iter().take(10) {
-            println!("unexpected answer: {surprise}");
+            say!("unexpected answer: {surprise}")?;
         }
-        println!(
+        say!(
             "\n{}",
             if adds_up {
                 "Everything adds up: nothing lost, nothing run twice."
             } else {
                 "It does NOT add up."
             }
-        );
-        adds_up
+        )?;
+        Ok(adds_up)
     }
 }

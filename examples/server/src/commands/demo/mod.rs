@@ -19,6 +19,7 @@ use serde_json::Value;
 use super::{Progress, number, serve};
 use crate::{
     app::{App, StartError},
+    output::say,
     settings::{Layers, Settings},
 };
 use account::Account;
@@ -57,22 +58,22 @@ pub(super) async fn run(arguments: &ArgMatches, mut layers: Layers) -> Result<bo
     let settings = Settings::read(&layers)?;
     let app = App::build(&settings, Some(queue.clone()), None).await?;
     let running = serve::start(app, &settings).await?;
-    println!("The server listens on http://{}, its database is new and empty.", running.address);
-    println!("A pretend CRM and a pretend dead-letter queue stand beside it.\n");
+    say!("The server listens on http://{}, its database is new and empty.", running.address)?;
+    say!("A pretend CRM and a pretend dead-letter queue stand beside it.\n")?;
 
     let sender = Sender::new(running.address)?;
-    println!("1. Posting {events} signed events of all four types, with duplicates, conflicts, a");
-    println!("   forged signature, invalid payloads, people nobody knows, a CRM that fails for a");
-    println!("   while and one that stays down for some …");
+    say!("1. Posting {events} signed events of all four types, with duplicates, conflicts, a")?;
+    say!("   forged signature, invalid payloads, people nobody knows, a CRM that fails for a")?;
+    say!("   while and one that stays down for some …")?;
     let sent = sender.send_all(events).await?;
-    println!(
+    say!(
         "   {} deliveries answered in {:.2} s: {:.0} a second, each durable before its answer.\n",
         sent.total(),
         sent.seconds,
         f64::from(sent.total()) / sent.seconds
-    );
+    )?;
 
-    println!("2. Waiting until every accepted event is processed or dead-lettered …");
+    say!("2. Waiting until every accepted event is processed or dead-lettered …")?;
     let started = Instant::now();
     let progress = Progress::new();
     let settled = loop {
@@ -88,23 +89,23 @@ pub(super) async fn run(arguments: &ArgMatches, mut layers: Layers) -> Result<bo
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     drop(progress);
-    println!(
+    say!(
         "   {} after {:.1} s; {} dead letters reached the queue.\n",
         if settled { "Done" } else { "NOT done" },
         started.elapsed().as_secs_f64(),
         queue.letters().len()
-    );
+    )?;
 
-    println!("3. The CRM recovers. Replaying one dead letter through the operator API …");
+    say!("3. The CRM recovers. Replaying one dead letter through the operator API …")?;
     crm.recover();
     let replayed = match queue.letters().first() {
         Some(letter) => sender.replay(letter.key.id.as_str()).await?,
         None => Value::Null,
     };
-    println!("   {replayed}\n");
+    say!("   {replayed}\n")?;
 
     let account = Account::draw_up(&sent, &sender.stats().await?, &crm, &queue, &replayed);
     running.stop(std::future::ready(())).await;
     crm.stop().await;
-    Ok(account.print() && settled)
+    Ok(account.print()? && settled)
 }
