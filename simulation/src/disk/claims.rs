@@ -22,6 +22,13 @@ impl EventRow {
         }
     }
 
+    /// Its turn has come, whatever time it had before it was displaced.
+    fn is_next(&mut self, at: Timestamp) {
+        if let Phase::Waiting { due } = &mut self.phase {
+            *due = at.min(*due);
+        }
+    }
+
     /// An attempt whose worker vanished goes into the history.
     pub(super) fn note_vanished_worker(&mut self) {
         if let Phase::Held { since, until } = self.phase {
@@ -128,10 +135,12 @@ impl Disk {
                 let before = self.held_back(&tables);
                 let answer = self.end_run(&mut tables, settlement);
                 let now = self.held_back(&tables);
-                match before.difference(&now).next() {
-                    Some(_) if answer.took_effect() => Settled::MadeWay,
-                    _ => answer,
+                let mut next = before.difference(&now).filter(|_| answer.took_effect()).peekable();
+                let answer = next.peek().map_or(answer, |_| Settled::MadeWay);
+                for id in next {
+                    tables.events.entry(*id).and_modify(|row| row.is_next(settlement.at));
                 }
+                answer
             }
             WorkKind::DeadLetter => self.end_letter(&mut tables, settlement),
         }
@@ -169,6 +178,7 @@ impl Disk {
             Verdict::Retry { due } => row.phase = Phase::Waiting { due: *due },
             Verdict::Release => {
                 row.attempt -= u32::from(!self.has(Bug::ReleaseCounts));
+                row.begun = row.attempt > 0;
                 row.phase = Phase::Waiting { due: *at };
             }
             Verdict::GiveUp { reason, attempts } => {

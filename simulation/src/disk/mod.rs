@@ -66,7 +66,7 @@ struct EventRow {
     processed_at: Option<Timestamp>,
     contact: Option<Contact>,
     unreadable: bool,
-    /// Its run was handed out, if only to be given back.
+    /// An attempt of its run was begun, or it stopped its contact: it may not be displaced.
     begun: bool,
     /// It was given up, and its contact waits for its replay.
     stops: bool,

@@ -32,6 +32,7 @@ macro_rules! ordered_store_conformance {
             a_replay_takes_its_turn
             a_requeued_event_goes_before_those_that_came_later
             a_requeued_event_displaces_none_that_was_begun
+            a_requeued_event_displaces_one_that_was_given_back
             what_waits_is_pending
             concurrent_workers_keep_the_order
             an_arrival_that_meets_an_end_is_not_left_behind
@@ -271,6 +272,20 @@ pub async fn a_requeued_event_displaces_none_that_was_begun(store: &dyn Store) {
     assert_eq!(process_only(store, "a2", 30).await, Settled::MadeWay);
     assert_eq!(process_only(store, "a1", 30).await, Settled::MadeWay);
     assert_eq!(process_only(store, "a3", 30).await, Settled::Done);
+}
+
+/// Its attempt does not count: nothing was done for it yet.
+pub async fn a_requeued_event_displaces_one_that_was_given_back(store: &dyn Store) {
+    record(store, "ann", "a1", 0).await;
+    process_only(store, "a1", 0).await;
+    record(store, "ann", "a2", 1).await;
+    let unbegun = claim_only(store, "a2", 1).await;
+    let given_back = unbegun.claim.settle(Verdict::Release, None, at(50));
+    assert_eq!(settle(store, given_back).await, Settled::Done);
+    assert_eq!(requeue(store, &["a1"], 2).await, [Requeued::Scheduled]);
+    assert_eq!(process_only(store, "a1", 2).await, Settled::MadeWay);
+    // When its turn comes, whatever the time was that gave it back.
+    assert_eq!(process_only(store, "a2", 2).await, Settled::Done);
 }
 
 /// Listed and counted as such, and no reason to look again soon.
