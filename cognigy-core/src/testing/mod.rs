@@ -3,6 +3,7 @@
 //! * [`store_conformance!`](crate::store_conformance) proves a store against its contract.
 //! * [`ordered_store_conformance!`](crate::ordered_store_conformance) does for one that keeps the
 //!   order of each contact's events.
+//! * [`model::compare`] asks a store at random and compares it with the one in memory.
 //! * [`ManualClock`], [`ScriptedCrm`] and [`ScriptedSink`] stand in for time and the world.
 //! * [`sample`] makes events.
 //!
@@ -21,6 +22,7 @@
 
 mod clock;
 pub mod conformance;
+pub mod model;
 pub mod sample;
 mod world;
 

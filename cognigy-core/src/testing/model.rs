@@ -1,0 +1,278 @@
+//! Whatever is asked of a store, in whatever order: it answers as the one in memory does.
+
+use std::{sync::Arc, time::Duration};
+
+use super::sample::{self, key};
+use crate::{
+    Attempt, AttemptOutcome, ClaimRequest, ClaimToken, ClaimedRun, Contact, EventFilter, EventKey,
+    EventOrder, EventType, IncomingEvent, PageRequest, QuarantineEntry, QuarantineReason,
+    ReplayClaim, Settlement, SourceName, State, Store, Timestamp, Verdict, memory::MemoryStore,
+};
+
+/// What a store may do otherwise than the one in memory and still keep the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claims {
+    /// Nothing: among those that are due at once it picks the same, and it suggests the same time for
+    /// the next claim.
+    AsInMemory,
+    /// It picks by rules of its own, and may suggest to look again sooner.
+    Free,
+}
+
+/// Steps of a comparison, each a call.
+const STEPS: i64 = 300;
+
+/// Asks `store`, which is empty, keeps `order` and goes by its caller's clock, and the store in
+/// memory the same in 300 random calls that `seed` decides.
+///
+/// # Panics
+///
+/// If an answer differs, or what is stored.
+pub async fn compare(store: impl Store + 'static, order: EventOrder, claims: Claims, seed: u64) {
+    let mut dice = Dice(seed);
+    let model = Arc::new(MemoryStore::keeping(order));
+    let mut pair = Pair { stores: [model, Arc::new(store)], claims, tokens: Vec::new() };
+    for step in 0..STEPS {
+        let now = at(step);
+        pair.take_a_step(&mut dice, now).await;
+        if step % 25 == 0 {
+            pair.compare_all().await;
+        }
+    }
+    pair.compare_all().await;
+}
+
+fn at(seconds: i64) -> Timestamp {
+    sample::start() + chrono::Duration::seconds(seconds)
+}
+
+fn event_from(contact: &str, id: &str, text: &str) -> IncomingEvent {
+    sample::incoming(format!(
+        r#"{{ "eventId":"{id}", "timestamp":1772366400, "type":"USER_INPUT_RECEIVED",
+  "payload":{{"input":"{text}"}}, "externalId":"{contact}", "userId":"user-{id}" }}"#
+    ))
+}
+
+/// A repeatable source of choices (Knuth's MMIX generator).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % sides
+    }
+
+    fn key(&mut self) -> EventKey {
+        key(&format!("e{}", self.roll(12)))
+    }
+}
+
+/// The two stores, and tokens that each granted for the same work.
+struct Pair {
+    stores: [Arc<dyn Store>; 2],
+    claims: Claims,
+    tokens: Vec<([ClaimToken; 2], u32, u32)>,
+}
+
+impl Pair {
+    /// What both answered, if it is the same.
+    async fn same<T: std::fmt::Debug, F: Future<Output = T>>(
+        &self,
+        what: &str,
+        call: impl Fn(Arc<dyn Store>) -> F,
+    ) -> String {
+        let [model, store] = &self.stores;
+        let expected = format!("{:?}", call(Arc::clone(model)).await);
+        assert_eq!(format!("{:?}", call(Arc::clone(store)).await), expected, "{what}");
+        expected
+    }
+
+    fn keep_runs(&mut self, runs: [Vec<ClaimedRun>; 2]) {
+        let [model, store] = runs;
+        assert_eq!(model.len(), store.len(), "as many runs");
+        for (model, store) in model.into_iter().zip(store) {
+            let told = |run: &ClaimedRun| {
+                let event = run.event.as_ref().unwrap();
+                format!("{:?}", (&run.key, run.run, run.attempt, event))
+            };
+            assert_eq!(told(&store), told(&model));
+            let tokens = [model.claim.token(), store.claim.token()];
+            self.tokens.push((tokens, model.run, model.attempt));
+        }
+    }
+
+    async fn claim(&mut self, limit: usize, lease: Duration, now: Timestamp) {
+        let source = SourceName::default();
+        let request = ClaimRequest { source, runs: limit, dead_letters: limit, lease, now };
+        let mut model = self.stores[0].claim_due(request.clone()).await.unwrap();
+        let mut store = self.stores[1].claim_due(request).await.unwrap();
+        match (self.claims, model.next_due) {
+            (Claims::AsInMemory, due) => assert_eq!(store.next_due, due),
+            (Claims::Free, Some(due)) => {
+                assert!(store.next_due.is_some_and(|sooner| sooner <= due), "{:?}", store.next_due);
+            }
+            (Claims::Free, None) => {}
+        }
+        if self.claims == Claims::Free {
+            for batch in [&mut model, &mut store] {
+                batch.runs.sort_by(|one, other| one.key.cmp(&other.key));
+                batch
+                    .dead_letters
+                    .sort_by_key(|work| (work.dead_letter.key.clone(), work.dead_letter.run));
+            }
+        }
+        assert_eq!(store.dead_letters.len(), model.dead_letters.len());
+        for (model, store) in model.dead_letters.into_iter().zip(store.dead_letters) {
+            assert_eq!((store.dead_letter, store.attempt), (model.dead_letter, model.attempt));
+            self.tokens.push(([model.claim.token(), store.claim.token()], 0, 0));
+        }
+        self.keep_runs([model.runs, store.runs]);
+    }
+
+    async fn settle(&mut self, dice: &mut Dice, now: Timestamp) {
+        let mut settlements = [Vec::new(), Vec::new()];
+        for _ in 0..=dice.roll(4) {
+            if self.tokens.is_empty() {
+                break;
+            }
+            // Mostly once; sometimes again later, when it is stale.
+            let chosen = dice.roll(self.tokens.len());
+            let (tokens, run, number) = match dice.roll(4) {
+                0 => self.tokens[chosen],
+                _ => self.tokens.swap_remove(chosen),
+            };
+            let later = now + Duration::from_secs(dice.roll(40) as u64);
+            let verdict = match (run, dice.roll(5)) {
+                (0, 0 | 1) => Verdict::DeadLetterRetry { due: later },
+                (0, _) => Verdict::DeadLetterSent,
+                (_, 0) => Verdict::Retry { due: later },
+                (_, 1) => Verdict::GiveUp { reason: "no use".to_owned(), attempts: number },
+                (_, 2) => Verdict::Release,
+                (_, 3) => Verdict::Processed { contact: None },
+                _ => Verdict::Processed { contact: Contact::from_json("{\"id\": 7}").ok() },
+            };
+            let attempt = (run > 0 && !matches!(verdict, Verdict::Release)).then(|| Attempt {
+                number,
+                run,
+                started_at: now,
+                duration: Duration::from_micros(1_234_567),
+                outcome: AttemptOutcome::FailedPermanent,
+                error: Some("no".to_owned()),
+            });
+            for (list, token) in settlements.iter_mut().zip(tokens) {
+                let (verdict, attempt) = (verdict.clone(), attempt.clone());
+                list.push(Settlement { token, verdict, attempt, at: now });
+            }
+        }
+        let [model, store] = &settlements;
+        assert_eq!(
+            self.stores[1].settle(store).await.unwrap(),
+            self.stores[0].settle(model).await.unwrap(),
+            "{model:?}"
+        );
+    }
+
+    async fn renew(&self, dice: &mut Dice, now: Timestamp) {
+        let Some((tokens, ..)) = self.tokens.get(dice.roll(8)) else { return };
+        let lease = Duration::from_secs(30);
+        assert_eq!(
+            self.stores[1].renew(&tokens[1..], lease, now).await.unwrap(),
+            self.stores[0].renew(&tokens[..1], lease, now).await.unwrap(),
+        );
+    }
+
+    async fn replay(&mut self, key: &EventKey, now: Timestamp) {
+        let lease = Duration::from_secs(20);
+        let model = self.stores[0].replay(key, lease, now).await.unwrap();
+        let store = self.stores[1].replay(key, lease, now).await.unwrap();
+        match (model, store) {
+            (ReplayClaim::Claimed(model), ReplayClaim::Claimed(store)) => {
+                self.keep_runs([vec![*model], vec![*store]]);
+            }
+            (model, store) => assert_eq!(format!("{store:?}"), format!("{model:?}")),
+        }
+    }
+
+    async fn take_a_step(&mut self, dice: &mut Dice, now: Timestamp) {
+        match dice.roll(12) {
+            0..=2 => {
+                let number = dice.roll(12);
+                let contact = ["ann", "bob", "cid"][number % 3];
+                let text = ["hi", "ho"][dice.roll(2)];
+                let event = event_from(contact, &format!("e{number}"), text);
+                let event = &event;
+                self.same("record", async |store| store.record(event.clone(), now).await.unwrap())
+                    .await;
+            }
+            3 | 4 => {
+                let lease = Duration::from_secs(dice.roll(60) as u64);
+                // Which of those due at once are left is then the same, whoever picks.
+                let limit = match self.claims {
+                    Claims::AsInMemory => dice.roll(6),
+                    Claims::Free => 100,
+                };
+                self.claim(limit, lease, now).await;
+            }
+            5 | 6 => self.settle(dice, now).await,
+            7 => self.renew(dice, now).await,
+            8 => self.replay(&dice.key(), now).await,
+            9 => {
+                let keys = &[dice.key(), dice.key()];
+                self.same("requeue", async |store| store.requeue(keys, now).await.unwrap()).await;
+            }
+            10 => {
+                let entry = &QuarantineEntry {
+                    source: SourceName::default(),
+                    reason: QuarantineReason::Conflict,
+                    event_id: None,
+                    detail: "differs".to_owned(),
+                    body: vec![0xff; dice.roll(9)].into(),
+                };
+                self.same("quarantine", async |store| {
+                    store.quarantine(entry.clone(), now).await.unwrap();
+                })
+                .await;
+                let (before, limit) = (now - chrono::Duration::seconds(40), dice.roll(4));
+                self.same("purge", async |store| store.purge(before, limit).await.unwrap()).await;
+            }
+            _ => compare_list(self, dice, now).await,
+        }
+    }
+
+    async fn compare_all(&self) {
+        self.same("counts", async |store| store.counts().await.unwrap()).await;
+        for n in 0..12 {
+            let key = &key(&format!("e{n}"));
+            self.same("find", async |store| store.find(key).await.unwrap()).await;
+            self.same("attempts", async |store| store.attempts(key).await.unwrap()).await;
+        }
+    }
+}
+
+async fn compare_list(pair: &Pair, dice: &mut Dice, now: Timestamp) {
+    let second = |dice: &mut Dice| now - Duration::from_secs(dice.roll(300) as u64);
+    let filter = EventFilter {
+        state: State::ALL.get(dice.roll(10)).copied(),
+        kind: (dice.roll(8) == 0).then_some(EventType::DialogEnded),
+        user_id: (dice.roll(4) == 0).then(|| format!("user-e{}", dice.roll(12))),
+        external_id: (dice.roll(4) == 0).then(|| ["ann", "bob"][dice.roll(2)].to_owned()),
+        from: (dice.roll(3) == 0).then(|| second(dice)),
+        to: (dice.roll(3) == 0).then(|| second(dice)),
+        source: (dice.roll(2) == 0).then(SourceName::default),
+    };
+    let (filter, limit) = (&filter, dice.roll(5));
+    pair.same("list", async |store| {
+        let mut pages = Vec::new();
+        let mut after = None;
+        loop {
+            let page = store.list(filter, PageRequest { limit, after }).await.unwrap();
+            pages.push(page.events);
+            after = page.next;
+            if after.is_none() {
+                return pages;
+            }
+        }
+    })
+    .await;
+}
