@@ -32,10 +32,11 @@ use desk::Desk;
 pub struct WorkerOptions {
     /// Attempts in flight at once. Default 64: as many CRM calls as most CRMs admit.
     pub concurrency: usize,
-    /// Events claimed at once, and the most that are held. Default 1024, raised to `concurrency`:
-    /// every commit costs an fsync and a few dozen system calls, so handlers that are quick share
-    /// them among many events. A store may hand out fewer, to bound the bytes that are held. A
-    /// quarter as many dead letters may be held beside them.
+    /// Events claimed at once, and the most that are held to be worked on. Default 1024, raised to
+    /// `concurrency`: every commit costs an fsync and a few dozen system calls, so handlers that are
+    /// quick share them among many events. A store may hand out fewer, to bound the bytes that are
+    /// held. A quarter as many dead letters may be held beside them, and as many again of both that
+    /// only wait to be settled.
     pub batch: usize,
     /// How often to look for work that nobody announced: other processes' events, expired leases.
     /// Default 500 ms; an idle look costs some ten microseconds.

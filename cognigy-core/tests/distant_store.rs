@@ -93,6 +93,23 @@ fn a_store_call_that_hangs_does_not_hang_the_worker() {
 }
 
 #[test]
+fn a_claim_goes_out_beside_a_settlement_and_only_one() {
+    let (mut world, store, crowd) = world(Duration::ZERO);
+    (0..20).for_each(|n| drop(world.deliver(&n.to_string())));
+    store.then("settle", Line::Slow(SECOND * 10));
+    let options = WorkerOptions { concurrency: 4, batch: 4, ..WorkerOptions::default() };
+    world.start_worker_with(options);
+    world.pass(SECOND * 9);
+    assert_eq!(
+        crowd.all(),
+        8,
+        "four are being settled, as many more are done; no further are held"
+    );
+    world.pass(SECOND * 2);
+    assert_eq!((crowd.all(), world.counts().of(State::Processed)), (20, 20));
+}
+
+#[test]
 fn an_attempt_ends_with_its_lease_when_renewing_fails() {
     let (mut world, store, crowd) = world(SECOND * 100);
     (0..100).for_each(|_| store.then("renew", Line::Breaks));

@@ -53,6 +53,8 @@ type Task = Pin<Box<dyn Future<Output = Done> + Send>>;
 /// A claim we hold.
 struct Held {
     leased_until: Timestamp,
+    /// Whether there is nothing left to do but to settle it.
+    ended: bool,
     abort: Option<AbortHandle>,
     settling: Settling,
 }
@@ -192,9 +194,19 @@ impl Desk {
 
     /// A claim is not held any more.
     fn let_go(&mut self, token: ClaimToken) {
-        if self.held.remove(&token).is_some() {
-            self.places(token.work).vacate();
+        if let Some(held) = self.held.remove(&token) {
+            self.places(token.work).vacate(held.ended);
         }
+    }
+
+    /// All that is left to do about a claim is to settle it.
+    fn end(&mut self, settlement: Settlement) {
+        let token = settlement.token;
+        if let Some(held) = self.held.get_mut(&token).filter(|held| !held.ended) {
+            held.ended = true;
+            self.places(token.work).end();
+        }
+        self.unsettled.push(settlement);
     }
 
     /// Whether nothing is left to be done before stopping.
@@ -249,7 +261,7 @@ impl Desk {
             Done::Attempted(token, ending) => {
                 self.in_flight -= 1;
                 match ending {
-                    Ending::Unsettled(settlement) => self.unsettled.push(settlement),
+                    Ending::Unsettled(settlement) => self.end(settlement),
                     Ending::Settled(answer) => {
                         self.let_go(token);
                         match answer {
@@ -263,7 +275,7 @@ impl Desk {
                     }
                 }
             }
-            Done::Sent(settlements) => self.unsettled.extend(settlements),
+            Done::Sent(settlements) => settlements.into_iter().for_each(|sent| self.end(sent)),
             Done::Settled { settlements, result } => {
                 self.settle.back(result.is_ok(), now);
                 match result {
@@ -358,8 +370,10 @@ impl Desk {
         self.letter_places.fill(letters);
         let tokens = batch.runs.iter().map(|work| work.claim.token());
         let tokens = tokens.chain(batch.dead_letters.iter().map(|work| work.claim.token()));
-        let held = |_| Held { leased_until: until, abort: None, settling: Settling::default() };
-        self.held.extend(tokens.map(|token| (token, held(token))));
+        self.held.extend(tokens.map(|token| {
+            let settling = Settling::default();
+            (token, Held { leased_until: until, ended: false, abort: None, settling })
+        }));
         self.unbegun.extend(batch.runs);
         if !batch.dead_letters.is_empty() {
             self.begin_sending(batch.dead_letters);

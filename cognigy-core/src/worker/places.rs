@@ -13,17 +13,21 @@ const CONTENDED_PAUSE: Duration = Duration::from_millis(10);
 
 pub(super) struct Places {
     capacity: usize,
-    held: usize,
+    /// Worked on, or about to be.
+    taken: usize,
+    /// Done with, and not yet settled. So much again as there are places stands in nobody's way: the
+    /// next claim goes out beside the settlement of the last one.
+    ended: usize,
     next_claim: Timestamp,
 }
 
 impl Places {
     pub(super) fn new(capacity: usize, now: Timestamp) -> Self {
-        Self { capacity: capacity.max(1), held: 0, next_claim: now }
+        Self { capacity: capacity.max(1), taken: 0, ended: 0, next_claim: now }
     }
 
     fn free(&self) -> usize {
-        self.capacity.saturating_sub(self.held)
+        self.capacity.saturating_sub(self.taken + self.ended.saturating_sub(self.capacity))
     }
 
     /// Whether a further claim is worth its commit: a quarter of what may be held is free.
@@ -66,11 +70,18 @@ impl Places {
 
     /// So many more are held.
     pub(super) fn fill(&mut self, count: usize) {
-        self.held += count;
+        self.taken += count;
     }
 
-    /// One is not held any more.
-    pub(super) fn vacate(&mut self) {
-        self.held = self.held.saturating_sub(1);
+    /// One has only to be settled.
+    pub(super) fn end(&mut self) {
+        self.taken = self.taken.saturating_sub(1);
+        self.ended += 1;
+    }
+
+    /// One is not held any more, and had `ended` or not.
+    pub(super) fn vacate(&mut self, ended: bool) {
+        let count = if ended { &mut self.ended } else { &mut self.taken };
+        *count = count.saturating_sub(1);
     }
 }
