@@ -3,7 +3,9 @@
 //! For tests, demos and as the model that other stores are compared with. It keeps its contract in
 //! every point but one: nothing survives the process.
 
+mod archive;
 mod lanes;
+mod settle;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,12 +17,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    Attempt, AttemptOutcome, Backlog, Claim, ClaimBatch, ClaimRequest, ClaimToken,
-    ClaimedDeadLetter, ClaimedRun, Contact, Counts, Cursor, DeadLetter, Event, EventArchive,
-    EventFilter, EventKey, EventOrder, EventPage, EventParts, EventStore, EventSummary,
-    IncomingEvent, Move, PageRequest, Quarantine, QuarantineEntry, QuarantinePage, QuarantinedItem,
-    Recorded, ReplayClaim, Requeued, Settled, Settlement, SourceName, State, StoreError,
-    StoredEvent, Timestamp, Verdict, WorkKind,
+    Attempt, AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter,
+    ClaimedRun, Contact, DeadLetter, Event, EventKey, EventOrder, EventParts, EventStore,
+    IncomingEvent, Move, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement,
+    State, StoreError, Timestamp, WorkKind,
 };
 use lanes::Lanes;
 
@@ -147,33 +147,6 @@ impl Row {
         self.attempt = 0;
         self.due = Some(now);
     }
-
-    fn summary(&self) -> EventSummary {
-        EventSummary {
-            source: self.key.source.clone(),
-            id: self.key.id.clone(),
-            kind: self.parts.kind.clone(),
-            state: self.state,
-            time: self.parts.time.clone(),
-            external_id: self.parts.external_id.clone(),
-            user_id: self.parts.user_id.clone(),
-            received_at: self.received_at,
-            processed_at: self.processed_at,
-        }
-    }
-
-    fn matches(&self, filter: &EventFilter) -> bool {
-        fn holds<T: PartialEq>(wanted: Option<&T>, actual: Option<&T>) -> bool {
-            wanted.is_none() || wanted == actual
-        }
-        holds(filter.state.as_ref(), Some(&self.state))
-            && holds(filter.kind.as_ref(), Some(&self.parts.kind))
-            && holds(filter.user_id.as_ref(), self.parts.user_id.as_ref())
-            && holds(filter.external_id.as_ref(), self.parts.external_id.as_ref())
-            && holds(filter.source.as_ref(), Some(&self.key.source))
-            && filter.from.is_none_or(|from| self.received_at >= from)
-            && filter.to.is_none_or(|to| self.received_at < to)
-    }
 }
 
 impl Tables {
@@ -193,41 +166,6 @@ impl Tables {
             WorkKind::DeadLetter => self.outbox.get(&token.handle).map(|letter| letter.fence),
         };
         fence == Some(token.fence)
-    }
-
-    fn settle(&mut self, settlement: &Settlement) -> Settled {
-        let Settlement { token, verdict, attempt, at } = settlement;
-        if !self.holds(token) {
-            return Settled::LeaseLost;
-        }
-        match token.work {
-            WorkKind::Run => {
-                self.settle_run(token.handle, verdict, attempt.as_ref(), *at);
-                let given_up = match verdict {
-                    Verdict::Processed { .. } => false,
-                    Verdict::GiveUp { .. } => true,
-                    _ => return Settled::Done,
-                };
-                if self.make_way(token.handle, given_up, *at) {
-                    return Settled::MadeWay;
-                }
-            }
-            WorkKind::DeadLetter => self.settle_dead_letter(token.handle, verdict),
-        }
-        Settled::Done
-    }
-
-    /// An event has ended: the next of its contact is due, if one waits.
-    fn make_way(&mut self, handle: i64, given_up: bool, at: Timestamp) -> bool {
-        let Self { events, lanes, .. } = self;
-        let next = events
-            .get(&handle)
-            .and_then(|row| lanes.contact(&row.key.source, &row.parts))
-            .and_then(|contact| lanes.end(&contact, given_up));
-        let Some(row) = next.and_then(|next| events.get_mut(&next)) else { return false };
-        // In its first run it has waited since it came, and should not wait as long again.
-        row.due = Some(if row.run == 1 { row.received_at } else { at });
-        true
     }
 
     /// Has an event run again when its turn comes.
@@ -263,72 +201,6 @@ impl Tables {
             }
         }
         Requeued::Scheduled
-    }
-
-    fn settle_run(
-        &mut self,
-        handle: i64,
-        verdict: &Verdict,
-        attempt: Option<&Attempt>,
-        at: Timestamp,
-    ) {
-        let outbox_handle = self.next_handle();
-        let Some(row) = self.events.get_mut(&handle) else { return };
-        row.fence += 1;
-        row.attempts.extend(attempt.cloned());
-        row.due = None;
-        match verdict {
-            Verdict::Processed { contact } => {
-                row.apply(Move::Complete);
-                row.processed_at = Some(at);
-                row.contact.clone_from(contact);
-            }
-            Verdict::Retry { due } => {
-                row.apply(Move::Retry);
-                row.due = Some(*due);
-            }
-            Verdict::Release => {
-                row.apply(Move::Release);
-                row.attempt -= 1;
-                row.due = Some(at);
-            }
-            Verdict::GiveUp { reason, attempts } => {
-                row.apply(Move::GiveUp);
-                let dead_letter = DeadLetter {
-                    key: row.key.clone(),
-                    run: row.run,
-                    kind: row.parts.kind.clone(),
-                    time: row.parts.time.clone(),
-                    error_message: reason.clone(),
-                    attempts: *attempts,
-                    first_received_at: row.received_at,
-                    raw_payload: row.body.clone(),
-                };
-                let letter = Letter { event: handle, dead_letter, due: at, fence: 0, tries: 0 };
-                self.outbox.insert(outbox_handle, letter);
-            }
-            Verdict::DeadLetterSent | Verdict::DeadLetterRetry { .. } => {}
-        }
-    }
-
-    fn settle_dead_letter(&mut self, handle: i64, verdict: &Verdict) {
-        match verdict {
-            Verdict::DeadLetterSent => {
-                let Some(letter) = self.outbox.remove(&handle) else { return };
-                if let Some(row) = self.events.get_mut(&letter.event)
-                    && row.run == letter.dead_letter.run
-                {
-                    row.apply(Move::DeadLetterSent);
-                }
-            }
-            Verdict::DeadLetterRetry { due } => {
-                if let Some(letter) = self.outbox.get_mut(&handle) {
-                    letter.fence += 1;
-                    letter.due = *due;
-                }
-            }
-            _ => {}
-        }
     }
 }
 
@@ -486,150 +358,5 @@ impl EventStore for MemoryStore {
     ) -> Result<Vec<Requeued>, StoreError> {
         let mut tables = self.tables();
         Ok(keys.iter().map(|key| tables.requeue(key, now)).collect())
-    }
-}
-
-#[async_trait]
-impl EventArchive for MemoryStore {
-    async fn find(&self, key: &EventKey) -> Result<Option<StoredEvent>, StoreError> {
-        Ok(self.tables().row(key).map(|(_, row)| StoredEvent {
-            event: row.event(),
-            state: row.state,
-            processed_at: row.processed_at,
-            contact: row.contact.clone(),
-        }))
-    }
-
-    async fn list(&self, filter: &EventFilter, page: PageRequest) -> Result<EventPage, StoreError> {
-        let tables = self.tables();
-        let before = page.after.map_or(i64::MAX, |cursor| cursor.0);
-        let mut matching =
-            tables.events.range(..before).rev().filter(|(_, row)| row.matches(filter)).peekable();
-        let mut found = EventPage::default();
-        while found.events.len() < page.limit {
-            let Some((handle, row)) = matching.next() else { break };
-            found.events.push(row.summary());
-            found.next = matching.peek().map(|_| Cursor(*handle));
-        }
-        Ok(found)
-    }
-
-    async fn attempts(&self, key: &EventKey) -> Result<Vec<Attempt>, StoreError> {
-        Ok(self.tables().row(key).map(|(_, row)| row.attempts.clone()).unwrap_or_default())
-    }
-
-    async fn counts(&self) -> Result<Counts, StoreError> {
-        let tables = self.tables();
-        let (waiting, stopped_contacts) = tables.lanes.counts();
-        let mut counts = Counts {
-            unsent_dead_letters: tables.outbox.len() as u64,
-            quarantined: tables.quarantine.len() as u64,
-            held_back: waiting,
-            stopped_contacts,
-            ..Counts::default()
-        };
-        for row in tables.events.values() {
-            *counts.by_state.entry(row.state).or_default() += 1;
-            *counts.by_type.entry(row.parts.kind.as_str().to_owned()).or_default() += 1;
-            if matches!(row.state, State::Pending | State::Processing) {
-                let oldest = counts.oldest_pending.get_or_insert(row.received_at);
-                *oldest = (*oldest).min(row.received_at);
-            }
-        }
-        Ok(counts)
-    }
-
-    async fn backlog(&self) -> Result<BTreeMap<SourceName, Backlog>, StoreError> {
-        let tables = self.tables();
-        let mut backlog = BTreeMap::<SourceName, Backlog>::new();
-        let is_unfinished = |row: &&Row| matches!(row.state, State::Pending | State::Processing);
-        for row in tables.events.values().filter(is_unfinished) {
-            backlog.entry(row.key.source.clone()).or_default().events += 1;
-        }
-        for letter in tables.outbox.values() {
-            backlog.entry(letter.dead_letter.key.source.clone()).or_default().dead_letters += 1;
-        }
-        Ok(backlog)
-    }
-
-    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        let mut tables = self.tables();
-        let unsent: Vec<i64> = tables.outbox.values().map(|letter| letter.event).collect();
-        let stops = |handle: i64, row: &Row| {
-            let contact = tables.lanes.contact(&row.key.source, &row.parts);
-            contact.is_some_and(|contact| tables.lanes.is_stopped_by(&contact, handle))
-        };
-        let old: Vec<i64> = tables
-            .events
-            .iter()
-            .filter(|(handle, row)| {
-                let is_over = row.state.is_final() && row.received_at < before;
-                is_over && !unsent.contains(handle) && !stops(**handle, row)
-            })
-            .map(|(handle, _)| *handle)
-            .take(limit)
-            .collect();
-        for handle in &old {
-            if let Some(row) = tables.events.remove(handle) {
-                tables.ids.remove(&row.key);
-            }
-        }
-        let stale: Vec<i64> = tables
-            .quarantine
-            .values()
-            .filter(|item| item.received_at < before)
-            .map(|item| item.id)
-            .take(limit)
-            .collect();
-        for id in stale {
-            tables.quarantine.remove(&id);
-        }
-        Ok(old.len() as u64)
-    }
-
-    async fn ready(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Quarantine for MemoryStore {
-    async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError> {
-        let mut tables = self.tables();
-        let known = tables.quarantine.values().any(|item| {
-            item.body == entry.body && item.source == entry.source && item.reason == entry.reason
-        });
-        if known {
-            return Ok(());
-        }
-        if tables.quarantine.len() >= QUARANTINE_CAPACITY {
-            tables.quarantine.pop_first();
-        }
-        let id = tables.next_handle();
-        let QuarantineEntry { source, reason, event_id, detail, body } = entry;
-        let item = QuarantinedItem { id, source, reason, event_id, detail, body, received_at: now };
-        tables.quarantine.insert(id, item);
-        Ok(())
-    }
-
-    async fn quarantined(&self, page: PageRequest) -> Result<QuarantinePage, StoreError> {
-        let tables = self.tables();
-        let before = page.after.map_or(i64::MAX, |cursor| cursor.0);
-        let mut items = tables.quarantine.range(..before).rev().map(|(_, item)| item).peekable();
-        let mut found = QuarantinePage::default();
-        while found.items.len() < page.limit {
-            let Some(item) = items.next() else { break };
-            found.next = items.peek().map(|_| Cursor(item.id));
-            found.items.push(item.clone());
-        }
-        Ok(found)
-    }
-
-    async fn quarantined_item(&self, id: i64) -> Result<Option<QuarantinedItem>, StoreError> {
-        Ok(self.tables().quarantine.get(&id).cloned())
-    }
-
-    async fn discharge(&self, id: i64) -> Result<bool, StoreError> {
-        Ok(self.tables().quarantine.remove(&id).is_some())
     }
 }
