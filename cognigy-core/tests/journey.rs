@@ -16,10 +16,11 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use cognigy_core::{
-    AttemptOutcome, Clock, Contact, DeadLetterSource, Event, Failure, Intake, MatchedSecret,
-    PageRequest, QuarantineRetry, RawDelivery, ReceivedDeadLetter, ReplayOutcome, State,
-    WorkerOptions,
-    testing::{CrmAnswer, ScriptedSink, sample},
+    AttemptOutcome, Clock, Contact, DeadLetter, DeadLetterSink, DeadLetterSource, Event, Failure,
+    Intake, MatchedSecret, PageRequest, QuarantineRetry, RawDelivery, ReceivedDeadLetter,
+    ReplayOutcome, State, WorkerOptions,
+    memory::MemoryStore,
+    testing::{CrmAnswer, ManualClock, ScriptedSink, sample},
 };
 use futures_executor::block_on;
 use scenario::Scenario;
@@ -224,6 +225,62 @@ fn a_sink_that_hangs_takes_no_event_s_place() {
     world.pass(MINUTE * 10);
     assert_eq!(world.counts().of(State::DeadLettered), 1000);
     assert_eq!(world.letters().len(), 1000);
+}
+
+/// Takes everything, a second a call.
+struct SlowSink(ScriptedSink, ManualClock);
+
+#[async_trait]
+impl DeadLetterSink for SlowSink {
+    async fn send(&self, batch: &[DeadLetter]) -> Vec<Result<(), Failure>> {
+        let answer = self.0.send(batch).await;
+        self.1.sleep_until(self.1.now() + SECOND).await;
+        answer
+    }
+}
+
+#[test]
+fn a_crash_repeats_only_the_letters_that_were_on_their_way() {
+    let clock = ManualClock::new(sample::start());
+    let taken = ScriptedSink::new();
+    let sink = SlowSink(taken.clone(), clock.clone());
+    let mut world =
+        Scenario::built(clock, MemoryStore::new(), |pipeline| pipeline.dead_letters(sink));
+    world.crm.set_default(CrmAnswer::Permanent("no".into()));
+    world.start_worker();
+    for number in 0..100 {
+        world.deliver(&format!("dead{number}"));
+    }
+    world.pass(SECOND * 3 / 2);
+    assert_eq!(world.counts().of(State::DeadLettered), 40, "they are settled as they go");
+    assert_eq!(taken.received().len(), 80);
+    world.crash();
+    world.start_worker();
+    world.pass(MINUTE * 2);
+    assert_eq!(world.counts().of(State::DeadLettered), 100);
+    assert_eq!(taken.received().len(), 140);
+}
+
+#[test]
+fn a_stop_gives_letters_back_that_were_not_sent() {
+    let clock = ManualClock::new(sample::start());
+    let taken = ScriptedSink::new();
+    let sink = SlowSink(taken.clone(), clock.clone());
+    let mut world =
+        Scenario::built(clock, MemoryStore::new(), |pipeline| pipeline.dead_letters(sink));
+    world.crm.set_default(CrmAnswer::Permanent("no".into()));
+    world.start_worker();
+    for number in 0..100 {
+        world.deliver(&format!("dead{number}"));
+    }
+    world.pass(SECOND / 2);
+    world.stop();
+    world.pass(SECOND);
+    assert_eq!(world.counts().of(State::DeadLettered), 40, "those on their way arrive");
+    world.start_worker();
+    world.pass(SECOND * 2);
+    assert_eq!(world.counts().of(State::DeadLettered), 100, "nobody waits for a lease to end");
+    assert_eq!(taken.received().len(), 100);
 }
 
 #[test]
