@@ -239,8 +239,8 @@ impl DeadLetterSink for SlowSink {
     }
 }
 
-#[test]
-fn a_crash_repeats_only_the_letters_that_were_on_their_way() {
+/// The world, and what the sink behind the slow one was handed.
+fn a_hundred_letters_for_a_slow_sink() -> (Scenario, ScriptedSink) {
     let clock = ManualClock::new(sample::start());
     let taken = ScriptedSink::new();
     let sink = SlowSink(taken.clone(), clock.clone());
@@ -251,6 +251,12 @@ fn a_crash_repeats_only_the_letters_that_were_on_their_way() {
     for number in 0..100 {
         world.deliver(&format!("dead{number}"));
     }
+    (world, taken)
+}
+
+#[test]
+fn a_crash_repeats_only_the_letters_that_were_on_their_way() {
+    let (mut world, taken) = a_hundred_letters_for_a_slow_sink();
     world.pass(SECOND * 3 / 2);
     assert_eq!(world.counts().of(State::DeadLettered), 40, "they are settled as they go");
     assert_eq!(taken.received().len(), 80);
@@ -263,16 +269,7 @@ fn a_crash_repeats_only_the_letters_that_were_on_their_way() {
 
 #[test]
 fn a_stop_gives_letters_back_that_were_not_sent() {
-    let clock = ManualClock::new(sample::start());
-    let taken = ScriptedSink::new();
-    let sink = SlowSink(taken.clone(), clock.clone());
-    let mut world =
-        Scenario::built(clock, MemoryStore::new(), |pipeline| pipeline.dead_letters(sink));
-    world.crm.set_default(CrmAnswer::Permanent("no".into()));
-    world.start_worker();
-    for number in 0..100 {
-        world.deliver(&format!("dead{number}"));
-    }
+    let (mut world, taken) = a_hundred_letters_for_a_slow_sink();
     world.pass(SECOND / 2);
     world.stop();
     world.pass(SECOND);

@@ -213,7 +213,7 @@ impl Desk {
     /// All that is left to do about a claim is to settle it.
     fn end(&mut self, settlement: Settlement) {
         let token = settlement.token;
-        if let Some(held) = self.held.get_mut(&token).filter(|held| !held.ended) {
+        if let Some(held) = self.held.get_mut(&token) {
             held.ended = true;
             self.places(token.work).end();
         }
@@ -399,10 +399,11 @@ impl Desk {
         while self.in_flight < self.options.concurrency.max(1) {
             let Some(work) = self.unbegun.pop_front() else { return };
             let token = work.claim.token();
-            if !self.still_holds(token, now) {
+            let held = self.held.get_mut(&token).filter(|held| held.leased_until > now);
+            let Some(held) = held else {
+                self.forfeit(token);
                 continue;
-            }
-            let Some(held) = self.held.get_mut(&token) else { continue };
+            };
             let (abort, registration) = AbortHandle::new_pair();
             held.abort = Some(abort);
             self.in_flight += 1;
@@ -419,16 +420,13 @@ impl Desk {
         }
     }
 
-    /// Whether a claim that was not begun may be. We may have slept through its lease (a paused
-    /// machine); whoever holds it now works on it.
-    fn still_holds(&mut self, token: ClaimToken, now: Timestamp) -> bool {
-        let Some(held) = self.held.get(&token) else { return false };
-        if held.leased_until > now {
-            return true;
+    /// Leaves a claim alone that was not begun in time: we slept through its lease (a paused machine),
+    /// and whoever holds it now works on it.
+    fn forfeit(&mut self, token: ClaimToken) {
+        if self.held.contains_key(&token) {
+            self.let_go(token);
+            self.pipeline.inner.observer.observe(&Observation::LeaseLost);
         }
-        self.let_go(token);
-        self.pipeline.inner.observer.observe(&Observation::LeaseLost);
-        false
     }
 
     /// A handful at a time: each is settled as soon as it is sent, and a crash, or a sink that hangs,
@@ -439,8 +437,10 @@ impl Desk {
             while handful.len() < HANDFUL
                 && let Some(work) = self.unsent.pop_front()
             {
-                if self.still_holds(work.claim.token(), now) {
-                    handful.push(work);
+                let token = work.claim.token();
+                match self.held.get(&token) {
+                    Some(held) if held.leased_until > now => handful.push(work),
+                    _ => self.forfeit(token),
                 }
             }
             if handful.is_empty() {

@@ -135,12 +135,14 @@ impl Disk {
                 let before = self.held_back(&tables);
                 let answer = self.end_run(&mut tables, settlement);
                 let now = self.held_back(&tables);
-                let mut next = before.difference(&now).filter(|_| answer.took_effect()).peekable();
-                let answer = next.peek().map_or(answer, |_| Settled::MadeWay);
-                for id in next {
-                    tables.events.entry(*id).and_modify(|row| row.is_next(settlement.at));
+                let next: Vec<i64> = before.difference(&now).copied().collect();
+                if next.is_empty() || !answer.took_effect() {
+                    return answer;
                 }
-                answer
+                for id in next {
+                    tables.events.entry(id).and_modify(|row| row.is_next(settlement.at));
+                }
+                Settled::MadeWay
             }
             WorkKind::DeadLetter => self.end_letter(&mut tables, settlement),
         }
