@@ -34,7 +34,6 @@ impl NeedsStore {
                 observer: Arc::new(Silent),
                 retry: RetryPolicy::default(),
                 sink_retry: RetryPolicy {
-                    max_attempts: u32::MAX,
                     max_delay: Duration::from_secs(60),
                     ..RetryPolicy::default()
                 },
@@ -95,7 +94,7 @@ impl PipelineBuilder {
     /// Spaces tries to hand over a dead letter by the delays of `policy`; its number of attempts is
     /// ignored, a dead letter is tried until the sink has it. Default: 2 s doubling up to 60 s.
     pub fn dead_letter_retry(mut self, policy: RetryPolicy) -> Self {
-        self.inner.sink_retry = RetryPolicy { max_attempts: u32::MAX, ..policy };
+        self.inner.sink_retry = policy;
         self
     }
 

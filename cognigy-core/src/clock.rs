@@ -70,3 +70,22 @@ impl Clock for TokioClock {
         Box::pin(tokio::time::sleep(wait))
     }
 }
+
+#[cfg(all(test, feature = "tokio"))]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn the_machine_s_clock_tells_the_time_of_day_and_goes_forward() {
+        let before = Timestamp::from(SystemTime::now());
+        let clock = std::sync::Arc::new(TokioClock::new());
+        let first = clock.now();
+        std::thread::sleep(Duration::from_millis(20));
+        let second = clock.now();
+        assert!(first >= before, "{first} is before {before}");
+        assert!(second - first >= chrono::TimeDelta::milliseconds(20), "{first} to {second}");
+        assert!(second <= Timestamp::from(SystemTime::now()) + Duration::from_secs(1));
+    }
+}

@@ -160,9 +160,8 @@ mod tests {
     use super::*;
     use crate::EventKey;
 
-    #[test]
-    fn the_message_carries_the_contract_s_fields_and_the_payload_unchanged() {
-        let letter = DeadLetter {
+    fn letter() -> DeadLetter {
+        DeadLetter {
             key: EventKey::cognigy("e1".parse().unwrap()),
             run: 1,
             kind: EventType::DialogStarted,
@@ -171,7 +170,12 @@ mod tests {
             attempts: 4,
             first_received_at: Timestamp::UNIX_EPOCH,
             raw_payload: Bytes::from_static(b"{\"amount\": 1e400}"),
-        };
+        }
+    }
+
+    #[test]
+    fn the_message_carries_the_contract_s_fields_and_the_payload_unchanged() {
+        let letter = letter();
         assert_eq!(
             letter.to_message(false),
             r#"{"eventId":"e1","type":"DIALOG_STARTED","timestamp":1772366400,"errorMessage":"503","rawPayload":{"amount": 1e400},"attempts":4,"firstReceivedAt":"1970-01-01T00:00:00.000000Z"}"#
@@ -180,5 +184,11 @@ mod tests {
         assert!(omitted.contains(r#""rawPayloadOmitted":true"#) && !omitted.contains("1e400"));
         let read: DeadLetterMessage = serde_json::from_str(&letter.to_message(false)).unwrap();
         assert_eq!(read.key(), Some(letter.key));
+    }
+
+    #[test]
+    fn whoever_keeps_letters_in_the_store_takes_each_of_them() {
+        let answers = futures_executor::block_on(KeepInStore.send(&[letter(), letter()]));
+        assert!(matches!(answers[..], [Ok(()), Ok(())]), "{answers:?}");
     }
 }

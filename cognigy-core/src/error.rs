@@ -175,4 +175,13 @@ mod tests {
         let failure = Failure::permanent("no").retry_after(Duration::from_secs(1));
         assert_eq!(failure.kind(), FailureKind::Permanent);
     }
+
+    #[test]
+    fn a_store_s_error_says_what_is_wrong_and_why() {
+        let error = StoreError::new(StoreErrorKind::Unavailable, "the disk is full");
+        assert_eq!(error.to_string(), "the event store is unavailable");
+        assert_eq!(report(&error), "the event store is unavailable: the disk is full");
+        let overloaded = StoreError::overloaded();
+        assert_eq!(report(&overloaded), "the event store is overloaded");
+    }
 }

@@ -16,8 +16,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use cognigy_core::{
-    AttemptOutcome, Clock, Contact, DeadLetter, DeadLetterSink, DeadLetterSource, Event, Failure,
-    Intake, MatchedSecret, PageRequest, QuarantineRetry, RawDelivery, ReceivedDeadLetter,
+    AttemptOutcome, Clock, Contact, DeadLetter, DeadLetterSink, DeadLetterSource, Event, EventType,
+    Failure, Intake, MatchedSecret, PageRequest, QuarantineRetry, RawDelivery, ReceivedDeadLetter,
     ReplayOutcome, State, WorkerOptions,
     memory::MemoryStore,
     testing::{CrmAnswer, ManualClock, ScriptedSink, sample},
@@ -37,8 +37,33 @@ fn an_accepted_event_is_processed_with_its_contact() {
     world.pass(Duration::ZERO);
     let stored = world.find("a");
     assert_eq!(stored.state, State::Processed);
-    assert_eq!(stored.contact.unwrap().as_json(), r#"{"name":"Ada"}"#);
+    let contact = stored.contact.unwrap();
+    assert_eq!(contact.as_json(), r#"{"name":"Ada"}"#);
+    assert_eq!(contact.to_string(), contact.as_json());
     assert_eq!(world.crm.queries()[0].contact_key, "c-a");
+}
+
+#[test]
+fn a_handler_sees_all_that_was_sent() {
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&events);
+    let mut world = Scenario::with_handler(move |event: Arc<Event>, _: Option<Contact>| {
+        seen.lock().unwrap().push(event);
+        async { Ok(()) }
+    });
+    world.start_worker();
+    world.deliver("a");
+    world.pass(Duration::ZERO);
+    let event = events.lock().unwrap().pop().unwrap();
+    assert_eq!((event.key(), event.id()), (&sample::key("a"), "a"));
+    assert_eq!(event.kind(), &EventType::UserInputReceived);
+    assert_eq!(event.time().as_json(), r#""2026-01-01T00:00:00Z""#);
+    assert_eq!((event.external_id(), event.user_id()), (Some("c-a"), Some("u-a")));
+    assert_eq!(event.contact_key(), Some("c-a"));
+    assert_eq!((event.received_at(), event.run()), (world.clock.now(), 1));
+    assert_eq!(event.body(), &sample::body("a"));
+    let payload: serde_json::Value = event.payload().unwrap();
+    assert_eq!(payload, serde_json::json!({ "input": "hello" }));
 }
 
 #[test]

@@ -147,6 +147,17 @@ fn a_rotation_accepts_both_secrets_and_says_which() {
 }
 
 #[test]
+fn what_is_let_through_is_the_body_that_was_signed() {
+    let (secret, body) = (key(b"some secret"), b"body".as_slice());
+    let header = sign(&secret, SignatureScheme::Base64, body);
+    let raw = RawDelivery::new([(SignatureVerifier::DEFAULT_HEADER, header.as_str())], body);
+    let verified =
+        SignatureVerifier::new(&secret).verify(&SourceName::default(), raw).expect("signed");
+    assert_eq!(verified.body(), body);
+    assert_eq!(verified.matched(), MatchedSecret::Current);
+}
+
+#[test]
 fn unusable_secrets_are_refused_and_none_is_printed() {
     for secret in ["", "a", "12345", "      "] {
         assert_eq!(Secret::new(secret).err(), Some(SecretError), "{secret:?}");
