@@ -92,9 +92,15 @@ mod tests {
     #[test]
     fn names_read_back() {
         for order in EventOrder::ALL {
-            assert_eq!(order.as_str().parse(), Ok(order));
+            assert_eq!(order.to_string().parse(), Ok(order));
         }
         assert!("per-contact".parse::<EventOrder>().is_err());
         assert_eq!(EventOrder::default(), EventOrder::Any);
+    }
+
+    #[test]
+    fn only_who_keeps_the_order_may_stop_a_contact() {
+        assert_eq!(EventOrder::ALL.map(EventOrder::is_kept), [false, true, true]);
+        assert_eq!(EventOrder::ALL.map(EventOrder::stops), [false, false, true]);
     }
 }

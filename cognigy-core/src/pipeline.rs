@@ -21,8 +21,8 @@ use crate::{
     Attempt, AttemptOutcome, ClaimedDeadLetter, ClaimedRun, Clock, Completion, Contact,
     ContactQuery, CrmClient, CrmOutcome, DeadLetterSink, Event, EventHandler, EventKey, EventType,
     Failure, FailureKind, NeedsStore, NextStep, Observation, Observer, RetryPolicy, Settled,
-    Settlement, SettlingHandler, Source, Store, StoreError, Timestamp, Verdict, bell::Bell, error,
-    settling::Settling,
+    Settlement, SettlingHandler, Source, Store, StoreError, StoreErrorKind, Timestamp, Verdict,
+    bell::Bell, error, settling::Settling,
 };
 
 /// How long a claim lives without renewal: long enough for a slow disk or a paused virtual machine,
@@ -347,6 +347,20 @@ impl Pipeline {
 impl fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pipeline").field("source", &self.inner.source).finish_non_exhaustive()
+    }
+}
+
+/// What `call` to the store answers, or an error at `deadline`: a call that hangs must not hang its
+/// caller. As after any other error the effect is unknown, and every call is safe to repeat.
+pub(crate) async fn answered_by<T>(
+    deadline: Timestamp,
+    clock: &dyn Clock,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    pin_mut!(call);
+    match select(call, clock.sleep_until(deadline)).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right(_) => Err(StoreError::new(StoreErrorKind::Unavailable, "it did not answer")),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     QuarantineReason, ReplayClaim, Requeued, Settled, StoreError, StoreErrorKind, Timestamp,
     VerifiedDelivery,
     ingest::Comparison,
-    pipeline::{Ending, Occasion},
+    pipeline::{Ending, Occasion, answered_by},
     settling::Settling,
 };
 
@@ -126,21 +126,16 @@ impl Pipeline {
             }
             let tokens = [token];
             let renewal = self.inner.store.renew(&tokens, lease, now);
-            let patience = clock.sleep_until(leased_until.min(now + lease / 3));
-            match select(renewal, patience).await {
-                Either::Left((Ok(answers), _)) if answers.contains(&Settled::LeaseLost) => {
-                    return None;
-                }
-                Either::Left((Ok(_), _)) => {
+            let deadline = leased_until.min(now + lease / 3);
+            match answered_by(deadline, clock, renewal).await {
+                Ok(answers) if answers.contains(&Settled::LeaseLost) => return None,
+                Ok(_) => {
                     leased_until = now + self.inner.usable_lease();
                     error = None;
                 }
-                Either::Left((Err(failed), _)) => {
+                Err(failed) => {
                     self.report_store_error("renew", &failed);
                     error = Some(failed);
-                }
-                Either::Right(_) => {
-                    error = Some(StoreError::new(StoreErrorKind::Unavailable, "no answer in time"));
                 }
             }
         }

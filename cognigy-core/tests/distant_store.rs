@@ -7,16 +7,18 @@ mod scenario;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use cognigy_core::{
-    AttemptOutcome, Clock, Contact, Event, State, WorkerOptions,
-    testing::{ManualClock, sample},
+    AttemptOutcome, ClaimRequest, Clock, Contact, Event, EventStore, Observation, Observer,
+    ReplayOutcome, SourceName, State, WorkerOptions,
+    testing::{CrmAnswer, ManualClock, sample},
 };
+use futures_executor::block_on;
 use scenario::{
     Scenario,
     store::{DistantStore, Line},
@@ -34,6 +36,17 @@ struct Crowd {
 }
 
 struct Inside(Arc<AtomicUsize>);
+
+/// Hears what the store could not do.
+struct Heard(Arc<Mutex<Vec<String>>>);
+
+impl Observer for Heard {
+    fn observe(&self, observation: &Observation<'_>) {
+        if let Observation::StoreError { operation, error } = observation {
+            self.0.lock().unwrap().push(format!("{operation}: {error}"));
+        }
+    }
+}
 
 impl Crowd {
     fn enter(&self) -> Inside {
@@ -188,6 +201,64 @@ fn a_replay_goes_on_while_a_renewal_is_slow() {
     world.pass(SECOND * 30);
     assert!(replay.lock().unwrap().take().expect("on time").is_ok());
     assert_eq!((world.state("a"), crowd.all()), (State::Processed, 1));
+}
+
+#[test]
+fn a_replay_that_outlasts_its_lease_renews_it_through_breaks_hangs_and_slow_answers() {
+    let slow = Line::Slow(SECOND * 15);
+    for (line, times) in [(slow, 0), (slow, 2), (Line::Breaks, 3), (Line::Hangs, 1)] {
+        let (mut world, store, crowd) = world(SECOND * 110);
+        world.deliver("a");
+        (0..times).for_each(|_| store.then("renew", line));
+        let replay = world.begin_replay("a");
+        world.start_worker();
+        world.pass(SECOND * 110);
+        let outcome = replay.lock().unwrap().take().expect("on time").expect("renewed");
+        assert!(matches!(outcome, ReplayOutcome::Replayed(_)), "{line:?}: {outcome:?}");
+        assert_eq!((crowd.all(), store.left()), (1, 0), "{line:?}: nobody took it over");
+    }
+}
+
+#[test]
+fn a_replay_whose_event_was_taken_over_stops_at_its_next_renewal() {
+    let (mut world, store, crowd) = world(SECOND * 100);
+    world.deliver("a");
+    let replay = world.begin_replay("a");
+    world.pass(SECOND);
+    assert_eq!(crowd.all(), 1, "the replay runs");
+    let taken_over = block_on(store.near().claim_due(ClaimRequest {
+        source: SourceName::default(),
+        runs: 1,
+        dead_letters: 0,
+        lease: MINUTE,
+        // By another machine's clock, which is ahead.
+        now: world.clock.now() + MINUTE,
+    }));
+    assert_eq!(taken_over.unwrap().runs.len(), 1);
+    world.pass(SECOND * 20);
+    let outcome = replay.lock().unwrap().take().expect("stopped long before its handler is done");
+    assert!(matches!(outcome, Ok(ReplayOutcome::Busy)), "{outcome:?}");
+}
+
+#[test]
+fn what_the_store_could_not_do_is_told() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let clock = ManualClock::new(sample::start());
+    let store = DistantStore::new(clock.clone());
+    for operation in ["claim", "settle", "renew"] {
+        store.then(operation, Line::Breaks);
+    }
+    let observer = Heard(Arc::clone(&told));
+    let mut world = Scenario::built(clock, store, |pipeline| pipeline.observer(observer));
+    world.crm.then([CrmAnswer::Hang]);
+    world.start_worker();
+    world.deliver("hangs until its time is up, and has its lease renewed");
+    world.deliver("b");
+    world.pass(MINUTE * 5);
+    let no_line = |operation| format!("{operation}: the event store is unavailable: no line");
+    let mut told = told.lock().unwrap().clone();
+    told.sort_unstable();
+    assert_eq!(told, ["claim", "renew", "settle"].map(no_line));
 }
 
 #[test]

@@ -5,7 +5,6 @@
 mod scenario;
 
 use std::{
-    collections::HashSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -16,9 +15,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use cognigy_core::{
-    AttemptOutcome, Clock, Contact, DeadLetter, DeadLetterSink, DeadLetterSource, Event, EventType,
-    Failure, Intake, MatchedSecret, PageRequest, QuarantineRetry, RawDelivery, ReceivedDeadLetter,
-    ReplayOutcome, State, WorkerOptions,
+    AttemptOutcome, Clock, Contact, DeadLetter, DeadLetterSink, Event, EventType, Failure, Intake,
+    MatchedSecret, Observation, Observer, PageRequest, QuarantineRetry, RawDelivery, ReplayOutcome,
+    State, WorkerOptions,
     memory::MemoryStore,
     testing::{CrmAnswer, ManualClock, ScriptedSink, sample},
 };
@@ -28,6 +27,17 @@ use scenario::Scenario;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DOWN: fn() -> CrmAnswer = || CrmAnswer::Transient("CRM answered 503".into());
+
+/// Hears how each look-up ended.
+struct LookUps(Arc<Mutex<Vec<&'static str>>>);
+
+impl Observer for LookUps {
+    fn observe(&self, observation: &Observation<'_>) {
+        if let Observation::CrmRequest { outcome, .. } = observation {
+            self.0.lock().unwrap().push(outcome.as_str());
+        }
+    }
+}
 
 #[test]
 fn an_accepted_event_is_processed_with_its_contact() {
@@ -162,6 +172,23 @@ fn without_a_contact_key_the_crm_is_not_asked() {
     world.pass(SECOND);
     assert_eq!((world.state("a"), world.find("a").contact), (State::Processed, None));
     assert!(world.crm.queries().is_empty());
+}
+
+#[test]
+fn how_each_look_up_ended_is_told() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let clock = ManualClock::new(sample::start());
+    let observer = LookUps(Arc::clone(&told));
+    let mut world =
+        Scenario::built(clock, MemoryStore::new(), |pipeline| pipeline.observer(observer));
+    let found = CrmAnswer::Found("{}".into());
+    world.crm.then([found, CrmAnswer::Nobody, DOWN(), CrmAnswer::Permanent("no".into())]);
+    world.start_worker();
+    for id in ["a", "b", "c", "d"] {
+        world.deliver(id);
+        world.pass(Duration::ZERO);
+    }
+    assert_eq!(*told.lock().unwrap(), ["found", "not_found", "transient", "permanent"]);
 }
 
 #[test]
@@ -505,46 +532,4 @@ fn an_idle_worker_looks_twice_a_second_and_a_delivery_wakes_it() {
     world.deliver("a");
     world.pass(Duration::from_millis(1));
     assert_eq!(world.state("a"), State::Processed);
-}
-
-/// A queue that holds what a sink was sent, as SQS would.
-struct Queue {
-    sink: ScriptedSink,
-    deleted: Mutex<HashSet<String>>,
-}
-
-#[async_trait]
-impl DeadLetterSource for Queue {
-    async fn receive(&self, max: usize) -> Result<Vec<ReceivedDeadLetter>, Failure> {
-        let deleted = self.deleted.lock().unwrap();
-        let letters = self.sink.received().into_iter().enumerate();
-        let messages = letters.map(|(number, letter)| ReceivedDeadLetter {
-            body: letter.to_message(false),
-            receipt: number.to_string(),
-        });
-        Ok(messages.filter(|message| !deleted.contains(&message.receipt)).take(max).collect())
-    }
-
-    async fn acknowledge(&self, receipts: &[String]) -> Vec<Result<(), Failure>> {
-        self.deleted.lock().unwrap().extend(receipts.iter().cloned());
-        receipts.iter().map(|_| Ok(())).collect()
-    }
-}
-
-#[test]
-fn a_redrive_takes_each_event_back_once_even_if_it_fails_again_at_once() {
-    let mut world = Scenario::new();
-    world.crm.set_default(CrmAnswer::Permanent("no".into()));
-    world.start_worker();
-    for id in ["a", "b", "c"] {
-        world.deliver(id);
-    }
-    world.pass(SECOND);
-    assert_eq!(world.letters().len(), 3);
-    let queue = Queue { sink: world.sink.clone(), deleted: Mutex::default() };
-    let report = world.redrive(queue);
-    world.pass(MINUTE);
-    let report = report.lock().unwrap().take().expect("it comes to its end").unwrap();
-    assert_eq!((report.requeued, report.again), (3, report.seen() - 3));
-    assert_eq!(world.letters().len(), 6, "each failed once more");
 }

@@ -163,8 +163,10 @@ fn unusable_secrets_are_refused_and_none_is_printed() {
         assert_eq!(Secret::new(secret).err(), Some(SecretError), "{secret:?}");
     }
     let secret = Secret::new("marked-secret").unwrap();
+    assert_eq!(secret.byte_len(), 13);
     let verifier = SignatureVerifier::new(&secret).previous_secret(&secret);
     let printed = format!("{secret:?} {verifier:?}");
+    assert!(printed.starts_with("Secret(…) SignatureVerifier {"), "{printed}");
     assert!(!printed.contains("marked"), "{printed}");
     // Nor as bytes: those of "mar".
     assert!(!printed.contains("109, 97, 114"), "{printed}");

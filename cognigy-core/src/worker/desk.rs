@@ -11,16 +11,15 @@ use std::{
 
 use futures_util::{
     FutureExt, StreamExt,
-    future::{AbortHandle, Abortable, Either, select},
-    pin_mut,
+    future::{AbortHandle, Abortable},
     stream::FuturesUnordered,
 };
 
 use super::{WorkerOptions, places::Places};
 use crate::{
     ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun, Clock, Observation,
-    Pipeline, Settled, Settlement, StoreError, StoreErrorKind, Timestamp, Verdict, WorkKind,
-    pipeline::{Ending, Occasion},
+    Pipeline, Settled, Settlement, StoreError, Timestamp, Verdict, WorkKind,
+    pipeline::{Ending, Occasion, answered_by},
     settling::Settling,
 };
 
@@ -70,20 +69,6 @@ struct Errand {
     under_way: bool,
     failures: u32,
     not_before: Option<Timestamp>,
-}
-
-/// What `call` to the store answers, or an error at `deadline`: a call that hangs must not hang the
-/// worker. As after any other error the effect is unknown, and every call is safe to repeat.
-async fn answered_by<T>(
-    deadline: Timestamp,
-    clock: &dyn Clock,
-    call: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    pin_mut!(call);
-    match select(call, clock.sleep_until(deadline)).await {
-        Either::Left((answer, _)) => answer,
-        Either::Right(_) => Err(StoreError::new(StoreErrorKind::Unavailable, "it did not answer")),
-    }
 }
 
 impl Errand {

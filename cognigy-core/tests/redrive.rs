@@ -1,0 +1,167 @@
+//! Dead letters that come back from the queue: what becomes of each, and what is left there.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod scenario;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use cognigy_core::{
+    DeadLetter, DeadLetterSource, Failure, ReceivedDeadLetter, RedriveReport, State,
+    testing::{CrmAnswer, sample},
+};
+use futures_executor::block_on;
+use scenario::Scenario;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A queue that gives a message again until it is deleted. Clones are the same queue.
+#[derive(Clone)]
+struct Queue {
+    messages: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    deleted: Arc<Mutex<HashSet<String>>>,
+    deletes: bool,
+    /// How many messages each receive asked for.
+    asked: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Queue {
+    fn holding(messages: impl Fn() -> Vec<String> + Send + Sync + 'static) -> Self {
+        let (deleted, asked) = Default::default();
+        Self { messages: Arc::new(messages), deleted, deletes: true, asked }
+    }
+
+    fn of(messages: Vec<String>) -> Self {
+        Self::holding(move || messages.clone())
+    }
+
+    fn deleted(&self) -> usize {
+        self.deleted.lock().unwrap().len()
+    }
+}
+
+#[async_trait]
+impl DeadLetterSource for Queue {
+    async fn receive(&self, max: usize) -> Result<Vec<ReceivedDeadLetter>, Failure> {
+        self.asked.lock().unwrap().push(max);
+        let deleted = self.deleted.lock().unwrap();
+        let messages = (self.messages)().into_iter().enumerate();
+        let messages = messages
+            .map(|(number, body)| ReceivedDeadLetter { body, receipt: number.to_string() })
+            .filter(|message| !deleted.contains(&message.receipt));
+        Ok(messages.take(max).collect())
+    }
+
+    async fn acknowledge(&self, receipts: &[String]) -> Vec<Result<(), Failure>> {
+        if !self.deletes {
+            return receipts.iter().map(|_| Err(Failure::transient("not now"))).collect();
+        }
+        self.deleted.lock().unwrap().extend(receipts.iter().cloned());
+        receipts.iter().map(|_| Ok(())).collect()
+    }
+}
+
+/// The message of event `id`, with the payload of event `payload`.
+fn message(id: &str, payload: &str) -> String {
+    letter(id, payload).to_message(false)
+}
+
+fn letter(id: &str, payload: &str) -> DeadLetter {
+    let event = sample::incoming(sample::body(payload));
+    DeadLetter {
+        key: sample::key(id),
+        run: 1,
+        kind: event.parts.kind,
+        time: event.parts.time,
+        error_message: "gave up".into(),
+        attempts: 4,
+        first_received_at: sample::start(),
+        raw_payload: event.body,
+    }
+}
+
+fn redrive(world: &Scenario, queue: &Queue, max: Option<u64>) -> (RedriveReport, usize) {
+    let mut told = 0;
+    let redriven = world.pipeline.redrive(queue, max, &world.clock, |_| told += 1);
+    (block_on(redriven).unwrap(), told)
+}
+
+/// A world in which each of `ids` was dead-lettered.
+fn given_up(ids: &[&str]) -> Scenario {
+    let mut world = Scenario::new();
+    world.crm.set_default(CrmAnswer::Permanent("no".into()));
+    world.start_worker();
+    for id in ids {
+        world.deliver(id);
+    }
+    world.pass(SECOND);
+    assert_eq!(world.letters().len(), ids.len());
+    world
+}
+
+#[test]
+fn each_message_is_counted_for_what_became_of_it() {
+    let mut world = given_up(&["failed", "failed too"]);
+    world.crm.set_default(CrmAnswer::Hang);
+    world.deliver("held");
+    world.pass(SECOND);
+    let elsewhere = message("a", "a").replacen('{', r#"{"source":"elsewhere","#, 1);
+    let queue = Queue::of(vec![
+        message("failed", "failed"),
+        message("failed too", "failed too"),
+        message("failed", "failed"),
+        message("held", "held"),
+        message("forgotten", "forgotten"),
+        message("named otherwise", "than its payload"),
+        letter("forgotten, without its payload", "a").to_message(true),
+        elsewhere,
+        "no message of ours".to_owned(),
+    ]);
+    let (report, _) = redrive(&world, &queue, Some(9));
+    let expected =
+        RedriveReport { requeued: 2, stored: 1, busy: 1, again: 1, unusable: 4, undeleted: 0 };
+    assert_eq!((report, report.seen(), queue.deleted()), (expected, 9, 3));
+    assert_eq!(world.state("forgotten"), State::Pending);
+    assert_eq!(world.find("forgotten").event.body(), &sample::body("forgotten"));
+    let store = world.pipeline.store();
+    for id in ["named otherwise", "than its payload"] {
+        assert!(block_on(store.find(&sample::key(id))).unwrap().is_none(), "{id}");
+    }
+}
+
+#[test]
+fn a_message_that_cannot_be_deleted_is_said_to_come_again() {
+    let world = given_up(&["a", "b"]);
+    let mut queue = Queue::of(vec![message("a", "a"), message("b", "b")]);
+    queue.deletes = false;
+    let (report, _) = redrive(&world, &queue, Some(2));
+    assert_eq!((report.requeued, report.undeleted), (2, 2));
+}
+
+#[test]
+fn no_more_is_asked_for_than_is_wanted() {
+    let ids: Vec<_> = (0..30).map(|number| number.to_string()).collect();
+    let world = given_up(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+    let queue = Queue::of(ids.iter().map(|id| message(id, id)).collect());
+    let (report, told) = redrive(&world, &queue, Some(14));
+    assert_eq!((report.requeued, queue.deleted(), told), (14, 14, 2));
+    assert_eq!(*queue.asked.lock().unwrap(), [10, 4]);
+}
+
+#[test]
+fn each_event_is_taken_back_once_even_if_it_fails_again_at_once() {
+    let mut world = given_up(&["a", "b", "c"]);
+    let sink = world.sink.clone();
+    let sent = move || sink.received().iter().map(|letter| letter.to_message(false)).collect();
+    let report = world.redrive(Queue::holding(sent));
+    world.pass(MINUTE);
+    let report = report.lock().unwrap().take().expect("it comes to its end").unwrap();
+    assert_eq!((report.requeued, report.again), (3, report.seen() - 3));
+    assert_eq!(world.letters().len(), 6, "each failed once more");
+}
