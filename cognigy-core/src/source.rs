@@ -94,3 +94,32 @@ impl fmt::Debug for Source {
         f.debug_struct("Source").field("name", &self.name).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Secret;
+
+    #[test]
+    fn a_name_is_short_and_of_the_narrow_alphabet() {
+        let longest = "a".repeat(64);
+        for name in ["a", "crm-2_eu", "0", &longest] {
+            let read: SourceName = name.parse().unwrap();
+            assert_eq!((read.as_str(), read.to_string()), (name, name.to_owned()));
+            assert!(!read.is_default());
+        }
+        for name in ["", "A", "a b", "a/b", "ä", &"a".repeat(65)] {
+            assert_eq!(name.parse::<SourceName>(), Err(InvalidSourceName), "{name}");
+        }
+        let default = SourceName::default();
+        assert_eq!((default.as_str(), default.is_default()), (DEFAULT_SOURCE, true));
+    }
+
+    #[test]
+    fn a_source_shows_its_name_and_no_secret() {
+        let verifier = SignatureVerifier::new(&Secret::new("marked-secret").unwrap());
+        let source = Source::new("crm".parse().unwrap(), verifier, CognigyFormat);
+        assert_eq!(source.name().as_str(), "crm");
+        assert_eq!(format!("{source:?}"), r#"Source { name: SourceName("crm"), .. }"#);
+    }
+}

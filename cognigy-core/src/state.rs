@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn names_read_back() {
         for state in State::ALL {
-            assert_eq!(state.as_str().parse(), Ok(state));
+            assert_eq!(state.to_string().parse(), Ok(state));
         }
         assert!("done".parse::<State>().is_err());
     }

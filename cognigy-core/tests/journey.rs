@@ -16,13 +16,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cognigy_core::{
     AttemptOutcome, Clock, Contact, DeadLetter, DeadLetterSink, Event, EventType, Failure, Intake,
-    MatchedSecret, Observation, Observer, PageRequest, QuarantineRetry, RawDelivery, ReplayOutcome,
-    State, WorkerOptions,
+    MatchedSecret, NoHandler, Observation, Observer, PageRequest, QuarantineRetry, RawDelivery,
+    ReplayOutcome, State, WorkerOptions,
     memory::MemoryStore,
     testing::{CrmAnswer, ManualClock, ScriptedSink, sample},
 };
 use futures_executor::block_on;
-use scenario::Scenario;
+use scenario::{Scenario, store::DistantStore};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -74,6 +74,12 @@ fn a_handler_sees_all_that_was_sent() {
     assert_eq!(event.body(), &sample::body("a"));
     let payload: serde_json::Value = event.payload().unwrap();
     assert_eq!(payload, serde_json::json!({ "input": "hello" }));
+}
+
+#[test]
+fn a_pipeline_shows_its_source_and_no_secret() {
+    let shown = format!("{:?}", Scenario::new().pipeline);
+    assert_eq!(shown, r#"Pipeline { source: Source { name: SourceName("cognigy"), .. }, .. }"#);
 }
 
 #[test]
@@ -526,9 +532,14 @@ fn a_stop_gives_back_what_was_not_begun_and_waits_for_the_rest() {
 
 #[test]
 fn an_idle_worker_looks_twice_a_second_and_a_delivery_wakes_it() {
-    let mut world = Scenario::new();
+    let clock = ManualClock::new(sample::start());
+    let store = DistantStore::new(clock.clone());
+    let mut world = Scenario::with_parts(clock, store.clone(), NoHandler);
     world.start_worker();
     world.pass(SECOND * 10);
+    let idle = store.calls("claim");
+    assert!((20..=21).contains(&idle), "{idle} claims in ten seconds");
+    assert_eq!((store.calls("settle"), store.calls("renew")), (0, 0));
     world.deliver("a");
     world.pass(Duration::from_millis(1));
     assert_eq!(world.state("a"), State::Processed);

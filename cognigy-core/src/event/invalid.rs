@@ -46,3 +46,19 @@ impl fmt::Display for InvalidEvent {
 }
 
 impl std::error::Error for InvalidEvent {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_broken_rule_is_named_in_one_line() {
+        let mut invalid = InvalidEvent::new("eventId", "is missing");
+        assert_eq!(invalid.to_string(), "Payload validation failed: eventId is missing");
+        invalid.add("type", "is unknown");
+        assert_eq!(
+            invalid.to_string(),
+            "Payload validation failed: eventId is missing; type is unknown"
+        );
+    }
+}

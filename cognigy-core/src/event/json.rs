@@ -196,6 +196,7 @@ mod tests {
         assert!(!is_too_deep(&nested(MAX_JSON_DEPTH)));
         assert!(is_too_deep(&nested(MAX_JSON_DEPTH + 1)));
         assert!(!is_too_deep(&format!(r#"{{"a":"\"{}"}}"#, "[".repeat(500))));
+        assert!(!is_too_deep(&format!("[{}{{}}]", "[],{},".repeat(500))), "side by side");
         assert!(serde_json::from_str::<serde_json::Value>(&nested(MAX_JSON_DEPTH)).is_ok());
     }
 }

@@ -75,3 +75,20 @@ impl<'de> serde::Deserialize<'de> for EventType {
         String::deserialize(deserializer).map(|name| Self::from_name(&name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        for kind in EventType::CONTRACT {
+            assert_eq!(EventType::from_name(&kind.to_string()), kind);
+        }
+        let other = EventType::from_name("ORDER_PLACED");
+        assert_eq!(
+            (other.as_str(), EventType::from_contract("ORDER_PLACED")),
+            ("ORDER_PLACED", None)
+        );
+    }
+}

@@ -85,13 +85,10 @@ fn from_number(json: &str) -> Option<Timestamp> {
     let number = json.parse::<f64>().ok().filter(|number| number.is_finite())?;
     #[allow(clippy::cast_precision_loss)]
     let scale = if number.abs() >= FIRST_MILLISECOND_VALUE as f64 { 1e3 } else { 1e6 };
-    let micros = (number * scale).round();
-    // Beyond this an i64 would saturate, and no calendar reaches that far.
-    if micros.abs() > 9e18 {
-        return None;
-    }
+    // What is beyond an i64 becomes its largest or smallest value, and no calendar reaches that far.
     #[allow(clippy::cast_possible_truncation)]
-    DateTime::<Utc>::from_timestamp_micros(micros as i64)
+    let micros = (number * scale).round() as i64;
+    DateTime::<Utc>::from_timestamp_micros(micros)
 }
 
 #[cfg(test)]
@@ -129,6 +126,7 @@ mod tests {
             "{}",
             "1e400",
             "1e30",
+            "-1e30",
             "9223372036854775807",
             "-9223372036854775808",
         ] {

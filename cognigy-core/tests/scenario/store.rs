@@ -32,11 +32,12 @@ pub struct DistantStore {
     inner: Arc<MemoryStore>,
     clock: ManualClock,
     script: Arc<Mutex<VecDeque<(&'static str, Line)>>>,
+    calls: Arc<Mutex<BTreeMap<&'static str, usize>>>,
 }
 
 impl DistantStore {
     pub fn new(clock: ManualClock) -> Self {
-        Self { inner: Arc::default(), clock, script: Arc::default() }
+        Self { inner: Arc::default(), clock, script: Arc::default(), calls: Arc::default() }
     }
 
     /// The store without the line.
@@ -49,6 +50,11 @@ impl DistantStore {
         self.script.lock().unwrap().push_back((operation, line));
     }
 
+    /// How often `operation` was called.
+    pub fn calls(&self, operation: &'static str) -> usize {
+        self.calls.lock().unwrap().get(operation).copied().unwrap_or_default()
+    }
+
     /// How many scripted lines were not met.
     pub fn left(&self) -> usize {
         self.script.lock().unwrap().len()
@@ -59,6 +65,7 @@ impl DistantStore {
         operation: &'static str,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        *self.calls.lock().unwrap().entry(operation).or_default() += 1;
         let line = {
             let mut script = self.script.lock().unwrap();
             let next = script.iter().position(|(name, _)| *name == operation);
