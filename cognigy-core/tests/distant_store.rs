@@ -14,8 +14,8 @@ use std::{
 };
 
 use cognigy_core::{
-    AttemptOutcome, ClaimRequest, Clock, Contact, Event, EventStore, Observation, Observer,
-    ReplayOutcome, SourceName, State, WorkerOptions,
+    AttemptOutcome, ClaimRequest, Clock, Contact, Event, EventArchive, EventStore, Observation,
+    Observer, ReplayOutcome, SourceName, State, WorkerOptions,
     testing::{CrmAnswer, ManualClock, sample},
 };
 use futures_executor::block_on;
@@ -238,6 +238,15 @@ fn a_replay_whose_event_was_taken_over_stops_at_its_next_renewal() {
     world.pass(SECOND * 20);
     let outcome = replay.lock().unwrap().take().expect("stopped long before its handler is done");
     assert!(matches!(outcome, Ok(ReplayOutcome::Busy)), "{outcome:?}");
+}
+
+#[test]
+fn a_shared_store_is_no_readier_than_it_is() {
+    let store = DistantStore::new(ManualClock::new(sample::start()));
+    store.then("ready", Line::Breaks);
+    let shared = Arc::new(store);
+    assert!(block_on(shared.ready()).is_err());
+    assert!(block_on(shared.ready()).is_ok());
 }
 
 #[test]

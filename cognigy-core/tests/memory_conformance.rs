@@ -1,4 +1,7 @@
-//! The reference store keeps the contract of stores, and the one of stores that keep an order.
+//! The reference store keeps the contract of stores, and the one of stores that keep an order. So
+//! does any store that is shared.
+
+use std::sync::Arc;
 
 use cognigy_core::{EventOrder, memory::MemoryStore};
 
@@ -11,6 +14,16 @@ async fn ordered_store(order: EventOrder) -> (MemoryStore, ()) {
 }
 
 cognigy_core::store_conformance!(#[tokio::test], fresh_store);
+
+mod shared {
+    use super::{Arc, MemoryStore};
+
+    async fn fresh_store() -> (Arc<MemoryStore>, ()) {
+        (Arc::new(MemoryStore::new()), ())
+    }
+
+    cognigy_core::store_conformance!(#[tokio::test], fresh_store);
+}
 
 mod while_order_is_kept {
     use super::ordered_store;

@@ -162,3 +162,14 @@ pub struct QuarantinePage {
     /// Where the next page begins; `None` on the last one.
     pub next: Option<Cursor>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Cursor;
+
+    #[test]
+    fn cursors_read_back() {
+        assert_eq!(Cursor(-7).to_string().parse(), Ok(Cursor(-7)));
+        assert!("".parse::<Cursor>().is_err());
+    }
+}

@@ -175,7 +175,13 @@ pub struct QuarantineEntry {
 
 #[cfg(test)]
 mod tests {
-    use super::QuarantineReason;
+    use super::*;
+
+    #[test]
+    fn only_a_lost_lease_changes_nothing() {
+        let answers = [Settled::Done, Settled::MadeWay, Settled::LeaseLost];
+        assert_eq!(answers.map(Settled::took_effect), [true, true, false]);
+    }
 
     #[test]
     fn reasons_are_told_by_names_that_stay() {

@@ -51,6 +51,7 @@ macro_rules! store_conformance {
             a_retry_waits_and_counts
             a_release_does_not_count
             a_claim_settles_once
+            a_settlement_that_comes_again_changes_nothing
             a_late_settlement_changes_nothing
             a_lease_that_ran_out_unclaimed_can_still_be_settled
             lost_settlements_do_not_hold_back_others

@@ -141,7 +141,7 @@ impl EventArchive for DistantStore {
         self.inner.purge(before, limit).await
     }
     async fn ready(&self) -> Result<(), StoreError> {
-        self.inner.ready().await
+        self.on("ready", self.inner.ready()).await
     }
 }
 

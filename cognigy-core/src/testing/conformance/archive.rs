@@ -106,6 +106,7 @@ pub async fn purging_spares_what_is_unfinished(store: &dyn Store) {
     record(store, "waiting", 3).await;
     process_among(store, "young", 100).await;
 
+    assert_eq!(store.purge(at(0), 10).await.unwrap(), 0, "none came before that");
     assert_eq!(store.purge(at(50), 1).await.unwrap(), 1);
     assert_eq!(store.purge(at(50), 10).await.unwrap(), 1);
     assert_eq!(store.purge(at(50), 10).await.unwrap(), 0);

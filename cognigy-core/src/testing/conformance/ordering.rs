@@ -34,6 +34,7 @@ macro_rules! ordered_store_conformance {
             a_requeued_event_displaces_none_that_was_begun
             a_requeued_event_displaces_one_that_was_given_back
             what_waits_is_pending
+            what_waited_is_due_since_it_came
             concurrent_workers_keep_the_order
             an_arrival_that_meets_an_end_is_not_left_behind
         }
@@ -458,8 +459,33 @@ pub async fn a_stopped_contact_goes_on_when_a_requeued_run_succeeds(store: &dyn 
     assert_eq!(process_only(store, "a3", 3).await, Settled::Done);
 }
 
+/// It does not queue again behind all that came meanwhile; what is to run again queues up anew.
+pub async fn what_waited_is_due_since_it_came(store: &dyn Store) {
+    record(store, "ann", "a1", 0).await;
+    record(store, "ann", "a2", 1).await;
+    let head = claim_only(store, "a1", 1).await;
+    record(store, "bob", "b1", 5).await;
+    assert_eq!(settle(store, processed(head.claim, 20)).await, Settled::MadeWay);
+    let head = claim_first(store, "a2", 20).await;
+    assert_eq!(requeue(store, &["a1"], 21).await, [Requeued::Scheduled]);
+    assert_eq!(settle(store, processed(head.claim, 22)).await, Settled::MadeWay);
+    for id in ["b1", "a1"] {
+        let work = claim_first(store, id, 22).await;
+        assert_eq!(settle(store, processed(work.claim, 22)).await, Settled::Done);
+    }
+}
+
+/// Claims one run, which has to be `id`; others may be due.
+async fn claim_first(store: &dyn Store, id: &str, seconds: i64) -> ClaimedRun {
+    let mut runs = claim(store, 1, seconds).await.runs;
+    assert_eq!(runs.iter().map(|run| run.key.id.as_str()).collect::<Vec<_>>(), [id]);
+    runs.remove(0)
+}
+
 /// With it gone, nobody could let the others go.
 pub async fn a_purge_spares_what_stops_a_contact(store: &dyn Store) {
+    record(store, "ann", "a0", 0).await;
+    process_only(store, "a0", 0).await;
     for (contact, id) in [("ann", "a1"), ("ann", "a2"), ("bob", "b1")] {
         record(store, contact, id, 0).await;
     }
@@ -469,7 +495,8 @@ pub async fn a_purge_spares_what_stops_a_contact(store: &dyn Store) {
     for letter in claim(store, 10, 2).await.dead_letters {
         settle(store, letter.claim.settle(Verdict::DeadLetterSent, None, at(2))).await;
     }
-    assert_eq!(store.purge(at(1000), 10).await.unwrap(), 0);
+    assert_eq!(store.purge(at(1000), 10).await.unwrap(), 1);
+    assert!(store.find(&sample::key("a0")).await.unwrap().is_none(), "it was none of those");
     for id in ["a1", "b1"] {
         let again = replay_now(store, id, 3).await;
         settle(store, processed(again.claim, 3)).await;

@@ -54,6 +54,8 @@ pub async fn quarantine_pages_and_discharges(store: &dyn Store) {
 pub async fn old_quarantine_is_purged(store: &dyn Store) {
     store.quarantine(entry("old", QuarantineReason::Invalid), at(0)).await.unwrap();
     store.quarantine(entry("young", QuarantineReason::Invalid), at(10)).await.unwrap();
+    store.purge(at(0), 10).await.unwrap();
+    assert_eq!(bodies(store).await, ["young", "old"], "none came before that");
     assert_eq!(store.purge(at(5), 10).await.unwrap(), 0);
     assert_eq!(bodies(store).await, ["young"]);
 }

@@ -69,6 +69,29 @@ pub async fn a_claim_settles_once(store: &dyn Store) {
     assert_eq!(store.attempts(&sample::key("a")).await.unwrap().len(), 1);
 }
 
+/// Not even once the work is claimed anew: by then it is somebody else's.
+pub async fn a_settlement_that_comes_again_changes_nothing(store: &dyn Store) {
+    record(store, "a", 0).await;
+    let work = claim_one(store, 0).await;
+    let failed = attempt(1, 1, 0, AttemptOutcome::FailedTransient);
+    let retry = work.claim.settle(Verdict::Retry { due: at(10) }, Some(failed), at(1));
+    assert_eq!(settle(store, retry.clone()).await, Settled::Done);
+    assert_eq!(settle(store, retry.clone()).await, Settled::LeaseLost);
+    let work = claim_one(store, 10).await;
+    assert_eq!(settle(store, retry).await, Settled::LeaseLost);
+    assert_eq!(store.attempts(&sample::key("a")).await.unwrap().len(), 1);
+
+    assert_eq!(settle(store, gave_up(work.claim, 11)).await, Settled::Done);
+    let letter = claim_letter(store, 11).await;
+    let retry = letter.claim.settle(Verdict::DeadLetterRetry { due: at(20) }, None, at(12));
+    assert_eq!(settle(store, retry.clone()).await, Settled::Done);
+    assert_eq!(settle(store, retry.clone()).await, Settled::LeaseLost);
+    let letter = claim_letter(store, 20).await;
+    assert_eq!(settle(store, retry).await, Settled::LeaseLost);
+    let sent = letter.claim.settle(Verdict::DeadLetterSent, None, at(21));
+    assert_eq!(settle(store, sent).await, Settled::Done);
+}
+
 /// Whoever lost the lease changes nothing, neither state nor history nor outbox.
 pub async fn a_late_settlement_changes_nothing(store: &dyn Store) {
     record(store, "a", 0).await;
