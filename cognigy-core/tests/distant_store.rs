@@ -56,6 +56,10 @@ impl Crowd {
         Inside(Arc::clone(&self.now))
     }
 
+    fn now(&self) -> usize {
+        self.now.load(Ordering::Relaxed)
+    }
+
     fn most(&self) -> usize {
         self.most.load(Ordering::Relaxed)
     }
@@ -135,6 +139,20 @@ fn an_attempt_ends_with_its_lease_when_renewing_fails() {
     assert!(crowd.all() > 1, "taken over");
     assert_eq!(crowd.most(), 1, "but never run twice at the same time");
     assert_eq!(world.attempts("a")[0].outcome, AttemptOutcome::LeaseExpired);
+}
+
+#[test]
+fn only_the_attempt_whose_lease_ran_out_ends() {
+    let (mut world, store, crowd) = world(SECOND * 100);
+    (0..100).for_each(|_| store.then("renew", Line::Breaks));
+    world.start_worker();
+    world.deliver("a");
+    world.pass(SECOND * 30);
+    world.deliver("b");
+    world.pass(SECOND * 28);
+    assert_eq!((crowd.all(), crowd.now()), (2, 1), "the first is abandoned");
+    world.pass(SECOND * 28);
+    assert_eq!(world.attempts("b"), [], "leased for thirty seconds longer");
 }
 
 #[test]

@@ -531,6 +531,17 @@ fn a_stop_gives_back_what_was_not_begun_and_waits_for_the_rest() {
 }
 
 #[test]
+fn a_worker_that_has_nothing_to_end_stops_at_once() {
+    let mut world = Scenario::new();
+    world.start_worker();
+    world.deliver("a");
+    world.pass(SECOND);
+    assert_eq!(world.ended(), 0);
+    world.stop();
+    assert_eq!((world.ended(), world.state("a")), (1, State::Processed));
+}
+
+#[test]
 fn an_idle_worker_looks_twice_a_second_and_a_delivery_wakes_it() {
     let clock = ManualClock::new(sample::start());
     let store = DistantStore::new(clock.clone());

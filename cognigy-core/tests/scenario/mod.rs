@@ -5,6 +5,8 @@
 pub mod store;
 
 use std::{
+    cell::Cell,
+    rc::Rc,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -51,6 +53,7 @@ pub struct Scenario {
     pub pipeline: Pipeline,
     pool: LocalPool,
     workers: Vec<(Stop, AbortHandle)>,
+    ended: Rc<Cell<usize>>,
 }
 
 impl Scenario {
@@ -78,7 +81,8 @@ impl Scenario {
             .crm(crm.clone())
             .dead_letters(sink.clone());
         let pipeline = and(pipeline).build();
-        Self { clock, crm, sink, pipeline, pool: LocalPool::new(), workers: Vec::new() }
+        let (workers, ended) = Default::default();
+        Self { clock, crm, sink, pipeline, pool: LocalPool::new(), workers, ended }
     }
 
     pub fn start_worker(&mut self) {
@@ -89,12 +93,12 @@ impl Scenario {
         let stop = Stop::new();
         let worker = Worker::new(self.pipeline.clone(), self.clock.clone()).options(options);
         let (run, abort) = abortable(worker.run(stop.clone()));
-        self.pool
-            .spawner()
-            .spawn_local(async {
-                let _ = run.await;
-            })
-            .unwrap();
+        let ended = Rc::clone(&self.ended);
+        let run = async move {
+            let _ = run.await;
+            ended.set(ended.get() + 1);
+        };
+        self.pool.spawner().spawn_local(run).unwrap();
         self.workers.push((stop, abort));
     }
 
@@ -112,6 +116,11 @@ impl Scenario {
             stop.stop();
         }
         self.pool.run_until_stalled();
+    }
+
+    /// How many workers have ended.
+    pub fn ended(&self) -> usize {
+        self.ended.get()
     }
 
     pub fn deliver(&self, id: &str) -> Reply {
