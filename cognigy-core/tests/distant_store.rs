@@ -15,7 +15,7 @@ use std::{
 
 use cognigy_core::{
     AttemptOutcome, ClaimRequest, Clock, Contact, Event, EventArchive, EventStore, Observation,
-    Observer, ReplayOutcome, SourceName, State, WorkerOptions,
+    Observer, ReplayOutcome, SourceName, State, Timestamp, WorkerOptions,
     testing::{CrmAnswer, ManualClock, sample},
 };
 use futures_executor::block_on;
@@ -73,6 +73,26 @@ impl Drop for Inside {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// What a lease survives: so many renewals meet such a line.
+const TROUBLED_RENEWALS: [(Line, usize); 4] = [
+    (Line::Breaks, 0),
+    (Line::Slow(SECOND.saturating_mul(15)), 2),
+    (Line::Breaks, 3),
+    (Line::Hangs, 1),
+];
+
+/// Somebody claims the one event that is leased: their clock is a minute ahead.
+fn take_over(store: &DistantStore, now: Timestamp) {
+    let taken = block_on(store.near().claim_due(ClaimRequest {
+        source: SourceName::default(),
+        runs: 1,
+        dead_letters: 0,
+        lease: MINUTE,
+        now: now + MINUTE,
+    }));
+    assert_eq!(taken.unwrap().runs.len(), 1);
 }
 
 /// A world whose handler takes `time`, at the end of a line to its store.
@@ -157,13 +177,58 @@ fn only_the_attempt_whose_lease_ran_out_ends() {
 
 #[test]
 fn a_renewal_that_fails_is_repeated_while_there_is_time() {
+    for (line, times) in TROUBLED_RENEWALS {
+        let (mut world, store, crowd) = world(SECOND * 110);
+        (0..times).for_each(|_| store.then("renew", line));
+        world.start_worker();
+        world.start_worker();
+        world.deliver("a");
+        world.pass(SECOND * 111);
+        let outcome = (world.state("a"), crowd.all(), store.left());
+        assert_eq!(outcome, (State::Processed, 1, 0), "{line:?}");
+    }
+}
+
+#[test]
+fn an_attempt_whose_event_was_taken_over_stops_at_its_next_renewal() {
     let (mut world, store, crowd) = world(SECOND * 100);
-    (0..4).for_each(|_| store.then("renew", Line::Breaks));
-    world.start_worker();
     world.start_worker();
     world.deliver("a");
-    world.pass(SECOND * 101);
-    assert_eq!((world.state("a"), crowd.all(), store.left()), (State::Processed, 1, 0));
+    world.pass(SECOND);
+    take_over(&store, world.clock.now());
+    assert_eq!(crowd.now(), 1);
+    world.pass(SECOND * 20);
+    assert_eq!((crowd.now(), crowd.all()), (0, 1));
+}
+
+#[test]
+fn what_waited_for_a_place_longer_than_its_lease_is_left_alone() {
+    let (mut world, store, crowd) = world(SECOND * 57);
+    (0..100).for_each(|_| store.then("renew", Line::Breaks));
+    let options = WorkerOptions { concurrency: 1, batch: 2, ..WorkerOptions::default() };
+    world.start_worker_with(options);
+    world.deliver("a");
+    world.deliver("b");
+    world.pass(SECOND * 58);
+    assert_eq!(crowd.all(), 1, "the second is not begun when its lease ends");
+    world.stop();
+    assert_eq!(world.ended(), 1, "and not held");
+}
+
+#[test]
+fn a_dead_letter_that_waited_longer_than_its_lease_is_not_sent_twice() {
+    let (mut world, store, _) = world(Duration::ZERO);
+    world.crm.set_default(CrmAnswer::Permanent("no".into()));
+    (0..50).for_each(|number| drop(world.deliver(&number.to_string())));
+    world.sink.set_hanging(true);
+    (0..2).for_each(|_| store.then("renew", Line::Hangs));
+    world.start_worker();
+    world.pass(SECOND * 59);
+    assert_eq!(world.sink.hung(), 40, "ten wait on the desk, and their leases have ended");
+    world.pass(SECOND * 60);
+    world.sink.set_hanging(false);
+    world.pass(SECOND * 5);
+    assert_eq!((world.letters().len(), world.counts().of(State::DeadLettered)), (50, 50));
 }
 
 #[test]
@@ -223,8 +288,7 @@ fn a_replay_goes_on_while_a_renewal_is_slow() {
 
 #[test]
 fn a_replay_that_outlasts_its_lease_renews_it_through_breaks_hangs_and_slow_answers() {
-    let slow = Line::Slow(SECOND * 15);
-    for (line, times) in [(slow, 0), (slow, 2), (Line::Breaks, 3), (Line::Hangs, 1)] {
+    for (line, times) in TROUBLED_RENEWALS {
         let (mut world, store, crowd) = world(SECOND * 110);
         world.deliver("a");
         (0..times).for_each(|_| store.then("renew", line));
@@ -244,15 +308,7 @@ fn a_replay_whose_event_was_taken_over_stops_at_its_next_renewal() {
     let replay = world.begin_replay("a");
     world.pass(SECOND);
     assert_eq!(crowd.all(), 1, "the replay runs");
-    let taken_over = block_on(store.near().claim_due(ClaimRequest {
-        source: SourceName::default(),
-        runs: 1,
-        dead_letters: 0,
-        lease: MINUTE,
-        // By another machine's clock, which is ahead.
-        now: world.clock.now() + MINUTE,
-    }));
-    assert_eq!(taken_over.unwrap().runs.len(), 1);
+    take_over(&store, world.clock.now());
     world.pass(SECOND * 20);
     let outcome = replay.lock().unwrap().take().expect("stopped long before its handler is done");
     assert!(matches!(outcome, Ok(ReplayOutcome::Busy)), "{outcome:?}");

@@ -85,3 +85,28 @@ impl Places {
         *count = count.saturating_sub(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_claim_is_as_soon_as_it_can_bring_something() {
+        let now = Timestamp::UNIX_EPOCH;
+        let millis = |count| now + Duration::from_millis(count);
+        let poll = millis(500);
+        for (got, next_due, expected) in [
+            (10, None, now),
+            (3, None, poll),
+            (3, Some(now), now),
+            (3, Some(millis(70)), millis(70)),
+            (3, Some(millis(700)), poll),
+            (0, Some(now), now + CONTENDED_PAUSE),
+            (0, Some(millis(70)), millis(70)),
+        ] {
+            let mut places = Places::new(10, now);
+            places.look_again([10, got], next_due, poll, now);
+            assert_eq!(places.next_claim(), Some(expected), "{got} of 10, more at {next_due:?}");
+        }
+    }
+}
