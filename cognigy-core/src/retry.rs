@@ -115,6 +115,8 @@ mod tests {
         assert_eq!(after(Duration::ZERO), SECOND);
         assert_eq!(after(Duration::MAX), policy.max_delay);
         assert_eq!(policy.delay(1, Some(30 * SECOND), 1.0), 32 * SECOND);
+        let exact = RetryPolicy { jitter: Jitter::None, ..policy };
+        assert_eq!(exact.delay(1, Some(30 * SECOND), 1.0), 30 * SECOND);
     }
 
     #[test]

@@ -16,8 +16,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cognigy_core::{
     AttemptOutcome, Clock, Contact, DeadLetter, DeadLetterSink, Event, EventType, Failure, Intake,
-    MatchedSecret, NoHandler, Observation, Observer, PageRequest, QuarantineRetry, RawDelivery,
-    ReplayOutcome, State, WorkerOptions,
+    MatchedSecret, NoHandler, Observation, Observer, PageRequest, QuarantineEntry,
+    QuarantineReason, QuarantineRetry, RawDelivery, ReplayOutcome, SourceName, State,
+    WorkerOptions,
     memory::MemoryStore,
     testing::{CrmAnswer, ManualClock, ScriptedSink, sample},
 };
@@ -134,6 +135,45 @@ fn what_is_not_signed_is_forgotten_and_what_is_invalid_is_kept() {
 }
 
 #[test]
+fn what_was_in_quarantine_is_taken_in_or_told_why_not() {
+    let world = Scenario::new();
+    let now = world.clock.now();
+    world.deliver("known");
+    let store = world.pipeline.store();
+    let retry = |reason, body: Bytes| {
+        let entry = QuarantineEntry {
+            source: SourceName::default(),
+            reason,
+            event_id: None,
+            detail: "an earlier version could not read it".to_owned(),
+            body,
+        };
+        block_on(store.quarantine(entry, now)).unwrap();
+        let page = PageRequest { limit: 10, after: None };
+        let id = block_on(store.quarantined(page)).unwrap().items[0].id;
+        let outcome = block_on(world.pipeline.retry_quarantined(id, now)).unwrap();
+        let left = block_on(store.quarantined(page)).unwrap().items;
+        (outcome, left.into_iter().map(|item| (item.id == id, item.reason)).collect::<Vec<_>>())
+    };
+    use QuarantineReason::{Conflict, Invalid};
+    let (outcome, left) = retry(Invalid, sample::body("new"));
+    assert!(matches!(outcome, QuarantineRetry::Accepted(key) if key == sample::key("new")));
+    assert_eq!((left, world.state("new")), (vec![], State::Pending));
+    let (outcome, left) = retry(Invalid, sample::body("known"));
+    assert!(matches!(outcome, QuarantineRetry::Duplicate(_)), "{outcome:?}");
+    assert_eq!(left, []);
+    let other = || sample::body_from("somebody else", "known");
+    let (outcome, left) = retry(Invalid, other());
+    assert!(matches!(outcome, QuarantineRetry::Conflict(_)), "{outcome:?}");
+    assert_eq!(left, [(false, Conflict)], "kept as what it is now");
+    let (outcome, left) = retry(Conflict, other());
+    assert!(matches!(outcome, QuarantineRetry::Conflict(_)), "{outcome:?}");
+    assert_eq!(left, [(true, Conflict)], "stays");
+    let unknown = block_on(world.pipeline.retry_quarantined(i64::MAX, now)).unwrap();
+    assert!(matches!(unknown, QuarantineRetry::NotFound), "{unknown:?}");
+}
+
+#[test]
 fn encoded_and_oversize_bodies_are_refused_before_they_are_looked_at() {
     let world = Scenario::new();
     let now = world.clock.now();
@@ -142,7 +182,9 @@ fn encoded_and_oversize_bodies_are_refused_before_they_are_looked_at() {
     let identity = RawDelivery::new([("content-encoding", "Identity")], sample::body("a"));
     assert_eq!(block_on(world.pipeline.ingest(identity, now)).status(), 401);
     let large = sample::delivery(vec![b' '; 1024 * 1024 + 1]);
-    assert_eq!(block_on(world.pipeline.ingest(large, now)).status(), 413);
+    let refused = block_on(world.pipeline.ingest(large, now));
+    assert_eq!((refused.status(), refused.closes_connection()), (413, true));
+    assert!(!world.deliver("b").closes_connection());
     let largest = sample::delivery(vec![b' '; 1024 * 1024]);
     assert_eq!(block_on(world.pipeline.ingest(largest, now)).status(), 400, "the limit is 1 MiB");
 
