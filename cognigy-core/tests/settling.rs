@@ -50,6 +50,9 @@ struct Book {
 
 impl Book {
     async fn enter(&self, event: &Event, completion: &Completion<'_>) -> Settled {
+        // Shown in logs, where the contact does not belong.
+        let shown = format!("{completion:?}");
+        assert!(shown.starts_with("Completion { token: ") && !shown.contains("Ada"), "{shown}");
         let settled = self.store.settle(&[completion.settlement()]).await.unwrap()[0];
         if settled == Settled::Done {
             self.entries.lock().unwrap().push(event.idempotency_key());
