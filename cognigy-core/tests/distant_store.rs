@@ -176,6 +176,17 @@ fn only_the_attempt_whose_lease_ran_out_ends() {
 }
 
 #[test]
+fn who_slept_through_a_lease_drops_what_was_begun_under_it() {
+    let (mut world, _, crowd) = world(SECOND * 100);
+    world.start_worker();
+    world.deliver("a");
+    world.pass(SECOND);
+    world.pause(SECOND * 70);
+    assert_eq!((crowd.all(), crowd.most()), (2, 1), "begun again, once the first was dropped");
+    assert_eq!(world.attempts("a")[0].outcome, AttemptOutcome::LeaseExpired);
+}
+
+#[test]
 fn a_renewal_that_fails_is_repeated_while_there_is_time() {
     for (line, times) in TROUBLED_RENEWALS {
         let (mut world, store, crowd) = world(SECOND * 110);

@@ -140,6 +140,12 @@ impl Scenario {
         self.pool.run_until_stalled();
     }
 
+    /// The machine is paused: time passes, and nobody sees it until it is over.
+    pub fn pause(&mut self, time: Duration) {
+        self.clock.advance(time);
+        self.pool.run_until_stalled();
+    }
+
     pub fn replay(&mut self, id: &str) -> ReplayOutcome {
         let (pipeline, clock) = (self.pipeline.clone(), self.clock.clone());
         let key = sample::key(id);
