@@ -46,6 +46,11 @@ pub(crate) struct Session {
     write_back: Arc<WriteBack>,
 }
 
+/// Refuses the SQLite this was linked with, by its number, if it may damage a database.
+fn must_be_recent(sqlite: i32) -> Result<(), Problem> {
+    if sqlite < OLDEST_SQLITE { Err(Problem::OldSqlite(rusqlite::version())) } else { Ok(()) }
+}
+
 /// A file's device and inode.
 type FileId = (u64, u64);
 
@@ -59,9 +64,7 @@ impl Database {
 
     /// Opens the database for writing, and makes it or brings it to the current schema first.
     pub(crate) fn set_up(&self) -> Result<Session, Problem> {
-        if rusqlite::version_number() < OLDEST_SQLITE {
-            return Err(Problem::OldSqlite(rusqlite::version()));
-        }
+        must_be_recent(rusqlite::version_number())?;
         // SQLite does not wait for locks in every step of switching to WAL mode.
         let deadline = Instant::now() + self.options.busy_timeout;
         loop {
@@ -312,6 +315,12 @@ mod tests {
                 row.get::<_, rusqlite::types::Value>(0).map(|value| format!("{value:?}"))
             })
             .unwrap()
+    }
+
+    #[test]
+    fn an_sqlite_that_may_damage_a_database_is_refused() {
+        must_be_recent(OLDEST_SQLITE).unwrap();
+        assert!(matches!(must_be_recent(OLDEST_SQLITE - 1), Err(Problem::OldSqlite(_))));
     }
 
     #[test]

@@ -3,16 +3,22 @@
 
 mod common;
 
-use std::{error::Error, fs};
+use std::{
+    error::Error,
+    fs,
+    time::{Duration, Instant},
+};
 
 use cognigy_core::{EventArchive, EventStore, StoreError, StoreErrorKind};
-use cognigy_store_sqlite::SqliteStore;
+use cognigy_store_sqlite::{SqliteOptions, SqliteStore};
 use common::{Place, at, event, key};
 
 async fn refusal(place: &Place) -> (StoreErrorKind, String) {
-    let before = fs::read(place.path()).unwrap();
+    let files = || [place.path(), place.folder.path().join("webhooks.db-wal")];
+    let read = || files().map(|file| fs::read(file).unwrap_or_default());
+    let before = read();
     let error = SqliteStore::open(place.path()).await.expect_err("the file must be refused");
-    assert_eq!(fs::read(place.path()).unwrap(), before, "the file must stay as it was");
+    assert_eq!(read(), before, "the file and its WAL must stay as they were");
     let kind = error.kind();
     (kind, report(&error))
 }
@@ -56,6 +62,19 @@ async fn another_application_s_database_is_refused() {
 }
 
 #[tokio::test]
+async fn a_refused_database_keeps_what_a_crash_left_in_its_wal() {
+    let (crashed, place) = (Place::new(), Place::new());
+    let sql = crashed.sql();
+    sql.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE notes (text)").unwrap();
+    for file in ["webhooks.db", "webhooks.db-wal"] {
+        fs::copy(crashed.folder.path().join(file), place.folder.path().join(file)).unwrap();
+    }
+    let (kind, message) = refusal(&place).await;
+    assert_eq!(kind, StoreErrorKind::Corrupt);
+    assert!(message.contains("another application"), "{message}");
+}
+
+#[tokio::test]
 async fn what_is_no_database_is_refused() {
     let place = Place::new();
     fs::write(place.path(), "eventId,timestamp\n".repeat(1000)).unwrap();
@@ -78,6 +97,28 @@ async fn an_empty_file_is_a_new_database() {
     let place = Place::new();
     fs::write(place.path(), "").unwrap();
     place.open().await.record(event("e1"), at(0)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_somebody_reads_is_opened_once_they_are_done() {
+    let place = Place::new();
+    drop(place.open().await);
+    // Only whoever is alone with a database can put it back into WAL mode, and SQLite does not wait.
+    let reader = place.sql();
+    reader.execute_batch("PRAGMA journal_mode = delete; BEGIN; SELECT * FROM events").unwrap();
+    let options =
+        SqliteOptions { busy_timeout: Duration::from_millis(200), ..SqliteOptions::default() };
+    let begun = Instant::now();
+    let error = SqliteStore::open_with(place.path(), options).await.expect_err("it is in use");
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    let waited = begun.elapsed();
+    assert!(waited >= Duration::from_millis(200) && waited < Duration::from_secs(5), "{waited:?}");
+
+    let opening = tokio::spawn(SqliteStore::open(place.path()));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!opening.is_finished(), "it waits");
+    reader.execute_batch("COMMIT").unwrap();
+    opening.await.unwrap().unwrap().ready().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

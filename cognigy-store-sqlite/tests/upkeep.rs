@@ -10,7 +10,9 @@ use cognigy_core::{
     SourceName, State, Verdict,
 };
 use cognigy_store_sqlite::SqliteOptions;
-use common::{Place, at, claim, claim_one, ended, event, give_up, key, process, settle};
+use common::{
+    Place, at, claim, claim_one, ended, event, event_saying, give_up, key, process, settle,
+};
 
 #[tokio::test]
 async fn the_view_has_the_plain_four_columns() {
@@ -160,4 +162,26 @@ async fn an_id_that_was_purged_is_not_used_again() {
     let store = place.open().await;
     process(&store, "third", at(200)).await;
     assert!(newest() > before, "claims and cursors may still carry the old ids");
+}
+
+#[tokio::test]
+async fn a_backlog_of_large_events_is_claimed_in_parts() {
+    let place = Place::new();
+    let store = place.open().await;
+    let text = "x".repeat(1024 * 1024);
+    for number in 0..40 {
+        store.record(event_saying(&format!("e{number}"), &text), at(0)).await.unwrap();
+    }
+    let mut parts = Vec::new();
+    loop {
+        let batch = claim(&store, 100, at(1)).await;
+        parts.push(batch.runs.len());
+        if parts.iter().sum::<usize>() == 40 {
+            assert!(batch.next_due.is_some_and(|due| due > at(1)), "when the first lease ends");
+            break;
+        }
+        assert_eq!(batch.next_due, Some(at(0)), "there is more");
+    }
+    // 16 MiB, of bodies of a little more than one.
+    assert_eq!(parts, [16, 16, 8]);
 }
