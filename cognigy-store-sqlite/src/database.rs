@@ -337,6 +337,7 @@ mod tests {
             assert_eq!(pragma("mmap_size"), "Integer(0)");
             assert_eq!(pragma("busy_timeout"), "Integer(5000)");
             assert_eq!(pragma("auto_vacuum"), "Integer(0)");
+            assert_eq!(pragma("cache_size"), "Integer(-8192)", "KiB, where it is negative");
         }
     }
 

@@ -137,3 +137,65 @@ impl From<Problem> for StoreError {
         Self::new(problem.kind(), problem)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    fn sqlite(code: i32) -> Problem {
+        Problem::Sqlite(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
+    }
+
+    fn unreadable_row() -> Problem {
+        Problem::Sqlite(rusqlite::Error::InvalidColumnIndex(7))
+    }
+
+    /// What is asked of a problem: is it of the disk, busy, unfinished, damage, of one call alone?
+    fn answers(problem: &Problem) -> [bool; 5] {
+        [
+            problem.is_of_the_disk(),
+            problem.is_busy(),
+            problem.is_unfinished(),
+            problem.is_damage(),
+            problem.may_concern_one_call(),
+        ]
+    }
+
+    #[test]
+    fn each_problem_is_what_it_is() {
+        use StoreErrorKind::{Corrupt, Unavailable};
+        let of_the_disk = [true, false, false, false, false];
+        let busy = [false, true, false, false, false];
+        let unfinished = [false, false, true, false, false];
+        let damage = [false, false, false, true, false];
+        let of_one_call = [false, false, false, false, true];
+        let damage_for_one = [false, false, false, true, true];
+        for (problem, kind, expected) in [
+            (sqlite(ffi::SQLITE_IOERR_FSYNC), Unavailable, of_the_disk),
+            (Problem::File(io::ErrorKind::NotFound.into()), Unavailable, of_the_disk),
+            (sqlite(ffi::SQLITE_BUSY_SNAPSHOT), Unavailable, busy),
+            (sqlite(ffi::SQLITE_LOCKED), Unavailable, busy),
+            (sqlite(ffi::SQLITE_READONLY_ROLLBACK), Unavailable, unfinished),
+            (sqlite(ffi::SQLITE_READONLY), Unavailable, [false; 5]),
+            (sqlite(ffi::SQLITE_FULL), Unavailable, [false; 5]),
+            (sqlite(ffi::SQLITE_CORRUPT), Corrupt, damage),
+            (sqlite(ffi::SQLITE_CONSTRAINT_UNIQUE), Corrupt, of_one_call),
+            (sqlite(ffi::SQLITE_TOOBIG), Unavailable, of_one_call),
+            (unreadable_row(), Corrupt, damage_for_one),
+            (Problem::Unreadable("state".into()), Corrupt, damage_for_one),
+            (Problem::Panicked, Unavailable, of_one_call),
+            (Problem::Stopped, Unavailable, [false; 5]),
+        ] {
+            assert_eq!((problem.kind(), answers(&problem)), (kind, expected), "{problem:?}");
+        }
+    }
+
+    #[test]
+    fn a_report_has_the_cause() {
+        let report = Problem::File(io::Error::other("no such disk")).report();
+        assert_eq!(report, "the database file cannot be reached: no such disk");
+        assert_eq!(Problem::Stopped.report(), "the database thread has stopped");
+    }
+}
