@@ -124,3 +124,24 @@ impl<'c> Group<'c> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema;
+
+    /// Were an id given out twice, one of the two calls would fail and be tried again alone: right,
+    /// and slow.
+    #[test]
+    fn each_event_of_a_group_has_an_id_of_its_own() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut connection).unwrap();
+        let options = SqliteOptions::default();
+        let mut group = Group::new(&connection, &options);
+        for expected in 1..=3 {
+            assert_eq!(group.next_event_id().unwrap(), expected);
+            assert_eq!(group.next_event_id().unwrap(), expected, "it was not used");
+            group.appeared(&EventType::DialogStarted);
+        }
+    }
+}

@@ -121,7 +121,10 @@ async fn a_file_that_was_deleted_takes_no_event() {
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{file}");
     }
     let place = Place::new();
-    let store = place.open().await;
+    // One that has the file open.
+    let store = place.open_with(SqliteOptions { readers: 1, ..SqliteOptions::default() }).await;
+    store.record(event("e1"), at(0)).await.unwrap();
+    assert!(store.find(&key("e1")).await.unwrap().is_some());
     fs::remove_file(place.path()).unwrap();
     for _ in 0..3 {
         assert_eq!(store.ready().await.expect_err("gone").kind(), StoreErrorKind::Unavailable);
