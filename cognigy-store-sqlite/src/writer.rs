@@ -216,7 +216,7 @@ impl Desk {
 /// Adds what waits to the group, for as long as letting others run brings more: a group twice as
 /// large costs far less than two commits. Where nobody else wants the processor, this is over at
 /// once, and a lone call does not wait for company.
-fn gather(jobs: &mut Vec<Box<dyn Job>>, waiting: &Receiver<Box<dyn Job>>) {
+fn gather<J>(jobs: &mut Vec<J>, waiting: &Receiver<J>) {
     while jobs.len() < MAX_GROUP {
         let before = jobs.len();
         thread::yield_now();
@@ -268,6 +268,20 @@ mod tests {
 
     fn beat(group: &mut Group<'_>) -> Result<i64, Problem> {
         group.beat()
+    }
+
+    #[test]
+    fn a_group_takes_what_waits_up_to_its_limit() {
+        let (sender, waiting) = sync_channel(2 * MAX_GROUP);
+        for number in 1..MAX_GROUP + 10 {
+            sender.send(number).unwrap();
+        }
+        let mut groups = [vec![0], vec![MAX_GROUP + 10], vec![MAX_GROUP + 11]];
+        for group in &mut groups {
+            gather(group, &waiting);
+        }
+        assert_eq!(groups.each_ref().map(Vec::len), [MAX_GROUP, 11, 1]);
+        assert!(groups[0].is_sorted(), "in the order in which they came");
     }
 
     #[tokio::test]
