@@ -31,13 +31,16 @@ impl Intake {
         if others >= self.limit {
             return Err(StoreError::overloaded());
         }
+        self.let_the_writer_run(others);
+        Ok(place)
+    }
+
+    /// The threads that receive share the processors with the one that writes. Left alone they would
+    /// go on receiving until the limit is reached, and refuse deliveries while the disk idles.
+    fn let_the_writer_run(&self, others: usize) {
         if others >= self.limit / BUSY_SHARE {
-            // The threads that receive share the processors with the one that writes. Left alone
-            // they would go on receiving until the limit is reached, and refuse deliveries while
-            // the disk idles.
             thread::yield_now();
         }
-        Ok(place)
     }
 }
 
