@@ -249,7 +249,7 @@ pub(crate) fn agree(connection: &mut Connection, options: &SqliteOptions) -> Res
         (EventOrder::Any, EventOrder::Any) => {}
         (EventOrder::Any, EventOrder::PerContact(_)) => begin(&change)?,
         (EventOrder::PerContact(_), EventOrder::Any) => cease(&change)?,
-        (EventOrder::PerContact(_), EventOrder::PerContact(_)) if wanted.stops() => {}
+        // Who are stopped go on; there are none if stopping begins.
         (EventOrder::PerContact(_), EventOrder::PerContact(_)) => {
             let mut group = Group::new(&change, options);
             for head in stopped(&change)? {

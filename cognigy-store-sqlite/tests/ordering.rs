@@ -67,6 +67,19 @@ async fn a_backlog_gets_its_order_when_that_is_turned_on() {
 }
 
 #[tokio::test]
+async fn of_two_that_were_in_hand_when_the_order_began_only_the_first_makes_way() {
+    let place = Place::new();
+    let store = open(&place, None).await;
+    arrive(&store, "ann", &["a1", "a2", "a3"]).await;
+    let [first, second] = <[_; 2]>::try_from(claim(&store, 2, at(1)).await.runs).unwrap();
+    drop(open(&place, CONTINUE).await);
+    assert_eq!(settle(&store, ended(second, WELL, at(2))).await, Settled::Done);
+    end(&store, &[], WELL).await;
+    assert_eq!(settle(&store, ended(first, WELL, at(2))).await, Settled::MadeWay);
+    assert_eq!(end(&store, &["a3"], WELL).await, [Settled::Done]);
+}
+
+#[tokio::test]
 async fn all_that_was_held_back_is_due_when_the_order_is_turned_off() {
     let place = Place::new();
     let store = open(&place, STOP).await;
