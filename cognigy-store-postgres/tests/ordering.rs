@@ -80,21 +80,6 @@ async fn a_backlog_gets_its_order_when_that_is_turned_on() {
 }
 
 #[tokio::test]
-async fn of_two_that_were_in_hand_when_the_order_began_only_the_first_makes_way() {
-    let place = Place::new();
-    let store = open(&place, None).await;
-    arrive(&store, "ann", &["a1", "a2", "a3"]).await;
-    let mut runs = store.claim_due(request(2, now())).await.unwrap().runs;
-    runs.sort_by(|one, other| one.key.cmp(&other.key));
-    let [first, second] = <[_; 2]>::try_from(runs).unwrap();
-    drop(open(&place, CONTINUE).await);
-    assert_eq!(settle(&store, ended(second, WELL)).await, Settled::Done);
-    end(&store, &[], WELL).await;
-    assert_eq!(settle(&store, ended(first, WELL)).await, Settled::MadeWay);
-    assert_eq!(end(&store, &["a3"], WELL).await, BTreeSet::new());
-}
-
-#[tokio::test]
 async fn what_was_in_hand_when_the_order_was_turned_on_ends_as_it_began() {
     let place = Place::new();
     let old = open(&place, None).await;

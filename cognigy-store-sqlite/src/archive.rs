@@ -323,12 +323,6 @@ mod tests {
     use super::*;
     use crate::schema;
 
-    fn database() -> Connection {
-        let mut connection = Connection::open_in_memory().unwrap();
-        schema::migrate(&mut connection).unwrap();
-        connection
-    }
-
     fn plan(connection: &Connection, conditions: &Conditions) -> String {
         let sql = format!("EXPLAIN QUERY PLAN {}", conditions.select(100));
         let mut explain = connection.prepare(&sql).unwrap();
@@ -338,7 +332,7 @@ mod tests {
 
     #[test]
     fn no_list_sorts_and_rare_states_are_looked_up() {
-        let connection = database();
+        let connection = schema::in_memory();
         let some = |text: &str| Some(text.to_owned());
         let filters = [
             EventFilter::default(),
@@ -369,7 +363,7 @@ mod tests {
 
     #[test]
     fn the_oldest_is_found_at_the_ends_of_each_source_s_part_of_the_index() {
-        let connection = database();
+        let connection = schema::in_memory();
         let plan = |sql: &str| -> String {
             let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let values = vec![1; explain.parameter_count()];
@@ -385,7 +379,7 @@ mod tests {
 
     #[test]
     fn bisection_never_passes_over_an_event() {
-        let connection = database();
+        let connection = schema::in_memory();
         // A second an event, in no order within half an hour, with a hole that a purge left.
         connection
             .execute_batch(

@@ -237,15 +237,12 @@ impl EventRow {
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::Connection;
-
     use super::*;
     use crate::schema;
 
     #[test]
     fn a_claim_looks_only_at_what_is_due() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        schema::migrate(&mut connection).unwrap();
+        let connection = schema::in_memory();
         let plan = |sql: &str| -> Vec<String> {
             let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let count = explain.parameter_count();

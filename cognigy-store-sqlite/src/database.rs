@@ -46,11 +46,6 @@ pub(crate) struct Session {
     write_back: Arc<WriteBack>,
 }
 
-/// Refuses the SQLite this was linked with, by its number, if it may damage a database.
-fn must_be_recent(sqlite: i32) -> Result<(), Problem> {
-    if sqlite < OLDEST_SQLITE { Err(Problem::OldSqlite(rusqlite::version())) } else { Ok(()) }
-}
-
 /// A file's device and inode.
 type FileId = (u64, u64);
 
@@ -245,6 +240,11 @@ impl Drop for Session {
             drop(self.connection.set_db_config(no_checkpoint, true));
         }
     }
+}
+
+/// Refuses the SQLite this was linked with, by its number, if it may damage a database.
+fn must_be_recent(sqlite: i32) -> Result<(), Problem> {
+    if sqlite < OLDEST_SQLITE { Err(Problem::OldSqlite(rusqlite::version())) } else { Ok(()) }
 }
 
 fn set_cache(connection: &Connection, kib: u32) -> Result<(), Problem> {

@@ -134,8 +134,7 @@ mod tests {
     /// and slow.
     #[test]
     fn each_event_of_a_group_has_an_id_of_its_own() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        schema::migrate(&mut connection).unwrap();
+        let connection = schema::in_memory();
         let options = SqliteOptions::default();
         let mut group = Group::new(&connection, &options);
         for expected in 1..=3 {

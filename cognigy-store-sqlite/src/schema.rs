@@ -65,6 +65,14 @@ pub(crate) fn migrate(connection: &mut Connection) -> Result<(), Problem> {
     }
 }
 
+/// A new database in memory.
+#[cfg(test)]
+pub(crate) fn in_memory() -> Connection {
+    let mut connection = Connection::open_in_memory().expect("memory");
+    migrate(&mut connection).expect("a schema");
+    connection
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -67,7 +67,7 @@ async fn a_backlog_gets_its_order_when_that_is_turned_on() {
 }
 
 #[tokio::test]
-async fn of_two_that_were_in_hand_when_the_order_began_only_the_first_makes_way() {
+async fn what_was_in_hand_when_the_order_was_turned_on_ends_as_it_began() {
     let place = Place::new();
     let store = open(&place, None).await;
     arrive(&store, "ann", &["a1", "a2", "a3"]).await;
