@@ -107,3 +107,36 @@ impl Desk {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        pin::pin,
+        task::{Context, Waker},
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::SqliteOptions;
+
+    #[test]
+    fn the_threads_are_gone_when_their_handle_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.db");
+        let database = Database::new(&path, SqliteOptions::default()).unwrap();
+        let _writer = database.set_up().unwrap();
+        let readers = Readers::start(&database).unwrap();
+        {
+            // The first poll puts it into the queue; then nobody waits for it any more.
+            let mut query = pin!(readers.query(|_| {
+                thread::sleep(Duration::from_millis(50));
+                Ok(())
+            }));
+            let _ = query.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
+        let held_by_the_threads = Arc::downgrade(&database.write_back);
+        drop((readers, database));
+        assert_eq!(held_by_the_threads.strong_count(), 1, "the writer's");
+    }
+}

@@ -12,12 +12,13 @@
 //!
 //! So after such a failure nothing more is written back, all connections are closed without the
 //! write-back that SQLite does at the last, the WAL is recovered, which begins its write-back from the
-//! start, and written once more where it is: [`Database::begin_anew`](crate::database::Database). A
+//! start, and written once more where it is: [`Database::begin_anew`](crate::database::Database). A start
+//! writes the WAL that it finds once more, too: the process before may have ended just then. A
 //! connection in another process, or of another store in this one, keeps the old count alive; it has to
 //! be closed, too.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+    Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -32,8 +33,9 @@ pub(crate) struct WriteBack {
     /// One at a time, so that none begins between another's failure and its becoming known.
     turn: Mutex<()>,
     failed: AtomicBool,
-    /// All sessions but the writer's.
-    slots: Mutex<Vec<Slot>>,
+    /// All sessions but the writer's. The threads own them: a session holds this in turn, and would
+    /// keep itself open.
+    slots: Mutex<Vec<Weak<Mutex<Option<Session>>>>>,
 }
 
 impl WriteBack {
@@ -75,14 +77,14 @@ impl WriteBack {
     /// A place for a thread's session.
     pub(crate) fn slot(&self) -> Slot {
         let slot = Slot::default();
-        lock(&self.slots).push(Arc::clone(&slot));
+        lock(&self.slots).push(Arc::downgrade(&slot));
         slot
     }
 
     /// Closes all sessions, and waits for those that are in use. Whoever opens the database next
     /// recovers the WAL.
     pub(crate) fn close_all(&self, writer: Option<Session>) {
-        let slots = lock(&self.slots);
+        let slots: Vec<_> = lock(&self.slots).iter().filter_map(Weak::upgrade).collect();
         let mut places: Vec<_> = slots.iter().map(|slot| lock(slot)).collect();
         places.iter_mut().for_each(|place| **place = None);
         drop(writer);
@@ -92,4 +94,38 @@ impl WriteBack {
 /// A panic leaves nothing half-done behind these locks.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    fn failure(code: i32) -> Problem {
+        Problem::Sqlite(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
+    }
+
+    #[test]
+    fn after_a_failure_nothing_is_written_back_until_the_wal_is_recovered() {
+        let write_back = WriteBack::default();
+        let fail = |code| write_back.perform(|| -> Result<(), _> { Err(failure(code)) });
+        fail(ffi::SQLITE_BUSY).unwrap_err();
+        assert_eq!(write_back.perform(|| Ok(7)).unwrap(), Some(7), "a lock is no failure");
+        for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_FULL, ffi::SQLITE_CORRUPT] {
+            fail(code).unwrap_err();
+            assert!(write_back.has_failed());
+            let again = write_back.perform(|| -> Result<(), _> { unreachable!("not again") });
+            assert!(matches!(again, Err(Problem::SyncLost)));
+            write_back.trust();
+            assert_eq!(write_back.perform(|| Ok(7)).unwrap(), Some(7));
+        }
+    }
+
+    #[test]
+    fn one_thread_at_a_time_writes_back() {
+        let write_back = WriteBack::default();
+        let both = write_back.perform(|| write_back.perform(|| Ok(7)));
+        assert_eq!(both.unwrap(), Some(None));
+    }
 }

@@ -7,6 +7,7 @@ use cognigy_core::{
     Contact, EventArchive, EventStore, PageRequest, Quarantine, QuarantineEntry, QuarantineReason,
     Recorded, Settled, SourceName, State, Verdict,
 };
+use cognigy_store_sqlite::SqliteOptions;
 use common::{Place, at, claim, claim_one, ended, event, event_saying, give_up, key, settle};
 
 #[tokio::test]
@@ -56,6 +57,20 @@ async fn reopening_finds_everything_byte_for_byte() {
     assert_eq!(work.dead_letters[0].dead_letter.raw_payload, event("e2").body);
     assert_eq!(work.runs[0].key, key("e3"));
     assert_eq!(work.runs[0].event.as_ref().unwrap().body(), &event("e3").body);
+}
+
+#[tokio::test]
+async fn a_store_that_is_dropped_has_closed_everything() {
+    let place = Place::new();
+    let everything_at_once = SqliteOptions { checkpoint_pages: 0, ..SqliteOptions::default() };
+    let store = place.open_with(everything_at_once).await;
+    for id in ["e1", "e2"] {
+        store.record(event(id), at(0)).await.unwrap();
+        store.find(&key(id)).await.unwrap().unwrap();
+    }
+    drop(store);
+    let files = std::fs::read_dir(place.folder.path()).unwrap().map(|file| file.unwrap().path());
+    assert_eq!(files.collect::<Vec<_>>(), [place.path()], "also what readers and write-backs open");
 }
 
 #[tokio::test(flavor = "multi_thread")]
