@@ -92,7 +92,10 @@ impl Database {
         self.prepare_writer(&connection)?;
         schema::migrate(&mut connection)?;
         lanes::agree(&mut connection, &self.options)?;
-        self.writing(connection)
+        let session = self.writing(connection)?;
+        // A process that was here before may have ended after a sync that failed.
+        session.write_wal_again()?;
+        Ok(session)
     }
 
     /// Opens the database for writing again. It must be there: a new, empty one in its place would
@@ -336,6 +339,8 @@ mod tests {
             assert_eq!(pragma("fullfsync"), "Integer(1)");
             assert_eq!(pragma("mmap_size"), "Integer(0)");
             assert_eq!(pragma("busy_timeout"), "Integer(5000)");
+            assert_eq!(pragma("wal_autocheckpoint"), "Integer(0)");
+            assert_eq!(pragma("journal_size_limit"), "Integer(67108864)", "64 MiB");
             assert_eq!(pragma("auto_vacuum"), "Integer(0)");
             assert_eq!(pragma("cache_size"), "Integer(-8192)", "KiB, where it is negative");
         }
@@ -349,6 +354,31 @@ mod tests {
         let _writer = database.set_up().unwrap();
         let reader = database.open_reader().unwrap();
         assert!(reader.connection.execute("DELETE FROM events", []).is_err());
+    }
+
+    #[test]
+    fn only_a_database_of_this_schema_is_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let database =
+            Database::new(&folder.path().join("w.db"), SqliteOptions::default()).unwrap();
+        let opened = || [database.reopen(), database.open_reader()].map(Result::err);
+        let session = database.set_up().unwrap();
+        let writer = &session.connection;
+        assert!(matches!(opened(), [None, None]));
+        writer.pragma_update(None, "user_version", 99).unwrap();
+        assert!(matches!(opened(), [Some(Problem::Newer { .. }), Some(Problem::Newer { .. })]));
+        writer.pragma_update(None, "user_version", 0).unwrap();
+        assert!(matches!(opened(), [Some(Problem::NoSchema), Some(Problem::NoSchema)]));
+        writer.pragma_update(None, "application_id", 1).unwrap();
+        assert!(matches!(opened(), [Some(Problem::Foreign), Some(Problem::Foreign)]));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_folder_that_cannot_be_synced_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        sync_folder(&folder.path().join("w.db")).unwrap();
+        sync_folder(&folder.path().join("gone").join("w.db")).unwrap_err();
     }
 
     #[test]
