@@ -77,22 +77,22 @@ fn work_off(database: &Database, requests: &Receiver<()>, finished: &AtomicBool)
     let slot = database.write_back.slot();
     while requests.recv().is_ok() {
         let mut place = lock(&slot);
-        // Opened again after any failure, and when the path leads to another file.
+        // Opened again after a failure, which closes it, and when the path leads to another file.
         let session = place.take().filter(|session| session.must_be_in_place().is_ok());
-        *place = session.or_else(|| database.reopen().ok()).and_then(|session| {
-            match write_back(&session) {
-                Ok(()) => Some(session),
-                Err(problem) if problem.is_busy() => Some(session),
-                Err(_) => None,
-            }
-        });
+        *place = session.or_else(|| database.reopen().ok());
+        if let Some(session) = &*place {
+            // A failure is noted where the writer sees it: `WriteBack::perform`.
+            drop(write_back(|| session.checkpoint()));
+        }
         finished.store(true, Ordering::Release);
     }
 }
 
-fn write_back(session: &Session) -> Result<(), Problem> {
+/// Repeats `pass`, which tells how many pages the WAL has and how many of them are written back,
+/// until what is left is little or nothing more is to be hoped for.
+fn write_back(mut pass: impl FnMut() -> Result<(u32, u32), Problem>) -> Result<(), Problem> {
     for _ in 0..MAX_PASSES {
-        let (all, done) = session.checkpoint()?;
+        let (all, done) = pass()?;
         if all.saturating_sub(done) <= REMAINDER_PAGES {
             break;
         }
@@ -147,6 +147,37 @@ mod tests {
 
     const PAGES: u32 = 4000;
 
+    /// How many passes are made if they end as told.
+    fn passes(ends: impl IntoIterator<Item = (u32, u32)>) -> usize {
+        let mut made = 0;
+        let mut ends = ends.into_iter().inspect(|_| made += 1);
+        write_back(|| Ok(ends.next().unwrap())).unwrap();
+        made
+    }
+
+    #[test]
+    fn passes_are_made_until_little_is_left() {
+        let all = PAGES + REMAINDER_PAGES;
+        assert_eq!(passes([(all, PAGES)]), 1);
+        assert_eq!(passes([(all, PAGES - 1), (all, PAGES)]), 2);
+        assert_eq!(passes(std::iter::repeat((all, 0))), MAX_PASSES, "a reader holds it");
+    }
+
+    #[test]
+    fn the_thread_is_gone_when_its_handle_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.db");
+        let database = Database::new(&path, crate::SqliteOptions::default()).unwrap();
+        let writer = database.set_up().unwrap();
+        let mut checkpointer = Checkpointer::start(database).unwrap();
+        checkpointer.pace = Pace::new(0);
+        checkpointer.after_commit(&writer);
+        let held_by_the_thread = Arc::clone(&checkpointer.finished);
+        drop(checkpointer);
+        assert_eq!(Arc::strong_count(&held_by_the_thread), 1);
+        assert!(held_by_the_thread.load(Ordering::Acquire), "what was asked for is done first");
+    }
+
     #[test]
     fn the_bulk_is_asked_for_once_and_the_rest_done_when_it_is_written() {
         let mut pace = Pace::new(PAGES);
@@ -162,10 +193,11 @@ mod tests {
     fn a_held_wal_is_tried_again_and_a_dead_thread_is_made_up_for() {
         let mut pace = Pace::new(PAGES);
         assert_eq!(pace.next(PAGES, false), Step::AskForBulk);
+        assert_eq!(pace.next(PAGES, false), Step::GoOn, "a transaction that wrote nothing");
         assert_eq!(pace.next(PAGES * 2 - 1, false), Step::GoOn);
         assert_eq!(pace.next(PAGES * 2, false), Step::AskForBulk);
-        assert_eq!(pace.next(OVERDUE * PAGES + 1, false), Step::DoTheRest);
-        assert_eq!(pace.next(OVERDUE * PAGES + 2, false), Step::AskForBulk);
-        assert_eq!(pace.next(OVERDUE * PAGES + 3, false), Step::GoOn);
+        assert_eq!(pace.next(OVERDUE * PAGES, false), Step::DoTheRest);
+        assert_eq!(pace.next(OVERDUE * PAGES + 1, false), Step::AskForBulk);
+        assert_eq!(pace.next(OVERDUE * PAGES + 2, false), Step::GoOn);
     }
 }

@@ -3,8 +3,11 @@
 
 mod common;
 
-use cognigy_core::{EventArchive, EventStore, Recorded, ReplayClaim, Settled, State, Verdict};
-use common::{LEASE, Place, at, claim, ended, event, give_up, key, settle};
+use cognigy_core::{
+    ClaimRequest, EventArchive, EventStore, Recorded, ReplayClaim, Settled, State, StoreErrorKind,
+    Verdict,
+};
+use common::{LEASE, Place, at, claim, ended, event, give_up, key, request, settle};
 
 #[tokio::test]
 async fn a_lost_body_or_field_is_the_reason_in_place_of_the_event() {
@@ -98,4 +101,24 @@ async fn a_lost_body_can_be_recorded_against_found_and_replayed() {
         panic!("it is free to be replayed")
     };
     assert!(run.event.is_err());
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_read_is_damage_and_a_table_that_is_gone_is_a_failure() {
+    let place = Place::new();
+    let store = place.open().await;
+    give_up(&store, &["e1"], at(0)).await;
+    store.record(event("e2"), at(0)).await.unwrap();
+    place.sql().execute_batch("ALTER TABLE bodies RENAME TO elsewhere").unwrap();
+    for (runs, dead_letters) in [(1, 0), (0, 1)] {
+        let one = ClaimRequest { runs, dead_letters, ..request(1, at(1)) };
+        let error = store.claim_due(one).await.expect_err("nothing is given away half");
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    }
+    let numbers = "CREATE TABLE bodies (event INTEGER PRIMARY KEY, body);
+                   INSERT INTO bodies SELECT event, 5 FROM elsewhere";
+    place.sql().execute_batch(numbers).unwrap();
+    let batch = claim(&store, 10, at(1)).await;
+    assert!(batch.runs[0].event.as_ref().unwrap_err().contains("SQLite failed"));
+    assert!(batch.dead_letters[0].dead_letter.raw_payload.is_empty());
 }
