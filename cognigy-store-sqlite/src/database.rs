@@ -27,6 +27,10 @@ use crate::{
 /// How long to wait before opening is tried again while another process sets the database up.
 const OPEN_PAUSE: Duration = Duration::from_millis(20);
 
+/// Whoever closes a database last writes the rest of its WAL back, and deletes it as done. Only a
+/// session does so, if the WAL is trusted: see [`write_back`](crate::write_back).
+const NO_WRITE_BACK_AT_CLOSE: DbConfig = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+
 /// Where the database is and how to open it.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
@@ -95,6 +99,7 @@ impl Database {
         let session = self.writing(connection)?;
         // A process that was here before may have ended after a sync that failed.
         session.write_wal_again()?;
+        self.write_back.trust();
         Ok(session)
     }
 
@@ -132,6 +137,7 @@ impl Database {
         // Plans that do not depend on bound values; otherwise SQLite parses a cached statement
         // again whenever its values change, which took half the time of a duplicate.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+        connection.set_db_config(NO_WRITE_BACK_AT_CLOSE, true)?;
         // A mapped file turns an I/O error into a signal that kills the process.
         connection.pragma_update(None, "mmap_size", 0)?;
         connection.pragma_update(None, "temp_store", "memory")?;
@@ -237,10 +243,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.write_back.has_failed() {
-            // Whoever closes last would write back the rest, and delete the WAL as done.
-            let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-            drop(self.connection.set_db_config(no_checkpoint, true));
+        if self.write_back.is_trusted() {
+            drop(self.connection.set_db_config(NO_WRITE_BACK_AT_CLOSE, false));
         }
     }
 }

@@ -15,7 +15,8 @@
 //! start, and written once more where it is: [`Database::begin_anew`](crate::database::Database). A start
 //! writes the WAL that it finds once more, too: the process before may have ended just then. A
 //! connection in another process, or of another store in this one, keeps the old count alive; it has to
-//! be closed, too.
+//! be closed, too. Until the WAL has been written once more, no connection writes it back, not even one
+//! that is closed because the start has failed.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak,
@@ -32,7 +33,9 @@ pub(crate) type Slot = Arc<Mutex<Option<Session>>>;
 pub(crate) struct WriteBack {
     /// One at a time, so that none begins between another's failure and its becoming known.
     turn: Mutex<()>,
-    failed: AtomicBool,
+    /// Whether what the WAL shows is on the disk, as far as anybody knows. Not at the start: what the
+    /// process before left is unknown.
+    trusted: AtomicBool,
     /// All sessions but the writer's. The threads own them: a session holds this in turn, and would
     /// keep itself open.
     slots: Mutex<Vec<Weak<Mutex<Option<Session>>>>>,
@@ -49,7 +52,7 @@ impl WriteBack {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Ok(None),
         };
-        if self.has_failed() {
+        if !self.is_trusted() {
             return Err(Problem::SyncLost);
         }
         let result = work();
@@ -61,17 +64,17 @@ impl WriteBack {
 
     /// A sync has failed, or may have.
     pub(crate) fn distrust(&self) {
-        self.failed.store(true, Ordering::Release);
+        self.trusted.store(false, Ordering::Release);
     }
 
     /// The WAL has been recovered and is on the disk.
     pub(crate) fn trust(&self) {
-        self.failed.store(false, Ordering::Release);
+        self.trusted.store(true, Ordering::Release);
     }
 
-    /// Whether all connections have to be closed before anything is written back again.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
+    /// Whether anything may be written back. Otherwise all connections have to be closed first.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.trusted.load(Ordering::Acquire)
     }
 
     /// A place for a thread's session.
@@ -109,12 +112,14 @@ mod tests {
     #[test]
     fn after_a_failure_nothing_is_written_back_until_the_wal_is_recovered() {
         let write_back = WriteBack::default();
+        assert!(matches!(write_back.perform(|| Ok(7)), Err(Problem::SyncLost)), "not yet");
+        write_back.trust();
         let fail = |code| write_back.perform(|| -> Result<(), _> { Err(failure(code)) });
         fail(ffi::SQLITE_BUSY).unwrap_err();
         assert_eq!(write_back.perform(|| Ok(7)).unwrap(), Some(7), "a lock is no failure");
         for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_FULL, ffi::SQLITE_CORRUPT] {
             fail(code).unwrap_err();
-            assert!(write_back.has_failed());
+            assert!(!write_back.is_trusted());
             let again = write_back.perform(|| -> Result<(), _> { unreachable!("not again") });
             assert!(matches!(again, Err(Problem::SyncLost)));
             write_back.trust();
@@ -125,6 +130,7 @@ mod tests {
     #[test]
     fn one_thread_at_a_time_writes_back() {
         let write_back = WriteBack::default();
+        write_back.trust();
         let both = write_back.perform(|| write_back.perform(|| Ok(7)));
         assert_eq!(both.unwrap(), Some(None));
     }

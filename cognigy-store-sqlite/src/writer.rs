@@ -193,7 +193,7 @@ impl Desk {
 
     fn commit(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Problem> {
         let mut session = match self.session.take() {
-            session if self.database.write_back.has_failed() => {
+            session if !self.database.write_back.is_trusted() => {
                 self.database.begin_anew(session)?
             }
             Some(session) => session,

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use cognigy_core::{EventArchive, EventStore, Recorded, StoreError};
+use cognigy_core::{AfterDeadLetter, EventArchive, EventOrder, EventStore, Recorded, StoreError};
 use cognigy_fault_disk::{
     Dice, Disk, Entry, Fault, FileKind, Files, Injector, Loss, Operation, Recorder, Recording,
 };
@@ -30,6 +30,7 @@ use crash::{
     rounds, seed, workplace,
 };
 use rusqlite::Connection;
+use tokio::task::JoinSet;
 
 const FOLDER: &str = "POWER_CUT_FOLDER";
 const PATIENT: &str = "POWER_CUT_PATIENT";
@@ -83,19 +84,25 @@ async fn child_that_plays_a_scene() {
     let Some(folder) = env::var_os(FOLDER) else { return };
     let mut stage = Stage::set(Path::new(&folder)).await;
     match env::var(SCENE).unwrap().as_str() {
-        "write-back" => stage.sync_of_a_write_back_fails().await,
-        "commit" => {
-            stage.sync_of_a_commit_fails().await;
-            stage.take(20).await;
+        "a write-back" => stage.sync_of_a_write_back_fails().await,
+        "a write-back, restart" => {
+            stage.sync_of_a_write_back_fails().await;
+            stage.restart().await;
         }
-        "restart" => {
+        "a commit" => stage.sync_of_a_commit_fails().await,
+        "a commit, restart" => {
             stage.sync_of_a_commit_fails().await;
-            stage.store = None;
-            stage.store = Some(stage.open().await);
-            stage.take(20).await;
+            stage.restart().await;
+        }
+        "a commit, a start, restart" => {
+            stage.sync_of_a_commit_fails().await;
+            stage.sync_of_a_start_fails().await;
+            stage.restart().await;
         }
         other => panic!("no scene is called {other}"),
     }
+    // More than the WAL holds before it is written back and begins anew.
+    stage.take(300).await;
 }
 
 /// Where a scene is played.
@@ -125,6 +132,11 @@ impl Stage {
         SqliteStore::open_with(&self.path, options).await.unwrap()
     }
 
+    async fn restart(&mut self) {
+        self.store = None;
+        self.store = Some(self.open().await);
+    }
+
     /// Takes that many events; one that was refused is sent again.
     async fn take(&mut self, count: usize) {
         for _ in 0..count {
@@ -142,7 +154,7 @@ impl Stage {
     }
 
     /// The WAL is written back in two goes, because somebody reads meanwhile, and the sync after the
-    /// second fails. Then all of it is written back again, and the WAL begins anew.
+    /// second fails.
     async fn sync_of_a_write_back_fails(&mut self) {
         self.take(20).await;
         let reader = Connection::open(&self.path).unwrap();
@@ -155,17 +167,35 @@ impl Stage {
         while self.injector.fired().unwrap() == 0 {
             self.take(1).await;
         }
-        self.take(500).await;
     }
 
-    /// A commit, and whatever SQLite does to put things right, while no sync of the WAL succeeds.
-    /// No other connection has been opened yet.
+    /// A large commit, and whatever SQLite does to put things right, while no sync of the WAL
+    /// succeeds. Most of the database is no longer in the WAL, and no other connection is open.
     async fn sync_of_a_commit_fails(&mut self) {
-        self.take(5).await;
+        self.take(500).await;
+        self.restart().await;
+        self.take(1).await;
         self.injector.arm(Fault::always(Operation::SYNC, FileKind::WAL, Fault::EIO)).unwrap();
-        self.record("unsynced").await.unwrap_err();
+        let mut calls = JoinSet::new();
+        for number in 0..40 {
+            let store = self.store.clone().unwrap();
+            let event = load::event(&format!("unsynced {number}"));
+            calls.spawn(async move { store.record(event, at(0)).await });
+        }
+        let answers = calls.join_all().await;
+        assert!(answers.iter().all(Result::is_err), "{answers:?}");
         assert!(self.injector.fired().unwrap() > 0);
         self.injector.disarm().unwrap();
+    }
+
+    /// A start that would change something in a database that nobody else has open.
+    async fn sync_of_a_start_fails(&mut self) {
+        self.store = None;
+        self.injector.arm(Fault::once(Operation::SYNC, FileKind::WAL, Fault::EIO, 1)).unwrap();
+        let order = Some(EventOrder::PerContact(AfterDeadLetter::Continue));
+        let options = SqliteOptions { order, ..load::options() };
+        SqliteStore::open_with(&self.path, options).await.unwrap_err();
+        assert_eq!(self.injector.fired().unwrap(), 1);
     }
 }
 
@@ -344,13 +374,18 @@ async fn a_database_that_was_being_made_opens() {
     assert!(findings.is_empty(), "{} of {count}: {:#?}", findings.len(), findings.first());
 }
 
-/// Cuts the power after a sync that failed, above all soon afterwards; how often.
-async fn cut_after_failed_sync(story: &Story, what: &str) -> usize {
+/// Cuts the power after a sync that failed: at each of the next `steps`, and then ever more rarely; how
+/// often.
+async fn cut_after_failed_sync(story: &Story, steps: usize, what: &str) -> usize {
+    const RARELY: usize = 24;
     let failed = |entry: &Entry| matches!(entry, Entry::SyncFailed { .. });
     let point = story.recording.entries.iter().position(failed).expect("a sync failed");
-    let end = story.recording.entries.len();
-    let cuts: Vec<Cut> = (0..24)
-        .map(|number| (point + (end - point) * number * number / (24 * 24), Loss::ALL[number % 4]))
+    let rest = story.recording.entries.len() - point;
+    let rarely = (0..RARELY).map(|number| rest * number * number / (RARELY * RARELY));
+    let cuts: Vec<Cut> = (0..steps.min(rest))
+        .chain(rarely)
+        .enumerate()
+        .map(|(number, step)| (point + step, Loss::ALL[number % 4]))
         .collect();
     let tried = cuts.len();
     let findings = cut_power(story, cuts).await;
@@ -358,22 +393,28 @@ async fn cut_after_failed_sync(story: &Story, what: &str) -> usize {
     tried
 }
 
-/// As [`cut_after_failed_sync`], of the child under load whose `nth` sync fails.
+/// As [`cut_after_failed_sync`], of the child under load whose `nth` sync fails; how often.
 async fn cut_after_nth_sync(files: FileKind, nth: u64) -> usize {
     let fault = Fault::once(Operation::SYNC, files, Fault::EIO, nth);
     let story = record(|recorder| recorder, Some(fault));
-    cut_after_failed_sync(&story, &format!("sync {nth}")).await
+    cut_after_failed_sync(&story, 0, &format!("sync {nth}")).await
 }
 
 #[tokio::test]
 async fn a_sync_that_fails_where_it_hurts_takes_nothing() {
-    for scene in ["write-back", "commit", "restart"] {
+    for scene in [
+        "a write-back",
+        "a write-back, restart",
+        "a commit",
+        "a commit, restart",
+        "a commit, a start, restart",
+    ] {
         let story = play(
             "child_that_plays_a_scene",
             |recorder| recorder,
             |command, _| _ = command.env(SCENE, scene),
         );
-        cut_after_failed_sync(&story, scene).await;
+        cut_after_failed_sync(&story, 100, scene).await;
     }
 }
 
