@@ -77,21 +77,10 @@ impl Database {
     }
 
     fn try_set_up(&self) -> Result<Session, Problem> {
-        if fs::metadata(&self.path).is_ok_and(|file| file.len() > 0) {
-            // Read-only first: a file that is refused must not be changed, not even by writing
-            // back the WAL that a crash left beside it.
-            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            match schema::inspect(&self.connect(flags)?) {
-                // A transaction was cut off in rollback mode, where our database is for the moment
-                // of its making. What is in the file only shows once that is undone.
-                Err(problem) if problem.is_unfinished() => {}
-                Err(problem) => return Err(problem),
-                Ok(_) => {}
-            }
-        }
         let flags = WRITER | OpenFlags::SQLITE_OPEN_CREATE;
         let mut connection = self.connect(flags)?;
-        // Before the file is put into WAL mode.
+        // Before the file is put into WAL mode: one that is refused stays as it was. The WAL that a
+        // crash left beside it is not written back either, since the connection does not do so.
         schema::inspect(&connection)?;
         self.prepare_writer(&connection)?;
         schema::migrate(&mut connection)?;

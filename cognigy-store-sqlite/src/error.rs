@@ -78,12 +78,6 @@ impl Problem {
         matches!(self.code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
     }
 
-    /// Whether a reader cannot read because a writer has to undo something first.
-    pub(crate) fn is_unfinished(&self) -> bool {
-        let Self::Sqlite(rusqlite::Error::SqliteFailure(error, _)) = self else { return false };
-        error.extended_code == rusqlite::ffi::SQLITE_READONLY_ROLLBACK
-    }
-
     /// Whether the call's own data may be at fault, so that calls it shared a transaction with are
     /// worth another try without it.
     pub(crate) fn may_concern_one_call(&self) -> bool {
@@ -152,12 +146,11 @@ mod tests {
         Problem::Sqlite(rusqlite::Error::InvalidColumnIndex(7))
     }
 
-    /// What is asked of a problem: is it of the disk, busy, unfinished, damage, of one call alone?
-    fn answers(problem: &Problem) -> [bool; 5] {
+    /// What is asked of a problem: is it of the disk, busy, damage, of one call alone?
+    fn answers(problem: &Problem) -> [bool; 4] {
         [
             problem.is_of_the_disk(),
             problem.is_busy(),
-            problem.is_unfinished(),
             problem.is_damage(),
             problem.may_concern_one_call(),
         ]
@@ -166,27 +159,25 @@ mod tests {
     #[test]
     fn each_problem_is_what_it_is() {
         use StoreErrorKind::{Corrupt, Unavailable};
-        let of_the_disk = [true, false, false, false, false];
-        let busy = [false, true, false, false, false];
-        let unfinished = [false, false, true, false, false];
-        let damage = [false, false, false, true, false];
-        let of_one_call = [false, false, false, false, true];
-        let damage_for_one = [false, false, false, true, true];
+        let of_the_disk = [true, false, false, false];
+        let busy = [false, true, false, false];
+        let damage = [false, false, true, false];
+        let of_one_call = [false, false, false, true];
+        let damage_for_one = [false, false, true, true];
         for (problem, kind, expected) in [
             (sqlite(ffi::SQLITE_IOERR_FSYNC), Unavailable, of_the_disk),
             (Problem::File(io::ErrorKind::NotFound.into()), Unavailable, of_the_disk),
             (sqlite(ffi::SQLITE_BUSY_SNAPSHOT), Unavailable, busy),
             (sqlite(ffi::SQLITE_LOCKED), Unavailable, busy),
-            (sqlite(ffi::SQLITE_READONLY_ROLLBACK), Unavailable, unfinished),
-            (sqlite(ffi::SQLITE_READONLY), Unavailable, [false; 5]),
-            (sqlite(ffi::SQLITE_FULL), Unavailable, [false; 5]),
+            (sqlite(ffi::SQLITE_READONLY), Unavailable, [false; 4]),
+            (sqlite(ffi::SQLITE_FULL), Unavailable, [false; 4]),
             (sqlite(ffi::SQLITE_CORRUPT), Corrupt, damage),
             (sqlite(ffi::SQLITE_CONSTRAINT_UNIQUE), Corrupt, of_one_call),
             (sqlite(ffi::SQLITE_TOOBIG), Unavailable, of_one_call),
             (unreadable_row(), Corrupt, damage_for_one),
             (Problem::Unreadable("state".into()), Corrupt, damage_for_one),
             (Problem::Panicked, Unavailable, of_one_call),
-            (Problem::Stopped, Unavailable, [false; 5]),
+            (Problem::Stopped, Unavailable, [false; 4]),
         ] {
             assert_eq!((problem.kind(), answers(&problem)), (kind, expected), "{problem:?}");
         }
