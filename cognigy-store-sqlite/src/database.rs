@@ -375,6 +375,20 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_cannot_be_asked_about_is_not_taken_for_moved() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        let session = Database::new(&folder.join("w.db"), SqliteOptions::default())
+            .unwrap()
+            .set_up()
+            .unwrap();
+        fs::rename(&folder, place.path().join("elsewhere")).unwrap();
+        fs::write(&folder, "no folder").unwrap();
+        assert!(matches!(session.must_be_in_place(), Err(Problem::File(_))));
+    }
+
+    #[test]
     fn a_moved_file_or_wal_is_noticed() {
         for suffix in ["", "-wal", "-shm"] {
             let folder = tempfile::tempdir().unwrap();
