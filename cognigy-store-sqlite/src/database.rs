@@ -88,7 +88,6 @@ impl Database {
         let session = self.writing(connection)?;
         // A process that was here before may have ended after a sync that failed.
         session.write_wal_again()?;
-        self.write_back.trust();
         Ok(session)
     }
 
@@ -106,7 +105,6 @@ impl Database {
         self.write_back.close_all(writer);
         let session = self.reopen()?;
         session.write_wal_again()?;
-        self.write_back.trust();
         Ok(session)
     }
 
@@ -209,12 +207,15 @@ impl Session {
 
     /// Makes what the WAL shows durable, whatever became of the syncs before: the same bytes in the
     /// same places, under the lock of those who write. SQLite locks the database and the shared
-    /// memory, never the WAL itself, so that opening and closing it here releases nobody's lock.
+    /// memory, never the WAL itself, so that opening and closing it here releases nobody's lock. From
+    /// then on it may be written back.
     fn write_wal_again(&self) -> Result<(), Problem> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let written = write_again(&beside(&self.path, "-wal")).map_err(Problem::File);
         self.connection.execute_batch("ROLLBACK")?;
-        written
+        written?;
+        self.write_back.trust();
+        Ok(())
     }
 
     /// Fails if the path no longer leads to the files that are open: what is written now would

@@ -132,15 +132,17 @@ impl From<Problem> for StoreError {
     }
 }
 
+/// SQLite's failure of that code.
+#[cfg(test)]
+pub(crate) fn sqlite(code: i32) -> Problem {
+    Problem::Sqlite(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None))
+}
+
 #[cfg(test)]
 mod tests {
     use rusqlite::ffi;
 
     use super::*;
-
-    fn sqlite(code: i32) -> Problem {
-        Problem::Sqlite(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
-    }
 
     fn unreadable_row() -> Problem {
         Problem::Sqlite(rusqlite::Error::InvalidColumnIndex(7))

@@ -104,17 +104,14 @@ mod tests {
     use rusqlite::ffi;
 
     use super::*;
-
-    fn failure(code: i32) -> Problem {
-        Problem::Sqlite(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
-    }
+    use crate::error::sqlite;
 
     #[test]
     fn after_a_failure_nothing_is_written_back_until_the_wal_is_recovered() {
         let write_back = WriteBack::default();
         assert!(matches!(write_back.perform(|| Ok(7)), Err(Problem::SyncLost)), "not yet");
         write_back.trust();
-        let fail = |code| write_back.perform(|| -> Result<(), _> { Err(failure(code)) });
+        let fail = |code| write_back.perform(|| -> Result<(), _> { Err(sqlite(code)) });
         fail(ffi::SQLITE_BUSY).unwrap_err();
         assert_eq!(write_back.perform(|| Ok(7)).unwrap(), Some(7), "a lock is no failure");
         for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_FULL, ffi::SQLITE_CORRUPT] {
