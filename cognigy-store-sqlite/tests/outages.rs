@@ -10,11 +10,7 @@ use std::{
 
 use cognigy_core::{EventArchive, EventStore, Recorded, StoreErrorKind};
 use cognigy_store_sqlite::SqliteOptions;
-use common::{Place, at, event, key, request};
-
-fn impatient() -> SqliteOptions {
-    SqliteOptions { busy_timeout: Duration::from_millis(200), ..SqliteOptions::default() }
-}
+use common::{Place, at, event, impatient, key, request};
 
 #[tokio::test]
 async fn a_lock_that_is_held_too_long_fails_the_call_and_no_later_one() {

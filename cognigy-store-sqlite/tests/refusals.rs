@@ -10,8 +10,8 @@ use std::{
 };
 
 use cognigy_core::{EventArchive, EventStore, StoreError, StoreErrorKind};
-use cognigy_store_sqlite::{SqliteOptions, SqliteStore};
-use common::{Place, at, event, key};
+use cognigy_store_sqlite::SqliteStore;
+use common::{Place, at, event, impatient, key};
 
 async fn refusal(place: &Place) -> (StoreErrorKind, String) {
     let files = || [place.path(), place.folder.path().join("webhooks.db-wal")];
@@ -108,10 +108,9 @@ async fn a_database_that_is_in_use_is_opened_once_they_are_done() {
         drop(place.open().await);
         let other = place.sql();
         other.execute_batch(&format!("PRAGMA journal_mode = delete; {others}")).unwrap();
-        let options =
-            SqliteOptions { busy_timeout: Duration::from_millis(200), ..SqliteOptions::default() };
         let begun = Instant::now();
-        let error = SqliteStore::open_with(place.path(), options).await.expect_err("it is in use");
+        let error =
+            SqliteStore::open_with(place.path(), impatient()).await.expect_err("it is in use");
         assert_eq!(error.kind(), StoreErrorKind::Unavailable);
         let waited = begun.elapsed();
         let bounds = Duration::from_millis(200)..Duration::from_secs(5);
