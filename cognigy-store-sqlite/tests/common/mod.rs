@@ -42,12 +42,12 @@ impl Place {
     }
 }
 
-/// `seconds` into the tests' time.
 /// Hardly waits for a lock.
 pub(crate) fn impatient() -> SqliteOptions {
     SqliteOptions { busy_timeout: Duration::from_millis(200), ..SqliteOptions::default() }
 }
 
+/// `seconds` into the tests' time.
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_timestamp(1_772_366_400 + seconds, 250_000_000).unwrap()
 }
