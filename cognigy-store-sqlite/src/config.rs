@@ -4,9 +4,27 @@ use std::time::Duration;
 
 use cognigy_core::EventOrder;
 
+/// What a [`SqliteStore`](crate::SqliteStore) may do to its file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SqliteAccess {
+    /// Create the database if it is not there, read and write. The default. A database is never
+    /// created beside the log (`-wal`, `-shm`, `-journal`) that another one left.
+    #[default]
+    Create,
+    /// Read and write; without a database, opening fails.
+    Write,
+    /// Read only, beside processes that write or without any. Nothing in the folder is created or
+    /// changed, no lock is taken that writers wait for, and a file system that cannot be written to
+    /// will do. Methods that change something fail as unavailable. One process should not open a
+    /// file both this way and for writing: SQLite shares what it knows of a file within a process.
+    Read,
+}
+
 /// How a [`SqliteStore`](crate::SqliteStore) goes about its file.
 #[derive(Debug, Clone)]
 pub struct SqliteOptions {
+    /// What may be done to the file. Default [`SqliteAccess::Create`].
+    pub access: SqliteAccess,
     /// Threads that read, each with a connection of its own. Default 2: reading is for operators,
     /// and one long listing should not hold up the look-up of a single event.
     pub readers: usize,
@@ -46,6 +64,7 @@ pub struct SqliteOptions {
 impl Default for SqliteOptions {
     fn default() -> Self {
         Self {
+            access: SqliteAccess::Create,
             readers: 2,
             queue_limit: 4096,
             max_wait: Duration::from_secs(1),

@@ -1,10 +1,9 @@
 //! The database file: opening it, setting connections up, noticing that it has gone.
 
 use std::{
-    ffi::{OsStr, OsString},
     fs,
     io::{self, Read, Seek, SeekFrom, Write},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -16,10 +15,12 @@ use std::{
 use rusqlite::{Connection, MAIN_DB, OpenFlags, config::DbConfig, hooks::Wal, wal::CheckpointMode};
 
 use crate::{
-    SqliteOptions,
+    SqliteAccess, SqliteOptions,
     config::{OLDEST_SQLITE, STATEMENT_CACHE, WAL_LIMIT},
     error::Problem,
     lanes,
+    location::{FileId, Location},
+    read_only::Reading,
     schema::{self, Found},
     write_back::WriteBack,
 };
@@ -34,7 +35,7 @@ const NO_WRITE_BACK_AT_CLOSE: DbConfig = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CL
 /// Where the database is and how to open it.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
-    path: PathBuf,
+    location: Arc<Location>,
     pub(crate) options: SqliteOptions,
     pub(crate) write_back: Arc<WriteBack>,
 }
@@ -43,22 +44,27 @@ pub(crate) struct Database {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) connection: Connection,
-    path: PathBuf,
-    files: [FileId; 3],
+    location: Arc<Location>,
+    files: Files,
     /// Pages in the WAL after this connection's latest commit.
     wal_pages: Arc<AtomicU32>,
     write_back: Arc<WriteBack>,
 }
 
-/// A file's device and inode.
-type FileId = (u64, u64);
+/// What shows that a session works on the files that the path leads to.
+#[derive(Debug)]
+enum Files {
+    /// The database, its log and the log's shared memory; all three exist while a connection of the
+    /// usual kind is open.
+    Three([FileId; 3]),
+    /// The database; this process writes to none of its files.
+    Unwritten(FileId, Reading),
+}
 
 impl Database {
     pub(crate) fn new(path: &Path, options: SqliteOptions) -> Result<Self, Problem> {
-        // Absolute, so that it stays the same file when the process changes its directory, and so
-        // that SQLite cannot take the name for a URI.
-        let path = std::path::absolute(path).map_err(Problem::File)?;
-        Ok(Self { path, options, write_back: Arc::default() })
+        let location = Arc::new(Location::new(path)?);
+        Ok(Self { location, options, write_back: Arc::default() })
     }
 
     /// Opens the database for writing, and makes it or brings it to the current schema first.
@@ -77,11 +83,14 @@ impl Database {
     }
 
     fn try_set_up(&self) -> Result<Session, Problem> {
-        let flags = WRITER | OpenFlags::SQLITE_OPEN_CREATE;
-        let mut connection = self.connect(flags)?;
+        self.location.prepare(self.options.access)?;
+        let mut connection = self.connect(self.location.file(), WRITER)?;
         // Before the file is put into WAL mode: one that is refused stays as it was. The WAL that a
         // crash left beside it is not written back either, since the connection does not do so.
-        schema::inspect(&connection)?;
+        let found = schema::inspect(&connection)?;
+        if found == Found::Nothing && self.options.access != SqliteAccess::Create {
+            return Err(self.location.missing());
+        }
         self.prepare_writer(&connection)?;
         schema::migrate(&mut connection)?;
         lanes::agree(&mut connection, &self.options)?;
@@ -94,7 +103,9 @@ impl Database {
     /// Opens the database for writing again. It must be there: a new, empty one in its place would
     /// look healthy and hide that every event is gone.
     pub(crate) fn reopen(&self) -> Result<Session, Problem> {
-        let connection = self.connect(WRITER)?;
+        // Before it is opened: SQLite would take the log beside it for this file's own.
+        self.location.must_be_the_first()?;
+        let connection = self.connect(self.location.file(), WRITER)?;
         self.must_be_current(&connection)?;
         self.prepare_writer(&connection)?;
         self.writing(connection)
@@ -109,16 +120,36 @@ impl Database {
     }
 
     pub(crate) fn open_reader(&self) -> Result<Session, Problem> {
+        self.location.must_be_the_first()?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = self.connect(flags)?;
-        self.must_be_current(&connection)?;
-        connection.pragma_update(None, "query_only", true)?;
-        set_cache(&connection, self.options.reader_cache_kib)?;
+        let connection = self.connect(self.location.file(), flags)?;
+        self.reading(&connection)?;
         self.session(connection)
     }
 
-    fn connect(&self, flags: OpenFlags) -> Result<Connection, Problem> {
-        let connection = Connection::open_with_flags(&self.path, flags)?;
+    /// Opens the database so that nothing in its folder is changed.
+    pub(crate) fn open_unwritten(&self) -> Result<Session, Problem> {
+        must_be_recent(rusqlite::version_number())?;
+        self.location.prepare(SqliteAccess::Read)?;
+        self.location.must_be_the_first()?;
+        let (reading, uri) = Reading::of(&self.location)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_URI;
+        let connection = self.connect(Path::new(&uri), flags)?;
+        self.reading(&connection)?;
+        let files = Files::Unwritten(self.location.database_id()?, reading);
+        Ok(self.session_on(connection, files))
+    }
+
+    fn reading(&self, connection: &Connection) -> Result<(), Problem> {
+        self.must_be_current(connection)?;
+        connection.pragma_update(None, "query_only", true)?;
+        set_cache(connection, self.options.reader_cache_kib)
+    }
+
+    fn connect(&self, path: &Path, flags: OpenFlags) -> Result<Connection, Problem> {
+        let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(self.options.busy_timeout)?;
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
         // Plans that do not depend on bound values; otherwise SQLite parses a cached statement
@@ -154,35 +185,41 @@ impl Database {
     }
 
     fn must_be_current(&self, connection: &Connection) -> Result<(), Problem> {
-        match schema::inspect(connection)? {
-            Found::Current => Ok(()),
-            Found::Nothing | Found::Older(_) => Err(Problem::NoSchema),
+        match (schema::inspect(connection)?, self.options.access) {
+            (Found::Current, _) => Ok(()),
+            (Found::Nothing, SqliteAccess::Read) => Err(self.location.missing()),
+            (Found::Older(found), SqliteAccess::Read) => Err(Problem::Older { found }),
+            (Found::Nothing | Found::Older(_), _) => Err(Problem::NoSchema),
         }
     }
 
     /// A session that writes. The files' names have to survive a power cut, too: SQLite syncs the
     /// folder when it has made the WAL, but does not look whether that worked.
     fn writing(&self, connection: Connection) -> Result<Session, Problem> {
-        let session = self.session(connection)?;
-        sync_folder(&self.path).map_err(Problem::File)?;
-        Ok(session)
-    }
-
-    fn session(&self, mut connection: Connection) -> Result<Session, Problem> {
-        let files = file_ids(&self.path)?;
-        let wal_pages = Arc::new(AtomicU32::new(0));
-        let counter = Arc::clone(&wal_pages);
-        connection.wal_hook(Some(move |_: &mut Wal, pages| {
+        let mut session = self.session(connection)?;
+        let counter = Arc::clone(&session.wal_pages);
+        session.connection.wal_hook(Some(move |_: &mut Wal, pages| {
             counter.store(u32::try_from(pages).unwrap_or_default(), Ordering::Relaxed);
             Ok(())
         }))?;
-        Ok(Session {
+        self.location.sync_folder().map_err(Problem::File)?;
+        Ok(session)
+    }
+
+    fn session(&self, connection: Connection) -> Result<Session, Problem> {
+        self.location.must_be_the_first()?;
+        let files = Files::Three(file_ids(&self.location)?);
+        Ok(self.session_on(connection, files))
+    }
+
+    fn session_on(&self, connection: Connection, files: Files) -> Session {
+        Session {
             connection,
-            path: self.path.clone(),
+            location: Arc::clone(&self.location),
             files,
-            wal_pages,
+            wal_pages: Arc::default(),
             write_back: Arc::clone(&self.write_back),
-        })
+        }
     }
 }
 
@@ -211,7 +248,7 @@ impl Session {
     /// then on it may be written back.
     fn write_wal_again(&self) -> Result<(), Problem> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
-        let written = write_again(&beside(&self.path, "-wal")).map_err(Problem::File);
+        let written = write_again(&self.location.companion("-wal")).map_err(Problem::File);
         self.connection.execute_batch("ROLLBACK")?;
         written?;
         self.write_back.trust();
@@ -221,12 +258,25 @@ impl Session {
     /// Fails if the path no longer leads to the files that are open: what is written now would
     /// disappear with the process.
     pub(crate) fn must_be_in_place(&self) -> Result<(), Problem> {
-        match file_ids(&self.path) {
-            Ok(files) if files == self.files => Ok(()),
+        let in_place = match &self.files {
+            Files::Three(files) => file_ids(&self.location).map(|found| found == *files),
+            Files::Unwritten(file, _) => self.location.database_id().map(|found| found == *file),
+        };
+        match in_place {
+            Ok(true) => Ok(()),
             Err(Problem::File(error)) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Problem::File(error))
             }
             _ => Err(Problem::Replaced),
+        }
+    }
+
+    /// Whether what was read can be relied on: false where it was read without locks and another
+    /// process has changed the database meanwhile.
+    pub(crate) fn has_read_one_state(&self) -> bool {
+        match &self.files {
+            Files::Three(_) => true,
+            Files::Unwritten(_, reading) => reading.still_holds(&self.location),
         }
     }
 }
@@ -249,15 +299,8 @@ fn set_cache(connection: &Connection, kib: u32) -> Result<(), Problem> {
     Ok(connection.pragma_update(None, "cache_size", -i64::from(kib))?)
 }
 
-/// The file of that name with `suffix` added.
-fn beside(path: &Path, suffix: &str) -> OsString {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    name
-}
-
 /// Writes a file's own bytes over it, and syncs it.
-fn write_again(path: &OsStr) -> io::Result<()> {
+fn write_again(path: &Path) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().read(true).write(true).open(path)?;
     let mut part = vec![0; 1 << 20];
     loop {
@@ -271,35 +314,8 @@ fn write_again(path: &OsStr) -> io::Result<()> {
     }
 }
 
-/// The database, its WAL and the WAL's shared memory; all three exist while a connection is open.
-fn file_ids(path: &Path) -> Result<[FileId; 3], Problem> {
-    let id = |suffix: &str| {
-        fs::metadata(beside(path, suffix)).map(|file| file_id(&file)).map_err(Problem::File)
-    };
-    Ok([id("")?, id("-wal")?, id("-shm")?])
-}
-
-#[cfg(unix)]
-fn sync_folder(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
-}
-
-/// Elsewhere a folder cannot be synced.
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(unix)]
-fn file_id(file: &fs::Metadata) -> FileId {
-    use std::os::unix::fs::MetadataExt;
-    (file.dev(), file.ino())
-}
-
-/// Elsewhere an open file cannot be deleted or replaced.
-#[cfg(not(unix))]
-fn file_id(_: &fs::Metadata) -> FileId {
-    (0, 0)
+fn file_ids(location: &Location) -> Result<[FileId; 3], Problem> {
+    Ok([location.database_id()?, location.companion_id("-wal")?, location.companion_id("-shm")?])
 }
 
 #[cfg(test)]
@@ -365,14 +381,6 @@ mod tests {
         assert!(matches!(opened(), [Some(Problem::NoSchema), Some(Problem::NoSchema)]));
         writer.pragma_update(None, "application_id", 1).unwrap();
         assert!(matches!(opened(), [Some(Problem::Foreign), Some(Problem::Foreign)]));
-    }
-
-    #[test]
-    #[cfg(unix)]
-    fn a_folder_that_cannot_be_synced_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        sync_folder(&folder.path().join("w.db")).unwrap();
-        sync_folder(&folder.path().join("gone").join("w.db")).unwrap_err();
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Messages name tables, columns and files, never a body.
 
-use std::{error::Error, io, sync::Arc};
+use std::{error::Error, io, path::PathBuf, sync::Arc};
 
 use cognigy_core::{IllegalMove, StoreError, StoreErrorKind};
 use rusqlite::ErrorCode;
@@ -17,12 +17,37 @@ pub(crate) enum Problem {
     Thread(#[source] io::Error),
     #[error("the database file was moved, deleted or replaced while it was open")]
     Replaced,
+    #[error("there is no database at {}", .0.display())]
+    Missing(PathBuf),
+    #[error("{} cannot be created: its folder is not there", .0.display())]
+    NoFolder(PathBuf),
+    #[error(
+        "there is no database at {}, but {} of one is still there: put the database back, or move \
+         what is left of it away to begin a new one",
+        database.display(), names(beside)
+    )]
+    Orphans { database: PathBuf, beside: Vec<PathBuf> },
+    #[error(
+        "{} was left by a process that ended without writing it back, and the shared memory beside it is \
+         missing: start the server once, it recovers the database",
+        .0.display()
+    )]
+    NeedsRecovery(PathBuf),
+    #[error("other processes changed the database again and again while it was read")]
+    Changing,
+    #[error("the database was opened for reading only")]
+    OpenedForReading,
     #[error("the database file may only be read, not written to")]
     ReadOnly,
     #[error("the file is a database of another application")]
     Foreign,
     #[error("the database has schema version {found}; this program knows versions up to {known}")]
     Newer { found: i64, known: usize },
+    #[error(
+        "the database has schema version {found}, from an earlier version of this program: start the \
+         server once, it brings the database up to date"
+    )]
+    Older { found: usize },
     #[error("the database has lost its schema")]
     NoSchema,
     #[error(
@@ -48,6 +73,7 @@ impl Problem {
         match self {
             Self::Foreign
             | Self::Newer { .. }
+            | Self::Older { .. }
             | Self::NoSchema
             | Self::Unreadable(_)
             | Self::IllegalMove(_) => StoreErrorKind::Corrupt,
@@ -130,6 +156,12 @@ impl From<Problem> for StoreError {
     fn from(problem: Problem) -> Self {
         Self::new(problem.kind(), problem)
     }
+}
+
+/// The names of files, without their folder.
+fn names(files: &[PathBuf]) -> String {
+    let names = files.iter().map(|file| file.file_name().unwrap_or_default().to_string_lossy());
+    names.collect::<Vec<_>>().join(" and ")
 }
 
 /// SQLite's failure of that code.

@@ -37,9 +37,11 @@ mod error;
 mod group;
 mod intake;
 mod lanes;
+mod location;
 mod outbox;
 mod purge;
 mod quarantine;
+mod read_only;
 mod reader;
 mod record;
 mod replay;
@@ -50,5 +52,5 @@ mod store;
 mod write_back;
 mod writer;
 
-pub use config::SqliteOptions;
+pub use config::{SqliteAccess, SqliteOptions};
 pub use store::SqliteStore;

@@ -14,10 +14,15 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::{
-    database::Database,
+    SqliteAccess,
+    database::{Database, Session},
     error::Problem,
     write_back::{Slot, lock},
 };
+
+/// How often a query is made that has to be thrown away because the database changed meanwhile. It
+/// changes so once a process has begun to write, and from then on locks are used.
+const MAX_READINGS: usize = 5;
 
 type Query = Box<dyn FnOnce(&mut Desk) + Send>;
 
@@ -47,11 +52,11 @@ impl Readers {
     pub(crate) async fn query<T, W>(&self, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        W: FnOnce(&Connection) -> Result<T, Problem> + Send + 'static,
+        W: Fn(&Connection) -> Result<T, Problem> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        // Who no longer waits gets no answer.
-        let query: Query = Box::new(|desk| drop(reply.send(desk.query(work))));
+        // A caller that no longer waits gets no answer.
+        let query: Query = Box::new(move |desk| drop(reply.send(desk.query(&work))));
         let queue = self.queue.as_ref().ok_or(Problem::Stopped)?;
         queue.try_send(query).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::overloaded(),
@@ -90,21 +95,38 @@ impl Desk {
 
     fn query<T>(
         &mut self,
-        work: impl FnOnce(&Connection) -> Result<T, Problem>,
+        work: &impl Fn(&Connection) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
         let mut place = lock(&self.slot);
-        let mut session = match place.take() {
-            Some(session) if session.must_be_in_place().is_ok() => session,
-            _ => self.database.open_reader()?,
-        };
-        // Several statements of one query see the same state.
-        let snapshot = session.connection.transaction()?;
-        let result = work(&snapshot);
-        drop(snapshot);
-        if result.is_ok() {
-            *place = Some(session);
+        for _ in 0..MAX_READINGS {
+            let mut session = match place.take() {
+                Some(session)
+                    if session.must_be_in_place().is_ok() && session.has_read_one_state() =>
+                {
+                    session
+                }
+                _ => self.open()?,
+            };
+            // Several statements of one query see the same state.
+            let snapshot = session.connection.transaction()?;
+            let result = work(&snapshot);
+            drop(snapshot);
+            if !session.has_read_one_state() {
+                continue;
+            }
+            if result.is_ok() {
+                *place = Some(session);
+            }
+            return result;
         }
-        result
+        Err(Problem::Changing)
+    }
+
+    fn open(&self) -> Result<Session, Problem> {
+        match self.database.options.access {
+            SqliteAccess::Read => self.database.open_unwritten(),
+            SqliteAccess::Create | SqliteAccess::Write => self.database.open_reader(),
+        }
     }
 }
 

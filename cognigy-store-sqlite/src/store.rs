@@ -11,8 +11,8 @@ use cognigy_core::{
 };
 
 use crate::{
-    SqliteOptions, archive, claim, claim::Term, database::Database, intake::Intake, purge,
-    quarantine, reader::Readers, record, replay, settle, writer::Writer,
+    SqliteAccess, SqliteOptions, archive, claim, claim::Term, database::Database, error::Problem,
+    intake::Intake, purge, quarantine, reader::Readers, record, replay, settle, writer::Writer,
 };
 
 /// An event store in an SQLite file.
@@ -29,19 +29,26 @@ pub struct SqliteStore {
 struct Inner {
     // Dropped first: the last connection to close writes the WAL back, which a reader cannot.
     readers: Readers,
-    writer: Writer,
+    /// None where the file is only read.
+    writer: Option<Writer>,
     intake: Intake,
 }
 
+impl Inner {
+    fn writer(&self) -> Result<&Writer, StoreError> {
+        Ok(self.writer.as_ref().ok_or(Problem::OpenedForReading)?)
+    }
+}
+
 impl SqliteStore {
-    /// Opens the database at `path` with the default options; makes it if it is not there, and
-    /// brings an older schema up to date.
+    /// Opens the database at `path` with the default options; makes it if it is not there, readable
+    /// for its owner only, and brings an older schema up to date. `path` may be a symbolic link.
     ///
     /// # Errors
     ///
     /// `Corrupt` if the file is not a database, another application's, or has a later schema; it is
     /// left as it was. `Unavailable` if it cannot be opened, written to, or put into WAL mode, as
-    /// on a network file system.
+    /// on a network file system; and if it is missing while its write-ahead log is there.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         Self::open_with(path, SqliteOptions::default()).await
     }
@@ -56,8 +63,17 @@ impl SqliteStore {
         options: SqliteOptions,
     ) -> Result<Self, StoreError> {
         let database = Database::new(path.as_ref(), options)?;
-        let writer = Writer::start(database.clone()).await?;
+        let writer = match database.options.access {
+            SqliteAccess::Read => None,
+            SqliteAccess::Create | SqliteAccess::Write => {
+                Some(Writer::start(database.clone()).await?)
+            }
+        };
         let readers = Readers::start(&database)?;
+        if writer.is_none() {
+            // Whether it can be read shows now and not at the first question.
+            readers.query(|_| Ok(())).await?;
+        }
         let intake = Intake::up_to(database.options.queue_limit);
         Ok(Self { inner: Arc::new(Inner { readers, writer, intake }) })
     }
@@ -67,11 +83,11 @@ impl SqliteStore {
 impl EventStore for SqliteStore {
     async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError> {
         let _place = self.inner.intake.enter()?;
-        self.inner.writer.perform_soon(move |group| record::record(group, &event, now)).await
+        self.inner.writer()?.perform_soon(move |group| record::record(group, &event, now)).await
     }
 
     async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError> {
-        self.inner.writer.perform(move |group| claim::claim_due(group, &request)).await
+        self.inner.writer()?.perform(move |group| claim::claim_due(group, &request)).await
     }
 
     async fn renew(
@@ -81,12 +97,12 @@ impl EventStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Vec<Settled>, StoreError> {
         let (tokens, term) = (tokens.to_vec(), Term::new(now, lease));
-        self.inner.writer.perform(move |group| settle::renew(group, &tokens, &term)).await
+        self.inner.writer()?.perform(move |group| settle::renew(group, &tokens, &term)).await
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError> {
         let settlements = settlements.to_vec();
-        self.inner.writer.perform(move |group| settle::settle(group, &settlements)).await
+        self.inner.writer()?.perform(move |group| settle::settle(group, &settlements)).await
     }
 
     async fn replay(
@@ -96,7 +112,7 @@ impl EventStore for SqliteStore {
         now: Timestamp,
     ) -> Result<ReplayClaim, StoreError> {
         let (key, term) = (key.clone(), Term::new(now, lease));
-        self.inner.writer.perform(move |group| replay::replay(group, &key, &term)).await
+        self.inner.writer()?.perform(move |group| replay::replay(group, &key, &term)).await
     }
 
     async fn requeue(
@@ -105,7 +121,7 @@ impl EventStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Vec<Requeued>, StoreError> {
         let keys = keys.to_vec();
-        self.inner.writer.perform(move |group| replay::requeue(group, &keys, now)).await
+        self.inner.writer()?.perform(move |group| replay::requeue(group, &keys, now)).await
     }
 }
 
@@ -138,12 +154,12 @@ impl EventArchive for SqliteStore {
         let readers = &self.inner.readers;
         let events =
             readers.query(move |connection| purge::find(connection, before, limit)).await?;
-        let writer = &self.inner.writer;
+        let writer = self.inner.writer()?;
         writer.perform(move |group| purge::remove(group, &events, before, limit)).await
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        self.inner.writer.perform(|group| group.beat().map(drop)).await
+        self.inner.writer()?.perform(|group| group.beat().map(drop)).await
     }
 }
 
@@ -151,7 +167,7 @@ impl EventArchive for SqliteStore {
 impl Quarantine for SqliteStore {
     async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError> {
         let _place = self.inner.intake.enter()?;
-        self.inner.writer.perform_soon(move |group| quarantine::keep(group, &entry, now)).await
+        self.inner.writer()?.perform_soon(move |group| quarantine::keep(group, &entry, now)).await
     }
 
     async fn quarantined(&self, page: PageRequest) -> Result<QuarantinePage, StoreError> {
@@ -163,6 +179,6 @@ impl Quarantine for SqliteStore {
     }
 
     async fn discharge(&self, id: i64) -> Result<bool, StoreError> {
-        self.inner.writer.perform(move |group| quarantine::discharge(group, id)).await
+        self.inner.writer()?.perform(move |group| quarantine::discharge(group, id)).await
     }
 }

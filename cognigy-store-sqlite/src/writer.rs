@@ -204,6 +204,12 @@ impl Desk {
         if result.as_ref().is_err_and(Problem::is_of_the_disk) {
             self.database.write_back.distrust();
         }
+        if matches!(result, Err(Problem::Replaced)) {
+            // Every connection lets go of the files, so that the ones that are opened next share
+            // nothing with them. SQLite writes a log back if its database is still in its place.
+            self.database.write_back.close_all(Some(session));
+            return result;
+        }
         // After any other failure the connection's idea of the file may be wrong: it is dropped,
         // and what is on disk counts.
         if result.as_ref().err().is_none_or(Problem::is_busy) {
