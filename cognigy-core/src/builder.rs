@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    CrmClient, DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_BODY_BYTES, DeadLetterSink,
-    EventHandler, KeepInStore, NoCrm, NoHandler, Observer, Pipeline, RetryPolicy, SettlingHandler,
-    Silent, Source, Store,
+    CrmClient, DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_BODY_BYTES,
+    DEFAULT_MAX_LOST_LEASES, DeadLetterSink, EventHandler, KeepInStore, NoCrm, NoHandler, Observer,
+    Pipeline, QuarantineLimits, RetryPolicy, SettlingHandler, Silent, Source, Store,
     bell::Bell,
     pipeline::{Handler, Inner},
 };
@@ -38,6 +38,8 @@ impl NeedsStore {
                     ..RetryPolicy::default()
                 },
                 max_body_bytes: DEFAULT_MAX_BODY_BYTES,
+                quarantine_limits: QuarantineLimits::default(),
+                max_lost_leases: DEFAULT_MAX_LOST_LEASES,
                 lease: DEFAULT_LEASE,
                 attempt_timeout: DEFAULT_ATTEMPT_TIMEOUT,
                 new_work: Bell::default(),
@@ -101,6 +103,21 @@ impl PipelineBuilder {
     /// Refuses larger bodies. Default: [`DEFAULT_MAX_BODY_BYTES`].
     pub fn max_body_bytes(mut self, bytes: usize) -> Self {
         self.inner.max_body_bytes = bytes;
+        self
+    }
+
+    /// Keeps at most so many invalid bodies of this pipeline's source in quarantine. Default:
+    /// [`QuarantineLimits::default`].
+    pub fn quarantine_limits(mut self, limits: QuarantineLimits) -> Self {
+        self.inner.quarantine_limits = limits;
+        self
+    }
+
+    /// Gives an event up whose run has lost so many leases, at least one: its workers ended or stood
+    /// still, perhaps because of it. They do not count as attempts. Default:
+    /// [`DEFAULT_MAX_LOST_LEASES`].
+    pub fn max_lost_leases(mut self, leases: u32) -> Self {
+        self.inner.max_lost_leases = leases.max(1);
         self
     }
 

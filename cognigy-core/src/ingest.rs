@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use crate::{
-    EventKey, Headers, IncomingEvent, InvalidEvent, MatchedSecret, Pipeline, QuarantineEntry,
-    QuarantineReason, RawDelivery, Recorded, Reply, SignatureError, StoreError, StoreErrorKind,
-    Timestamp, VerifiedDelivery, same_content,
+    EventKey, Headers, IncomingEvent, InvalidEvent, MatchedSecret, Observation, Pipeline,
+    QuarantineEntry, QuarantineReason, RawDelivery, Recorded, Reply, SignatureError, StoreError,
+    StoreErrorKind, Timestamp, VerifiedDelivery, same_content,
 };
 
 /// The largest body that is taken unless set otherwise: 1 MiB, what one SQS message can hold.
@@ -150,7 +150,16 @@ impl Pipeline {
             detail: "the event id is known with other content".to_owned(),
             body,
         };
-        self.inner.store.quarantine(entry, now).await
+        self.quarantine(entry, now).await
+    }
+
+    async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError> {
+        let limits = self.inner.quarantine_limits;
+        let count = self.inner.store.quarantine(entry, limits, now).await?;
+        if count > 0 {
+            self.inner.observer.observe(&Observation::QuarantineEvicted { count });
+        }
+        Ok(())
     }
 
     /// Records `event`; where its key is known, compares what the bodies say.
@@ -185,7 +194,7 @@ impl Pipeline {
             detail: invalid.to_string(),
             body: Bytes::clone(delivery.body()),
         };
-        self.inner.store.quarantine(entry, now).await?;
+        self.quarantine(entry, now).await?;
         Ok(Intake::Invalid(invalid))
     }
 }

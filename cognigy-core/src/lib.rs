@@ -71,7 +71,7 @@ pub use handler::{EventHandler, NoHandler};
 pub use ingest::{DEFAULT_MAX_BODY_BYTES, Intake};
 pub use observe::{CrmOutcome, Observation, Observer, Silent};
 pub use order::{AfterDeadLetter, EventOrder};
-pub use pipeline::{DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, Pipeline};
+pub use pipeline::{DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_LOST_LEASES, Pipeline};
 pub use redrive::{RedriveReport, Redriven};
 pub use replay::{QuarantineRetry, ReplayError, ReplayOutcome};
 pub use reply::Reply;
@@ -84,10 +84,11 @@ pub use signature::{
 pub use source::{DEFAULT_SOURCE, InvalidSourceName, Source, SourceName};
 pub use state::{IllegalMove, Move, State};
 pub use store::{
-    Backlog, ClaimBatch, ClaimRequest, ClaimedDeadLetter, ClaimedRun, Counts, Cursor, EventArchive,
-    EventFilter, EventPage, EventStore, EventSummary, PageRequest, Quarantine, QuarantineEntry,
-    QuarantinePage, QuarantineReason, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled,
-    Store, StoredEvent,
+    Backlog, ClaimBatch, ClaimRequest, ClaimedDeadLetter, ClaimedRun, Counts, Cursor,
+    EXCERPT_BYTES, EventArchive, EventFilter, EventPage, EventStore, EventSummary, PAGE_BYTES,
+    PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits,
+    QuarantinePage, QuarantineReason, QuarantineSummary, QuarantinedItem, Recorded, ReplayClaim,
+    Requeued, Settled, Store, StoreSize, StoredEvent, UnsentDeadLetter,
 };
 #[cfg(feature = "tokio")]
 pub use worker::WorkerHandle;

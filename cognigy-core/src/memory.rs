@@ -24,9 +24,6 @@ use crate::{
 };
 use lanes::Lanes;
 
-/// How many bodies the quarantine holds.
-const QUARANTINE_CAPACITY: usize = 1000;
-
 /// An event store in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
@@ -114,7 +111,8 @@ impl Row {
     }
 
     fn claim(&mut self, handle: i64, lease: Duration, now: Timestamp) -> ClaimedRun {
-        if self.state == State::Processing {
+        let took_over = self.state == State::Processing;
+        if took_over {
             let lease_end = self.due.unwrap_or(now);
             self.attempts.push(Attempt {
                 number: self.attempt,
@@ -137,8 +135,17 @@ impl Row {
             key: self.key.clone(),
             run: self.run,
             attempt: self.attempt,
+            lost: self.lost(),
+            took_over,
             event: Ok(self.event()),
         }
+    }
+
+    /// How many attempts of the present run were lost.
+    fn lost(&self) -> u32 {
+        let of_run = self.attempts.iter().filter(|attempt| attempt.run == self.run);
+        let lost = of_run.filter(|attempt| attempt.outcome == AttemptOutcome::LeaseExpired);
+        u32::try_from(lost.count()).unwrap_or(u32::MAX)
     }
 
     fn begin_run(&mut self, now: Timestamp) {
@@ -342,13 +349,15 @@ impl EventStore for MemoryStore {
             }
             lanes.enter(contact, handle);
         }
-        if row.state == State::Processing {
+        let took_over = row.state == State::Processing;
+        if took_over {
             // Its worker vanished: that attempt goes into the history before the new run begins.
             drop(row.claim(handle, lease, now));
             row.apply(Move::Release);
         }
         row.begin_run(now);
-        Ok(ReplayClaim::Claimed(Box::new(row.claim(handle, lease, now))))
+        let claimed = ClaimedRun { took_over, ..row.claim(handle, lease, now) };
+        Ok(ReplayClaim::Claimed(Box::new(claimed)))
     }
 
     async fn requeue(

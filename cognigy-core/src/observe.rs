@@ -63,6 +63,23 @@ pub enum Observation<'a> {
     },
     /// A worker's lease was taken over; its result changed nothing.
     LeaseLost,
+    /// An attempt was lost: its worker ended or stood still, its lease ran out, and the event has
+    /// been claimed again.
+    LeaseExpired {
+        /// Of which event.
+        key: &'a EventKey,
+        /// In which run; in the one before it, where a replay took the event over.
+        run: u32,
+        /// How many attempts of the run were lost so far.
+        lost: u32,
+        /// Whether the run was given up for it.
+        gave_up: bool,
+    },
+    /// Invalid bodies went from the quarantine to make room for a newer one.
+    QuarantineEvicted {
+        /// How many.
+        count: u64,
+    },
     /// The sink took a dead letter.
     DeadLetterSent {
         /// Of which event.

@@ -20,9 +20,9 @@ use futures_util::{
 use crate::{
     Attempt, AttemptOutcome, ClaimedDeadLetter, ClaimedRun, Clock, Completion, Contact,
     ContactQuery, CrmClient, CrmOutcome, DeadLetterSink, Event, EventHandler, EventKey, EventType,
-    Failure, FailureKind, NeedsStore, NextStep, Observation, Observer, RetryPolicy, Settled,
-    Settlement, SettlingHandler, Source, Store, StoreError, StoreErrorKind, Timestamp, Verdict,
-    bell::Bell, error, settling::Settling,
+    Failure, FailureKind, NeedsStore, NextStep, Observation, Observer, QuarantineLimits,
+    RetryPolicy, Settled, Settlement, SettlingHandler, Source, Store, StoreError, StoreErrorKind,
+    Timestamp, Verdict, bell::Bell, error, settling::Settling,
 };
 
 /// How long a claim lives without renewal: long enough for a slow disk or a paused virtual machine,
@@ -32,6 +32,10 @@ pub const DEFAULT_LEASE: Duration = Duration::from_secs(60);
 /// How long one attempt may take: twelve times the default CRM timeout leaves a handler room, and
 /// a handler that hangs still gives its slot back.
 pub const DEFAULT_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How many leases a run may lose before its event is given up: an event that kills the process that
+/// works on it must not go on for ever, and ten crashes within one run are hardly anything else.
+pub const DEFAULT_MAX_LOST_LEASES: u32 = 10;
 
 /// Receives, stores, processes and replays events. Cheap to clone; all clones are one pipeline.
 #[derive(Clone)]
@@ -49,6 +53,8 @@ pub(crate) struct Inner {
     pub(crate) retry: RetryPolicy,
     pub(crate) sink_retry: RetryPolicy,
     pub(crate) max_body_bytes: usize,
+    pub(crate) quarantine_limits: QuarantineLimits,
+    pub(crate) max_lost_leases: u32,
     pub(crate) lease: Duration,
     pub(crate) attempt_timeout: Duration,
     /// Rings when this process records or requeues an event. A hint: polling would find it too.
@@ -130,21 +136,25 @@ impl Pipeline {
         clock: &dyn Clock,
         settling: &Settling,
     ) -> Attempted {
-        let ClaimedRun { claim, key, run, attempt: number, event } = work;
-        let max_attempts = self.inner.retry.max_attempts;
-        if number > max_attempts {
-            // Its workers vanished once too often; an event that kills its worker must not go on.
-            let reason = format!("gave up after {max_attempts} attempts: the last worker vanished");
-            self.inner.observer.observe(&Observation::Attempt {
+        let ClaimedRun { claim, key, run, attempt: number, lost, took_over, event } = work;
+        // Lost attempts are not the event's failures: their workers had ended or stood still.
+        let counted = number.saturating_sub(lost);
+        let gives_up = lost >= self.inner.max_lost_leases;
+        if took_over {
+            self.inner.observer.observe(&Observation::LeaseExpired {
                 key: &key,
                 run,
-                number: max_attempts,
-                outcome: AttemptOutcome::LeaseExpired,
-                duration: Duration::ZERO,
-                error: Some(&reason),
-                gave_up: true,
+                lost,
+                gave_up: gives_up,
             });
-            let verdict = Verdict::GiveUp { reason: reason.clone(), attempts: max_attempts };
+        }
+        if gives_up {
+            // An event that kills the process that works on it must not go on.
+            let times = if lost == 1 { "once".to_owned() } else { format!("{lost} times") };
+            let reason =
+                format!("gave up: the lease on it was lost {times}, its workers had ended");
+            let attempts = counted.saturating_sub(1);
+            let verdict = Verdict::GiveUp { reason: reason.clone(), attempts };
             let settlement = claim.settle(verdict, None, clock.now());
             return Attempted { ending: Ending::Unsettled(settlement), result: Err(reason) };
         }
@@ -176,7 +186,7 @@ impl Pipeline {
                     FailureKind::Transient { .. } => AttemptOutcome::FailedTransient,
                     FailureKind::Permanent => AttemptOutcome::FailedPermanent,
                 };
-                let verdict = self.after_failure(&key, run, number, failure, occasion, ended_at);
+                let verdict = self.after_failure(&key, run, counted, failure, occasion, ended_at);
                 (verdict, outcome, Some(failure.report()))
             }
         };

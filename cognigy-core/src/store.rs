@@ -16,12 +16,13 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 
 pub use page::{
-    Backlog, Counts, Cursor, EventFilter, EventPage, EventSummary, PageRequest, QuarantinePage,
-    QuarantinedItem, StoredEvent,
+    Backlog, Counts, Cursor, EXCERPT_BYTES, EventFilter, EventPage, EventSummary, PAGE_BYTES,
+    PageRequest, PurgeRequest, PurgeStep, Purged, QuarantinePage, QuarantineSummary,
+    QuarantinedItem, StoreSize, StoredEvent, UnsentDeadLetter,
 };
 pub use records::{
-    ClaimBatch, ClaimRequest, ClaimedDeadLetter, ClaimedRun, QuarantineEntry, QuarantineReason,
-    Recorded, ReplayClaim, Requeued, Settled,
+    ClaimBatch, ClaimRequest, ClaimedDeadLetter, ClaimedRun, QuarantineEntry, QuarantineLimits,
+    QuarantineReason, Recorded, ReplayClaim, Requeued, Settled,
 };
 
 use crate::{
@@ -60,8 +61,9 @@ pub trait EventStore: Send + Sync + 'static {
     /// * At most `runs` attempts and `dead_letters` letters, and nothing before its time; earliest
     ///   due first within each kind. However much waits of one kind, the other gets its share.
     /// * A claimed event is `processing`; nobody else can claim it until the lease runs out.
-    /// * Once it has, the event can be claimed again under a new token; the lost attempt is in its
-    ///   history as `lease_expired` and counts.
+    /// * Once it has, the event can be claimed again under a new token, which tells so (`took_over`);
+    ///   the lost attempt is in its history as `lease_expired`.
+    /// * A claim tells how many attempts of its run were lost before.
     /// * An event whose body cannot be read back is claimed with the reason in place of the event.
     /// * `next_due` is not later than the time at which the next piece that was not claimed is due.
     ///   It says nothing of a kind whose limit is 0.
@@ -127,6 +129,7 @@ pub trait EventArchive: Send + Sync + 'static {
     /// ## Contract
     /// * Following `next` from page to page yields every event that was there at the start exactly
     ///   once, whatever arrives meanwhile.
+    /// * A page ends early rather than hold more than [`PAGE_BYTES`] beyond its first event.
     async fn list(&self, filter: &EventFilter, page: PageRequest) -> Result<EventPage, StoreError>;
 
     /// The history of an event, oldest attempt first; empty for an unknown one.
@@ -135,33 +138,51 @@ pub trait EventArchive: Send + Sync + 'static {
     /// How many events there are of each state and type, and how long the oldest has waited.
     async fn counts(&self) -> Result<Counts, StoreError>;
 
+    /// How much room the store takes.
+    async fn size(&self) -> Result<StoreSize, StoreError>;
+
     /// How much of each source's work is not finished; a source without any is absent. It may read
     /// all of it: a question for a start, not for every scrape.
     async fn backlog(&self) -> Result<BTreeMap<SourceName, Backlog>, StoreError>;
 
-    /// Forgets finished events and quarantined bodies received before `before`, at most `limit` of
-    /// each, and says how many events went. An event forgotten can be recorded again.
+    /// Forgets what `request` names, a step at a time, and says what went. An event forgotten can be
+    /// recorded again.
     ///
     /// ## Contract
     /// * Events that are not `processed` or `dead_lettered` stay, however old, and so do events
     ///   with a dead letter still in the outbox or a contact that waits for them.
-    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
+    /// * Dead-lettered events and conflicting bodies have a time of their own, and stay without one.
+    /// * At most `limit` events and `limit` bodies go in one step. Following `next` from step to step,
+    ///   all that could go at the start does.
+    async fn purge(&self, request: PurgeRequest) -> Result<PurgeStep, StoreError>;
 
-    /// Whether the store can take events right now: writes something and makes it durable.
+    /// What [`purge`](Self::purge) would forget in all its steps; `limit` and `after` mean nothing
+    /// here. It may read everything that is stored.
+    async fn purgeable(&self, request: PurgeRequest) -> Result<Purged, StoreError>;
+
+    /// Whether the store can take events right now: does what a delivery needs in every table that
+    /// a delivery writes, leaves none of it, and makes something durable.
     async fn ready(&self) -> Result<(), StoreError>;
 }
 
 /// Bodies that were signed but could not be taken, for an operator to look at and try again.
 #[async_trait]
 pub trait Quarantine: Send + Sync + 'static {
-    /// Keeps a body.
+    /// Keeps a body, and says how many older ones had to go for it.
     ///
     /// ## Contract
     /// * The same body from the same source for the same reason is kept once.
-    /// * Durable like [`EventStore::record`]. Bounded: past its capacity the oldest item goes.
-    async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError>;
+    /// * Durable like [`EventStore::record`].
+    /// * Where the source's invalid bodies are more than `limits` allows, its oldest invalid ones go.
+    ///   Conflicts and other sources' bodies never go for it.
+    async fn quarantine(
+        &self,
+        entry: QuarantineEntry,
+        limits: QuarantineLimits,
+        now: Timestamp,
+    ) -> Result<u64, StoreError>;
 
-    /// What is in quarantine, newest first.
+    /// What is in quarantine, newest first, with excerpts of the bodies.
     async fn quarantined(&self, page: PageRequest) -> Result<QuarantinePage, StoreError>;
 
     /// One item.

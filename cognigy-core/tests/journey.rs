@@ -17,8 +17,8 @@ use bytes::Bytes;
 use cognigy_core::{
     AttemptOutcome, Clock, Contact, DeadLetter, DeadLetterSink, Event, EventType, Failure, Intake,
     MatchedSecret, NoHandler, Observation, Observer, PageRequest, QuarantineEntry,
-    QuarantineReason, QuarantineRetry, RawDelivery, ReplayOutcome, SourceName, State,
-    WorkerOptions,
+    QuarantineLimits, QuarantineReason, QuarantineRetry, RawDelivery, ReplayOutcome, SourceName,
+    State, WorkerOptions,
     memory::MemoryStore,
     testing::{CrmAnswer, ManualClock, ScriptedSink, sample},
 };
@@ -148,7 +148,7 @@ fn what_was_in_quarantine_is_taken_in_or_told_why_not() {
             detail: "an earlier version could not read it".to_owned(),
             body,
         };
-        block_on(store.quarantine(entry, now)).unwrap();
+        block_on(store.quarantine(entry, QuarantineLimits::default(), now)).unwrap();
         let page = PageRequest { limit: 10, after: None };
         let id = block_on(store.quarantined(page)).unwrap().items[0].id;
         let outcome = block_on(world.pipeline.retry_quarantined(id, now)).unwrap();
@@ -470,7 +470,7 @@ fn an_event_that_kills_its_worker_every_time_is_given_up() {
     let mut world = Scenario::new();
     world.crm.set_default(CrmAnswer::Hang);
     world.deliver("a");
-    for _ in 0..4 {
+    for _ in 0..10 {
         world.start_worker();
         world.pass(SECOND);
         world.crash();
@@ -478,9 +478,32 @@ fn an_event_that_kills_its_worker_every_time_is_given_up() {
     }
     world.start_worker();
     world.pass(SECOND);
-    assert_eq!(world.crm.queries().len(), 4);
+    assert_eq!(world.crm.queries().len(), 10, "and no call more");
     assert_eq!(world.state("a"), State::DeadLettered);
-    assert_eq!(world.letters()[0].attempts, 4);
+    let letter = &world.letters()[0];
+    assert_eq!(letter.attempts, 0, "none of them ended");
+    assert!(letter.error_message.contains("lost 10 times"), "{}", letter.error_message);
+}
+
+#[test]
+fn nodes_that_die_use_up_no_attempt_of_an_event() {
+    let mut world = Scenario::new();
+    world.crm.then(std::iter::repeat_n(CrmAnswer::Hang, 6));
+    world.deliver("a");
+    for _ in 0..6 {
+        world.start_worker();
+        world.pass(SECOND);
+        world.crash();
+        world.pass(SECOND * 60);
+    }
+    world.crm.then([DOWN(), DOWN(), DOWN()]);
+    world.start_worker();
+    world.pass(SECOND * 60);
+    assert_eq!(world.state("a"), State::Processed, "four attempts of its own are left to it");
+    let outcomes: Vec<_> = world.attempts("a").iter().map(|attempt| attempt.outcome).collect();
+    assert_eq!(outcomes[..6], [AttemptOutcome::LeaseExpired; 6]);
+    assert_eq!(outcomes[6..9], [AttemptOutcome::FailedTransient; 3]);
+    assert_eq!(outcomes[9..], [AttemptOutcome::Succeeded]);
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use cognigy_core::{
     Attempt, AttemptOutcome, Backlog, Contact, Counts, Cursor, Event, EventFilter, EventKey,
-    EventPage, EventSummary, PageRequest, SourceName, State, StoredEvent,
+    EventPage, EventSummary, PAGE_BYTES, PageRequest, SourceName, State, StoreSize, StoredEvent,
+    UnsentDeadLetter,
 };
 use deadpool_postgres::{GenericClient, Object};
 use tokio_postgres::{Row, types::ToSql};
@@ -28,9 +29,14 @@ pub(crate) async fn find(
     let find = connection
         .prepare_cached(&format!(
             "SELECT {STATE}, events.received_at, events.processed_at,
-                    events.run, bodies.body, contexts.json, {IDENTITY}
+                    events.run, bodies.body, contexts.json, letter.run AS unsent_run,
+                    letter.reason AS unsent_reason, letter.tries, letter.due_at, {IDENTITY}
              FROM cognigy_events AS events
              {QUEUED}
+             LEFT JOIN LATERAL (
+                 SELECT run, reason, tries, due_at FROM cognigy_outbox
+                 WHERE event = events.id AND due_at IS NOT NULL ORDER BY run DESC LIMIT 1
+             ) AS letter ON true
              LEFT JOIN LATERAL (
                  SELECT body FROM cognigy_bodies
                  WHERE event = events.id AND received_at = events.received_at LIMIT 1
@@ -52,6 +58,18 @@ pub(crate) async fn find(
         state: row::read_state(&row)?,
         processed_at: read(&row, "processed_at")?,
         contact: contact.map_err(|error| unreadable("the CRM context", error))?,
+        unsent: unsent(&row)?,
+    }))
+}
+
+/// The dead letter of the latest run that left one, while it waits for the sink.
+fn unsent(row: &Row) -> Result<Option<UnsentDeadLetter>, Problem> {
+    let Some(due) = read::<Option<_>>(row, "due_at")? else { return Ok(None) };
+    Ok(Some(UnsentDeadLetter {
+        run: read_number(row, "unsent_run")?,
+        reason: unescape(read(row, "unsent_reason")?),
+        tries: read_number(row, "tries")?,
+        due,
     }))
 }
 
@@ -63,13 +81,15 @@ pub(crate) async fn list(
     let conditions = Conditions::of(connection, filter, page.after).await?;
     let rows = connection.query(&conditions.select(page.limit), &conditions.values()).await?;
     let mut found = EventPage::default();
-    let mut last = None;
+    let (mut last, mut bytes) = (None, 0);
     for row in &rows {
-        if found.events.len() == page.limit {
+        if found.events.len() == page.limit || bytes > PAGE_BYTES {
             found.next = last;
             break;
         }
-        found.events.push(read_summary(row)?);
+        let summary = read_summary(row)?;
+        bytes += summary.page_bytes();
+        found.events.push(summary);
         last = Some(Cursor(read(row, "id")?));
     }
     Ok(found)
@@ -166,12 +186,19 @@ impl Conditions {
             FROM_OUTBOX => ("letters.event", QUEUED),
             _ => ("events.id", QUEUED),
         };
+        let condition = if terms.is_empty() { "true".to_owned() } else { terms.join(" AND ") };
+        // One more, to see whether there is a next page.
+        let limit = sql_limit(limit).saturating_add(1);
+        // `before` is what the rows above hold: the server sends one row too many at the most.
         format!(
-            "SELECT events.id, {STATE}, events.received_at, events.processed_at, {IDENTITY}
-             FROM {from} {queued} WHERE {} ORDER BY {id} DESC LIMIT {}",
-            if terms.is_empty() { "true".to_owned() } else { terms.join(" AND ") },
-            // One more, to see whether there is a next page.
-            sql_limit(limit).saturating_add(1),
+            "SELECT * FROM (
+                 SELECT *, sum(octet_length(coalesce(external_id, ''))
+                               + octet_length(coalesce(user_id, '')))
+                           OVER (ORDER BY id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING)
+                           AS before
+                 FROM (SELECT events.id, {STATE}, events.received_at, events.processed_at, {IDENTITY}
+                       FROM {from} {queued} WHERE {condition} ORDER BY {id} DESC LIMIT {limit}) AS rows
+             ) AS rows WHERE before IS NULL OR before <= {PAGE_BYTES} ORDER BY id DESC"
         )
     }
 
@@ -216,7 +243,14 @@ const COUNTS: &str = "
 SELECT (SELECT count(*) FROM cognigy_outbox WHERE due_at IS NOT NULL) AS unsent,
        (SELECT count(*) FROM cognigy_quarantine) AS quarantined,
        (SELECT min(received_at) FROM (
-            SELECT received_at FROM cognigy_queue ORDER BY event LIMIT 100) AS oldest) AS oldest";
+            (SELECT received_at FROM cognigy_queue ORDER BY event LIMIT 100)
+            UNION ALL
+            (SELECT events.received_at
+             FROM (SELECT event FROM cognigy_outbox WHERE due_at IS NOT NULL
+                   ORDER BY id LIMIT 100) AS letters
+             CROSS JOIN LATERAL (
+                 SELECT received_at FROM cognigy_events WHERE id = letters.event LIMIT 1
+             ) AS events)) AS oldest) AS oldest";
 
 const TALLIES: &str = "
 SELECT dimension, name, sum(count)::bigint AS count FROM cognigy_tallies GROUP BY dimension, name";
@@ -248,6 +282,17 @@ pub(crate) async fn counts(connection: &Object) -> Result<Counts, Problem> {
         }
     }
     Ok(counts)
+}
+
+/// All our tables with their indexes; the log is the server's, for all its databases.
+pub(crate) async fn size(connection: &Object) -> Result<StoreSize, Problem> {
+    let select = "SELECT coalesce(sum(pg_total_relation_size(pg_class.oid)), 0)::bigint
+                  FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+                  WHERE relname LIKE 'cognigy\\_%' AND relkind = 'r'
+                    AND nspname = ANY (current_schemas(false))";
+    let row = connection.query_one(select, &[]).await?;
+    let bytes: i64 = row.try_get(0)?;
+    Ok(StoreSize { database: Some(bytes.unsigned_abs()), log: None })
 }
 
 /// Walks through the queue and the outbox.

@@ -83,7 +83,13 @@ fn claim_sql() -> String {
     ) - coalesce($1, statement_timestamp())) * 1000000)::bigint END AS next_in
 )
 SELECT next.next_in, claimed.event, claimed.received_at, claimed.due_at, claimed.run,
-       claimed.attempt, bodies.body, {IDENTITY}
+       claimed.attempt, bodies.body, {IDENTITY},
+       claimed.event = ANY (ARRAY(
+           SELECT event FROM picked WHERE held_until IS NOT NULL)) AS took_over,
+       CASE WHEN claimed.attempt > 1 THEN (
+           SELECT count(*) FROM cognigy_attempts AS before
+           WHERE before.event = claimed.event AND before.received_at = claimed.received_at
+             AND before.run = claimed.run AND before.outcome = $5) ELSE 0 END AS lost_before
 FROM next
 LEFT JOIN claimed ON true
 LEFT JOIN LATERAL (
@@ -161,10 +167,15 @@ async fn claim_runs(
 
 /// A run that was claimed under `fence`.
 fn claimed_run(row: &Row, fence: i64) -> Result<ClaimedRun, Problem> {
-    granted(row, read_number(row, "run")?, read_number(row, "attempt")?, fence)
+    let took_over = read(row, "took_over")?;
+    // The statement does not see the lost attempt that it has written itself.
+    let lost = read::<i64>(row, "lost_before")? + i64::from(took_over);
+    let lost = u32::try_from(lost).unwrap_or(u32::MAX);
+    let (run, attempt) = (read_number(row, "run")?, read_number(row, "attempt")?);
+    Ok(ClaimedRun { lost, took_over, ..granted(row, run, attempt, fence)? })
 }
 
-/// The right to an attempt at the event in `row`.
+/// The right to an attempt at the event in `row`, in a run that has lost none.
 pub(crate) fn granted(
     row: &Row,
     run: u32,
@@ -174,7 +185,8 @@ pub(crate) fn granted(
     let key = row::read_key(row)?;
     let token = ClaimToken { work: WorkKind::Run, handle: read(row, "event")?, fence };
     let event = row::restore(row, &key, run);
-    Ok(ClaimedRun { claim: Claim::granted(token), key, run, attempt, event })
+    let claim = Claim::granted(token);
+    Ok(ClaimedRun { claim, key, run, attempt, lost: 0, took_over: false, event })
 }
 
 /// Gives back what was claimed for sources under fences whose claims were never handed out. The

@@ -19,9 +19,9 @@ pub struct PostgresOptions {
     /// Deliveries that may wait for a writer; beyond it a call fails as overloaded. Default 4096:
     /// eight full batches, well under a second of waiting.
     pub queue_limit: usize,
-    /// Bodies kept in quarantine; past it the oldest goes. Default 1000: enough to see what a
-    /// broken sender does, and at most 1 GB if every body is as large as can be.
-    pub quarantine_capacity: usize,
+    /// Whether to make the schema where there is none, and bring an older one up to date. Default
+    /// `true`; otherwise opening such a database fails.
+    pub create: bool,
     /// How long to wait for a free connection before a call fails as overloaded. Default 1 s: a
     /// sender is better told to come back than kept waiting.
     pub pool_timeout: Duration,
@@ -49,7 +49,7 @@ impl Default for PostgresOptions {
             workers: 4,
             readers: 2,
             queue_limit: 4096,
-            quarantine_capacity: 1000,
+            create: true,
             pool_timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(5),

@@ -27,6 +27,13 @@ pub(crate) enum Problem {
     Session(String),
     #[error("the database has schema version {found}; this program works with {known}")]
     Newer { found: i32, known: i32 },
+    #[error("the database holds no events: start the server once, it makes the tables")]
+    NoSchema,
+    #[error(
+        "the database has schema version {found}, from an earlier version of this program: start the \
+         server once, it brings the database up to date"
+    )]
+    Older { found: i32 },
     #[error("{0}")]
     Unreadable(String),
     #[error(transparent)]
@@ -67,9 +74,11 @@ impl Refusal {
 impl Problem {
     pub(crate) fn kind(&self) -> StoreErrorKind {
         match self {
-            Self::Newer { .. } | Self::Unreadable(_) | Self::IllegalMove(_) => {
-                StoreErrorKind::Corrupt
-            }
+            Self::Newer { .. }
+            | Self::NoSchema
+            | Self::Older { .. }
+            | Self::Unreadable(_)
+            | Self::IllegalMove(_) => StoreErrorKind::Corrupt,
             Self::Busy => StoreErrorKind::Overloaded,
             // Class 42: a table or column is not there, or we may not touch it. Class XX: damage.
             Self::Refused(refusal) => match refusal.state.code().get(..2) {

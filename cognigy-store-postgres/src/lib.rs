@@ -56,6 +56,7 @@ mod error;
 mod lanes;
 mod outbox;
 mod partitions;
+mod probe;
 mod purge;
 mod quarantine;
 mod record;

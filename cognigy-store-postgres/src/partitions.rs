@@ -96,12 +96,14 @@ async fn missing(
 }
 
 /// Forgets what is left of days that ended before `before`: drops the days of which no event is
-/// stored any more, and of the others removes at most `limit` rows whose events have gone.
+/// stored any more, and of the others removes at most `limit` rows of each table whose events have
+/// gone. How many rows went one by one: there may be more of them.
 pub(crate) async fn forget(
     connection: &mut Object,
     before: Timestamp,
     limit: i64,
-) -> Result<(), Problem> {
+) -> Result<u64, Problem> {
+    let mut removed = 0;
     for day in days(&*connection).await? {
         if midnight(day + Days::new(1)) > before {
             break;
@@ -109,13 +111,14 @@ pub(crate) async fn forget(
         match forget_day(connection, day, limit).await {
             // A statement is in the way; the day goes another time.
             Err(problem) if problem.is_lock_timeout() => {}
-            result => result?,
+            result => removed += result?,
         }
     }
-    Ok(())
+    Ok(removed)
 }
 
-async fn forget_day(connection: &mut Object, day: NaiveDate, limit: i64) -> Result<(), Problem> {
+/// How many rows went one by one.
+async fn forget_day(connection: &mut Object, day: NaiveDate, limit: i64) -> Result<u64, Problem> {
     let (from, to) = (midnight(day), midnight(day + Days::new(1)));
     let transaction = connection.transaction().await?;
     let first = Arrivals::around(&transaction, from).await?.first;
@@ -129,6 +132,7 @@ async fn forget_day(connection: &mut Object, day: NaiveDate, limit: i64) -> Resu
         .await?;
     let is_empty = !left.try_get::<_, bool>(0)?;
     transaction.batch_execute(DROP_PATIENCE).await?;
+    let mut removed = 0;
     for table in TABLES {
         let partition = name(table, day);
         if is_empty {
@@ -141,11 +145,11 @@ async fn forget_day(connection: &mut Object, day: NaiveDate, limit: i64) -> Resu
                                        WHERE cognigy_events.id = old.event)
                      LIMIT $1)"
             );
-            transaction.execute(&sweep, &[&limit]).await?;
+            removed += transaction.execute(&sweep, &[&limit]).await?;
         }
     }
     transaction.commit().await?;
-    Ok(())
+    Ok(removed)
 }
 
 /// The days that have partitions, earliest first.

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use cognigy_core::{
-    Cursor, PageRequest, QuarantineEntry, QuarantinePage, QuarantineReason, QuarantinedItem,
-    Timestamp,
+    Cursor, EXCERPT_BYTES, PageRequest, QuarantineEntry, QuarantineLimits, QuarantinePage,
+    QuarantineReason, QuarantineSummary, QuarantinedItem, Timestamp,
 };
 use deadpool_postgres::Object;
 use sha2::{Digest, Sha256};
@@ -16,32 +16,40 @@ use crate::{
 
 const COLUMNS: &str = "id, source, reason, event_id, detail, received_at, body";
 
-/// Past the capacity, the oldest go; the count is taken before the insertion, hence the one more.
+/// Where the source's invalid bodies are too many or too much together, its oldest ones go: `$8` is
+/// the most bodies, `$9` the most bytes. The new row is not among those that are counted, since a
+/// statement does not see its own insertions.
 const KEEP: &str = "
 WITH kept AS (
     INSERT INTO cognigy_quarantine (source, reason, event_id, detail, received_at, digest, body)
     VALUES ($1, $2, $3, $4, coalesce($5::timestamptz, statement_timestamp()), $6, $7)
-    ON CONFLICT (source, reason, digest) DO NOTHING RETURNING id
+    ON CONFLICT (source, reason, digest) DO NOTHING RETURNING octet_length(body) AS bytes
+), evicted AS (
+    DELETE FROM cognigy_quarantine WHERE id = ANY (ARRAY(
+        SELECT id FROM (
+            SELECT id, row_number() OVER newest AS place, sum(octet_length(body)) OVER newest AS bytes
+            FROM cognigy_quarantine WHERE source = $1 AND reason = $2
+            WINDOW newest AS (ORDER BY id DESC)) AS older
+        CROSS JOIN kept
+        WHERE $2 = 'invalid' AND (place + 1 > $8::bigint OR older.bytes + kept.bytes > $9::bigint)))
+    RETURNING id
 )
-DELETE FROM cognigy_quarantine WHERE id = ANY (ARRAY(
-    SELECT id FROM cognigy_quarantine ORDER BY id
-    LIMIT (SELECT CASE WHEN EXISTS (SELECT 1 FROM kept)
-                       THEN greatest(0, count(*) + 1 - $8::bigint) ELSE 0 END
-           FROM cognigy_quarantine)))";
+SELECT count(*) FROM evicted";
 
+/// Keeps a body; how many older ones had to go for it.
 pub(crate) async fn keep(
     connection: &Object,
     entry: &QuarantineEntry,
+    limits: QuarantineLimits,
     now: Option<Timestamp>,
-    capacity: usize,
-) -> Result<(), Problem> {
+) -> Result<u64, Problem> {
     let keep = connection.prepare_cached(KEEP).await?;
     let event_id = Private(entry.event_id.as_deref().map(escape));
     let detail = Private(escape(&entry.detail));
     let digest = Sha256::digest(&entry.body);
     let body = Private(&entry.body[..]);
-    connection
-        .execute(
+    let row = connection
+        .query_one(
             &keep,
             &[
                 &entry.source.as_str(),
@@ -51,11 +59,12 @@ pub(crate) async fn keep(
                 &now,
                 &&digest[..],
                 &body,
-                &sql_limit(capacity.max(1)),
+                &sql_limit(limits.items),
+                &i64::try_from(limits.bytes).unwrap_or(i64::MAX),
             ],
         )
         .await?;
-    Ok(())
+    Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
 }
 
 pub(crate) async fn page(
@@ -64,7 +73,10 @@ pub(crate) async fn page(
 ) -> Result<QuarantinePage, Problem> {
     let select = connection
         .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM cognigy_quarantine WHERE id < $1 ORDER BY id DESC LIMIT $2"
+            "SELECT id, source, reason, event_id, detail, received_at,
+                    substring(body FROM 1 FOR {EXCERPT_BYTES}) AS body,
+                    octet_length(body)::bigint AS length
+             FROM cognigy_quarantine WHERE id < $1 ORDER BY id DESC LIMIT $2"
         ))
         .await?;
     let before = page.after.map_or(i64::MAX, |cursor| cursor.0);
@@ -76,7 +88,8 @@ pub(crate) async fn page(
             found.next = found.items.last().map(|item| Cursor(item.id));
             break;
         }
-        found.items.push(read_item(&row)?);
+        let length = read::<i64>(&row, "length")?.unsigned_abs();
+        found.items.push(QuarantineSummary { length, ..read_columns(&row)? });
     }
     Ok(found)
 }
@@ -95,8 +108,17 @@ pub(crate) async fn discharge(connection: &Object, id: i64) -> Result<bool, Prob
 }
 
 fn read_item(row: &Row) -> Result<QuarantinedItem, Problem> {
+    let QuarantineSummary {
+        id, source, reason, event_id, detail, excerpt: body, received_at, ..
+    } = read_columns(row)?;
+    Ok(QuarantinedItem { id, source, reason, event_id, detail, body, received_at })
+}
+
+/// The columns that both kinds of rows have; what is read of the body counts as all of it.
+fn read_columns(row: &Row) -> Result<QuarantineSummary, Problem> {
     let (source, reason): (&str, &str) = (read(row, "source")?, read(row, "reason")?);
-    Ok(QuarantinedItem {
+    let excerpt: &[u8] = read(row, "body")?;
+    Ok(QuarantineSummary {
         id: read(row, "id")?,
         source: source.parse().map_err(|error| unreadable("the source", error))?,
         reason: QuarantineReason::from_name(reason)
@@ -104,6 +126,7 @@ fn read_item(row: &Row) -> Result<QuarantinedItem, Problem> {
         event_id: read::<Option<String>>(row, "event_id")?.map(unescape),
         detail: unescape(read(row, "detail")?),
         received_at: read(row, "received_at")?,
-        body: Bytes::copy_from_slice(read(row, "body")?),
+        length: excerpt.len() as u64,
+        excerpt: Bytes::copy_from_slice(excerpt),
     })
 }

@@ -3,7 +3,7 @@
 //! An event that is not in the queue is put there while its own row is locked, and that row is set
 //! to 'pending', so that a dead letter of an earlier run that is sent meanwhile changes nothing.
 
-use cognigy_core::{AttemptOutcome, EventKey, ReplayClaim, Requeued, Timestamp};
+use cognigy_core::{AttemptOutcome, ClaimedRun, EventKey, ReplayClaim, Requeued, Timestamp};
 use deadpool_postgres::{Object, Transaction};
 use tokio_postgres::{Row, types::ToSql};
 
@@ -90,26 +90,31 @@ pub(crate) async fn replay(
     };
     locked.finish(&transaction, 0).await?;
     transaction.commit().await?;
-    let run: i32 = read(&granted, "run")?;
-    let claimed = claim::granted(
-        &event,
-        u32::try_from(run).unwrap_or_default(),
-        1,
-        read(&granted, "fence")?,
-    )?;
-    Ok(ReplayClaim::Claimed(Box::new(claimed)))
+    let Granted { row, took_over } = granted;
+    let run = u32::try_from(read::<i32>(&row, "run")?).unwrap_or_default();
+    let claimed = claim::granted(&event, run, 1, read(&row, "fence")?)?;
+    Ok(ReplayClaim::Claimed(Box::new(ClaimedRun { took_over, ..claimed })))
 }
 
-/// Claims an event for a new run; the fence and the run. None while another run holds it.
+/// A claim on a new run.
+struct Granted {
+    /// The fence and the run.
+    row: Row,
+    /// Whether the run before it was held by a worker whose lease had run out.
+    took_over: bool,
+}
+
+/// Claims an event for a new run. None while another run holds it.
 async fn claim_anew(
     transaction: &Transaction<'_>,
     handle: i64,
     lane: Option<i64>,
     term: Term,
-) -> Result<Option<Row>, Problem> {
+) -> Result<Option<Granted>, Problem> {
     let queued = transaction.query_opt(SELECT_QUEUED, &[&term.now, &handle]).await?;
     if let Some(queued) = queued {
-        if read(&queued, "is_held")? {
+        let took_over = read(&queued, "is_held")?;
+        if took_over {
             if read::<Option<bool>>(&queued, "is_leased")? == Some(true) {
                 return Ok(None);
             }
@@ -118,23 +123,22 @@ async fn claim_anew(
         } else {
             tally(transaction, &["pending"], &["processing"]).await?;
         }
-        let granted =
-            transaction.query_one(CLAIM_QUEUED, &[&term.now, &term.lease, &handle]).await?;
+        let row = transaction.query_one(CLAIM_QUEUED, &[&term.now, &term.lease, &handle]).await?;
         begin_run(transaction, &[handle]).await?;
-        return Ok(Some(granted));
+        return Ok(Some(Granted { row, took_over }));
     }
     let Some(at_rest) = transaction.query_opt(LOCK_EVENT, &[&handle]).await? else {
         return Ok(None);
     };
     let values: [&(dyn ToSql + Sync); 4] = [&term.now, &term.lease, &handle, &lane];
-    let granted = transaction.query_opt(CLAIM_AT_REST, &values).await?;
-    let Some(granted) = granted else {
+    let row = transaction.query_opt(CLAIM_AT_REST, &values).await?;
+    let Some(row) = row else {
         // Somebody else put it into the queue in the same moment.
         return Ok(None);
     };
     begin_run(transaction, &[handle]).await?;
     tally(transaction, &[read(&at_rest, "state")?], &["processing"]).await?;
-    Ok(Some(granted))
+    Ok(Some(Granted { row, took_over: false }))
 }
 
 /// They are in their next run, and the queue says what becomes of it.

@@ -65,6 +65,15 @@ pub(crate) async fn migrate(connection: &mut Object) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Fails unless the schema is one this program can work with as it is.
+pub(crate) async fn must_be_current(client: &impl GenericClient) -> Result<(), Problem> {
+    match version(client).await? {
+        0 => Err(Problem::NoSchema),
+        found if found < known() => Err(Problem::Older { found }),
+        _ => Ok(()),
+    }
+}
+
 /// The schema's version, 0 for a database without one. Refuses one this program is too old for.
 async fn version(client: &impl GenericClient) -> Result<i32, Problem> {
     // Not by to_regclass, which remembers what was not there before we waited for the lock.

@@ -10,9 +10,10 @@ use std::{
 use async_trait::async_trait;
 use cognigy_core::{
     Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, Counts, EventArchive, EventFilter,
-    EventKey, EventOrder, EventPage, EventStore, IncomingEvent, PageRequest, Quarantine,
-    QuarantineEntry, QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled,
-    Settlement, SourceName, StoreError, StoredEvent, Timestamp,
+    EventKey, EventOrder, EventPage, EventStore, IncomingEvent, PageRequest, PurgeRequest,
+    PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
+    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, SourceName, StoreError,
+    StoreSize, StoredEvent, Timestamp,
 };
 
 use crate::{
@@ -21,12 +22,15 @@ use crate::{
     connections::{Connections, Tries, perform},
     error::Problem,
     lanes::{self, Belief},
-    purge, quarantine,
+    probe, purge, quarantine,
     record::Delivery,
     replay, schema, settle,
     upkeep::Upkeep,
     writers::Writers,
 };
+
+/// Between two transactions of a purge that remove bytes row by row.
+const PURGE_PAUSE: Duration = Duration::from_millis(20);
 
 /// An event store in a PostgreSQL database.
 ///
@@ -73,7 +77,11 @@ impl PostgresStore {
     pub async fn open_with(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
         let connections = Connections::new(url, &options)?;
         let mut connection = connections.working.lend().await?;
-        schema::migrate(&mut connection).await?;
+        if options.create {
+            schema::migrate(&mut connection).await?;
+        } else {
+            schema::must_be_current(&connection).await?;
+        }
         drop(connection);
         let order = Arc::new(Belief::new(agree(&connections, options.order).await?));
         let writers = Writers::start(&connections.writing, &options, &order);
@@ -239,26 +247,45 @@ impl EventArchive for PostgresStore {
         Ok(perform!(again reading, connection => archive::backlog(connection))?)
     }
 
-    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+    async fn size(&self) -> Result<StoreSize, StoreError> {
+        let reading = &self.inner.connections.reading;
+        Ok(perform!(again reading, connection => archive::size(connection))?)
+    }
+
+    async fn purge(&self, request: PurgeRequest) -> Result<PurgeStep, StoreError> {
         let working = &self.inner.connections.working;
-        Ok(perform!(working, connection => purge::purge(connection, before, limit))?)
+        let step = perform!(working, connection => purge::remove(connection, request))?;
+        if step.next.is_none() {
+            // Nothing is left to be removed event by event.
+            while perform!(working, connection => purge::remove_bytes(connection, request))? > 0 {
+                tokio::time::sleep(PURGE_PAUSE).await;
+            }
+        }
+        Ok(step)
+    }
+
+    async fn purgeable(&self, request: PurgeRequest) -> Result<Purged, StoreError> {
+        let reading = &self.inner.connections.reading;
+        Ok(perform!(again reading, connection => purge::count(connection, request))?)
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        let writing = &self.inner.connections.writing;
-        Ok(perform!(again writing, connection => schema::beat(connection))?)
+        let (writing, order) = (&self.inner.connections.writing, &*self.inner.order);
+        Ok(perform!(again writing, connection => probe::ready(connection, order))?)
     }
 }
 
 #[async_trait]
 impl Quarantine for PostgresStore {
-    async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError> {
+    async fn quarantine(
+        &self,
+        entry: QuarantineEntry,
+        limits: QuarantineLimits,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         let (working, now) = (&self.inner.connections.working, self.now(now));
-        let capacity = self.inner.options.quarantine_capacity;
         let entry = &entry;
-        Ok(
-            perform!(again working, connection => quarantine::keep(connection, entry, now, capacity))?,
-        )
+        Ok(perform!(again working, connection => quarantine::keep(connection, entry, limits, now))?)
     }
 
     async fn quarantined(&self, page: PageRequest) -> Result<QuarantinePage, StoreError> {

@@ -6,8 +6,8 @@ mod common;
 use std::collections::BTreeMap;
 
 use cognigy_core::{
-    ClaimRequest, Contact, EventArchive, EventStore, Settled, Settlement, SourceName, Timestamp,
-    Verdict, testing::sample,
+    ClaimRequest, Contact, EventArchive, EventStore, PurgeRequest, Settled, Settlement, SourceName,
+    Timestamp, Verdict, testing::sample,
 };
 use cognigy_store_postgres::{PostgresOptions, PostgresStore, TimeSource};
 use common::{LEASE, Place, event, key, request};
@@ -49,7 +49,8 @@ async fn process(store: &PostgresStore, id: &str, at: Timestamp) {
 async fn purge(store: &PostgresStore, before: Timestamp) -> u64 {
     let mut total = 0;
     loop {
-        match store.purge(before, 2).await.unwrap() {
+        match store.purge(PurgeRequest::all_before(before, 2)).await.unwrap().purged.total_events()
+        {
             0 => return total,
             gone => total += gone,
         }
@@ -97,7 +98,10 @@ async fn a_day_with_an_unfinished_event_stays_and_the_others_bytes_go() {
     assert_eq!(purge(&store, day(2)).await, 5);
     // Each further call removes as many rows as it may.
     for _ in 0..3 {
-        assert_eq!(store.purge(day(2), 2).await.unwrap(), 0);
+        assert_eq!(
+            store.purge(PurgeRequest::all_before(day(2), 2)).await.unwrap().purged.total_events(),
+            0
+        );
     }
     assert_eq!(days(&place).len(), 3);
     assert_eq!(place.sql("SELECT count(*) FROM cognigy_bodies"), "1");
@@ -119,7 +123,10 @@ async fn a_drop_waits_for_nobody_for_long() {
     assert_eq!(days(&place).len(), 3, "it was in the way");
     process(&store, "b", day(2)).await;
     reader.batch_execute("COMMIT").await.unwrap();
-    assert_eq!(store.purge(day(2), 10).await.unwrap(), 0);
+    assert_eq!(
+        store.purge(PurgeRequest::all_before(day(2), 10)).await.unwrap().purged.total_events(),
+        0
+    );
     assert!(days(&place).iter().all(|name| name.ends_with("20260103")), "next time it went");
     connection.abort();
 }

@@ -1,10 +1,11 @@
 //! Reading what is stored: one event, many, their history, their number.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs};
 
 use cognigy_core::{
     Attempt, AttemptOutcome, Backlog, Contact, Counts, Cursor, Event, EventFilter, EventKey,
-    EventPage, EventSummary, PageRequest, SourceName, State, StoredEvent, Timestamp,
+    EventPage, EventSummary, PAGE_BYTES, PageRequest, SourceName, State, StoreSize, StoredEvent,
+    Timestamp, UnsentDeadLetter,
 };
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
@@ -25,7 +26,8 @@ pub(crate) fn find(
     ))?;
     let mut rows = select.query([key.source.as_str(), key.id.as_str()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let body = row::read_body(connection, row.get(0)?)?.unwrap_or_default();
+    let id = row.get(0)?;
+    let body = row::read_body(connection, id)?.unwrap_or_default();
     let parts = row::read_parts(row, 6, key)?;
     let contact = row.get::<_, Option<String>>(5)?;
     let contact = contact.map(|json| Contact::from_json(&json)).transpose();
@@ -34,6 +36,23 @@ pub(crate) fn find(
         state: row::read_state(row, 1)?,
         processed_at: row.get::<_, Option<i64>>(3)?.map(timestamp).transpose()?,
         contact: contact.map_err(|error| unreadable("the CRM context", error))?,
+        unsent: unsent(connection, id)?,
+    }))
+}
+
+/// The dead letter of an event's latest run that left one, while it waits for the sink.
+fn unsent(connection: &Connection, event: i64) -> Result<Option<UnsentDeadLetter>, Problem> {
+    let mut select = connection.prepare_cached(
+        "SELECT run, reason, tries, due_at FROM outbox
+         WHERE event = ?1 AND due_at IS NOT NULL ORDER BY run DESC LIMIT 1",
+    )?;
+    let mut rows = select.query([event])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some(UnsentDeadLetter {
+        run: row.get(0)?,
+        reason: row.get(1)?,
+        tries: row.get(2)?,
+        due: timestamp(row.get(3)?)?,
     }))
 }
 
@@ -46,13 +65,15 @@ pub(crate) fn list(
     let mut select = connection.prepare(&conditions.select(page.limit))?;
     let mut rows = select.query(conditions.values().as_slice())?;
     let mut found = EventPage::default();
-    let mut last = None;
+    let (mut last, mut bytes) = (None, 0);
     while let Some(row) = rows.next()? {
-        if found.events.len() == page.limit {
+        if found.events.len() == page.limit || bytes > PAGE_BYTES {
             found.next = last;
             break;
         }
-        found.events.push(read_summary(row)?);
+        let summary = read_summary(row)?;
+        bytes += summary.page_bytes();
+        found.events.push(summary);
         last = Some(Cursor(row.get(0)?));
     }
     Ok(found)
@@ -237,6 +258,17 @@ pub(crate) fn counts(connection: &Connection) -> Result<Counts, Problem> {
     Ok(counts)
 }
 
+/// The database's pages, used or free, and its log.
+pub(crate) fn size(connection: &Connection) -> Result<StoreSize, Problem> {
+    let number = |pragma| -> Result<u64, Problem> {
+        let number: i64 = connection.pragma_query_value(None, pragma, |row| row.get(0))?;
+        Ok(number.unsigned_abs())
+    };
+    let database = number("page_count")?.saturating_mul(number("page_size")?);
+    let log = connection.path().and_then(|path| fs::metadata(format!("{path}-wal")).ok());
+    Ok(StoreSize { database: Some(database), log: Some(log.map_or(0, |file| file.len())) })
+}
+
 /// Walks through the index of all that is on its way.
 pub(crate) fn backlog(connection: &Connection) -> Result<BTreeMap<SourceName, Backlog>, Problem> {
     let mut backlog = BTreeMap::<SourceName, Backlog>::new();
@@ -286,14 +318,23 @@ SELECT min(received_at) FROM events WHERE id IN (
 const SELECT_OLDEST_WAITING: &str = "
 SELECT min(received_at) FROM events WHERE id IN (SELECT event FROM waiting LIMIT ?1)";
 
+/// Of dead letters that the sink does not have, those that were given up first.
+const SELECT_OLDEST_UNSENT: &str = "
+SELECT min(received_at) FROM events WHERE id IN (
+    SELECT event FROM outbox WHERE due_at IS NOT NULL ORDER BY id LIMIT ?1)";
+
 /// When the event came in that has been on its way for longest. Exact up to twice [`OLDEST_SAMPLE`]
 /// of them for each source; beyond, of those due first (a backlog's oldest) and last (put off for a
-/// retry), and of some that wait for others, which mostly came earlier.
+/// retry), and of some that wait for others, which mostly came earlier; of dead letters, of those that
+/// were given up first.
 fn oldest_pending(connection: &Connection) -> Result<Option<Timestamp>, Problem> {
     let mut select = connection.prepare_cached(SELECT_OLDEST)?;
-    let mut oldest: Option<i64> = connection
-        .prepare_cached(SELECT_OLDEST_WAITING)?
-        .query_row([OLDEST_SAMPLE], |row| row.get(0))?;
+    let mut oldest: Option<i64> = None;
+    for select in [SELECT_OLDEST_WAITING, SELECT_OLDEST_UNSENT] {
+        let mut select = connection.prepare_cached(select)?;
+        let first: Option<i64> = select.query_row([OLDEST_SAMPLE], |row| row.get(0))?;
+        oldest = oldest.into_iter().chain(first).min();
+    }
     for source in sources_with_work(connection)? {
         let its: Option<i64> =
             select.query_row(params![source, OLDEST_SAMPLE], |row| row.get(0))?;

@@ -171,8 +171,19 @@ impl EventRow {
 
     fn claim(mut self, group: &mut Group<'_>, term: &Term) -> Result<ClaimedRun, Problem> {
         let state = self.without_holder(group)?.apply(Move::Claim)?;
+        // Before its first attempt a run has lost none.
+        let lost = if self.attempt == 0 { 0 } else { self.lost(group)? };
         self.attempt = self.attempt.saturating_add(1);
-        self.grant(group, state, term)
+        self.grant(group, state, lost, term)
+    }
+
+    /// How many attempts of its run were lost.
+    fn lost(&self, group: &Group<'_>) -> Result<u32, Problem> {
+        let mut count = group.prepare(
+            "SELECT count(*) FROM attempts WHERE event = ?1 AND run = ?2 AND outcome = ?3",
+        )?;
+        let values = params![self.id, self.run, AttemptOutcome::LeaseExpired.as_str()];
+        Ok(count.query_row(values, |row| row.get(0))?)
     }
 
     /// Claims it for a new run.
@@ -184,7 +195,7 @@ impl EventRow {
         let state = self.without_holder(group)?.apply(Move::Replay)?.apply(Move::Claim)?;
         self.run = self.run.saturating_add(1);
         self.attempt = 1;
-        self.grant(group, state, term)
+        self.grant(group, state, 0, term)
     }
 
     /// The state without a worker that vanished; its attempt goes into the history.
@@ -216,9 +227,11 @@ impl EventRow {
         self,
         group: &mut Group<'_>,
         state: State,
+        lost: u32,
         term: &Term,
     ) -> Result<ClaimedRun, Problem> {
         let Self { id, run, attempt, .. } = self;
+        let took_over = self.state == State::Processing;
         let fence = self.fence.saturating_add(1);
         group
             .prepare(
@@ -231,7 +244,8 @@ impl EventRow {
         let connection = group.connection();
         let event = row::restore(connection, id, &self.key, self.parts, self.received_at, run)?;
         let token = ClaimToken { work: WorkKind::Run, handle: id, fence };
-        Ok(ClaimedRun { claim: Claim::granted(token), key: self.key, run, attempt, event })
+        let (claim, key) = (Claim::granted(token), self.key);
+        Ok(ClaimedRun { claim, key, run, attempt, lost, took_over, event })
     }
 }
 

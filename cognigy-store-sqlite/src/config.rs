@@ -38,9 +38,6 @@ pub struct SqliteOptions {
     /// A delivery that has waited for longer than this when its turn comes fails as overloaded.
     /// Default 1 s: its sender should hear of a disk that cannot keep up while it still listens.
     pub max_wait: Duration,
-    /// Bodies kept in quarantine; past it the oldest goes. Default 1000: enough to see what a
-    /// broken sender does, and at most 1 GB if every body is as large as can be.
-    pub quarantine_capacity: usize,
     /// How long to wait for another process that holds the write lock before a call fails as
     /// unavailable. Default 5 s: longer than a backup or a shell's transaction should take, shorter
     /// than a webhook sender waits.
@@ -68,7 +65,6 @@ impl Default for SqliteOptions {
             readers: 2,
             queue_limit: 4096,
             max_wait: Duration::from_secs(1),
-            quarantine_capacity: 1000,
             busy_timeout: Duration::from_secs(5),
             order: None,
             checkpoint_pages: 4000,

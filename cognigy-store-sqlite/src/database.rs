@@ -28,6 +28,9 @@ use crate::{
 /// How long to wait before opening is tried again while another process sets the database up.
 const OPEN_PAUSE: Duration = Duration::from_millis(20);
 
+/// How long a purge waits, and all deliveries with it, for queries that still need the log.
+const EMPTY_LOG_PATIENCE: Duration = Duration::from_millis(100);
+
 /// Whoever closes a database last writes the rest of its WAL back, and deletes it as done. Only a
 /// session does so, if the WAL is trusted: see [`write_back`](crate::write_back).
 const NO_WRITE_BACK_AT_CLOSE: DbConfig = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
@@ -46,6 +49,7 @@ pub(crate) struct Session {
     pub(crate) connection: Connection,
     location: Arc<Location>,
     files: Files,
+    busy_timeout: Duration,
     /// Pages in the WAL after this connection's latest commit.
     wal_pages: Arc<AtomicU32>,
     write_back: Arc<WriteBack>,
@@ -181,6 +185,8 @@ impl Database {
         // `checkpoint`.
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         connection.pragma_update(None, "journal_size_limit", WAL_LIMIT)?;
+        // What is forgotten is overwritten, not only left out of the tables.
+        connection.pragma_update(None, "secure_delete", true)?;
         set_cache(connection, self.options.writer_cache_kib)
     }
 
@@ -217,6 +223,7 @@ impl Database {
             connection,
             location: Arc::clone(&self.location),
             files,
+            busy_timeout: self.options.busy_timeout,
             wal_pages: Arc::default(),
             write_back: Arc::clone(&self.write_back),
         }
@@ -240,6 +247,19 @@ impl Session {
             Ok(self.connection.wal_checkpoint_v2(Some("main"), CheckpointMode::PASSIVE)?)
         })?;
         Ok(written.map_or((0, 0), |(all, done)| (pages(all), pages(done))))
+    }
+
+    /// Writes the whole log back and cuts it to nothing, so that what was overwritten in the database
+    /// cannot be read in the log either. Whether it could be done: a query that still needs the log
+    /// is not waited for.
+    pub(crate) fn empty_log(&self) -> bool {
+        let emptied = self.write_back.perform(|| {
+            self.connection.busy_timeout(EMPTY_LOG_PATIENCE)?;
+            let emptied = self.connection.wal_checkpoint_v2(Some("main"), CheckpointMode::TRUNCATE);
+            self.connection.busy_timeout(self.busy_timeout)?;
+            Ok(emptied.map(drop)?)
+        });
+        matches!(emptied, Ok(Some(())))
     }
 
     /// Makes what the WAL shows durable, whatever became of the syncs before: the same bytes in the
@@ -351,6 +371,7 @@ mod tests {
             assert_eq!(pragma("busy_timeout"), "Integer(5000)");
             assert_eq!(pragma("wal_autocheckpoint"), "Integer(0)");
             assert_eq!(pragma("journal_size_limit"), "Integer(67108864)", "64 MiB");
+            assert_eq!(pragma("secure_delete"), "Integer(1)");
             assert_eq!(pragma("auto_vacuum"), "Integer(0)");
             assert_eq!(pragma("cache_size"), "Integer(-8192)", "KiB, where it is negative");
         }

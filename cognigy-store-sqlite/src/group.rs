@@ -1,17 +1,19 @@
 //! One transaction of the writer, and the tallies it owes.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use cognigy_core::{EventOrder, EventType, State};
 use rusqlite::{CachedStatement, Connection, params};
 
-use crate::{SqliteOptions, error::Problem, lanes};
+use crate::{error::Problem, lanes};
 
 /// What a call of the writer works in. Its changes become durable together with those of the other
 /// calls in the group, or not at all.
 pub(crate) struct Group<'c> {
     connection: &'c Connection,
-    pub(crate) options: &'c SqliteOptions,
     states: HashMap<State, i64>,
     types: HashMap<EventType, i64>,
     /// How many more events wait for another of their contact.
@@ -22,19 +24,21 @@ pub(crate) struct Group<'c> {
     order: Option<EventOrder>,
     /// The highest id an event ever had, once it was looked up.
     last_event: Option<i64>,
+    /// Set where the log is to be emptied after the commit; told to be false once it is.
+    pub(crate) log_to_empty: Option<Arc<AtomicBool>>,
 }
 
 impl<'c> Group<'c> {
-    pub(crate) fn new(connection: &'c Connection, options: &'c SqliteOptions) -> Self {
+    pub(crate) fn new(connection: &'c Connection) -> Self {
         Self {
             connection,
-            options,
             states: HashMap::new(),
             types: HashMap::new(),
             waiting: 0,
             stopped: 0,
             order: None,
             last_event: None,
+            log_to_empty: None,
         }
     }
 
@@ -135,8 +139,7 @@ mod tests {
     #[test]
     fn each_event_of_a_group_has_an_id_of_its_own() {
         let connection = schema::in_memory();
-        let options = SqliteOptions::default();
-        let mut group = Group::new(&connection, &options);
+        let mut group = Group::new(&connection);
         for expected in 1..=3 {
             assert_eq!(group.next_event_id().unwrap(), expected);
             assert_eq!(group.next_event_id().unwrap(), expected, "it was not used");

@@ -251,7 +251,7 @@ pub(crate) fn agree(connection: &mut Connection, options: &SqliteOptions) -> Res
         (EventOrder::PerContact(_), EventOrder::Any) => cease(&change)?,
         // Who are stopped go on; there are none if stopping begins.
         (EventOrder::PerContact(_), EventOrder::PerContact(_)) => {
-            let mut group = Group::new(&change, options);
+            let mut group = Group::new(&change);
             for head in stopped(&change)? {
                 if let Found::Busy(lane) = Lane::of(&group, head)? {
                     lane.make_way(&mut group, None)?;

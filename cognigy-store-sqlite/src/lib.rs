@@ -39,6 +39,7 @@ mod intake;
 mod lanes;
 mod location;
 mod outbox;
+mod probe;
 mod purge;
 mod quarantine;
 mod read_only;

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use cognigy_core::{
-    Cursor, PageRequest, QuarantineEntry, QuarantinePage, QuarantineReason, QuarantinedItem,
-    Timestamp,
+    Cursor, EXCERPT_BYTES, PageRequest, QuarantineEntry, QuarantineLimits, QuarantinePage,
+    QuarantineReason, QuarantineSummary, QuarantinedItem, Timestamp,
 };
 use rusqlite::{Connection, Row, params};
 use sha2::{Digest, Sha256};
@@ -16,11 +16,13 @@ use crate::{
 
 const COLUMNS: &str = "id, source, reason, event_id, detail, received_at, body";
 
+/// Keeps a body; how many older ones had to go for it.
 pub(crate) fn keep(
     group: &Group<'_>,
     entry: &QuarantineEntry,
+    limits: QuarantineLimits,
     now: Timestamp,
-) -> Result<(), Problem> {
+) -> Result<u64, Problem> {
     let inserted = group
         .prepare(
             "INSERT INTO quarantine (source, reason, event_id, detail, received_at, digest, body)
@@ -36,21 +38,42 @@ pub(crate) fn keep(
             &Sha256::digest(&entry.body)[..],
             &entry.body[..],
         ])?;
-    if inserted == 1 {
-        group
-            .prepare(
-                "DELETE FROM quarantine WHERE id IN (
-                     SELECT id FROM quarantine ORDER BY id
-                     LIMIT max(0, (SELECT count(*) FROM quarantine) - ?1))",
-            )?
-            .execute([sql_limit(group.options.quarantine_capacity)])?;
+    if inserted == 0 || entry.reason != QuarantineReason::Invalid {
+        return Ok(0);
     }
-    Ok(())
+    evict(group, entry, limits)
+}
+
+/// Removes the source's oldest invalid bodies that are too many, or too much together. The lengths
+/// are in the rows' headers: no body is read for it.
+fn evict(
+    group: &Group<'_>,
+    entry: &QuarantineEntry,
+    limits: QuarantineLimits,
+) -> Result<u64, Problem> {
+    let evicted = group
+        .prepare(
+            "DELETE FROM quarantine WHERE id IN (
+                 SELECT id FROM (
+                     SELECT id, row_number() OVER newest AS place, sum(length(body)) OVER newest AS bytes
+                     FROM quarantine WHERE source = ?1 AND reason = ?2
+                     WINDOW newest AS (ORDER BY id DESC))
+                 WHERE place > 1 AND (place > ?3 OR bytes > ?4))",
+        )?
+        .execute(params![
+            entry.source.as_str(),
+            entry.reason.as_str(),
+            sql_limit(limits.items),
+            i64::try_from(limits.bytes).unwrap_or(i64::MAX),
+        ])?;
+    Ok(evicted as u64)
 }
 
 pub(crate) fn page(connection: &Connection, page: PageRequest) -> Result<QuarantinePage, Problem> {
     let mut select = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM quarantine WHERE id < ?1 ORDER BY id DESC LIMIT ?2"
+        "SELECT id, source, reason, event_id, detail, received_at, substr(body, 1, {EXCERPT_BYTES}),
+                length(body)
+         FROM quarantine WHERE id < ?1 ORDER BY id DESC LIMIT ?2"
     ))?;
     let before = page.after.map_or(i64::MAX, |cursor| cursor.0);
     // One more, to see whether there is a next page.
@@ -61,7 +84,7 @@ pub(crate) fn page(connection: &Connection, page: PageRequest) -> Result<Quarant
             found.next = found.items.last().map(|item| Cursor(item.id));
             break;
         }
-        found.items.push(read(row)?);
+        found.items.push(read_summary(row)?);
     }
     Ok(found)
 }
@@ -78,8 +101,22 @@ pub(crate) fn discharge(group: &Group<'_>, id: i64) -> Result<bool, Problem> {
 }
 
 fn read(row: &Row<'_>) -> Result<QuarantinedItem, Problem> {
+    let QuarantineSummary {
+        id, source, reason, event_id, detail, excerpt: body, received_at, ..
+    } = read_columns(row)?;
+    Ok(QuarantinedItem { id, source, reason, event_id, detail, body, received_at })
+}
+
+fn read_summary(row: &Row<'_>) -> Result<QuarantineSummary, Problem> {
+    let length = row.get::<_, i64>(7)?.unsigned_abs();
+    Ok(QuarantineSummary { length, ..read_columns(row)? })
+}
+
+/// The columns that both kinds of rows begin with; what is read of the body counts as all of it.
+fn read_columns(row: &Row<'_>) -> Result<QuarantineSummary, Problem> {
     let (source, reason): (String, String) = (row.get(1)?, row.get(2)?);
-    Ok(QuarantinedItem {
+    let excerpt = row.get_ref(6)?.as_bytes().map_err(rusqlite::Error::from)?;
+    Ok(QuarantineSummary {
         id: row.get(0)?,
         source: source.parse().map_err(|error| unreadable("the source", error))?,
         reason: QuarantineReason::from_name(&reason)
@@ -87,6 +124,7 @@ fn read(row: &Row<'_>) -> Result<QuarantinedItem, Problem> {
         event_id: row.get(3)?,
         detail: row.get(4)?,
         received_at: timestamp(row.get(5)?)?,
-        body: Bytes::copy_from_slice(row.get_ref(6)?.as_bytes().map_err(rusqlite::Error::from)?),
+        length: excerpt.len() as u64,
+        excerpt: Bytes::copy_from_slice(excerpt),
     })
 }

@@ -1,18 +1,28 @@
 //! The ports, handed on to the writer and the readers.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use cognigy_core::{
     Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, Counts, EventArchive, EventFilter,
-    EventKey, EventPage, EventStore, IncomingEvent, PageRequest, Quarantine, QuarantineEntry,
-    QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement,
-    SourceName, StoreError, StoredEvent, Timestamp,
+    EventKey, EventPage, EventStore, IncomingEvent, PageRequest, PurgeRequest, PurgeStep, Purged,
+    Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantinedItem, Recorded,
+    ReplayClaim, Requeued, Settled, Settlement, SourceName, StoreError, StoreSize, StoredEvent,
+    Timestamp,
 };
 
 use crate::{
     SqliteAccess, SqliteOptions, archive, claim, claim::Term, database::Database, error::Problem,
-    intake::Intake, purge, quarantine, reader::Readers, record, replay, settle, writer::Writer,
+    intake::Intake, probe, purge, quarantine, reader::Readers, record, replay, settle,
+    writer::Writer,
 };
 
 /// An event store in an SQLite file.
@@ -32,6 +42,8 @@ struct Inner {
     /// None where the file is only read.
     writer: Option<Writer>,
     intake: Intake,
+    /// Whether the log may hold what was forgotten.
+    log_to_empty: Arc<AtomicBool>,
 }
 
 impl Inner {
@@ -75,7 +87,9 @@ impl SqliteStore {
             readers.query(|_| Ok(())).await?;
         }
         let intake = Intake::up_to(database.options.queue_limit);
-        Ok(Self { inner: Arc::new(Inner { readers, writer, intake }) })
+        Ok(Self {
+            inner: Arc::new(Inner { readers, writer, intake, log_to_empty: Arc::default() }),
+        })
     }
 }
 
@@ -150,24 +164,58 @@ impl EventArchive for SqliteStore {
         self.inner.readers.query(archive::backlog).await
     }
 
-    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        let readers = &self.inner.readers;
-        let events =
-            readers.query(move |connection| purge::find(connection, before, limit)).await?;
+    async fn size(&self) -> Result<StoreSize, StoreError> {
+        self.inner.readers.query(archive::size).await
+    }
+
+    async fn purge(&self, request: PurgeRequest) -> Result<PurgeStep, StoreError> {
+        let Inner { readers, log_to_empty, .. } = &*self.inner;
         let writer = self.inner.writer()?;
-        writer.perform(move |group| purge::remove(group, &events, before, limit)).await
+        let events = readers.query(move |file| purge::find(file, &request)).await?;
+        let last = events.last().copied().filter(|_| events.len() == request.limit);
+        let purged = writer.perform(move |group| purge::remove(group, &events, &request)).await?;
+        if !purged.is_empty() {
+            log_to_empty.store(true, Ordering::Relaxed);
+        }
+        let step = PurgeStep::up_to(last, purged, request.limit);
+        if step.next.is_none() && log_to_empty.load(Ordering::Relaxed) {
+            // What has gone may still be read in the log.
+            let log = Arc::clone(log_to_empty);
+            writer
+                .perform(move |group| {
+                    group.log_to_empty = Some(Arc::clone(&log));
+                    Ok(())
+                })
+                .await?;
+        }
+        Ok(step)
+    }
+
+    async fn purgeable(&self, request: PurgeRequest) -> Result<Purged, StoreError> {
+        self.inner.readers.query(move |connection| purge::count(connection, &request)).await
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        self.inner.writer()?.perform(|group| group.beat().map(drop)).await
+        self.inner.writer()?.perform(probe::ready).await
     }
 }
 
 #[async_trait]
 impl Quarantine for SqliteStore {
-    async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError> {
+    async fn quarantine(
+        &self,
+        entry: QuarantineEntry,
+        limits: QuarantineLimits,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         let _place = self.inner.intake.enter()?;
-        self.inner.writer()?.perform_soon(move |group| quarantine::keep(group, &entry, now)).await
+        let writer = self.inner.writer()?;
+        let evicted =
+            writer.perform_soon(move |group| quarantine::keep(group, &entry, limits, now)).await?;
+        if evicted > 0 {
+            self.inner.log_to_empty.store(true, Ordering::Relaxed);
+        }
+        Ok(evicted)
     }
 
     async fn quarantined(&self, page: PageRequest) -> Result<QuarantinePage, StoreError> {
@@ -179,6 +227,7 @@ impl Quarantine for SqliteStore {
     }
 
     async fn discharge(&self, id: i64) -> Result<bool, StoreError> {
+        self.inner.log_to_empty.store(true, Ordering::Relaxed);
         self.inner.writer()?.perform(move |group| quarantine::discharge(group, id)).await
     }
 }

@@ -7,6 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
+        atomic::Ordering,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -199,7 +200,7 @@ impl Desk {
             Some(session) => session,
             None => self.database.reopen()?,
         };
-        let attempt = AssertUnwindSafe(|| transact(&mut session, &self.database, jobs));
+        let attempt = AssertUnwindSafe(|| transact(&mut session, jobs));
         let result = catch_unwind(attempt).unwrap_or(Err(Problem::Panicked));
         if result.as_ref().is_err_and(Problem::is_of_the_disk) {
             self.database.write_back.distrust();
@@ -233,24 +234,27 @@ fn gather<J>(jobs: &mut Vec<J>, waiting: &Receiver<J>) {
     }
 }
 
-fn transact(
-    session: &mut Session,
-    database: &Database,
-    jobs: &mut [Box<dyn Job>],
-) -> Result<(), Problem> {
+fn transact(session: &mut Session, jobs: &mut [Box<dyn Job>]) -> Result<(), Problem> {
     // Immediate: the lock is taken here, where waiting for it is possible, and not at the first
     // write, where it can fail at once (SQLITE_BUSY_SNAPSHOT).
     let transaction =
         session.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut group = Group::new(&transaction, &database.options);
+    let mut group = Group::new(&transaction);
     for job in jobs {
         job.perform(&mut group)?;
     }
+    let log_to_empty = group.log_to_empty.take();
     group.finish()?;
     transaction.commit()?;
     // Looked at after the commit and before the answer, so that no answer vouches for a file that
     // was gone by then.
-    session.must_be_in_place()
+    session.must_be_in_place()?;
+    if let Some(is_left) = log_to_empty
+        && session.empty_log()
+    {
+        is_left.store(false, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 mod common;
 
 use cognigy_core::{
-    Contact, EventArchive, EventStore, PageRequest, Quarantine, QuarantineEntry, QuarantineReason,
-    Recorded, Settled, SourceName, State, Verdict,
+    Contact, EventArchive, EventStore, PageRequest, PurgeRequest, Quarantine, QuarantineEntry,
+    QuarantineLimits, QuarantineReason, Recorded, Settled, SourceName, State, Verdict,
 };
 use cognigy_store_sqlite::SqliteOptions;
 use common::{Place, at, claim, claim_one, ended, event, event_saying, give_up, key, settle};
@@ -31,7 +31,7 @@ async fn reopening_finds_everything_byte_for_byte() {
             detail: "is not JSON".to_owned(),
             body: body.into(),
         };
-        store.quarantine(entry, at(5)).await.unwrap();
+        store.quarantine(entry, QuarantineLimits::default(), at(5)).await.unwrap();
     }
     assert_eq!(std::fs::read_dir(place.folder.path()).unwrap().count(), 1, "the WAL is put away");
 
@@ -50,7 +50,7 @@ async fn reopening_finds_everything_byte_for_byte() {
     assert_eq!(store.record(first, at(6)).await.unwrap(), Recorded::Identical);
 
     let page = store.quarantined(PageRequest { limit: 9, after: None }).await.unwrap();
-    assert_eq!(&page.items[0].body[..], b"\x00\xff not JSON");
+    assert_eq!(&page.items[0].excerpt[..], b"\x00\xff not JSON");
     let work = claim(&store, 10, at(6)).await;
     assert_eq!(work.dead_letters[0].dead_letter.key, key("e2"));
     assert_eq!(work.dead_letters[0].dead_letter.error_message, "no use");
@@ -138,7 +138,10 @@ async fn an_id_is_not_used_again_after_a_purge() {
     let stale = claim_one(&store, at(0)).await;
     let run = claim_one(&store, at(60)).await;
     settle(&store, ended(run, Verdict::Processed { contact: None }, at(61))).await;
-    assert_eq!(store.purge(at(100), 10).await.unwrap(), 1);
+    assert_eq!(
+        store.purge(PurgeRequest::all_before(at(100), 10)).await.unwrap().purged.total_events(),
+        1
+    );
 
     store.record(event("e2"), at(200)).await.unwrap();
     let fresh = claim_one(&store, at(200)).await;

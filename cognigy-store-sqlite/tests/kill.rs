@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use cognigy_core::{EventArchive, State};
+use cognigy_core::{EventArchive, PurgeRequest, State};
 use cognigy_fault_disk::{Dice, Effect, Fault, FileKind, Injector, Operation};
 use cognigy_store_sqlite::SqliteStore;
 use common::at;
@@ -73,7 +73,9 @@ async fn restart(folder: &Path, round: usize) -> Found {
 async fn forget_all(folder: &Path, round: usize) {
     let store = SqliteStore::open_with(folder.join(DATABASE), load::options()).await.unwrap();
     let later = at(i64::try_from(round).unwrap() * 1000 + 600);
-    while store.purge(later, 2000).await.unwrap() > 0 {}
+    while store.purge(PurgeRequest::all_before(later, 2000)).await.unwrap().purged.total_events()
+        > 0
+    {}
     let counts = store.counts().await.unwrap();
     assert!(State::ALL.iter().all(|state| counts.of(*state) == 0), "{counts:?}");
     std::fs::remove_file(folder.join(ledger::NAME)).unwrap();

@@ -6,10 +6,9 @@ mod common;
 use std::collections::BTreeMap;
 
 use cognigy_core::{
-    EventArchive, EventStore, PageRequest, Quarantine, QuarantineEntry, QuarantineReason, Settled,
-    SourceName, State, Verdict,
+    EventArchive, EventStore, PageRequest, PurgeRequest, Quarantine, QuarantineEntry,
+    QuarantineLimits, QuarantineReason, Settled, SourceName, State, Verdict,
 };
-use cognigy_store_sqlite::SqliteOptions;
 use common::{
     Place, at, claim, claim_one, ended, event, event_saying, give_up, key, process, settle,
 };
@@ -68,7 +67,11 @@ async fn the_tallies_follow_every_move() {
     claim(&store, 1, at(100)).await; // an expired lease: processing to processing
     store.record(event("f"), at(5)).await.unwrap();
     store.record(event("f"), at(6)).await.unwrap();
-    assert_eq!(store.purge(at(90), 100).await.unwrap(), 1, "only c has ended");
+    assert_eq!(
+        store.purge(PurgeRequest::all_before(at(90), 100)).await.unwrap().purged.total_events(),
+        1,
+        "only c has ended"
+    );
 
     for store in [&store, &other] {
         let counts = store.counts().await.unwrap();
@@ -93,11 +96,20 @@ async fn purging_takes_the_oldest_finished_events_with_all_that_is_theirs() {
     process(&store, "young", at(50)).await;
     give_up(&store, &["unsent"], at(6)).await;
 
-    assert_eq!(store.purge(at(50), 3).await.unwrap(), 3);
+    assert_eq!(
+        store.purge(PurgeRequest::all_before(at(50), 3)).await.unwrap().purged.total_events(),
+        3
+    );
     assert!(store.find(&key("old3")).await.unwrap().is_none());
     assert!(store.find(&key("old4")).await.unwrap().is_some(), "the oldest go first");
-    assert_eq!(store.purge(at(50), 3).await.unwrap(), 2);
-    assert_eq!(store.purge(at(50), 3).await.unwrap(), 0);
+    assert_eq!(
+        store.purge(PurgeRequest::all_before(at(50), 3)).await.unwrap().purged.total_events(),
+        2
+    );
+    assert_eq!(
+        store.purge(PurgeRequest::all_before(at(50), 3)).await.unwrap().purged.total_events(),
+        0
+    );
     for id in ["unfinished", "unsent", "young"] {
         assert!(store.find(&key(id)).await.unwrap().is_some(), "{id} stays");
     }
@@ -105,8 +117,14 @@ async fn purging_takes_the_oldest_finished_events_with_all_that_is_theirs() {
 
     let letter = claim(&store, 1, at(51)).await.dead_letters.remove(0);
     settle(&store, letter.claim.settle(Verdict::DeadLetterSent, None, at(51))).await;
-    assert_eq!(store.purge(at(50), 3).await.unwrap(), 2);
-    assert_eq!(store.purge(at(1000), 3).await.unwrap(), 1);
+    assert_eq!(
+        store.purge(PurgeRequest::all_before(at(50), 3)).await.unwrap().purged.total_events(),
+        2
+    );
+    assert_eq!(
+        store.purge(PurgeRequest::all_before(at(1000), 3)).await.unwrap().purged.total_events(),
+        1
+    );
     for table in ["events", "bodies", "contexts", "attempts", "outbox"] {
         let rows: i64 = place
             .sql()
@@ -121,8 +139,8 @@ async fn purging_takes_the_oldest_finished_events_with_all_that_is_theirs() {
 #[tokio::test]
 async fn the_quarantine_is_bounded_and_keeps_a_body_once() {
     let place = Place::new();
-    let options = SqliteOptions { quarantine_capacity: 3, ..SqliteOptions::default() };
-    let store = place.open_with(options).await;
+    let store = place.open().await;
+    let limits = QuarantineLimits { items: 2, ..QuarantineLimits::default() };
     let entry = |body: &str, reason| QuarantineEntry {
         source: SourceName::default(),
         reason,
@@ -133,16 +151,19 @@ async fn the_quarantine_is_bounded_and_keeps_a_body_once() {
     let bodies = async || -> Vec<String> {
         let page = store.quarantined(PageRequest { limit: 10, after: None }).await.unwrap();
         let text = |body: &[u8]| String::from_utf8(body.to_vec()).unwrap();
-        page.items.iter().map(|item| text(&item.body)).collect()
+        page.items.iter().map(|item| text(&item.excerpt)).collect()
     };
     for body in ["a", "b", "a", "c"] {
-        store.quarantine(entry(body, QuarantineReason::Invalid), at(0)).await.unwrap();
+        store.quarantine(entry(body, QuarantineReason::Invalid), limits, at(0)).await.unwrap();
     }
-    assert_eq!(bodies().await, ["c", "b", "a"]);
-    store.quarantine(entry("c", QuarantineReason::Conflict), at(50)).await.unwrap();
-    assert_eq!(bodies().await, ["c", "c", "b"], "the oldest went");
+    assert_eq!(bodies().await, ["c", "b"], "the oldest went");
+    store.quarantine(entry("c", QuarantineReason::Conflict), limits, at(50)).await.unwrap();
+    assert_eq!(bodies().await, ["c", "c", "b"], "a conflict takes nobody's room");
     assert_eq!(store.counts().await.unwrap().quarantined, 3);
-    assert_eq!(store.purge(at(50), 1).await.unwrap(), 0);
+    assert_eq!(
+        store.purge(PurgeRequest::all_before(at(50), 1)).await.unwrap().purged.total_events(),
+        0
+    );
     assert_eq!(bodies().await, ["c", "c"], "one is old enough and within the limit");
 }
 
@@ -156,7 +177,10 @@ async fn an_id_that_was_purged_is_not_used_again() {
     process(&store, "first", at(0)).await;
     process(&store, "second", at(0)).await;
     let before = newest();
-    assert_eq!(store.purge(at(100), 10).await.unwrap(), 2);
+    assert_eq!(
+        store.purge(PurgeRequest::all_before(at(100), 10)).await.unwrap().purged.total_events(),
+        2
+    );
     drop(store);
 
     let store = place.open().await;

@@ -134,6 +134,7 @@ fn settings(rng: &mut Rng) -> Settings {
             max_delay: Duration::from_secs(max_delay),
             jitter: one_of(rng, &[Jitter::None, Jitter::Equal, Jitter::Full]),
         },
+        max_lost_leases: rng.u32(1..=4),
         sink_retry: RetryPolicy {
             max_attempts: 1,
             base_delay: Duration::from_millis(one_of(rng, &[100, 2000])),

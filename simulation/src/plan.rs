@@ -60,6 +60,8 @@ pub struct Settings {
     pub attempt_timeout: Duration,
     /// How events are retried.
     pub retry: RetryPolicy,
+    /// How many leases a run may lose.
+    pub max_lost_leases: u32,
     /// How dead letters are retried.
     pub sink_retry: RetryPolicy,
     /// How long the store takes for half a call.
@@ -245,7 +247,7 @@ impl Plan {
         // A store call that hangs is given up within a lease, and each step may have met one.
         let one = micros(settings.retry.max_delay) + attempt + 4 * lease + 20 * SECOND;
         let one = one + micros(settings.options.poll_interval) + micros(settings.options.grace);
-        let run = one * u64::from(settings.retry.max_attempts + 1);
+        let run = one * u64::from(settings.retry.max_attempts + settings.max_lost_leases + 1);
         // Dead letters: a send to its timeout, the wait after it, and another.
         let letter = 2 * (attempt + micros(settings.sink_retry.max_delay) + 2 * lease);
         let senders = self

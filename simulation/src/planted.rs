@@ -69,6 +69,8 @@ bugs! {
     SentEndsReplay = "sent-ends-replay",
     /// An attempt whose worker vanished does not count.
     VanishedNotCounted = "vanished-not-counted",
+    /// An attempt whose worker vanished uses up an attempt of the event.
+    LostTakenForFailed = "lost-taken-for-failed",
     /// Work given back unbegun counts as an attempt.
     ReleaseCounts = "release-counts",
     /// A failed attempt is taken for the end.

@@ -55,6 +55,7 @@ impl Running {
             .crm(crm)
             .dead_letters(SimSink { world: Arc::clone(world), process })
             .retry(retry)
+            .max_lost_leases(settings.max_lost_leases)
             .dead_letter_retry(settings.sink_retry)
             .lease(settings.lease)
             .attempt_timeout(settings.attempt_timeout)

@@ -48,12 +48,13 @@ fn set_up(plan: &Plan) -> String {
     };
     let mut text = format!(
         "{} process(es) with {} worker(s) each on {store}; lease {:?}, attempt timeout {:?}, at most \
-         {} attempts; {} in flight, {} held, a look every {:?}; quiet from {}",
+         {} attempts, {} lost leases; {} in flight, {} held, a look every {:?}; quiet from {}",
         settings.clocks.len(),
         settings.workers,
         settings.lease,
         settings.attempt_timeout,
         settings.retry.max_attempts,
+        settings.max_lost_leases,
         settings.options.concurrency,
         settings.options.batch,
         settings.options.poll_interval,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cognigy_core::{Clock, PageRequest, RawDelivery, ReplayOutcome};
+use cognigy_core::{Clock, PageRequest, PurgeRequest, RawDelivery, ReplayOutcome};
 use futures_channel::oneshot;
 use futures_util::future::{AbortHandle, Abortable, Either, select};
 
@@ -168,7 +168,8 @@ async fn order(world: &Arc<World>, what: What) {
         What::Purge { process, age } => {
             let work = move |at: Running| async move {
                 let before = at.clock.now() - std::time::Duration::from_micros(age);
-                drop(at.pipeline.store().purge(before, 1000).await);
+                let request = PurgeRequest::all_before(before, 1000);
+                drop(at.pipeline.store().purge(request).await);
             };
             tell(world, process, work).await;
         }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use super::{MemoryStore, QUARANTINE_CAPACITY, Row};
+use super::{MemoryStore, Row, Tables};
 use crate::{
     Attempt, Backlog, Counts, Cursor, EventArchive, EventFilter, EventKey, EventPage, EventSummary,
-    PageRequest, Quarantine, QuarantineEntry, QuarantinePage, QuarantinedItem, SourceName, State,
-    StoreError, StoredEvent, Timestamp,
+    PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry,
+    QuarantineLimits, QuarantinePage, QuarantineReason, QuarantinedItem, SourceName, State,
+    StoreError, StoreSize, StoredEvent, Timestamp, UnsentDeadLetter,
 };
 
 impl Row {
@@ -40,14 +41,64 @@ impl Row {
     }
 }
 
+impl Tables {
+    /// The dead letter of an event's latest run that left one, while it waits for the sink.
+    fn unsent(&self, event: i64) -> Option<UnsentDeadLetter> {
+        let letters = self.outbox.values().filter(|letter| letter.event == event);
+        let latest = letters.max_by_key(|letter| letter.dead_letter.run)?;
+        Some(UnsentDeadLetter {
+            run: latest.dead_letter.run,
+            reason: latest.dead_letter.error_message.clone(),
+            tries: latest.tries,
+            due: latest.due,
+        })
+    }
+
+    /// The events and the quarantined bodies that a purge may take, oldest first.
+    fn old(&self, request: PurgeRequest) -> (Vec<i64>, Vec<i64>) {
+        let is_old = |received_at: Timestamp, unresolved: bool| {
+            request.before_for(unresolved).is_some_and(|before| received_at < before)
+        };
+        let unsent: Vec<i64> = self.outbox.values().map(|letter| letter.event).collect();
+        let stops = |handle: i64, row: &Row| {
+            let contact = self.lanes.contact(&row.key.source, &row.parts);
+            contact.is_some_and(|contact| self.lanes.is_stopped_by(&contact, handle))
+        };
+        let events = self.events.iter().filter(|(handle, row)| {
+            let is_over =
+                row.state.is_final() && is_old(row.received_at, row.state == State::DeadLettered);
+            is_over && !unsent.contains(handle) && !stops(**handle, row)
+        });
+        let quarantined = self
+            .quarantine
+            .values()
+            .filter(|item| is_old(item.received_at, item.reason.is_unresolved()));
+        (events.map(|(handle, _)| *handle).collect(), quarantined.map(|item| item.id).collect())
+    }
+
+    /// How many these are, by state and by reason.
+    fn count(&self, events: &[i64], quarantined: &[i64]) -> Purged {
+        let mut counted = Purged::default();
+        for row in events.iter().filter_map(|handle| self.events.get(handle)) {
+            *counted.events.entry(row.state).or_default() += 1;
+        }
+        for item in quarantined.iter().filter_map(|id| self.quarantine.get(id)) {
+            *counted.quarantined.entry(item.reason).or_default() += 1;
+        }
+        counted
+    }
+}
+
 #[async_trait]
 impl EventArchive for MemoryStore {
     async fn find(&self, key: &EventKey) -> Result<Option<StoredEvent>, StoreError> {
-        Ok(self.tables().row(key).map(|(_, row)| StoredEvent {
+        let tables = self.tables();
+        Ok(tables.row(key).map(|(handle, row)| StoredEvent {
             event: row.event(),
             state: row.state,
             processed_at: row.processed_at,
             contact: row.contact.clone(),
+            unsent: tables.unsent(handle),
         }))
     }
 
@@ -57,9 +108,12 @@ impl EventArchive for MemoryStore {
         let mut matching =
             tables.events.range(..before).rev().filter(|(_, row)| row.matches(filter)).peekable();
         let mut found = EventPage::default();
-        while found.events.len() < page.limit {
+        let mut bytes = 0;
+        while found.events.len() < page.limit && bytes <= PAGE_BYTES {
             let Some((handle, row)) = matching.next() else { break };
-            found.events.push(row.summary());
+            let summary = row.summary();
+            bytes += summary.page_bytes();
+            found.events.push(summary);
             found.next = matching.peek().map(|_| Cursor(*handle));
         }
         Ok(found)
@@ -82,12 +136,15 @@ impl EventArchive for MemoryStore {
         for row in tables.events.values() {
             *counts.by_state.entry(row.state).or_default() += 1;
             *counts.by_type.entry(row.parts.kind.as_str().to_owned()).or_default() += 1;
-            if matches!(row.state, State::Pending | State::Processing) {
-                let oldest = counts.oldest_pending.get_or_insert(row.received_at);
-                *oldest = (*oldest).min(row.received_at);
-            }
         }
+        let open = tables.events.values().filter(|row| !row.state.is_final());
+        let unsent = tables.outbox.values().filter_map(|letter| tables.events.get(&letter.event));
+        counts.oldest_pending = open.chain(unsent).map(|row| row.received_at).min();
         Ok(counts)
+    }
+
+    async fn size(&self) -> Result<StoreSize, StoreError> {
+        Ok(StoreSize::default())
     }
 
     async fn backlog(&self) -> Result<BTreeMap<SourceName, Backlog>, StoreError> {
@@ -103,39 +160,30 @@ impl EventArchive for MemoryStore {
         Ok(backlog)
     }
 
-    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+    async fn purge(&self, request: PurgeRequest) -> Result<PurgeStep, StoreError> {
         let mut tables = self.tables();
-        let unsent: Vec<i64> = tables.outbox.values().map(|letter| letter.event).collect();
-        let stops = |handle: i64, row: &Row| {
-            let contact = tables.lanes.contact(&row.key.source, &row.parts);
-            contact.is_some_and(|contact| tables.lanes.is_stopped_by(&contact, handle))
-        };
-        let old: Vec<i64> = tables
-            .events
-            .iter()
-            .filter(|(handle, row)| {
-                let is_over = row.state.is_final() && row.received_at < before;
-                is_over && !unsent.contains(handle) && !stops(**handle, row)
-            })
-            .map(|(handle, _)| *handle)
-            .take(limit)
-            .collect();
-        for handle in &old {
+        let (mut events, mut quarantined) = tables.old(request);
+        let from = request.after.map_or(i64::MIN, |cursor| cursor.0);
+        events.retain(|handle| *handle > from);
+        events.truncate(request.limit);
+        quarantined.truncate(request.limit);
+        let last = events.last().copied().filter(|_| events.len() == request.limit);
+        let purged = tables.count(&events, &quarantined);
+        for handle in &events {
             if let Some(row) = tables.events.remove(handle) {
                 tables.ids.remove(&row.key);
             }
         }
-        let stale: Vec<i64> = tables
-            .quarantine
-            .values()
-            .filter(|item| item.received_at < before)
-            .map(|item| item.id)
-            .take(limit)
-            .collect();
-        for id in stale {
-            tables.quarantine.remove(&id);
+        for id in &quarantined {
+            tables.quarantine.remove(id);
         }
-        Ok(old.len() as u64)
+        Ok(PurgeStep::up_to(last, purged, request.limit))
+    }
+
+    async fn purgeable(&self, request: PurgeRequest) -> Result<Purged, StoreError> {
+        let tables = self.tables();
+        let (events, quarantined) = tables.old(request);
+        Ok(tables.count(&events, &quarantined))
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
@@ -145,22 +193,37 @@ impl EventArchive for MemoryStore {
 
 #[async_trait]
 impl Quarantine for MemoryStore {
-    async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError> {
+    async fn quarantine(
+        &self,
+        entry: QuarantineEntry,
+        limits: QuarantineLimits,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         let mut tables = self.tables();
         let known = tables.quarantine.values().any(|item| {
             item.body == entry.body && item.source == entry.source && item.reason == entry.reason
         });
         if known {
-            return Ok(());
-        }
-        if tables.quarantine.len() >= QUARANTINE_CAPACITY {
-            tables.quarantine.pop_first();
+            return Ok(0);
         }
         let id = tables.next_handle();
         let QuarantineEntry { source, reason, event_id, detail, body } = entry;
         let item = QuarantinedItem { id, source, reason, event_id, detail, body, received_at: now };
+        let source = item.source.clone();
         tables.quarantine.insert(id, item);
-        Ok(())
+        let (mut items, mut bytes, mut evicted) = (0, 0, Vec::new());
+        let of_source = tables.quarantine.values().rev().filter(|item| item.source == source);
+        for item in of_source.filter(|item| item.reason == QuarantineReason::Invalid) {
+            items += 1;
+            bytes += item.body.len() as u64;
+            if items > 1 && (items > limits.items || bytes > limits.bytes) {
+                evicted.push(item.id);
+            }
+        }
+        for id in &evicted {
+            tables.quarantine.remove(id);
+        }
+        Ok(evicted.len() as u64)
     }
 
     async fn quarantined(&self, page: PageRequest) -> Result<QuarantinePage, StoreError> {
@@ -171,7 +234,7 @@ impl Quarantine for MemoryStore {
         while found.items.len() < page.limit {
             let Some(item) = items.next() else { break };
             found.next = items.peek().map(|_| Cursor(item.id));
-            found.items.push(item.clone());
+            found.items.push(item.summary());
         }
         Ok(found)
     }

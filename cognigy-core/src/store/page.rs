@@ -7,6 +7,14 @@ use bytes::Bytes;
 use super::QuarantineReason;
 use crate::{Contact, Event, EventId, EventTime, EventType, SourceName, State, Timestamp};
 
+/// Ids of contacts that one page of events holds, in bytes, beyond its first event. A sender may
+/// give each event an `externalId` as large as a body; thousands of usual ones fit.
+pub const PAGE_BYTES: usize = 2 * 1024 * 1024;
+
+/// How much of a body a page of the quarantine shows, in bytes: enough to see what was sent. The
+/// whole body is fetched singly ([`Quarantine::quarantined_item`](crate::Quarantine::quarantined_item)).
+pub const EXCERPT_BYTES: usize = 1024;
+
 /// Where a page ended. Opaque outside the store that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor(pub i64);
@@ -25,7 +33,7 @@ impl FromStr for Cursor {
     }
 }
 
-/// One page: at most `limit` entries after `after`.
+/// One page: at most `limit` entries after `after`; fewer where they are large.
 #[derive(Debug, Clone, Copy)]
 pub struct PageRequest {
     /// The most entries.
@@ -76,6 +84,28 @@ pub struct EventSummary {
     pub processed_at: Option<Timestamp>,
 }
 
+impl EventSummary {
+    /// How much of [`PAGE_BYTES`] it takes.
+    #[must_use]
+    pub fn page_bytes(&self) -> usize {
+        let length = |id: &Option<String>| id.as_ref().map_or(0, String::len);
+        length(&self.external_id) + length(&self.user_id)
+    }
+}
+
+/// A dead letter that the sink does not have yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnsentDeadLetter {
+    /// The run that was given up.
+    pub run: u32,
+    /// Why it was given up.
+    pub reason: String,
+    /// How often sending it has begun.
+    pub tries: u32,
+    /// When it is tried next, or when the lease of the worker that is sending it ends.
+    pub due: Timestamp,
+}
+
 /// An event with everything known about it but its history.
 #[derive(Debug, Clone)]
 pub struct StoredEvent {
@@ -87,6 +117,8 @@ pub struct StoredEvent {
     pub processed_at: Option<Timestamp>,
     /// What the CRM knew in the last successful run.
     pub contact: Option<Contact>,
+    /// The dead letter of the latest run that left one, while it waits for the sink.
+    pub unsent: Option<UnsentDeadLetter>,
 }
 
 /// A page of events.
@@ -105,8 +137,8 @@ pub struct Counts {
     pub by_state: BTreeMap<State, u64>,
     /// Events by type, by name.
     pub by_type: BTreeMap<String, u64>,
-    /// When the event that has waited longest was received, of those that are `pending` or
-    /// `processing`.
+    /// When the event that has waited longest was received, of those that are not finished:
+    /// `pending`, `processing`, or with a dead letter that the sink does not have yet.
     pub oldest_pending: Option<Timestamp>,
     /// Dead letters in the outbox.
     pub unsent_dead_letters: u64,
@@ -116,6 +148,101 @@ pub struct Counts {
     pub held_back: u64,
     /// Contacts whose events wait for one that was given up.
     pub stopped_contacts: u64,
+}
+
+/// How much room the store takes on its disk, in bytes; none where the store cannot tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreSize {
+    /// Everything that is stored, indexes included.
+    pub database: Option<u64>,
+    /// The write-ahead log that belongs to this store alone.
+    pub log: Option<u64>,
+}
+
+/// One step of a purge: what is to be forgotten.
+#[derive(Debug, Clone, Copy)]
+pub struct PurgeRequest {
+    /// For processed events, and for quarantined bodies that were refused as invalid: their senders
+    /// were told.
+    pub before: Timestamp,
+    /// For dead-lettered events, and for quarantined bodies that were answered 200 because their
+    /// event id was known with other content: an operator has to deal with them. `None`: they stay.
+    pub unresolved_before: Option<Timestamp>,
+    /// The most events, and the most quarantined bodies, to forget in one step; at least 1.
+    pub limit: usize,
+    /// Where the step before ended; `None` for the first one.
+    pub after: Option<Cursor>,
+}
+
+/// What one step of a purge did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PurgeStep {
+    /// What was forgotten.
+    pub purged: Purged,
+    /// Where the next step begins; `None` once everything has been looked at.
+    pub next: Option<Cursor>,
+}
+
+impl PurgeStep {
+    /// What a step did that ended with the event of the handle `last`, and whose next one begins
+    /// there unless fewer events and fewer bodies went than `limit` allowed.
+    #[must_use]
+    pub fn up_to(last: Option<i64>, purged: Purged, limit: usize) -> Self {
+        let bodies: u64 = purged.quarantined.values().sum();
+        let next = match last {
+            Some(last) => Some(Cursor(last)),
+            None => (bodies >= limit as u64).then_some(Cursor(i64::MAX)),
+        };
+        Self { purged, next }
+    }
+}
+
+impl PurgeRequest {
+    /// Forgets everything finished that was received before `before`, whether or not an operator has
+    /// dealt with it.
+    #[must_use]
+    pub fn all_before(before: Timestamp, limit: usize) -> Self {
+        Self { before, unresolved_before: Some(before), limit, after: None }
+    }
+
+    /// Before which time something has to be received to go.
+    #[must_use]
+    pub fn before_for(&self, unresolved: bool) -> Option<Timestamp> {
+        if unresolved { self.unresolved_before } else { Some(self.before) }
+    }
+}
+
+/// What was forgotten, or would be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Events by the state they were in.
+    pub events: BTreeMap<State, u64>,
+    /// Quarantined bodies by the reason for which they were kept.
+    pub quarantined: BTreeMap<QuarantineReason, u64>,
+}
+
+impl Purged {
+    /// How many events went.
+    #[must_use]
+    pub fn total_events(&self) -> u64 {
+        self.events.values().sum()
+    }
+
+    /// Whether nothing went.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.events.values().chain(self.quarantined.values()).all(|count| *count == 0)
+    }
+
+    /// Counts `other` in.
+    pub fn add(&mut self, other: &Self) {
+        for (state, count) in &other.events {
+            *self.events.entry(*state).or_default() += count;
+        }
+        for (reason, count) in &other.quarantined {
+            *self.quarantined.entry(*reason).or_default() += count;
+        }
+    }
 }
 
 impl Counts {
@@ -154,11 +281,57 @@ pub struct QuarantinedItem {
     pub received_at: Timestamp,
 }
 
+/// A body in quarantine, as a list shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuarantineSummary {
+    /// Names it in this store.
+    pub id: i64,
+    /// Whose delivery it was.
+    pub source: SourceName,
+    /// Why it was not taken.
+    pub reason: QuarantineReason,
+    /// The event's id, if it could be read.
+    pub event_id: Option<String>,
+    /// What was wrong.
+    pub detail: String,
+    /// The first [`EXCERPT_BYTES`] of the received bytes.
+    pub excerpt: Bytes,
+    /// How many bytes were received.
+    pub length: u64,
+    /// When it was first received.
+    pub received_at: Timestamp,
+}
+
+impl QuarantineSummary {
+    /// Whether the excerpt is the whole body.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.length == self.excerpt.len() as u64
+    }
+}
+
+impl QuarantinedItem {
+    /// What a list shows of it.
+    #[must_use]
+    pub fn summary(&self) -> QuarantineSummary {
+        QuarantineSummary {
+            id: self.id,
+            source: self.source.clone(),
+            reason: self.reason,
+            event_id: self.event_id.clone(),
+            detail: self.detail.clone(),
+            excerpt: self.body.slice(..self.body.len().min(EXCERPT_BYTES)),
+            length: self.body.len() as u64,
+            received_at: self.received_at,
+        }
+    }
+}
+
 /// A page of the quarantine.
 #[derive(Debug, Clone, Default)]
 pub struct QuarantinePage {
     /// Newest first.
-    pub items: Vec<QuarantinedItem>,
+    pub items: Vec<QuarantineSummary>,
     /// Where the next page begins; `None` on the last one.
     pub next: Option<Cursor>,
 }

@@ -72,8 +72,13 @@ pub struct ClaimedRun {
     pub key: EventKey,
     /// The run, from 1.
     pub run: u32,
-    /// The attempt's number within the run, from 1; attempts that were lost count.
+    /// The attempt's number within the run, from 1; attempts that were lost have numbers, too.
     pub attempt: u32,
+    /// How many attempts of this run were lost before: their leases ran out, since their workers
+    /// had ended or stood still. They are not the event's failures and do not use up its attempts.
+    pub lost: u32,
+    /// Whether the lease of a claim before this one has just been found to have run out.
+    pub took_over: bool,
     /// The event, or why it cannot be read back.
     pub event: Result<Event, String>,
 }
@@ -133,11 +138,11 @@ pub enum Requeued {
 }
 
 /// Why a signed body was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum QuarantineReason {
-    /// Not a valid event.
+    /// Not a valid event; its sender was told so.
     Invalid,
-    /// The id is known with other content.
+    /// The id is known with other content; its sender was told that it was accepted.
     Conflict,
 }
 
@@ -149,6 +154,12 @@ impl QuarantineReason {
             Self::Invalid => "invalid",
             Self::Conflict => "conflict",
         }
+    }
+
+    /// Whether an operator has to deal with it, since its sender believes that it was taken.
+    #[must_use]
+    pub fn is_unresolved(self) -> bool {
+        self == Self::Conflict
     }
 
     /// The reason with that name.
@@ -171,6 +182,23 @@ pub struct QuarantineEntry {
     pub detail: String,
     /// The received bytes.
     pub body: Bytes,
+}
+
+/// How many invalid bodies of one source the quarantine keeps; the oldest go first. Conflicts are
+/// neither counted nor evicted: their senders were told that they were accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuarantineLimits {
+    /// The most bodies. At least one is kept.
+    pub items: usize,
+    /// The most bytes of bodies. The newest body is kept even if it alone is larger.
+    pub bytes: u64,
+}
+
+impl Default for QuarantineLimits {
+    /// 1000 bodies, 64 MiB: enough to see what a broken sender does.
+    fn default() -> Self {
+        Self { items: 1000, bytes: 64 * 1024 * 1024 }
+    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use async_trait::async_trait;
 
 use super::{
     Backlog, ClaimBatch, ClaimRequest, Counts, EventArchive, EventFilter, EventPage, EventStore,
-    PageRequest, Quarantine, QuarantineEntry, QuarantinePage, QuarantinedItem, Recorded,
-    ReplayClaim, Requeued, Settled, StoredEvent,
+    PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits,
+    QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, StoreSize,
+    StoredEvent,
 };
 use crate::{
     Attempt, ClaimToken, EventKey, IncomingEvent, Settlement, SourceName, StoreError, Timestamp,
@@ -76,8 +77,16 @@ impl<S: EventArchive + ?Sized> EventArchive for Arc<S> {
         (**self).backlog().await
     }
 
-    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        (**self).purge(before, limit).await
+    async fn size(&self) -> Result<StoreSize, StoreError> {
+        (**self).size().await
+    }
+
+    async fn purge(&self, request: PurgeRequest) -> Result<PurgeStep, StoreError> {
+        (**self).purge(request).await
+    }
+
+    async fn purgeable(&self, request: PurgeRequest) -> Result<Purged, StoreError> {
+        (**self).purgeable(request).await
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
@@ -87,8 +96,13 @@ impl<S: EventArchive + ?Sized> EventArchive for Arc<S> {
 
 #[async_trait]
 impl<S: Quarantine + ?Sized> Quarantine for Arc<S> {
-    async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError> {
-        (**self).quarantine(entry, now).await
+    async fn quarantine(
+        &self,
+        entry: QuarantineEntry,
+        limits: QuarantineLimits,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        (**self).quarantine(entry, limits, now).await
     }
 
     async fn quarantined(&self, page: PageRequest) -> Result<QuarantinePage, StoreError> {

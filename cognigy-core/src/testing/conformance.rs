@@ -44,6 +44,7 @@ macro_rules! store_conformance {
             a_claim_is_of_one_source
             nothing_is_claimed_before_its_time
             an_expired_lease_is_taken_over_and_recorded
+            lost_leases_of_a_run_are_counted
             a_renewed_lease_lasts_longer
             a_renewal_that_comes_late_shortens_nothing
             concurrent_claims_never_share_an_event
@@ -65,14 +66,19 @@ macro_rules! store_conformance {
             a_requeue_schedules_once
             lists_filter_and_page
             pages_hold_while_events_arrive
+            a_page_is_bounded_in_bytes
             counts_agree_with_what_happened
+            an_unsent_dead_letter_shows
             a_backlog_is_each_source_s_own
             purging_spares_what_is_unfinished
+            dead_letters_are_kept_apart_from_what_was_processed
             a_purged_event_can_come_again
             a_store_says_that_it_is_ready
             a_quarantined_body_is_kept_once
             quarantine_pages_and_discharges
             old_quarantine_is_purged
+            limits_evict_only_a_source_s_own_invalid_bodies
+            a_long_body_is_listed_by_its_beginning
         }
     };
     (@cases #[$attribute:meta], $fresh:path: $($case:ident)+) => {

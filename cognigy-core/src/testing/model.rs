@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use super::sample::{self, key};
 use crate::{
     Attempt, AttemptOutcome, ClaimRequest, ClaimToken, ClaimedRun, Contact, EventFilter, EventKey,
-    EventOrder, EventType, IncomingEvent, PageRequest, QuarantineEntry, QuarantineReason,
-    ReplayClaim, Settlement, SourceName, State, Store, Timestamp, Verdict, memory::MemoryStore,
+    EventOrder, EventType, IncomingEvent, PageRequest, PurgeRequest, QuarantineEntry,
+    QuarantineLimits, QuarantineReason, ReplayClaim, Settlement, SourceName, State, Store,
+    Timestamp, Verdict, memory::MemoryStore,
 };
 
 /// What a store may do otherwise than the one in memory and still keep the contract.
@@ -224,17 +225,32 @@ impl Pair {
             10 => {
                 let entry = &QuarantineEntry {
                     source: SourceName::default(),
-                    reason: QuarantineReason::Conflict,
+                    reason: match dice.roll(3) {
+                        0 => QuarantineReason::Conflict,
+                        _ => QuarantineReason::Invalid,
+                    },
                     event_id: None,
                     detail: "differs".to_owned(),
                     body: vec![0xff; dice.roll(9)].into(),
                 };
                 self.same("quarantine", async |store| {
-                    store.quarantine(entry.clone(), now).await.unwrap();
+                    let limits = QuarantineLimits { items: 3, bytes: 20 };
+                    store.quarantine(entry.clone(), limits, now).await.unwrap()
                 })
                 .await;
-                let (before, limit) = (now - chrono::Duration::seconds(40), dice.roll(4));
-                self.same("purge", async |store| store.purge(before, limit).await.unwrap()).await;
+                let ago = |dice: &mut Dice| now - chrono::Duration::seconds(dice.roll(80) as i64);
+                let request = PurgeRequest {
+                    before: ago(dice),
+                    unresolved_before: (dice.roll(3) > 0).then(|| ago(dice)),
+                    limit: 1 + dice.roll(4),
+                    after: None,
+                };
+                self.same("purgeable", async |store| store.purgeable(request).await.unwrap()).await;
+                self.same("purge", async |store| {
+                    let step = store.purge(request).await.unwrap();
+                    (step.purged, step.next.is_some())
+                })
+                .await;
             }
             _ => compare_list(self, dice, now).await,
         }

@@ -9,10 +9,10 @@ use std::{
 use async_trait::async_trait;
 use cognigy_core::{
     Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, Clock, Counts, EventArchive,
-    EventFilter, EventKey, EventPage, EventStore, IncomingEvent, PageRequest, Quarantine,
-    QuarantineEntry, QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled,
-    Settlement, SourceName, StoreError, StoreErrorKind, StoredEvent, Timestamp,
-    memory::MemoryStore, testing::ManualClock,
+    EventFilter, EventKey, EventPage, EventStore, IncomingEvent, PageRequest, PurgeRequest,
+    PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
+    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, SourceName, StoreError,
+    StoreErrorKind, StoreSize, StoredEvent, Timestamp, memory::MemoryStore, testing::ManualClock,
 };
 
 /// What happens to a call.
@@ -137,8 +137,14 @@ impl EventArchive for DistantStore {
     async fn backlog(&self) -> Result<BTreeMap<SourceName, Backlog>, StoreError> {
         self.inner.backlog().await
     }
-    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        self.inner.purge(before, limit).await
+    async fn size(&self) -> Result<StoreSize, StoreError> {
+        self.inner.size().await
+    }
+    async fn purge(&self, request: PurgeRequest) -> Result<PurgeStep, StoreError> {
+        self.inner.purge(request).await
+    }
+    async fn purgeable(&self, request: PurgeRequest) -> Result<Purged, StoreError> {
+        self.inner.purgeable(request).await
     }
     async fn ready(&self) -> Result<(), StoreError> {
         self.on("ready", self.inner.ready()).await
@@ -147,8 +153,13 @@ impl EventArchive for DistantStore {
 
 #[async_trait]
 impl Quarantine for DistantStore {
-    async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError> {
-        self.inner.quarantine(entry, now).await
+    async fn quarantine(
+        &self,
+        entry: QuarantineEntry,
+        limits: QuarantineLimits,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.inner.quarantine(entry, limits, now).await
     }
     async fn quarantined(&self, page: PageRequest) -> Result<QuarantinePage, StoreError> {
         self.inner.quarantined(page).await

@@ -4,9 +4,9 @@
 use std::{future::Future, path::Path, pin::Pin};
 
 use cognigy_core::{
-    Claim, ClaimedRun, Contact, EventArchive, EventFilter, EventStore, PageRequest, Quarantine,
-    QuarantineEntry, QuarantineReason, Recorded, ReplayClaim, Requeued, Settled, SourceName,
-    StoreError, Verdict,
+    Claim, ClaimedRun, Contact, EventArchive, EventFilter, EventStore, PageRequest, PurgeRequest,
+    Quarantine, QuarantineEntry, QuarantineLimits, QuarantineReason, Recorded, ReplayClaim,
+    Requeued, Settled, SourceName, StoreError, Verdict,
 };
 use cognigy_store_sqlite::SqliteStore;
 
@@ -77,7 +77,7 @@ pub(crate) async fn make_world(path: &Path) {
     for id in ["a", "b", "c"] {
         store.record(event(id), at(5)).await.unwrap();
     }
-    store.quarantine(entry("kept"), at(0)).await.unwrap();
+    store.quarantine(entry("kept"), QuarantineLimits::default(), at(0)).await.unwrap();
 }
 
 fn entry(body: &'static str) -> QuarantineEntry {
@@ -130,7 +130,7 @@ fn fill_wal<'h>(_: &'h mut Hands, store: &'h SqliteStore) -> Work<'h, ()> {
                 detail: String::new(),
                 body: format!("{number}").repeat(1_200_000 / format!("{number}").len()).into(),
             };
-            store.quarantine(entry, at(0)).await.unwrap();
+            store.quarantine(entry, QuarantineLimits::default(), at(0)).await.unwrap();
         }
     })
 }
@@ -150,6 +150,8 @@ fn settle_held(
             key: run.key.clone(),
             run: round,
             attempt: number,
+            lost: run.lost,
+            took_over: run.took_over,
             event: Err(String::new()),
         };
         let settled = store(hands).settle(&[ended(copy, verdict(), at(20))]).await?;
@@ -215,7 +217,7 @@ pub(crate) const ALL: &[Call] = &[
                 for id in ["fresh", "fresh2", "fresh3"] {
                     let text = "x".repeat(400_000);
                     let entry = QuarantineEntry { body: format!("{id}{text}").into(), ..entry("") };
-                    store(hands).quarantine(entry, at(11)).await?;
+                    store(hands).quarantine(entry, QuarantineLimits::default(), at(11)).await?;
                     let recorded = store(hands).record(event(id), at(11)).await?;
                     assert!(recorded == Recorded::New || again && recorded == Recorded::Identical);
                 }
@@ -364,7 +366,10 @@ pub(crate) const ALL: &[Call] = &[
     Call {
         name: "quarantine",
         perform: |hands, _| {
-            Box::pin(async move { store(hands).quarantine(entry("new"), at(11)).await })
+            Box::pin(async move {
+                let limits = QuarantineLimits::default();
+                store(hands).quarantine(entry("new"), limits, at(11)).await.map(drop)
+            })
         },
         effect: "SELECT count(*) = 1 FROM quarantine WHERE body = CAST('new' AS BLOB)",
         ..PLAIN
@@ -385,7 +390,8 @@ pub(crate) const ALL: &[Call] = &[
         name: "purge",
         perform: |hands, again| {
             Box::pin(async move {
-                let purged = store(hands).purge(at(1), 10).await?;
+                let request = PurgeRequest::all_before(at(1), 10);
+                let purged = store(hands).purge(request).await?.purged.total_events();
                 assert!(purged == 2 || again && purged == 0, "{purged}");
                 Ok(())
             })

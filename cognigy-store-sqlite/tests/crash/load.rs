@@ -13,7 +13,8 @@ use std::{
 
 use cognigy_core::{
     Attempt, AttemptOutcome, Contact, EventStore, IncomingEvent, Quarantine, QuarantineEntry,
-    QuarantineReason, Recorded, Settled, SourceName, StoreError, Timestamp, Verdict,
+    QuarantineLimits, QuarantineReason, Recorded, Settled, SourceName, StoreError, Timestamp,
+    Verdict,
 };
 use cognigy_store_sqlite::{SqliteOptions, SqliteStore};
 
@@ -22,7 +23,7 @@ use crate::common::{at, body_saying, ended, event_saying, request};
 
 /// A quarantine that never overflows: what was kept must still be there.
 pub(crate) fn options() -> SqliteOptions {
-    SqliteOptions { quarantine_capacity: 1_000_000, ..SqliteOptions::default() }
+    SqliteOptions::default()
 }
 
 /// A number that only depends on the name.
@@ -203,7 +204,9 @@ impl Load {
                 detail: "is no event".to_owned(),
                 body: body.clone().into(),
             };
-            self.insist(|| self.store.quarantine(entry.clone(), self.now())).await;
+            // All that is noted down has to be there at the end.
+            let limits = QuarantineLimits { items: usize::MAX, bytes: u64::MAX };
+            self.insist(|| self.store.quarantine(entry.clone(), limits, self.now())).await;
             self.pen.note(QUARANTINED, &body);
         }
     }

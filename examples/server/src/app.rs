@@ -8,7 +8,7 @@ use std::{
 use cognigy_core::{DeadLetterSink, EventOrder, Failure, Store, TokioClock};
 #[cfg(feature = "postgres")]
 use cognigy_store_postgres::{PostgresOptions, PostgresStore};
-use cognigy_store_sqlite::{SqliteOptions, SqliteStore};
+use cognigy_store_sqlite::{SqliteAccess, SqliteOptions, SqliteStore};
 
 use crate::{
     http::{AdminToken, BulkReplays, Readiness},
@@ -27,6 +27,17 @@ pub(crate) struct App {
     pub(crate) admin: AdminToken,
     pub(crate) readiness: Readiness,
     pub(crate) replays: BulkReplays,
+}
+
+/// What a command does to the database. Only a server creates one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Creates it if it is not there, reads and writes.
+    Create,
+    /// Reads and writes what is there.
+    Write,
+    /// Reads, and changes nothing: needs no lock, and no right to write.
+    Read,
 }
 
 /// Why a command could not start.
@@ -69,10 +80,11 @@ impl App {
     pub(crate) async fn build(
         settings: &Settings,
         sink: Option<Arc<dyn DeadLetterSink>>,
+        access: Access,
         order: Option<EventOrder>,
     ) -> Result<Self, StartError> {
         let telemetry = Telemetry::new().map_err(|error| StartError::failed("metrics", &error))?;
-        let store = open_store(settings, order).await?;
+        let store = open_store(settings, access, order).await?;
         let sources = Sources::build(settings, &store, sink.as_ref()).await?;
         Ok(Self {
             store,
@@ -89,33 +101,54 @@ impl App {
 /// Opens the store that is set, to keep `order` from now on, or whatever order it keeps.
 pub(crate) async fn open_store(
     settings: &Settings,
+    access: Access,
     order: Option<EventOrder>,
 ) -> Result<Arc<dyn Store>, StartError> {
     match &settings.database {
         Database::Sqlite(path) => {
-            let options = SqliteOptions { order, ..SqliteOptions::default() };
+            let access = match access {
+                Access::Create => SqliteAccess::Create,
+                Access::Write => SqliteAccess::Write,
+                Access::Read => SqliteAccess::Read,
+            };
+            let options = SqliteOptions { access, order, ..SqliteOptions::default() };
             let store = SqliteStore::open_with(path, options).await.map_err(|error| {
-                StartError::failed(&format!("cannot open {}", path.display()), &error)
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                let set_by = &settings.database_set_by;
+                StartError::failed(&format!("cannot open {} ({set_by})", path.display()), &error)
             })?;
             Ok(Arc::new(store))
         }
-        Database::Postgres(url) => open_postgres(url.as_str(), order).await,
+        Database::Postgres(url) => {
+            open_postgres(url.as_str(), access, order, &settings.database_set_by).await
+        }
     }
 }
 
 #[cfg(feature = "postgres")]
-async fn open_postgres(url: &str, order: Option<EventOrder>) -> Result<Arc<dyn Store>, StartError> {
-    let options = PostgresOptions { order, ..PostgresOptions::default() };
+async fn open_postgres(
+    url: &str,
+    access: Access,
+    order: Option<EventOrder>,
+    set_by: &str,
+) -> Result<Arc<dyn Store>, StartError> {
+    let create = access == Access::Create;
+    let options = PostgresOptions { create, order, ..PostgresOptions::default() };
     // The URL holds a password, so the message names the setting.
-    let store = PostgresStore::open_with(url, options)
-        .await
-        .map_err(|error| StartError::failed("COGNIGY_DATABASE_URL", &error))?;
+    let store = PostgresStore::open_with(url, options).await.map_err(|error| {
+        StartError::failed(&format!("cannot open the database ({set_by})"), &error)
+    })?;
     Ok(Arc::new(store))
 }
 
 #[cfg(not(feature = "postgres"))]
 #[allow(clippy::unused_async)]
-async fn open_postgres(_: &str, _: Option<EventOrder>) -> Result<Arc<dyn Store>, StartError> {
+async fn open_postgres(
+    _: &str,
+    _: Access,
+    _: Option<EventOrder>,
+    _: &str,
+) -> Result<Arc<dyn Store>, StartError> {
     Err(StartError::Failed("COGNIGY_DATABASE_URL: this build has no PostgreSQL support".to_owned()))
 }
 

@@ -188,6 +188,7 @@ fn subcommands() -> Vec<Command> {
         )
         .arg(number("limit", "50", "At most this many"))
         .arg(Arg::new("retry").long("retry").value_name("ID").value_parser(value_parser!(i64)).help("Parse this one again"))
+        .arg(Arg::new("show").long("show").value_name("ID").value_parser(value_parser!(i64)).conflicts_with("retry").help("Show this one, with its whole body"))
         .arg(
             Arg::new("discard").long("discard").value_name("ID").value_parser(value_parser!(i64))
                 .conflicts_with("retry").help("Remove this one"),
@@ -196,8 +197,10 @@ fn subcommands() -> Vec<Command> {
         named(
             "purge",
             "Forget finished events older than the retention, now",
-            "cognigy-server purge --retention 7d",
+            "cognigy-server purge --dry-run\n  cognigy-server purge --retention 7d --yes",
         )
+        .arg(flag("dry-run", "Only count what would be forgotten"))
+        .arg(flag("yes", "Do not ask on a terminal"))
         .arg(json()),
     ]
 }
@@ -224,6 +227,10 @@ fn number(name: &'static str, default: &'static str, help: &'static str) -> Arg 
         .default_value(default)
         .value_parser(value_parser!(u32))
         .help(help)
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
 fn json() -> Arg {

@@ -94,6 +94,8 @@ impl Source {
             .observer(Arc::clone(&telemetry))
             .retry(source.retry)
             .lease(settings.lease)
+            .max_lost_leases(settings.max_lost_leases)
+            .quarantine_limits(source.quarantine)
             .max_body_bytes(source.max_body_bytes)
             .build();
         Ok(Self {

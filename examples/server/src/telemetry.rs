@@ -13,8 +13,8 @@ use std::{
 };
 
 use cognigy_core::{
-    AttemptOutcome, Counts, Intake, MatchedSecret, Observation, Observer, SourceName, State,
-    Timestamp,
+    AttemptOutcome, Counts, Intake, MatchedSecret, Observation, Observer, Purged, QuarantineReason,
+    SourceName, State, StoreSize, Timestamp,
 };
 use cognigy_crm_http::{CoalescingCrm, HttpCrm};
 use prometheus::{
@@ -32,6 +32,8 @@ pub(crate) struct Telemetry {
     registry: Registry,
     dropped_log_lines: IntCounter,
     events: IntGaugeVec,
+    purged: IntCounterVec,
+    size: IntGaugeVec,
     oldest_pending: Gauge,
     held_back: IntGauge,
     stopped_contacts: IntGauge,
@@ -52,6 +54,7 @@ pub(crate) struct SourceTelemetry {
     dead_letters: IntCounterVec,
     store_errors: IntCounter,
     lost_leases: IntCounter,
+    quarantine_evicted: IntCounter,
     pub(crate) received: Rate,
     pub(crate) processed: Rate,
     tallies: Tallies,
@@ -103,8 +106,20 @@ impl Telemetry {
             "Age of the oldest event that is not finished",
         )?;
         registry.register(Box::new(oldest_pending.clone()))?;
+        let size = IntGaugeVec::new(
+            Opts::new("cognigy_store_bytes", "Room that the store takes, by what takes it"),
+            &["part"],
+        )?;
+        registry.register(Box::new(size.clone()))?;
         Ok(Self {
             events,
+            size,
+            purged: registrar.counters(
+                "cognigy_events_purged_total",
+                "Events forgotten by this process, by the state they were in",
+                "status",
+                &[State::Processed.as_str(), State::DeadLettered.as_str()],
+            )?,
             oldest_pending,
             held_back: registrar.gauge(
                 "cognigy_events_held_back",
@@ -128,6 +143,7 @@ impl Telemetry {
         &self,
         sources: impl Iterator<Item = &'a SourceTelemetry>,
         counts: Option<&Counts>,
+        size: StoreSize,
         now: Timestamp,
     ) -> Result<Vec<u8>, prometheus::Error> {
         if let Some(counts) = counts {
@@ -138,6 +154,12 @@ impl Telemetry {
             self.oldest_pending.set(age_seconds(counts, now));
             self.held_back.set(i64::try_from(counts.held_back).unwrap_or(i64::MAX));
             self.stopped_contacts.set(i64::try_from(counts.stopped_contacts).unwrap_or(i64::MAX));
+        }
+        for (part, bytes) in [("database", size.database), ("log", size.log)] {
+            if let Some(bytes) = bytes {
+                let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+                self.size.with_label_values(&[part]).set(bytes);
+            }
         }
         let dropped = crate::logging::dropped_lines();
         self.dropped_log_lines.inc_by(dropped.saturating_sub(self.dropped_log_lines.get()));
@@ -154,6 +176,24 @@ impl Telemetry {
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
+    }
+}
+
+impl Telemetry {
+    /// Events and quarantined bodies were forgotten.
+    pub(crate) fn forgot(&self, purged: &Purged) {
+        for (state, count) in &purged.events {
+            self.purged.with_label_values(&[state.as_str()]).inc_by(*count);
+        }
+        let events = |state| purged.events.get(&state).copied().unwrap_or_default();
+        let bodies = |reason| purged.quarantined.get(&reason).copied().unwrap_or_default();
+        tracing::info!(
+            processed = events(State::Processed),
+            dead_lettered = events(State::DeadLettered),
+            invalid_bodies = bodies(QuarantineReason::Invalid),
+            conflicting_bodies = bodies(QuarantineReason::Conflict),
+            "forgotten: older than the retention"
+        );
     }
 }
 
@@ -221,6 +261,10 @@ impl SourceTelemetry {
             lost_leases: registrar.counter(
                 "cognigy_lost_leases_total",
                 "Results that came after another worker had taken the event over",
+            )?,
+            quarantine_evicted: registrar.counter(
+                "cognigy_quarantine_evicted_total",
+                "Invalid bodies that went from the quarantine to make room for newer ones",
             )?,
             received: Rate::default(),
             processed: Rate::default(),
@@ -346,6 +390,36 @@ impl Observer for SourceTelemetry {
             Observation::LeaseLost => {
                 self.lost_leases.inc();
                 tracing::warn!(source, "a lease was lost: another worker has taken the event over");
+            }
+            Observation::LeaseExpired { key, run, lost, gave_up } => {
+                let outcome = AttemptOutcome::LeaseExpired.as_str();
+                self.processing.with_label_values(&[outcome]).inc();
+                let event_id = key.id.as_str();
+                if *gave_up {
+                    tracing::error!(
+                        source,
+                        ?event_id,
+                        run,
+                        lost,
+                        "event given up: it loses its leases"
+                    );
+                } else {
+                    tracing::warn!(
+                        source,
+                        ?event_id,
+                        run,
+                        lost,
+                        "an attempt was lost with its worker"
+                    );
+                }
+            }
+            Observation::QuarantineEvicted { count } => {
+                self.quarantine_evicted.inc_by(*count);
+                tracing::warn!(
+                    source,
+                    count,
+                    "invalid bodies went from the quarantine for newer ones"
+                );
             }
             Observation::DeadLetterSent { key } => {
                 self.dead_letters.with_label_values(&["sent"]).inc();

@@ -84,7 +84,8 @@ impl Books<'_> {
         let tries = self.tries.entry(key).or_default();
         *tries += 1;
         let tries = *tries;
-        if tries > self.plan.settings.retry.max_attempts {
+        let settings = &self.plan.settings;
+        if tries > settings.retry.max_attempts + settings.max_lost_leases {
             self.violated(ATTEMPTS, Some(event), format!("call number {tries} of run {run}"));
         }
     }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use cognigy_core::{ClaimToken, Contact, QuarantineReason, State, Timestamp, WorkKind};
+use cognigy_core::{
+    AttemptOutcome, ClaimToken, Contact, QuarantineReason, State, Timestamp, WorkKind,
+};
 
 use super::Violation;
 use crate::{
@@ -66,6 +68,15 @@ pub(super) struct EventBook {
     pub(super) contact: Option<Contact>,
     pub(super) processed_at: Option<Timestamp>,
     pub(super) last_fence: i64,
+}
+
+impl EventBook {
+    /// How many attempts of the present run were lost.
+    pub(super) fn lost(&self) -> u32 {
+        let of_run = self.attempts.iter().filter(|row| row.run == self.run);
+        let lost = of_run.filter(|row| row.outcome == AttemptOutcome::LeaseExpired);
+        u32::try_from(lost.count()).unwrap_or(u32::MAX)
+    }
 }
 
 /// A dead letter, by the books: of which event, which of its lives, which run.

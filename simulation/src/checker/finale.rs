@@ -33,7 +33,7 @@ impl Leftover {
         let quarantine = now(store.quarantined(page)).unwrap_or_default().items;
         let mut left = Self {
             counts: now(store.counts()).unwrap_or_default(),
-            quarantine: quarantine.into_iter().map(|item| (item.reason, item.body)).collect(),
+            quarantine: quarantine.into_iter().map(|item| (item.reason, item.excerpt)).collect(),
             listed: listed.len(),
             events: Vec::new(),
         };

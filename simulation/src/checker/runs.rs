@@ -131,6 +131,7 @@ impl Books<'_> {
     fn run_ended(&mut self, event: u32, settlement: &Settlement) {
         let Settlement { verdict, attempt, at, .. } = settlement;
         let policy = self.plan.settings.retry;
+        let max_lost = self.plan.settings.max_lost_leases;
         let Some(book) = self.events.get(&event) else { return };
         let Phase::Held(holder) = book.phase.clone() else { return };
         let payload = self.payload(event, &book.body.clone());
@@ -142,13 +143,14 @@ impl Books<'_> {
                 let text = format!("settled as run {}, attempt {}", attempt.run, attempt.number);
                 complaints.push((POLICY, text));
             }
-            if attempt.number > policy.max_attempts {
+            if attempt.number.saturating_sub(book.lost()) > policy.max_attempts {
                 complaints.push((POLICY, format!("attempt number {}", attempt.number)));
             }
             book.attempts.push(row(attempt));
         }
         let outcome = attempt.as_ref().map(|attempt| attempt.outcome);
-        let number = book.attempt;
+        let lost = book.lost();
+        let number = book.attempt.saturating_sub(lost);
         match verdict {
             Verdict::Processed { contact } => {
                 if outcome != Some(AttemptOutcome::Succeeded) {
@@ -178,16 +180,18 @@ impl Books<'_> {
             }
             Verdict::GiveUp { reason, attempts } => {
                 let in_policy = match outcome {
-                    None => number > policy.max_attempts,
+                    None => lost >= max_lost,
                     Some(AttemptOutcome::FailedPermanent) => true,
                     Some(AttemptOutcome::FailedTransient) => {
                         by_replay || number >= policy.max_attempts
                     }
                     Some(_) => false,
                 };
-                let told = if outcome.is_some() { number } else { policy.max_attempts };
+                let told = if outcome.is_some() { number } else { number.saturating_sub(1) };
                 if !in_policy || *attempts != told {
-                    let text = format!("given up after {number}, {outcome:?}, told {attempts}");
+                    let text = format!(
+                        "given up after {number} and {lost} lost, {outcome:?}, told {attempts}"
+                    );
                     complaints.push((POLICY, text));
                 }
                 if by_replay != reason.starts_with("Replay failed: ") {

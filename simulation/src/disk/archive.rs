@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use cognigy_core::{
     Attempt, Backlog, Counts, Cursor, EventArchive, EventFilter, EventKey, EventPage, EventSummary,
-    PageRequest, Quarantine, QuarantineEntry, QuarantinePage, QuarantineReason, QuarantinedItem,
-    SourceName, State, StoreError, StoredEvent, Timestamp,
+    PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits,
+    QuarantinePage, QuarantineReason, QuarantinedItem, SourceName, State, StoreError, StoreSize,
+    StoredEvent, Timestamp, UnsentDeadLetter,
 };
 
-use super::{Disk, EventRow};
+use super::{Disk, EventRow, Tables};
 use crate::planted::Bug;
 
 impl EventRow {
@@ -38,15 +39,68 @@ impl EventRow {
     }
 }
 
+impl Tables {
+    /// The dead letter of an event's latest run that left one, while it waits for the sink.
+    fn unsent(&self, event: i64) -> Option<UnsentDeadLetter> {
+        let letters = self.letters.values().filter(|row| row.event == event);
+        letters.max_by_key(|row| row.letter.run).map(|row| UnsentDeadLetter {
+            run: row.letter.run,
+            reason: row.letter.error_message.clone(),
+            tries: row.tries,
+            due: row.due,
+        })
+    }
+
+    fn summed_up(&self, events: &[i64], items: &[i64]) -> Purged {
+        let mut purged = Purged::default();
+        for row in events.iter().filter_map(|id| self.events.get(id)) {
+            *purged.events.entry(row.phase.state()).or_default() += 1;
+        }
+        for item in items.iter().filter_map(|id| self.quarantine.get(id)) {
+            *purged.quarantined.entry(item.reason).or_default() += 1;
+        }
+        purged
+    }
+}
+
+impl Disk {
+    /// The events and the quarantined bodies that a purge may take, oldest first.
+    fn old(&self, tables: &Tables, request: PurgeRequest) -> (Vec<i64>, Vec<i64>) {
+        let finished = |id: i64, row: &EventRow| {
+            let waits = tables.letters.values().any(|letter| letter.event == id);
+            row.phase.state().is_final() && !waits && !row.stops
+                || self.has(Bug::PurgesUnfinished)
+                    && !matches!(row.phase, super::Phase::Held { .. })
+        };
+        let is_old = |received_at: Timestamp, unresolved| {
+            request.before_for(unresolved).is_some_and(|before| received_at < before)
+        };
+        let events = tables.events.iter().filter(|(id, row)| {
+            is_old(row.received_at, row.phase.state() == State::DeadLettered) && finished(**id, row)
+        });
+        let items = tables
+            .quarantine
+            .values()
+            .filter(|item| is_old(item.received_at, item.reason == QuarantineReason::Conflict));
+        (events.map(|(id, _)| *id).collect(), items.map(|item| item.id).collect())
+    }
+}
+
 #[async_trait]
 impl EventArchive for Disk {
     async fn find(&self, key: &EventKey) -> Result<Option<StoredEvent>, StoreError> {
-        Ok(self.tables().row(key).map(|(_, row)| StoredEvent {
-            event: row.restored(),
-            state: row.phase.state(),
-            processed_at: row.processed_at,
-            contact: row.contact.clone(),
-        }))
+        let mut tables = self.tables();
+        let found = tables.row(key).map(|(id, row)| {
+            let found = StoredEvent {
+                event: row.restored(),
+                state: row.phase.state(),
+                processed_at: row.processed_at,
+                contact: row.contact.clone(),
+                unsent: None,
+            };
+            (id, found)
+        });
+        Ok(found.map(|(id, found)| StoredEvent { unsent: tables.unsent(id), ..found }))
     }
 
     async fn list(&self, filter: &EventFilter, page: PageRequest) -> Result<EventPage, StoreError> {
@@ -80,12 +134,16 @@ impl EventArchive for Disk {
             }
             *counts.by_state.entry(state).or_default() += 1;
             *counts.by_type.entry(row.parts.kind.as_str().to_owned()).or_default() += 1;
-            if matches!(state, State::Pending | State::Processing) {
-                let oldest = counts.oldest_pending.unwrap_or(row.received_at);
-                counts.oldest_pending = Some(oldest.min(row.received_at));
-            }
         }
+        let unsent = |id: &i64| tables.letters.values().any(|letter| letter.event == *id);
+        let open =
+            tables.events.iter().filter(|(id, row)| !row.phase.state().is_final() || unsent(id));
+        counts.oldest_pending = open.map(|(_, row)| row.received_at).min();
         Ok(counts)
+    }
+
+    async fn size(&self) -> Result<StoreSize, StoreError> {
+        Ok(StoreSize::default())
     }
 
     async fn backlog(&self) -> Result<BTreeMap<SourceName, Backlog>, StoreError> {
@@ -103,27 +161,23 @@ impl EventArchive for Disk {
         Ok(backlog)
     }
 
-    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+    async fn purge(&self, request: PurgeRequest) -> Result<PurgeStep, StoreError> {
         let mut tables = self.tables();
-        let tables = &mut *tables;
-        let finished = |id: &i64, row: &EventRow| {
-            let waits = tables.letters.values().any(|letter| letter.event == *id);
-            row.phase.state().is_final() && !waits && !row.stops
-                || self.has(Bug::PurgesUnfinished)
-                    && !matches!(row.phase, super::Phase::Held { .. })
-        };
-        let old: Vec<i64> = tables
-            .events
-            .iter()
-            .filter(|(id, row)| row.received_at < before && finished(id, row))
-            .map(|(id, _)| *id)
-            .take(limit)
-            .collect();
-        tables.events.retain(|id, _| !old.contains(id));
-        let stale = tables.quarantine.values().filter(|item| item.received_at < before);
-        let stale: Vec<i64> = stale.map(|item| item.id).take(limit).collect();
-        tables.quarantine.retain(|id, _| !stale.contains(id));
-        Ok(old.len() as u64)
+        let (mut events, mut items) = self.old(&tables, request);
+        events.retain(|id| request.after.is_none_or(|after| *id > after.0));
+        events.truncate(request.limit);
+        items.truncate(request.limit);
+        let purged = tables.summed_up(&events, &items);
+        tables.events.retain(|id, _| !events.contains(id));
+        tables.quarantine.retain(|id, _| !items.contains(id));
+        let last = events.last().copied().filter(|_| events.len() == request.limit);
+        Ok(PurgeStep::up_to(last, purged, request.limit))
+    }
+
+    async fn purgeable(&self, request: PurgeRequest) -> Result<Purged, StoreError> {
+        let tables = self.tables();
+        let (events, items) = self.old(&tables, request);
+        Ok(tables.summed_up(&events, &items))
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
@@ -131,30 +185,37 @@ impl EventArchive for Disk {
     }
 }
 
-/// As many bodies as the reference store keeps.
-const CAPACITY: usize = 1000;
-
 #[async_trait]
 impl Quarantine for Disk {
-    async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError> {
+    async fn quarantine(
+        &self,
+        entry: QuarantineEntry,
+        limits: QuarantineLimits,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         let QuarantineEntry { source, reason, event_id, detail, body } = entry;
         if self.has(Bug::ConflictNotKept) && reason == QuarantineReason::Conflict {
-            return Ok(());
+            return Ok(0);
         }
         let mut tables = self.tables();
         let known = |item: &QuarantinedItem| {
             (&item.body, &item.source, item.reason) == (&body, &source, reason)
         };
         if tables.quarantine.values().any(known) {
-            return Ok(());
-        }
-        if tables.quarantine.len() == CAPACITY {
-            tables.quarantine.pop_first();
+            return Ok(0);
         }
         let id = tables.next_id();
         let item = QuarantinedItem { id, source, reason, event_id, detail, body, received_at: now };
         tables.quarantine.insert(id, item);
-        Ok(())
+        // No world sends so many that they would be too large together.
+        let invalid =
+            tables.quarantine.values().filter(|it| it.reason == QuarantineReason::Invalid);
+        let invalid: Vec<i64> = invalid.map(|item| item.id).collect();
+        let surplus = invalid.len().saturating_sub(limits.items);
+        for id in &invalid[..surplus] {
+            tables.quarantine.remove(id);
+        }
+        Ok(surplus as u64)
     }
 
     async fn quarantined(&self, page: PageRequest) -> Result<QuarantinePage, StoreError> {
@@ -164,7 +225,7 @@ impl Quarantine for Disk {
         let has_more = items.len() > page.limit;
         items.truncate(page.limit);
         let next = items.last().filter(|_| has_more).map(|(id, _)| Cursor(**id));
-        Ok(QuarantinePage { items: items.iter().map(|(_, item)| (*item).clone()).collect(), next })
+        Ok(QuarantinePage { items: items.iter().map(|(_, item)| item.summary()).collect(), next })
     }
 
     async fn quarantined_item(&self, id: i64) -> Result<Option<QuarantinedItem>, StoreError> {

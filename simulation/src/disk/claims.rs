@@ -43,7 +43,20 @@ impl EventRow {
         }
     }
 
-    pub(super) fn grant(&mut self, id: i64, lease: Duration, now: Timestamp) -> ClaimedRun {
+    /// How many attempts of the present run were lost.
+    fn lost(&self) -> u32 {
+        let of_run = self.attempts.iter().filter(|attempt| attempt.run == self.run);
+        let lost = of_run.filter(|attempt| attempt.outcome == AttemptOutcome::LeaseExpired);
+        u32::try_from(lost.count()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn grant(
+        &mut self,
+        id: i64,
+        lease: Duration,
+        now: Timestamp,
+        took_over: bool,
+    ) -> ClaimedRun {
         self.fence += 1;
         self.attempt += 1;
         self.begun = true;
@@ -55,6 +68,8 @@ impl EventRow {
             key: self.key.clone(),
             run: self.run,
             attempt: self.attempt,
+            lost: self.lost(),
+            took_over,
             event: self.event(),
         }
     }
@@ -94,12 +109,17 @@ impl Disk {
         }
         for (_, id) in &events[..events_taken] {
             let Some(row) = tables.events.get_mut(id) else { continue };
-            if self.has(Bug::VanishedNotCounted) && matches!(row.phase, Phase::Held { .. }) {
+            let took_over = matches!(row.phase, Phase::Held { .. });
+            if self.has(Bug::VanishedNotCounted) && took_over {
                 row.attempt -= 1;
             } else {
                 row.note_vanished_worker();
             }
-            batch.runs.push(row.grant(*id, lease, now));
+            let mut run = row.grant(*id, lease, now, took_over);
+            if self.has(Bug::LostTakenForFailed) {
+                run.lost = 0;
+            }
+            batch.runs.push(run);
         }
         batch
     }

@@ -87,9 +87,10 @@ impl EventStore for Disk {
         {
             return Ok(ReplayClaim::Busy);
         }
+        let took_over = matches!(row.phase, Phase::Held { .. });
         row.note_vanished_worker();
         row.begin_run(now, !self.has(Bug::ReplayReusesRun));
-        let claim = row.grant(id, lease, now);
+        let claim = row.grant(id, lease, now, took_over);
         if self.has(Bug::ReplayDropsLetter) {
             tables.letters.retain(|_, letter| letter.event != id);
         }

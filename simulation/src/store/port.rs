@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use cognigy_core::{
     Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, ClaimedRun, Counts, EventArchive,
-    EventFilter, EventKey, EventPage, EventStore, IncomingEvent, PageRequest, Quarantine,
-    QuarantineEntry, QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled,
-    Settlement, SourceName, StoreError, StoredEvent, Timestamp, Verdict, WorkKind,
+    EventFilter, EventKey, EventPage, EventStore, IncomingEvent, PageRequest, PurgeRequest,
+    PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
+    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, SourceName, StoreError,
+    StoreSize, StoredEvent, Timestamp, Verdict, WorkKind,
 };
 
 use super::{StoreClient, at_once};
@@ -221,21 +222,33 @@ impl EventArchive for StoreClient {
         self.call("backlog", String::new, |client| at_once(client.world.store.backlog())).await
     }
 
-    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+    async fn size(&self) -> Result<StoreSize, StoreError> {
+        self.call("size", String::new, |client| at_once(client.world.store.size())).await
+    }
+
+    async fn purge(&self, request: PurgeRequest) -> Result<PurgeStep, StoreError> {
         self.call("purge", String::new, move |client| {
             let stored = || {
                 let page = PageRequest { limit: usize::MAX, after: None };
                 at_once(client.world.store.list(&EventFilter::default(), page))
             };
             let had = stored()?;
-            let count = at_once(client.world.store.purge(before, limit))?;
+            let step = at_once(client.world.store.purge(request))?;
             let has = stored()?;
             let gone = had.events.iter().filter(|event| !has.events.contains(event));
             let events: Vec<u32> =
                 gone.map(|event| crate::body::number_in(event.id.as_str())).collect();
             events.iter().for_each(|_| client.world.count(Fault::Purged));
+            let (before, count) = (request.before, step.purged.total_events());
             client.log(Happened::Purged { before, events, count });
-            Ok(count)
+            Ok(step)
+        })
+        .await
+    }
+
+    async fn purgeable(&self, request: PurgeRequest) -> Result<Purged, StoreError> {
+        self.call("purgeable", String::new, move |client| {
+            at_once(client.world.store.purgeable(request))
         })
         .await
     }
@@ -247,12 +260,17 @@ impl EventArchive for StoreClient {
 
 #[async_trait]
 impl Quarantine for StoreClient {
-    async fn quarantine(&self, entry: QuarantineEntry, now: Timestamp) -> Result<(), StoreError> {
+    async fn quarantine(
+        &self,
+        entry: QuarantineEntry,
+        limits: QuarantineLimits,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         self.call("quarantine", String::new, move |client| {
             let (reason, body) = (entry.reason, entry.body.clone());
-            at_once(client.world.store.quarantine(entry, now))?;
+            let evicted = at_once(client.world.store.quarantine(entry, limits, now))?;
             client.log(Happened::Quarantined { reason, body, now });
-            Ok(())
+            Ok(evicted)
         })
         .await
     }

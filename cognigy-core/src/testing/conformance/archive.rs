@@ -2,8 +2,8 @@
 
 use super::{at, claim, claim_for, claim_one, give_up, process, record, sample, settle};
 use crate::{
-    Backlog, EventFilter, EventPage, EventType, PageRequest, Recorded, Settled, SourceName, State,
-    Store, Verdict,
+    Backlog, EventFilter, EventPage, EventType, PAGE_BYTES, PageRequest, PurgeRequest, Purged,
+    Recorded, Settled, SourceName, State, Store, UnsentDeadLetter, Verdict,
 };
 
 async fn list(store: &dyn Store, filter: EventFilter) -> Vec<String> {
@@ -86,7 +86,7 @@ pub async fn counts_agree_with_what_happened(store: &dyn Store) {
     assert_eq!(counts.of(State::Pending), 2);
     assert_eq!(counts.of(State::DeadLettered), 0);
     assert_eq!(counts.by_type.get("USER_INPUT_RECEIVED"), Some(&4));
-    assert_eq!(counts.oldest_pending, Some(at(2)));
+    assert_eq!(counts.oldest_pending, Some(at(1)), "its dead letter waits for the sink");
     assert_eq!((counts.unsent_dead_letters, counts.quarantined), (1, 0));
 
     let batch = claim(store, 1, 4).await;
@@ -96,6 +96,7 @@ pub async fn counts_agree_with_what_happened(store: &dyn Store) {
     }
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.of(State::DeadLettering), counts.of(State::DeadLettered)), (0, 1));
+    assert_eq!(counts.oldest_pending, Some(at(2)));
 }
 
 /// Old and finished goes, at most `limit` at a time; the rest stays.
@@ -106,15 +107,100 @@ pub async fn purging_spares_what_is_unfinished(store: &dyn Store) {
     record(store, "waiting", 3).await;
     process_among(store, "young", 100).await;
 
-    assert_eq!(store.purge(at(0), 10).await.unwrap(), 0, "none came before that");
-    assert_eq!(store.purge(at(50), 1).await.unwrap(), 1);
-    assert_eq!(store.purge(at(50), 10).await.unwrap(), 1);
-    assert_eq!(store.purge(at(50), 10).await.unwrap(), 0);
+    assert_eq!(purge(store, 0, 10).await, 0, "none came before that");
+    assert_eq!(purgeable(store, 50).await, 2);
+    assert_eq!(purge(store, 50, 1).await, 1);
+    assert_eq!(purge(store, 50, 10).await, 1);
+    assert_eq!(purge(store, 50, 10).await, 0);
     let left = list(store, EventFilter::default()).await;
     assert_eq!(left, ["young", "waiting", "unsent"]);
     assert!(store.attempts(&sample::key("old-1")).await.unwrap().is_empty());
     let counts = store.counts().await.unwrap();
     assert_eq!(counts.by_type.get("USER_INPUT_RECEIVED"), Some(&3));
+}
+
+/// How many events go of everything received before a time.
+async fn purge(store: &dyn Store, before: i64, limit: usize) -> u64 {
+    let request = PurgeRequest::all_before(at(before), limit);
+    store.purge(request).await.unwrap().purged.total_events()
+}
+
+async fn purgeable(store: &dyn Store, before: i64) -> u64 {
+    let request = PurgeRequest::all_before(at(before), 0);
+    store.purgeable(request).await.unwrap().total_events()
+}
+
+/// A dead letter that no operator has dealt with has a time of its own, or stays.
+pub async fn dead_letters_are_kept_apart_from_what_was_processed(store: &dyn Store) {
+    for (id, seconds) in [("dead-1", 0), ("dead-2", 10)] {
+        give_up(store, id, seconds).await;
+        for work in claim(store, 1, seconds).await.dead_letters {
+            let sent = work.claim.settle(Verdict::DeadLetterSent, None, at(seconds));
+            assert_eq!(settle(store, sent).await, Settled::Done);
+        }
+    }
+    process(store, "done", 20).await;
+    let states = async |before, unresolved_before: Option<i64>| {
+        let unresolved_before = unresolved_before.map(at);
+        let mut request =
+            PurgeRequest { unresolved_before, ..PurgeRequest::all_before(at(before), 1) };
+        let counted = store.purgeable(request).await.unwrap();
+        let mut gone = Purged::default();
+        loop {
+            let step = store.purge(request).await.unwrap();
+            gone.add(&step.purged);
+            request.after = step.next;
+            if request.after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(gone, counted, "what was counted before goes");
+        gone.events.into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(states(1000, None).await, [(State::Processed, 1)]);
+    assert_eq!(states(1000, Some(5)).await, [(State::DeadLettered, 1)]);
+    assert_eq!(list(store, EventFilter::default()).await, ["dead-2"]);
+    assert_eq!(states(0, Some(1000)).await, [(State::DeadLettered, 1)]);
+    assert_eq!(store.counts().await.unwrap().of(State::DeadLettered), 0);
+}
+
+/// A dead letter that the sink does not take shows how often it was tried.
+pub async fn an_unsent_dead_letter_shows(store: &dyn Store) {
+    give_up(store, "dead", 0).await;
+    let unsent = async || store.find(&sample::key("dead")).await.unwrap().unwrap().unsent;
+    let waiting = unsent().await.expect("it waits for the sink");
+    assert_eq!((waiting.run, waiting.tries, waiting.due), (1, 0, at(0)));
+    for work in claim(store, 1, 1).await.dead_letters {
+        let again = Verdict::DeadLetterRetry { due: at(9) };
+        assert_eq!(settle(store, work.claim.settle(again, None, at(1))).await, Settled::Done);
+    }
+    assert_eq!(unsent().await, Some(UnsentDeadLetter { tries: 1, due: at(9), ..waiting }));
+    for work in claim(store, 1, 9).await.dead_letters {
+        let sent = work.claim.settle(Verdict::DeadLetterSent, None, at(9));
+        assert_eq!(settle(store, sent).await, Settled::Done);
+    }
+    assert_eq!(unsent().await, None);
+}
+
+/// Large ids make pages short, and no event is left out.
+pub async fn a_page_is_bounded_in_bytes(store: &dyn Store) {
+    let long = "x".repeat(PAGE_BYTES / 2);
+    for number in 0..5 {
+        let body = format!(
+            r#"{{"eventId":"e{number}","timestamp":1,"type":"DIALOG_ENDED","payload":{{}},"userId":"{long}"}}"#
+        );
+        store.record(sample::incoming(body), at(number)).await.unwrap();
+    }
+    let (mut sizes, mut after) = (Vec::new(), None);
+    loop {
+        let page = page_after(store, 100, after).await;
+        sizes.push(page.events.len());
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(sizes, [3, 2], "one over the bound at the most");
 }
 
 /// Processes `id` while others are due too; those are given back.
@@ -139,7 +225,7 @@ async fn process_among(store: &dyn Store, id: &str, seconds: i64) {
 /// What was forgotten is new again, and nothing of its former life shows.
 pub async fn a_purged_event_can_come_again(store: &dyn Store) {
     process(store, "a", 0).await;
-    assert_eq!(store.purge(at(1), 10).await.unwrap(), 1);
+    assert_eq!(purge(store, 1, 10).await, 1);
     assert!(store.find(&sample::key("a")).await.unwrap().is_none());
     let again = store.record(sample::incoming(sample::body("a")), at(2)).await.unwrap();
     assert_eq!(again, Recorded::New);

@@ -99,12 +99,38 @@ pub async fn an_expired_lease_is_taken_over_and_recorded(store: &dyn Store) {
     let lost = claim_one(store, 0).await;
     let taken = claim_one(store, 60).await;
     assert_eq!((taken.run, taken.attempt), (1, 2));
+    assert_eq!((lost.lost, lost.took_over), (0, false));
+    assert_eq!((taken.lost, taken.took_over), (1, true));
     assert_ne!(taken.claim.token(), lost.claim.token());
     let history = store.attempts(&sample::key("a")).await.unwrap();
     assert_eq!(history.len(), 1);
     assert_eq!(history[0].outcome, AttemptOutcome::LeaseExpired);
     assert_eq!((history[0].run, history[0].number), (1, 1));
     assert_eq!((history[0].started_at, history[0].duration), (at(0), LEASE));
+}
+
+/// Lost attempts are told apart from failed ones, run by run.
+pub async fn lost_leases_of_a_run_are_counted(store: &dyn Store) {
+    record(store, "a", 0).await;
+    let first = claim_one(store, 0).await;
+    let failed = attempt(1, 1, 0, AttemptOutcome::FailedTransient);
+    let retry = first.claim.settle(Verdict::Retry { due: at(1) }, Some(failed), at(1));
+    assert_eq!(settle(store, retry).await, Settled::Done);
+    for (number, seconds, lost) in [(2, 1, 0), (3, 61, 1), (4, 121, 2)] {
+        let work = claim_one(store, seconds).await;
+        assert_eq!((work.attempt, work.lost, work.took_over), (number, lost, lost > 0));
+    }
+    let last = claim_one(store, 181).await;
+    let failed = attempt(1, 5, 181, AttemptOutcome::FailedTransient);
+    let retry = last.claim.settle(Verdict::Retry { due: at(190) }, Some(failed), at(182));
+    assert_eq!(settle(store, retry).await, Settled::Done);
+    let after = claim_one(store, 190).await;
+    assert_eq!((after.attempt, after.lost, after.took_over), (6, 3, false));
+    assert_eq!(settle(store, gave_up(after.claim, 191)).await, Settled::Done);
+    assert_eq!(store.requeue(&[sample::key("a")], at(200)).await.unwrap(), [Requeued::Scheduled]);
+    let mut batch = claim(store, 10, 200).await;
+    let anew = batch.runs.pop().expect("it is due again");
+    assert_eq!((anew.run, anew.attempt, anew.lost, anew.took_over), (2, 1, 0, false));
 }
 
 /// Renewing moves the end; a token that is not the latest grant moves nothing.

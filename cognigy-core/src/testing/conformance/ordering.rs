@@ -8,8 +8,8 @@ use super::{
     LEASE, at, attempt, claim, claim_for, claim_one, gave_up, processed, sample, settle, state_of,
 };
 use crate::{
-    AttemptOutcome, ClaimedRun, EventFilter, PageRequest, Recorded, ReplayClaim, Requeued, Settled,
-    SourceName, State, Store, Verdict,
+    AttemptOutcome, ClaimedRun, EventFilter, PageRequest, PurgeRequest, Recorded, ReplayClaim,
+    Requeued, Settled, SourceName, State, Store, Verdict,
 };
 
 /// Runs the suite for stores that keep the order of each contact's events: one test for each promise.
@@ -495,13 +495,19 @@ pub async fn a_purge_spares_what_stops_a_contact(store: &dyn Store) {
     for letter in claim(store, 10, 2).await.dead_letters {
         settle(store, letter.claim.settle(Verdict::DeadLetterSent, None, at(2))).await;
     }
-    assert_eq!(store.purge(at(1000), 10).await.unwrap(), 1);
+    assert_eq!(
+        store.purge(PurgeRequest::all_before(at(1000), 10)).await.unwrap().purged.total_events(),
+        1
+    );
     assert!(store.find(&sample::key("a0")).await.unwrap().is_none(), "it was none of those");
     for id in ["a1", "b1"] {
         let again = replay_now(store, id, 3).await;
         settle(store, processed(again.claim, 3)).await;
     }
-    assert_eq!(store.purge(at(1000), 10).await.unwrap(), 2);
+    assert_eq!(
+        store.purge(PurgeRequest::all_before(at(1000), 10)).await.unwrap().purged.total_events(),
+        2
+    );
     assert_eq!(process_only(store, "a2", 4).await, Settled::Done);
     // Forgotten, it holds nobody.
     assert_eq!(record(store, "bob", "b1", 5).await, Recorded::New);

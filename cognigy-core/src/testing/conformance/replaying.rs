@@ -62,6 +62,7 @@ pub async fn a_replay_of_an_abandoned_run_takes_over(store: &dyn Store) {
     let abandoned = claim_one(store, 0).await;
     let work = replay(store, "a", 60).await;
     assert_eq!((work.run, work.attempt), (2, 1));
+    assert_eq!((work.lost, work.took_over), (0, true), "in the run before");
     assert_eq!(settle(store, processed(abandoned.claim, 61)).await, Settled::LeaseLost);
     let history = store.attempts(&sample::key("a")).await.unwrap();
     let abandoned: Vec<_> = history.iter().map(|a| (a.run, a.number, a.outcome)).collect();

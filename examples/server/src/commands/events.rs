@@ -1,15 +1,13 @@
-//! `list`, `show` and `purge`: straight from the database, beside a running server or without one.
+//! `list` and `show`: straight from the database, beside a running server or without one.
 
 use std::collections::BTreeMap;
 
 use clap::ArgMatches;
-use cognigy_core::{
-    Clock, EventArchive, EventFilter, EventId, EventKey, PageRequest, SourceName, TokioClock,
-};
+use cognigy_core::{EventArchive, EventFilter, EventId, EventKey, PageRequest, SourceName};
 
-use super::{Progress, number, print_json};
+use super::{number, print_json};
 use crate::{
-    app::{StartError, open_store},
+    app::{Access, StartError, open_store},
     filter,
     http::view::{EventDetail, EventLine, printable},
     output::say,
@@ -48,7 +46,7 @@ pub(super) fn key_of(id: &str, source: &SourceName) -> Result<EventKey, StartErr
 
 pub(super) async fn list(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
     let filter = filter_of(arguments)?;
-    let store = open_store(settings, None).await?;
+    let store = open_store(settings, Access::Read, None).await?;
     let mut left = number(arguments, "limit") as usize;
     let mut after = None;
     while left > 0 {
@@ -82,7 +80,7 @@ pub(super) async fn list(arguments: &ArgMatches, settings: &Settings) -> Result<
 pub(super) async fn show(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
     let id = arguments.get_one::<String>("id").map(String::as_str).unwrap_or_default();
     let key = key_of(id, &source_of(arguments)?)?;
-    let store = open_store(settings, None).await?;
+    let store = open_store(settings, Access::Read, None).await?;
     let Some(stored) = store.find(&key).await? else {
         eprintln!("cognigy-server: no event {id:?} is stored");
         return Ok(false);
@@ -92,28 +90,6 @@ pub(super) async fn show(arguments: &ArgMatches, settings: &Settings) -> Result<
         print_json(&detail)?;
     } else {
         detail.print()?;
-    }
-    Ok(true)
-}
-
-pub(super) async fn purge(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
-    let store = open_store(settings, None).await?;
-    let before = TokioClock::new().now() - settings.retention;
-    let progress = Progress::new();
-    let mut total = 0;
-    loop {
-        let purged = store.purge(before, PAGE).await?;
-        total += purged;
-        progress.show(&format!("{total} events forgotten"));
-        if purged == 0 {
-            break;
-        }
-    }
-    drop(progress);
-    if arguments.get_flag("json") {
-        print_json(&serde_json::json!({ "purged": total }))?;
-    } else {
-        say!("{total} finished events from before {before} forgotten")?;
     }
     Ok(true)
 }

@@ -2,6 +2,7 @@
 
 mod demo;
 mod events;
+mod purge;
 mod quarantine;
 mod register;
 mod replay;
@@ -29,7 +30,7 @@ pub(crate) async fn run(
         "send" => send::run(arguments, &settings).await,
         "list" => shown(events::list(arguments, &settings).await),
         "show" => shown(events::show(arguments, &settings).await),
-        "purge" => events::purge(arguments, &settings).await,
+        "purge" => purge::run(arguments, &settings).await,
         "replay" => replay::replay(arguments, &settings).await,
         "redrive" => replay::redrive(arguments, &settings).await,
         "register" => register::run(arguments, &settings).await,

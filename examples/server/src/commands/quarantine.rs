@@ -1,12 +1,12 @@
 //! `quarantine`: look at what was signed but could not be taken, and try it again.
 
 use clap::ArgMatches;
-use cognigy_core::{Clock, PageRequest, Quarantine, QuarantineRetry, Store};
+use cognigy_core::{Clock, DEFAULT_SOURCE, PageRequest, Quarantine, QuarantineRetry, Store};
 use serde_json::json;
 
 use super::{number, print_json, shown};
 use crate::{
-    app::{App, StartError, open_store},
+    app::{Access, App, StartError, open_store},
     http::view::{QuarantineLine, printable},
     output::say,
     settings::Settings,
@@ -17,12 +17,16 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
     if let Some(id) = arguments.get_one::<i64>("retry") {
         return retry(*id, as_json, settings).await;
     }
-    let store = open_store(settings, None).await?;
+    if let Some(id) = arguments.get_one::<i64>("show") {
+        return shown(show(*id, as_json, settings).await);
+    }
     if let Some(id) = arguments.get_one::<i64>("discard") {
+        let store = open_store(settings, Access::Write, None).await?;
         let found = store.discharge(*id).await?;
         report(*id, if found { "discarded" } else { "not_found" }, None, as_json)?;
         return Ok(found);
     }
+    let store = open_store(settings, Access::Read, None).await?;
     shown(list(&store, number(arguments, "limit") as usize, as_json).await)
 }
 
@@ -47,8 +51,30 @@ async fn list(store: &impl Store, limit: usize, as_json: bool) -> Result<bool, S
     Ok(true)
 }
 
+/// One body, whole.
+async fn show(id: i64, as_json: bool, settings: &Settings) -> Result<bool, StartError> {
+    let store = open_store(settings, Access::Read, None).await?;
+    let Some(item) = store.quarantined_item(id).await? else {
+        report(id, "not_found", None, as_json)?;
+        return Ok(false);
+    };
+    let line = QuarantineLine::from(item);
+    if as_json {
+        print_json(&line)?;
+        return Ok(true);
+    }
+    say!("id         {}", line.id)?;
+    say!("source     {}", line.source.as_deref().unwrap_or(DEFAULT_SOURCE))?;
+    say!("reason     {}", line.reason)?;
+    say!("event      {}", printable(line.event_id.as_deref().unwrap_or("-")))?;
+    say!("received   {}", line.received_at)?;
+    say!("detail     {}", printable(&line.detail))?;
+    say!("body       {}", printable(&line.body))?;
+    Ok(true)
+}
+
 async fn retry(id: i64, as_json: bool, settings: &Settings) -> Result<bool, StartError> {
-    let app = App::build(settings, None, None).await?;
+    let app = App::build(settings, None, Access::Write, None).await?;
     let Some(item) = app.store.quarantined_item(id).await? else {
         report(id, "not_found", None, as_json)?;
         return Ok(false);

@@ -12,7 +12,7 @@ use super::{
     print_json,
 };
 use crate::{
-    app::{App, StartError},
+    app::{Access, App, StartError},
     http::view::printable,
     output::say,
     settings::Settings,
@@ -36,7 +36,7 @@ pub(super) async fn replay(
     if ids.is_empty() == (conditions == EventFilter::default()) {
         return Err(StartError::Usage("name either events or a filter".to_owned()));
     }
-    let app = App::build(settings, None, None).await?;
+    let app = App::build(settings, None, Access::Write, None).await?;
     let keys = match ids.as_slice() {
         [] => matching(&app, &filter).await?,
         ids => {
@@ -107,7 +107,7 @@ pub(super) async fn redrive(
     let source = cognigy_sink_sqs::SqsSource::connect(queue_url)
         .await
         .map_err(|error| StartError::failed("SQS_DLQ_URL", &error))?;
-    let app = App::build(settings, None, None).await?;
+    let app = App::build(settings, None, Access::Write, None).await?;
     let max = Some(u64::from(super::number(arguments, "max"))).filter(|max| *max > 0);
     let progress = Progress::new();
     let shown = |report: &cognigy_core::RedriveReport| {

@@ -3,12 +3,12 @@
 use std::{net::SocketAddr, time::Duration};
 
 use actix_web::{App as ActixApp, HttpServer, dev::ServerHandle, middleware::from_fn, web};
-use cognigy_core::{Backlog, Clock, Worker, WorkerHandle, WorkerOptions};
+use cognigy_core::{Backlog, Clock, Purged, StoreError, Worker, WorkerHandle, WorkerOptions};
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use crate::{
-    app::{App, StartError},
+    app::{Access, App, StartError},
     http,
     settings::Settings,
 };
@@ -43,7 +43,7 @@ pub(crate) struct Running {
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn run(settings: &Settings) -> Result<bool, StartError> {
     settings.can_serve()?;
-    let app = App::build(settings, None, Some(settings.ordering)).await?;
+    let app = App::build(settings, None, Access::Create, Some(settings.ordering)).await?;
     let mut running = start(app, settings).await?;
     tracing::info!(address = %running.address, "listening");
     tokio::select! {
@@ -101,7 +101,7 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
         server: handle,
         serving: tokio::spawn(server),
         workers: workers.collect(),
-        upkeep: tokio::spawn(upkeep(app.clone(), settings.retention)),
+        upkeep: tokio::spawn(upkeep(app.clone(), settings.clone())),
         app,
     })
 }
@@ -145,25 +145,39 @@ async fn warn_of_orphans(app: App) {
 }
 
 /// Forgets what is older than the retention, for as long as the server runs.
-async fn upkeep(app: App, retention: Duration) {
+async fn upkeep(app: App, settings: Settings) {
     loop {
-        let before = app.clock.now() - retention;
-        match app.store.purge(before, PURGE_BATCH).await {
-            Ok(0) => tokio::time::sleep(PURGE_INTERVAL).await,
-            Ok(purged) => {
-                tracing::debug!(purged, "finished events forgotten");
-                tokio::time::sleep(PURGE_PAUSE).await;
-            }
-            Err(error) => {
-                tracing::error!(error = crate::app::chain(&error), "finished events not forgotten");
-                tokio::time::sleep(PURGE_INTERVAL).await;
-            }
+        if let Err(error) = purge_once(&app, &settings).await {
+            tracing::error!(error = crate::app::chain(&error), "finished events not forgotten");
         }
         for source in app.sources.iter().filter(|source| source.crm.only_not_found()) {
             let source = source.telemetry.label();
             tracing::warn!(source, "the CRM has answered nothing but 404: is CRM_BASE_URL right?");
         }
+        tokio::time::sleep(PURGE_INTERVAL).await;
     }
+}
+
+async fn purge_once(app: &App, settings: &Settings) -> Result<(), StoreError> {
+    let mut request = super::purge::request(settings, app.clock.now(), PURGE_BATCH);
+    let mut total = Purged::default();
+    let outcome = loop {
+        match app.store.purge(request).await {
+            Ok(step) => {
+                total.add(&step.purged);
+                request.after = step.next;
+                if request.after.is_none() {
+                    break Ok(());
+                }
+                tokio::time::sleep(PURGE_PAUSE).await;
+            }
+            Err(error) => break Err(error),
+        }
+    };
+    if !total.is_empty() {
+        app.telemetry.forgot(&total);
+    }
+    outcome
 }
 
 async fn asked_to_stop() {

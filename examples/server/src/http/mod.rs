@@ -50,6 +50,9 @@ pub(crate) fn routes(config: &mut web::ServiceConfig, sources: &Sources) {
         .service(resource("/admin/replays/{id}", "GET").route(web::get().to(bulk::progress)))
         .service(resource("/admin/quarantine", "GET").route(web::get().to(operator::quarantine)))
         .service(
+            resource("/admin/quarantine/{id}", "GET").route(web::get().to(operator::quarantined)),
+        )
+        .service(
             resource("/admin/quarantine/{id}/retry", "POST")
                 .route(web::post().to(operator::retry_quarantined)),
         )

@@ -196,6 +196,14 @@ pub(super) async fn quarantine(_: Operator, request: HttpRequest, app: Shared) -
     Ok(HttpResponse::Ok().json(json!({ "items": items, "next_cursor": next })))
 }
 
+/// One body, whole.
+pub(super) async fn quarantined(_: Operator, app: Shared, id: web::Path<String>) -> Answer {
+    let missing = || Problem::new(404, "Not Found", "There is no such item in quarantine");
+    let id = id.parse().map_err(|_| missing())?;
+    let item = app.store.quarantined_item(id).await?.ok_or_else(missing)?;
+    Ok(HttpResponse::Ok().json(QuarantineLine::from(item)))
+}
+
 pub(super) async fn retry_quarantined(_: Operator, app: Shared, id: web::Path<String>) -> Answer {
     let missing = || Problem::new(404, "Not Found", "There is no such item in quarantine");
     let id = id.parse().map_err(|_| missing())?;

@@ -1,8 +1,8 @@
 //! What operators see: the JSON shapes of the contract.
 
 use cognigy_core::{
-    Attempt, AttemptOutcome, Contact, Counts, EventSummary, EventTime, EventType, QuarantinedItem,
-    SourceName, State, StoredEvent, Timestamp,
+    Attempt, AttemptOutcome, Contact, Counts, EventSummary, EventTime, EventType,
+    QuarantineSummary, QuarantinedItem, SourceName, State, StoredEvent, Timestamp,
 };
 use serde::Serialize;
 
@@ -158,22 +158,34 @@ pub(crate) struct QuarantineLine {
     pub(crate) event_id: Option<String>,
     pub(crate) received_at: String,
     pub(crate) detail: String,
+    /// The body, or its beginning where `body_bytes` is more than that.
     pub(crate) body: String,
+    pub(crate) body_bytes: u64,
+    pub(crate) body_truncated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) source: Option<String>,
 }
 
-impl From<QuarantinedItem> for QuarantineLine {
-    fn from(item: QuarantinedItem) -> Self {
+impl From<QuarantineSummary> for QuarantineLine {
+    fn from(item: QuarantineSummary) -> Self {
         Self {
             id: item.id,
             reason: item.reason.as_str(),
+            body_truncated: !item.is_whole(),
             event_id: item.event_id,
             received_at: time(item.received_at),
             detail: item.detail,
             source: named(&item.source),
-            body: String::from_utf8_lossy(&item.body).into_owned(),
+            body: String::from_utf8_lossy(&item.excerpt).into_owned(),
+            body_bytes: item.length,
         }
+    }
+}
+
+impl From<QuarantinedItem> for QuarantineLine {
+    fn from(item: QuarantinedItem) -> Self {
+        let body = String::from_utf8_lossy(&item.body).into_owned();
+        Self { body, body_truncated: false, ..Self::from(item.summary()) }
     }
 }
 

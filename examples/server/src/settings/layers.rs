@@ -146,6 +146,21 @@ impl Layers {
             .or_else(|| Setting::by_key(key)?.default)
     }
 
+    /// Where the value of a setting comes from, in words.
+    pub(super) fn set_by(&self, key: &str) -> String {
+        let variable = name(key);
+        if self.flags.contains_key(key) {
+            let flag = Setting::by_key(key).map(Setting::flag).unwrap_or_default();
+            format!("set by the flag --{flag}")
+        } else if self.environment.contains_key(key) {
+            format!("set by the variable {variable}")
+        } else if self.file.contains_key(key) {
+            format!("set by {key} in the settings file")
+        } else {
+            format!("the default of {variable}")
+        }
+    }
+
     /// The value of a setting that may be absent.
     pub(super) fn optional<T>(
         &self,

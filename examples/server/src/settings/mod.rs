@@ -29,15 +29,21 @@ pub(crate) struct Settings {
     /// The others, in the order of their names.
     pub(crate) sources: Vec<SourceSettings>,
     pub(crate) database: Database,
+    /// Where that was set, in words.
+    pub(crate) database_set_by: String,
     pub(crate) api: ApiSettings,
     /// The order of events that is asked for; only a server asks the store to keep it.
     pub(crate) ordering: EventOrder,
     pub(crate) lease: Duration,
+    /// How many leases a run may lose before its event is given up.
+    pub(crate) max_lost_leases: u32,
     pub(crate) admin_token: Option<Hidden>,
     pub(crate) worker: bool,
     /// How long a balancer is given to notice that the server is stopping.
     pub(crate) drain: Duration,
     pub(crate) retention: Duration,
+    /// How long what no operator has dealt with is kept; for ever without it.
+    pub(crate) dead_letter_retention: Option<Duration>,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
 }
@@ -100,6 +106,7 @@ impl Settings {
                 .map(|view| SourceSettings::read(&view))
                 .collect::<Result<_, _>>()?,
             database: layers.required("database_url", parse::database)?,
+            database_set_by: layers.set_by("database_url"),
             api: ApiSettings {
                 base_url: layers.optional("base_url", parse::http_url)?,
                 client_id: text("client_id")?,
@@ -112,10 +119,13 @@ impl Settings {
                 false => EventOrder::Any,
             },
             lease: layers.required("lease", parse::lease)?,
+            max_lost_leases: layers.required("max_lost_leases", |t| parse::number(t, 1, 1000))?,
             admin_token: hidden("admin_token")?,
             worker: layers.required("worker", parse::switch)?,
             drain: layers.required("drain", parse::duration)?,
             retention: layers.required("retention", parse::positive_duration)?,
+            dead_letter_retention: layers
+                .required("dead_letter_retention", parse::duration_or_never)?,
             log: layers.required("log", parse::log_filter)?,
             log_format: layers.required("log_format", parse::log_format)?,
         })

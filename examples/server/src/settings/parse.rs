@@ -120,6 +120,31 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A duration, or none for `never`.
+pub(super) fn duration_or_never(text: &str) -> Result<Option<Duration>, String> {
+    match text {
+        "never" => Ok(None),
+        _ => positive_duration(text).map(Some).map_err(|why| format!("{why}, or never")),
+    }
+}
+
+/// `1048576`, `512KiB`, `64MiB`, `2GiB`: a number of bytes of at least 1.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let expected =
+        || "expected a number of bytes such as 1048576, 512KiB, 64MiB or 2GiB".to_owned();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return Err(expected()),
+    };
+    let number: u64 = number.parse().map_err(|_| expected())?;
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(expected)
+}
+
 pub(super) fn lease(text: &str) -> Result<Duration, String> {
     let lease = duration(text)?;
     if lease < MIN_LEASE { Err(format!("must be at least {MIN_LEASE:?}")) } else { Ok(lease) }
@@ -172,6 +197,23 @@ mod tests {
             assert!(duration(text).is_err(), "{text}");
         }
         assert!(positive_duration("0s").is_err() && lease("999ms").is_err());
+    }
+
+    #[test]
+    fn retention_may_never_end() {
+        assert_eq!(duration_or_never("never"), Ok(None));
+        assert_eq!(duration_or_never("2s"), Ok(Some(Duration::from_secs(2))));
+        assert!(duration_or_never("0s").is_err() && duration_or_never("Never").is_err());
+    }
+
+    #[test]
+    fn bytes_have_binary_units() {
+        for (text, expected) in [("7", 7), ("1KiB", 1024), ("64MiB", 64 << 20), ("2GiB", 2 << 30)] {
+            assert_eq!(bytes(text), Ok(expected));
+        }
+        for text in ["", "0", "1MB", "1 MiB", "MiB", "-1", "99999999999GiB", "1.5MiB"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use cognigy_core::{Jitter, RetryPolicy, Secret, SignatureScheme, SignatureVerifier, SourceName};
+use cognigy_core::{
+    Jitter, QuarantineLimits, RetryPolicy, Secret, SignatureScheme, SignatureVerifier, SourceName,
+};
 use cognigy_crm_http::NotFoundRule;
 
 use super::{Hidden, SettingError, parse, sources::View, table::Setting};
@@ -20,6 +22,7 @@ pub(crate) struct SourceSettings {
     pub(crate) sqs_dlq_url: Option<String>,
     pub(crate) max_body_bytes: usize,
     pub(crate) max_in_flight: Option<usize>,
+    pub(crate) quarantine: QuarantineLimits,
 }
 
 /// How webhooks are signed.
@@ -74,6 +77,10 @@ impl SourceSettings {
             sqs_dlq_url: view.optional("sqs_dlq_url", parse::http_url)?,
             max_body_bytes: view.required("max_body_bytes", |t| parse::number(t, 1, 1 << 30))?,
             max_in_flight: view.optional("max_in_flight", |t| parse::number(t, 1, 1 << 20))?,
+            quarantine: QuarantineLimits {
+                items: view.required("quarantine_max_items", |t| parse::number(t, 1, 1 << 20))?,
+                bytes: view.required("quarantine_max_bytes", parse::bytes)?,
+            },
         })
     }
 

@@ -138,7 +138,23 @@ pub(crate) const SETTINGS: &[Setting] = &[
         None,
         "Deliveries of a source taken in at once; unset: as many as there are connections",
     )),
-    setting("COGNIGY_RETENTION", Some("30d"), "How long finished events are kept"),
+    setting("COGNIGY_RETENTION", Some("30d"), "How long processed events are kept"),
+    setting(
+        "COGNIGY_DEAD_LETTER_RETENTION",
+        Some("never"),
+        "How long dead-lettered events and conflicting bodies are kept that were not dealt with",
+    ),
+    each(setting(
+        "COGNIGY_QUARANTINE_MAX_ITEMS",
+        Some("1000"),
+        "Invalid bodies of a source kept in quarantine; the oldest go first",
+    )),
+    each(setting("COGNIGY_QUARANTINE_MAX_BYTES", Some("64MiB"), "The same, in bytes of bodies")),
+    setting(
+        "COGNIGY_MAX_LOST_LEASES",
+        Some("10"),
+        "Leases that a run may lose, to crashes mostly, before its event is given up",
+    ),
     setting("COGNIGY_LOG", Some("info"), "What is logged: a level or tracing directives"),
     setting("COGNIGY_LOG_FORMAT", Some("text"), "text, or json: one object a line"),
 ];

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::{Progress, number, serve};
 use crate::{
-    app::{App, StartError},
+    app::{Access, App, StartError},
     output::say,
     settings::{Layers, Settings},
 };
@@ -56,7 +56,7 @@ pub(super) async fn run(arguments: &ArgMatches, mut layers: Layers) -> Result<bo
     }
     layers.forget_sources();
     let settings = Settings::read(&layers)?;
-    let app = App::build(&settings, Some(queue.clone()), None).await?;
+    let app = App::build(&settings, Some(queue.clone()), Access::Create, None).await?;
     let running = serve::start(app, &settings).await?;
     say!("The server listens on http://{}, its database is new and empty.", running.address)?;
     say!("A pretend CRM and a pretend dead-letter queue stand beside it.\n")?;
