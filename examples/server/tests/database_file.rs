@@ -181,7 +181,9 @@ fn reading_commands_work_on_a_file_system_that_cannot_be_written_to() {
         );
         let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output();
         let Ok(output) = output else { return };
-        if stderr(&output).contains("permission denied") || stderr(&output).contains("not permitted") {
+        if stderr(&output).contains("permission denied")
+            || stderr(&output).contains("not permitted")
+        {
             return;
         }
         assert!(output.status.success(), "{state}: {}", stderr(&output));

@@ -16,3 +16,5 @@ mod no_one_in;
 mod ordering;
 #[path = "sources.rs"]
 mod sources;
+#[path = "upkeep.rs"]
+mod upkeep;
