@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use cognigy_http::read_at_most;
+use cognigy_http::{one_line, read_at_most, shorten};
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
@@ -10,10 +10,14 @@ use reqwest::{
 
 use crate::{
     ApiCall, ApiError, CognigyApiBuilder, RegisteredWebhook, WebhookRegistration,
+    error::{after_colon, told},
     excerpt::{ANSWER_BYTES, excerpt},
     secret::{Redactor, SecretText},
     token::{Token, Tokens},
 };
+
+/// The longest part of a `Content-Type` that a message holds, in bytes.
+const MEDIA_TYPE_BYTES: usize = 80;
 
 /// A client for Cognigy's REST API. Cheap to clone; clones share their connections and token.
 #[derive(Clone)]
@@ -41,11 +45,12 @@ impl CognigyApi {
         Self(Arc::new(Inner { http, webhooks, tokens }))
     }
 
-    /// Asks Cognigy to send events: `POST {base}/api/v1/webhooks`. A 200 or a 201 is success.
+    /// Asks Cognigy to send events: `POST {base}/api/v1/webhooks`. A 200 or a 201 with a JSON object
+    /// that has an `id` (or `_id`) and no `error` is success.
     ///
     /// # Errors
-    /// [`ApiError`]; where it is a [`Transport`](ApiError::Transport), the webhook may have been
-    /// registered all the same. May be dropped at any time, with the same uncertainty.
+    /// [`ApiError`]; where it is a [`Transport`](ApiError::Transport) or an
+    /// [`Unreadable`](ApiError::Unreadable), the webhook may have been registered all the same. May be dropped at any time, with the same uncertainty.
     pub async fn register_webhook(
         &self,
         webhook: &WebhookRegistration,
@@ -61,15 +66,18 @@ impl CognigyApi {
             response = self.post(&token, &body).await?;
         }
         let redactor = Redactor::new([webhook.secret(), tokens.client_secret(), &token.text]);
+        let call = ApiCall::RegisterWebhook;
         let status = response.status();
+        let media_type = media_type(&response);
         let body = read_at_most(response, ANSWER_BYTES).await;
-        if matches!(status, StatusCode::OK | StatusCode::CREATED) {
-            return Ok(RegisteredWebhook::read(&body, &redactor));
+        let excerpt = excerpt(&body, &redactor);
+        if !matches!(status, StatusCode::OK | StatusCode::CREATED) {
+            return Err(ApiError::Status { call, status: status.as_u16(), excerpt });
         }
-        Err(ApiError::Status {
-            call: ApiCall::RegisterWebhook,
-            status: status.as_u16(),
-            excerpt: excerpt(&body, &redactor),
+        RegisteredWebhook::read(&body, &redactor).ok_or_else(|| {
+            let (status, gist) = (told(status.as_u16()), after_colon(&excerpt));
+            let problem = format!("{status} and {media_type} without the id of a webhook{gist}");
+            ApiError::Unreadable { call, problem }
         })
     }
 
@@ -87,6 +95,14 @@ impl CognigyApi {
             error: error.into(),
         })
     }
+}
+
+/// What the answer says that it is, short enough for a message.
+fn media_type(response: &Response) -> String {
+    let said = response.headers().get(CONTENT_TYPE).map(|value| {
+        shorten(&one_line(&String::from_utf8_lossy(value.as_bytes())), MEDIA_TYPE_BYTES)
+    });
+    said.unwrap_or_else(|| "no content type".to_owned())
 }
 
 impl fmt::Debug for CognigyApi {

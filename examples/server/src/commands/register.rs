@@ -46,8 +46,7 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
     if arguments.get_flag("json") {
         print_json(&registered.answer)?;
     } else {
-        let id = registered.id.unwrap_or_else(|| "without an id in the answer".to_owned());
-        say!("registered: {}", printable(&id))?;
+        say!("registered: {}", printable(&registered.id))?;
     }
     Ok(true)
 }
