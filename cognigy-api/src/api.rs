@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use cognigy_http::{one_line, read_at_most, shorten};
+use cognigy_http::{media_type, read_at_most};
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
@@ -15,9 +15,6 @@ use crate::{
     secret::{Redactor, SecretText},
     token::{Token, Tokens},
 };
-
-/// The longest part of a `Content-Type` that a message holds, in bytes.
-const MEDIA_TYPE_BYTES: usize = 80;
 
 /// A client for Cognigy's REST API. Cheap to clone; clones share their connections and token.
 #[derive(Clone)]
@@ -68,7 +65,7 @@ impl CognigyApi {
         let redactor = Redactor::new([webhook.secret(), tokens.client_secret(), &token.text]);
         let call = ApiCall::RegisterWebhook;
         let status = response.status();
-        let media_type = media_type(&response);
+        let media_type = media_type(response.headers());
         let body = read_at_most(response, ANSWER_BYTES).await;
         let excerpt = excerpt(&body, &redactor);
         if !matches!(status, StatusCode::OK | StatusCode::CREATED) {
@@ -95,14 +92,6 @@ impl CognigyApi {
             error: error.into(),
         })
     }
-}
-
-/// What the answer says that it is, short enough for a message.
-fn media_type(response: &Response) -> String {
-    let said = response.headers().get(CONTENT_TYPE).map(|value| {
-        shorten(&one_line(&String::from_utf8_lossy(value.as_bytes())), MEDIA_TYPE_BYTES)
-    });
-    said.unwrap_or_else(|| "no content type".to_owned())
 }
 
 impl fmt::Debug for CognigyApi {

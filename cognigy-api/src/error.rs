@@ -79,7 +79,7 @@ impl ApiError {
             ReadError::Transport(error) => Self::Transport { call, error },
             ReadError::TooLarge { .. } => {
                 Self::Unreadable { call, problem: "far too much".to_owned() }
-            },
+            }
         }
     }
 }

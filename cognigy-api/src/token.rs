@@ -150,10 +150,8 @@ fn named_error(body: &[u8], redactor: &Redactor) -> Option<String> {
 /// The token in the answer that came at `now`. Errors of the JSON reader are not passed on: they
 /// may quote what they could not read.
 fn read(body: &[u8], now: Instant) -> Result<Token, ApiError> {
-    let unreadable = |problem: &str| ApiError::Unreadable {
-        call: ApiCall::Token,
-        problem: problem.to_owned(),
-    };
+    let unreadable =
+        |problem: &str| ApiError::Unreadable { call: ApiCall::Token, problem: problem.to_owned() };
     let answer: TokenAnswer = serde_json::from_slice(body)
         .map_err(|_| unreadable("something that is not JSON with an access_token"))?;
     let text = SecretText::new(answer.access_token);

@@ -312,7 +312,8 @@ async fn a_refused_token_is_replaced_once_and_the_call_repeated() {
 
 #[tokio::test]
 async fn a_token_refused_to_many_is_replaced_once_for_all() {
-    let late = |status: &str| Act::SayLater(Duration::from_millis(50), answer(status, "", REGISTERED));
+    let late =
+        |status: &str| Act::SayLater(Duration::from_millis(50), answer(status, "", REGISTERED));
     let server = cognigy(3600, move |token, _| match token {
         1 => late("401 Unauthorized"),
         _ => late("201 Created"),
