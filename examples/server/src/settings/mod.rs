@@ -1,10 +1,11 @@
 //! Settings: what the server can be told, and by whom.
 //!
-//! [`table`] lists every setting once; [`layers`] finds its value (flag beats environment beats
+//! [`outside`] holds what others get wrong about them against the light; [`table`] lists every setting once; [`layers`] finds its value (flag beats environment beats
 //! file); [`sources`] puts what each source is told for itself before that; [`source`] and this module
 //! turn the texts into types and name the setting that is wrong.
 
 mod layers;
+mod outside;
 mod parse;
 mod source;
 mod sources;
@@ -16,6 +17,7 @@ use cognigy_core::{EventOrder, SourceName};
 use zeroize::Zeroizing;
 
 pub(crate) use layers::{Layers, SettingError};
+pub(crate) use outside::{add_env_file, warnings};
 pub(crate) use source::{SourceSettings, Webhook};
 use sources::View;
 pub(crate) use table::SETTINGS;
@@ -40,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) retention: Duration,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
+    /// Whether requests to others go through the proxy that the environment names.
+    pub(crate) proxy_from_env: bool,
 }
 
 /// Where events are stored.
@@ -112,12 +116,13 @@ impl Settings {
                 false => EventOrder::Any,
             },
             lease: layers.required("lease", parse::lease)?,
-            admin_token: hidden("admin_token")?,
+            admin_token: layers.optional("admin_token", parse::admin_token)?,
             worker: layers.required("worker", parse::switch)?,
             drain: layers.required("drain", parse::duration)?,
             retention: layers.required("retention", parse::positive_duration)?,
             log: layers.required("log", parse::log_filter)?,
             log_format: layers.required("log_format", parse::log_format)?,
+            proxy_from_env: layers.required("proxy_from_env", parse::switch)?,
         })
     }
 
