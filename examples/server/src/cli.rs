@@ -124,7 +124,10 @@ fn command() -> Command {
         Arg::new(SETTINGS_HELP)
             .long(SETTINGS_HELP)
             .action(ArgAction::SetTrue)
-            .help("Print the settings: each is a flag, a variable and a key of the file")
+            .help(
+                "Print the settings: each is a variable (COGNIGY_LISTEN), a flag (--listen) and a key \
+                 of the file (listen)",
+            )
             .global(true),
     );
     // Fifty flags that every command has would hide the few that are its own.
