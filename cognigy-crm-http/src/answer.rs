@@ -65,7 +65,7 @@ pub(crate) struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    /// The contact, or `None` where `rule` says that such a body means nobody. The contact is the
+    /// The contact, or `None` where `rule` says that such a body is no contact. The contact is the
     /// whole body: which part of it is the person differs from CRM to CRM and is the handler's to
     /// know. Only an object that holds an error and nothing else is none.
     pub(crate) fn contact(&self, rule: NotFoundRule) -> Result<Option<Contact>, LookUpError> {

@@ -130,7 +130,7 @@ fn command() -> Command {
             )
             .global(true),
     );
-    // Fifty flags that every command has would hide the few that are its own.
+    // Shown in every help, they would hide the few options that are the command's own.
     let settings = flags().map(|setting| setting.global(true).hide(true));
     root.args(settings).subcommands(subcommands())
 }

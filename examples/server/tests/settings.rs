@@ -244,7 +244,7 @@ fn a_file_of_variables_is_read_only_where_it_is_named() {
 }
 
 #[test]
-fn a_file_with_secrets_that_everybody_can_read_is_a_warning() {
+fn a_file_with_secrets_that_every_user_can_read_is_a_warning() {
     let site = Site::on_file();
     let (settings, variables) =
         (site.folder.path().join("cognigy.toml"), site.folder.path().join("variables"));
@@ -361,7 +361,7 @@ fn a_proxy_that_is_set_and_not_used_is_told_once_and_a_wrong_one_stops_the_start
     let told = stderr(&output);
     assert_eq!(told.matches("COGNIGY_PROXY_FROM_ENV=on would use it").count(), 1, "{told}");
     assert!(told.contains("HTTPS_PROXY, all_proxy: set") && !told.contains("marked"), "{told}");
-    assert!(!stderr(&site.run(&["list"])).contains("PROXY"), "it asks nobody");
+    assert!(!stderr(&site.run(&["list"])).contains("PROXY"), "it sends no request");
     site.set("COGNIGY_PROXY_FROM_ENV", "on");
     assert!(
         !stderr(&site.run(&["send", "--generate", "1", "--url", "http://127.0.0.1:9"]))

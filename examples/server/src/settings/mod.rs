@@ -1,8 +1,9 @@
 //! Settings: what the server can be told, and by whom.
 //!
-//! [`outside`] holds what others get wrong about them against the light; [`table`] lists every setting once; [`layers`] finds its value (flag beats environment beats
+//! [`table`] lists every setting once; [`layers`] finds its value (flag beats environment beats
 //! file); [`sources`] puts what each source is told for itself before that; [`source`] and this module
-//! turn the texts into types and name the setting that is wrong.
+//! turn the texts into types and name the setting that is wrong. [`outside`] checks what is not about
+//! one setting's meaning: encodings, white space, files, proxies, the AWS SDK's variables.
 
 mod layers;
 mod outside;
@@ -52,7 +53,8 @@ pub(crate) struct Settings {
 pub(crate) enum Database {
     /// In a file.
     Sqlite(PathBuf),
-    /// In a database server, by its URL.
+    /// In a database server, by its URL. A build without PostgreSQL takes none.
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
     Postgres(Hidden),
 }
 

@@ -1,5 +1,5 @@
-//! What the world outside gets wrong about settings: text that is not UTF-8, a line break that came along
-//! with a secret, quotes that nobody took off, files that everybody can read, examples that were never
+//! What the environment gets wrong about settings: text that is not UTF-8, a line break or quotes that
+//! came along with a secret, a file with secrets that every user can read, examples that were never
 //! replaced, proxies that are set and not meant for this program.
 
 use std::{collections::BTreeSet, ffi::OsString, path::Path};

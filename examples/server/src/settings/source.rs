@@ -5,7 +5,7 @@ use std::time::Duration;
 use cognigy_core::{Jitter, RetryPolicy, Secret, SignatureScheme, SignatureVerifier, SourceName};
 use cognigy_crm_http::NotFoundRule;
 
-use super::{Hidden, SettingError, layers, parse, sources::View, table::Setting};
+use super::{Hidden, SettingError, parse, sources::View, table::Setting};
 
 /// What one source is told.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub(crate) struct SourceSettings {
     pub(crate) secret_text: Option<Hidden>,
     pub(crate) crm: CrmSettings,
     pub(crate) retry: RetryPolicy,
+    /// A build without SQS takes none.
+    #[cfg_attr(not(feature = "sqs"), allow(dead_code))]
     pub(crate) sqs_dlq_url: Option<String>,
     pub(crate) max_body_bytes: usize,
     pub(crate) max_in_flight: Option<usize>,
@@ -97,7 +99,7 @@ impl SourceSettings {
     pub(crate) fn wrong(&self, key: &str, why: &str) -> SettingError {
         let variable = match Setting::by_key(key) {
             Some(setting) if !self.name.is_default() => setting.variable_of(&self.name),
-            _ => layers::name(key).to_owned(),
+            _ => super::layers::name(key).to_owned(),
         };
         SettingError(format!("{variable}: {why}"))
     }
