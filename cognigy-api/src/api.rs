@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use cognigy_http::read_at_most;
+use cognigy_http::{media_type, read_at_most};
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
@@ -10,6 +10,7 @@ use reqwest::{
 
 use crate::{
     ApiCall, ApiError, CognigyApiBuilder, RegisteredWebhook, WebhookRegistration,
+    error::{after_colon, told},
     excerpt::{ANSWER_BYTES, excerpt},
     secret::{Redactor, SecretText},
     token::{Token, Tokens},
@@ -41,11 +42,12 @@ impl CognigyApi {
         Self(Arc::new(Inner { http, webhooks, tokens }))
     }
 
-    /// Asks Cognigy to send events: `POST {base}/api/v1/webhooks`. A 200 or a 201 is success.
+    /// Asks Cognigy to send events: `POST {base}/api/v1/webhooks`. A 200 or a 201 with a JSON object
+    /// that has an `id` (or `_id`) and no `error` is success.
     ///
     /// # Errors
-    /// [`ApiError`]; where it is a [`Transport`](ApiError::Transport), the webhook may have been
-    /// registered all the same. May be dropped at any time, with the same uncertainty.
+    /// [`ApiError`]; where it is a [`Transport`](ApiError::Transport) or an
+    /// [`Unreadable`](ApiError::Unreadable), the webhook may have been registered all the same. May be dropped at any time, with the same uncertainty.
     pub async fn register_webhook(
         &self,
         webhook: &WebhookRegistration,
@@ -61,15 +63,18 @@ impl CognigyApi {
             response = self.post(&token, &body).await?;
         }
         let redactor = Redactor::new([webhook.secret(), tokens.client_secret(), &token.text]);
+        let call = ApiCall::RegisterWebhook;
         let status = response.status();
+        let media_type = media_type(response.headers());
         let body = read_at_most(response, ANSWER_BYTES).await;
-        if matches!(status, StatusCode::OK | StatusCode::CREATED) {
-            return Ok(RegisteredWebhook::read(&body, &redactor));
+        let excerpt = excerpt(&body, &redactor);
+        if !matches!(status, StatusCode::OK | StatusCode::CREATED) {
+            return Err(ApiError::Status { call, status: status.as_u16(), excerpt });
         }
-        Err(ApiError::Status {
-            call: ApiCall::RegisterWebhook,
-            status: status.as_u16(),
-            excerpt: excerpt(&body, &redactor),
+        RegisteredWebhook::read(&body, &redactor).ok_or_else(|| {
+            let (status, gist) = (told(status.as_u16()), after_colon(&excerpt));
+            let problem = format!("{status} and {media_type} without the id of a webhook{gist}");
+            ApiError::Unreadable { call, problem }
         })
     }
 

@@ -51,13 +51,16 @@ pub enum ApiError {
         excerpt: String,
     },
     /// The answer cannot be used as what it should be. The base URL may name something that is not
-    /// Cognigy's API.
+    /// Cognigy's API. If the call was a [`RegisterWebhook`](ApiCall::RegisterWebhook), it may have
+    /// happened all the same: look at Cognigy's list of webhooks before trying again.
     #[error("{call} failed: Cognigy's API answered with {problem}")]
     Unreadable {
         /// The request that was answered so.
         call: ApiCall,
-        /// What is wrong with the answer.
-        problem: &'static str,
+        /// What came instead: for a registration status, content type and the beginning of the
+        /// body; for a token request the error it names, or what is missing. One line, less than
+        /// 1 KiB, secrets masked.
+        problem: String,
     },
 }
 
@@ -74,18 +77,20 @@ impl ApiError {
     pub(crate) fn read(call: ApiCall, error: ReadError) -> Self {
         match error {
             ReadError::Transport(error) => Self::Transport { call, error },
-            ReadError::TooLarge { .. } => Self::Unreadable { call, problem: "far too much" },
+            ReadError::TooLarge { .. } => {
+                Self::Unreadable { call, problem: "far too much".to_owned() }
+            }
         }
     }
 }
 
-fn told(status: u16) -> String {
+pub(crate) fn told(status: u16) -> String {
     match StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()) {
         Some(reason) => format!("{status} {reason}"),
         None => status.to_string(),
     }
 }
 
-fn after_colon(text: &str) -> String {
+pub(crate) fn after_colon(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!(": {text}") }
 }

@@ -1,5 +1,6 @@
 //! What an error's answer said, short and safe enough for a log line.
 
+use cognigy_http::{one_line, shorten};
 use serde_json::Value;
 
 use crate::secret::Redactor;
@@ -26,8 +27,7 @@ pub(crate) fn excerpt(body: &[u8], redactor: &Redactor) -> String {
         }
         Err(_) => redactor.text(&String::from_utf8_lossy(body)),
     };
-    let line: String = text.chars().map(|c| if unsafe_to_print(c) { ' ' } else { c }).collect();
-    shorten(line.trim(), EXCERPT_BYTES)
+    shorten(&one_line(&text), EXCERPT_BYTES)
 }
 
 /// The text and the trace id of an error in one of the forms that Cognigy's API documents or OAuth
@@ -42,21 +42,6 @@ fn problem(json: &Value) -> Option<String> {
         Some(trace) => format!("{text} (traceId {})", shorten(trace, TRACE_BYTES)),
         None => text,
     })
-}
-
-/// Line breaks and escape sequences, and what turns the direction of text: a log line must read as
-/// it was written.
-fn unsafe_to_print(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-fn shorten(text: &str, bytes: usize) -> String {
-    if text.len() <= bytes {
-        return text.to_owned();
-    }
-    let end = text.floor_char_boundary(bytes - '…'.len_utf8());
-    format!("{}…", &text[..end])
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use reqwest::{
     header::{ACCEPT, HeaderValue},
 };
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -99,7 +99,11 @@ impl Tokens {
         match request.form(&form).send().await {
             Ok(response) if response.status().is_success() => {
                 let body = read_bounded(response, ANSWER_BYTES).await;
-                read(&body.map_err(|error| ApiError::read(call, error))?, Instant::now())
+                let body = body.map_err(|error| ApiError::read(call, error))?;
+                if let Some(problem) = named_error(&body, &Redactor::new([self.client_secret()])) {
+                    return Err(ApiError::Unreadable { call, problem });
+                }
+                read(&body, Instant::now())
             }
             Ok(response) => Err(self.refusal(response).await),
             Err(error) => Err(ApiError::Transport { call, error: error.into() }),
@@ -133,10 +137,21 @@ struct TokenAnswer {
     expires_in: Option<Value>,
 }
 
+/// What an answer says that is an error in spite of its status: some servers send the error object of
+/// RFC 6749, section 5.2, with a 200. Of the answer nothing but its `error` and `error_description`
+/// is repeated.
+fn named_error(body: &[u8], redactor: &Redactor) -> Option<String> {
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    let error = answer.get("error").filter(|error| !error.is_null())?;
+    let only = json!({ "error": error, "error_description": answer.get("error_description") });
+    Some(format!("an error: {}", excerpt(only.to_string().as_bytes(), redactor)))
+}
+
 /// The token in the answer that came at `now`. Errors of the JSON reader are not passed on: they
 /// may quote what they could not read.
 fn read(body: &[u8], now: Instant) -> Result<Token, ApiError> {
-    let unreadable = |problem| ApiError::Unreadable { call: ApiCall::Token, problem };
+    let unreadable =
+        |problem: &str| ApiError::Unreadable { call: ApiCall::Token, problem: problem.to_owned() };
     let answer: TokenAnswer = serde_json::from_slice(body)
         .map_err(|_| unreadable("something that is not JSON with an access_token"))?;
     let text = SecretText::new(answer.access_token);

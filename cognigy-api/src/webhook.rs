@@ -64,21 +64,26 @@ impl WebhookRegistration {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegisteredWebhook {
-    /// The answer's `id` (or `_id`), where it has one: text or a number, as text.
-    pub id: Option<String>,
-    /// The whole answer with secrets masked; `null` where it is not JSON. By then the webhook is
-    /// registered, so that an answer nobody can read is not an error.
+    /// The answer's `id` (or `_id`): text or a number, as text. Never empty.
+    pub id: String,
+    /// The whole answer with secrets masked.
     pub answer: Value,
 }
 
 impl RegisteredWebhook {
-    pub(crate) fn read(body: &[u8], redactor: &Redactor) -> Self {
-        let answer = redactor.json(serde_json::from_slice(body).unwrap_or_default());
-        let id = answer.get("id").or_else(|| answer.get("_id")).and_then(|id| match id {
-            Value::String(id) => Some(id.clone()),
-            Value::Number(id) => Some(id.to_string()),
-            _ => None,
-        });
-        Self { id, answer }
+    /// Reads the answer, which has to be a JSON object with an id and without an error; `None` where
+    /// it is anything else: a sign-in page, say, comes with a 200 too.
+    pub(crate) fn read(body: &[u8], redactor: &Redactor) -> Option<Self> {
+        let answer = redactor.json(serde_json::from_slice(body).ok()?);
+        let fields = answer.as_object()?;
+        if fields.get("error").is_some_and(|error| !error.is_null()) {
+            return None;
+        }
+        let id = match fields.get("id").or_else(|| fields.get("_id"))? {
+            Value::String(id) if !id.trim().is_empty() => id.clone(),
+            Value::Number(id) => id.to_string(),
+            _ => return None,
+        };
+        Some(Self { id, answer })
     }
 }

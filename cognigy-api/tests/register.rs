@@ -21,6 +21,7 @@ use stand_in::{Act, Seen, StandIn, answer, json};
 const CLIENT_SECRET: &str = "client&secret=marker 1";
 const WEBHOOK_SECRET: &str = "webhook \"secret\" marker 2";
 const TOKEN_MARKER: &str = "marker-3";
+const REGISTERED: &str = r#"{"id":"w-1"}"#;
 
 /// Patient, so that a busy machine fails no test; where the deadline matters, [`in_a_hurry`].
 fn api(server: &StandIn) -> CognigyApi {
@@ -84,7 +85,7 @@ fn told(result: Result<RegisteredWebhook, ApiError>) -> String {
 async fn the_requests_are_those_of_the_contract() {
     let server = cognigy(3600, |_, _| json("201 Created", "{\"id\":\"w-1\"}")).await;
     let registered = api(&server).register_webhook(&webhook()).await.unwrap();
-    assert_eq!(registered.id.as_deref(), Some("w-1"));
+    assert_eq!(registered.id, "w-1");
     let seen = server.seen();
     assert_eq!(seen.len(), 2);
 
@@ -117,7 +118,7 @@ async fn the_requests_are_those_of_the_contract() {
 
 #[tokio::test]
 async fn events_and_activity_can_be_chosen_and_the_base_may_have_a_path() {
-    let server = cognigy(3600, |_, _| json("200 OK", "{}")).await;
+    let server = cognigy(3600, |_, _| json("200 OK", REGISTERED)).await;
     let api = CognigyApi::builder(server.url() + "/cognigy/", "id", "secret").build().unwrap();
     let webhook = webhook().events([EventType::DialogEnded]).active(false);
     api.register_webhook(&webhook).await.unwrap();
@@ -129,16 +130,37 @@ async fn events_and_activity_can_be_chosen_and_the_base_may_have_a_path() {
 }
 
 #[tokio::test]
-async fn a_200_and_a_201_are_success_whatever_their_body_and_nothing_else_is() {
+async fn a_200_and_a_201_with_an_id_are_success_and_nothing_else_is() {
     for (status, body, id) in [
-        ("200 OK", "{\"id\":\"w-1\"}", Some("w-1")),
-        ("201 Created", "{\"_id\":42}", Some("42")),
-        ("201 Created", "", None),
-        ("200 OK", "<html>", None),
+        ("200 OK", "{\"id\":\"w-1\"}", "w-1"),
+        ("201 Created", "{\"_id\":42,\"error\":null}", "42"),
     ] {
         let server = cognigy(3600, move |_, _| json(status, body)).await;
         let registered = api(&server).register_webhook(&webhook()).await.unwrap();
-        assert_eq!(registered.id.as_deref(), id, "{status} {body}");
+        assert_eq!(registered.id, id, "{status} {body}");
+    }
+    // What came is told, with as much of it as fits a line, and without the secrets.
+    let long = "x".repeat(5000);
+    for (kind, body, gist) in [
+        ("text/html", "<html>\n<b>Sign in</b>", ": <html> <b>Sign in</b>"),
+        ("text/html", long.as_str(), ": xxx"),
+        ("application/json", "[]", ": []"),
+        ("application/json", "{}", ": {}"),
+        ("application/json", r#"{"id":""}"#, r#": {"id":""}"#),
+        ("application/json", r#"{"id":{"id":1}}"#, r#": {"id":{"id":1}}"#),
+        ("application/json", r#"{"id":"w","error":"no \u001b[31mrights"}"#, ": no  [31mrights"),
+        ("application/json", r#""webhook \"secret\" marker 2""#, r#": "[redacted]""#),
+        ("application/json", "", ""),
+    ] {
+        let said = answer("200 OK", &format!("Content-Type: {kind}\r\n"), body);
+        let server = cognigy(3600, move |_, _| Act::Say(said.clone())).await;
+        let told = told(api(&server).register_webhook(&webhook()).await);
+        let expected = format!(
+            "registering the webhook failed: Cognigy's API answered with 200 OK and {kind} without \
+             the id of a webhook{gist}"
+        );
+        assert!(told.starts_with(&expected) && told.len() < 1024, "{told}\n{expected}");
+        assert_eq!(requests(&server), (1, 1), "nothing is sent twice");
     }
     for status in ["202 x", "204 x", "302 x", "400 x", "403 x", "404 x", "409 x", "429 x", "500 x"]
     {
@@ -180,7 +202,9 @@ async fn an_answer_that_repeats_the_secrets_is_masked() {
 async fn a_token_that_cannot_be_had_is_an_error_without_a_secret() {
     let problem =
         r#"{"error":"invalid_client","error_description":"No client client&secret=marker 1"}"#;
-    let cases: [(Act, &str); 7] = [
+    let cases: [(Act, &str); 8] = [
+        // With a 200, as some servers do it.
+        (json("200 OK", problem), "answered with an error: No client [redacted]"),
         (json("401 x", problem), "answered 401 Unauthorized: No client [redacted]"),
         (json("500 x", ""), "answered 500 Internal Server Error"),
         (json("302 x", ""), "answered 302 Found"),
@@ -224,7 +248,7 @@ async fn fifty_callers_share_one_token_request() {
     let tokens = AtomicUsize::new(0);
     let server = StandIn::start(move |_, seen| {
         if !is_token_request(seen) {
-            return json("201 Created", "{}");
+            return json("201 Created", REGISTERED);
         }
         let Act::Say(bytes) = token(tokens.fetch_add(1, SeqCst) + 1, 3600) else { unreachable!() };
         Act::SayLater(Duration::from_millis(50), bytes)
@@ -243,7 +267,7 @@ async fn fifty_callers_share_one_failure_and_the_next_one_tries_again() {
     let server = StandIn::start(|n, seen| match n {
         0 => Act::Hang,
         _ if is_token_request(seen) => token(1, 3600),
-        _ => json("201 Created", "{}"),
+        _ => json("201 Created", REGISTERED),
     })
     .await;
     let (api, webhook) = (in_a_hurry(&server), webhook());
@@ -258,7 +282,7 @@ async fn fifty_callers_share_one_failure_and_the_next_one_tries_again() {
 
 #[tokio::test]
 async fn a_token_is_replaced_before_it_expires() {
-    let server = cognigy(2, |_, _| json("201 Created", "{}")).await;
+    let server = cognigy(2, |_, _| json("201 Created", REGISTERED)).await;
     let (api, webhook) = (api(&server), webhook());
     for _ in 0..3 {
         api.register_webhook(&webhook).await.unwrap();
@@ -274,7 +298,7 @@ async fn a_token_is_replaced_before_it_expires() {
 async fn a_refused_token_is_replaced_once_and_the_call_repeated() {
     let server = cognigy(3600, |token, _| match token {
         1 => json("401 Unauthorized", "{\"detail\":\"expired\"}"),
-        _ => json("201 Created", "{}"),
+        _ => json("201 Created", REGISTERED),
     })
     .await;
     let (api, webhook) = (api(&server), webhook());
@@ -288,7 +312,8 @@ async fn a_refused_token_is_replaced_once_and_the_call_repeated() {
 
 #[tokio::test]
 async fn a_token_refused_to_many_is_replaced_once_for_all() {
-    let late = |status: &str| Act::SayLater(Duration::from_millis(50), answer(status, "", "{}"));
+    let late =
+        |status: &str| Act::SayLater(Duration::from_millis(50), answer(status, "", REGISTERED));
     let server = cognigy(3600, move |token, _| match token {
         1 => late("401 Unauthorized"),
         _ => late("201 Created"),
@@ -315,7 +340,7 @@ async fn a_caller_dropped_while_it_fetches_the_token_holds_nobody_up() {
     let server = StandIn::start(|n, seen| match n {
         0 => Act::Hang,
         _ if is_token_request(seen) => token(1, 3600),
-        _ => json("201 Created", "{}"),
+        _ => json("201 Created", REGISTERED),
     })
     .await;
     let (api, webhook) = (api(&server), webhook());
@@ -340,7 +365,7 @@ async fn neither_credentials_nor_token_follow_a_redirect() {
 
 #[tokio::test]
 async fn debug_output_shows_no_secret() {
-    let server = cognigy(3600, |_, _| json("201 Created", "{}")).await;
+    let server = cognigy(3600, |_, _| json("201 Created", REGISTERED)).await;
     let (api, webhook) = (api(&server), webhook());
     api.register_webhook(&webhook).await.unwrap();
     let builder = CognigyApi::builder("http://user:marker@cognigy/", "id", CLIENT_SECRET);
@@ -355,5 +380,5 @@ fn settings_that_cannot_work_are_refused_at_once() {
         |base, id, secret| CognigyApi::builder(base, id, secret).build().unwrap_err().to_string();
     assert_eq!(refused("http://c", "", "s"), "the Cognigy client id is empty");
     assert_eq!(refused("http://c", "i", ""), "the Cognigy client secret is empty");
-    assert!(refused("cognigy.example", "i", "s").starts_with("the base URL cannot be read"));
+    assert!(refused("cognigy.example", "i", "s").starts_with("the base URL must begin with"));
 }

@@ -1,23 +1,139 @@
 //! What the body of a 2xx says.
 
 use cognigy_core::Contact;
+use cognigy_http::{one_line, shorten};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::StatusCode;
+use serde_json::Value;
 
-use crate::{NotFoundRule, error::LookUpError};
+use crate::{
+    NotFoundRule,
+    error::{LookUpError, status},
+};
 
 /// The blanks that JSON allows around its values (RFC 8259, section 2).
 const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
 
-/// The contact in `body`, or `None` where `rule` says that such a body means nobody. The contact is
-/// the whole body: which part of it is the person, and whether a success holds an error text,
-/// differs from CRM to CRM and is the handler's to know.
-pub(crate) fn contact(body: &[u8], rule: NotFoundRule) -> Result<Option<Contact>, LookUpError> {
-    let text = std::str::from_utf8(body).map_err(|_| LookUpError::NotUtf8)?;
-    // Some servers put a byte order mark first; RFC 8259, section 8.1, lets a reader skip it.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_matches(BLANKS);
-    if rule.empty && is_empty(text) {
-        return Ok(None);
+/// How much of an answer is looked at for its first words, in bytes: more than is shown, so that a
+/// secret is found whole before anything is cut.
+const LOOKED_AT_BYTES: usize = 4096;
+
+/// The longest quotation of an answer in a message, in bytes: it ends up in the attempts table.
+const QUOTED_BYTES: usize = 200;
+
+/// Secrets shorter than this are not searched for: they would be found everywhere.
+const SHORTEST_SECRET: usize = 4;
+
+/// The members that an error object has. An object with any other may well be a contact.
+const ERROR_MEMBERS: [&str; 27] = [
+    "error",
+    "errors",
+    "errorcode",
+    "errormessage",
+    "errordescription",
+    "errortype",
+    "code",
+    "message",
+    "msg",
+    "detail",
+    "details",
+    "reason",
+    "title",
+    "type",
+    "status",
+    "statuscode",
+    "success",
+    "ok",
+    "path",
+    "instance",
+    "timestamp",
+    "traceid",
+    "requestid",
+    "correlationid",
+    "helpurl",
+    "moreinfo",
+    "documentationurl",
+];
+
+/// A body that came with a 2xx, and what was said of it.
+pub(crate) struct Answer<'a> {
+    pub(crate) status: StatusCode,
+    pub(crate) media_type: &'a str,
+    pub(crate) body: &'a [u8],
+    /// What no message may repeat: the token and the contact's key.
+    pub(crate) secrets: &'a [&'a str],
+}
+
+impl Answer<'_> {
+    /// The contact, or `None` where `rule` says that such a body is no contact. The contact is the
+    /// whole body: which part of it is the person differs from CRM to CRM and is the handler's to
+    /// know. Only an object that holds an error and nothing else is none.
+    pub(crate) fn contact(&self, rule: NotFoundRule) -> Result<Option<Contact>, LookUpError> {
+        let text = std::str::from_utf8(self.body).map_err(|_| LookUpError::NotUtf8)?;
+        // Some servers put a byte order mark first; RFC 8259, section 8.1, lets a reader skip it.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_matches(BLANKS);
+        if rule.empty && is_empty(text) {
+            return Ok(None);
+        }
+        let contact = Contact::from_json(text)
+            .map_err(|cause| LookUpError::NotJson { told: self.told(self.page(text)), cause })?;
+        match error_object(text) {
+            Some(error) => Err(LookUpError::ErrorObject(self.told(Some(&error)))),
+            None => Ok(Some(contact)),
+        }
     }
-    Contact::from_json(text).map(Some).map_err(LookUpError::NotJson)
+
+    /// The text of a page: for people, and so not a contact's. What is not JSON for another reason,
+    /// such as a contact that breaks off, is nothing to quote.
+    fn page<'t>(&self, text: &'t str) -> Option<&'t str> {
+        let is_page =
+            text.starts_with('<') || self.media_type.to_ascii_lowercase().contains("html");
+        is_page.then_some(text)
+    }
+
+    /// `(200 OK, text/html): <html> Sign in`
+    fn told(&self, quoted: Option<&str>) -> String {
+        let about = format!("({}, {})", status(self.status), self.masked(self.media_type));
+        let Some(text) = quoted else { return about };
+        let text = &text[..text.floor_char_boundary(LOOKED_AT_BYTES)];
+        let words = one_line(&self.masked(text));
+        let words: Vec<_> = words.split_whitespace().collect();
+        format!("{about}: {}", shorten(&words.join(" "), QUOTED_BYTES))
+    }
+
+    fn masked(&self, text: &str) -> String {
+        let secrets = self.secrets.iter().filter(|secret| secret.len() >= SHORTEST_SECRET);
+        let forms = secrets.flat_map(|secret| {
+            let json = serde_json::Value::from(*secret).to_string();
+            let encoded = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
+            [(*secret).to_owned(), json[1..json.len() - 1].to_owned(), encoded]
+        });
+        forms.fold(text.to_owned(), |text, form| text.replace(&form, "[redacted]"))
+    }
+}
+
+/// The text of an object that holds an error and nothing else, as some CRMs send it with a 200. Decoded
+/// and written again, so that a secret in it is written in one way.
+fn error_object(text: &str) -> Option<String> {
+    // Most contacts are not parsed twice.
+    if !text.starts_with('{') || !text.contains("rror") {
+        return None;
+    }
+    let object: serde_json::Map<String, Value> = serde_json::from_str(text).ok()?;
+    let says_something = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        _ => true,
+    };
+    let named =
+        ["error", "errors"].iter().any(|name| object.get(*name).is_some_and(says_something));
+    let known = |name: &String| {
+        let name = name.to_ascii_lowercase().replace(['_', '-'], "");
+        ERROR_MEMBERS.contains(&name.as_str())
+    };
+    (named && object.keys().all(known)).then(|| Value::from(object).to_string())
 }
 
 fn is_empty(text: &str) -> bool {
@@ -35,7 +151,13 @@ mod tests {
     use super::*;
 
     fn read(body: &[u8], rule: &str) -> Result<Option<String>, String> {
-        contact(body, rule.parse().unwrap())
+        told(body, "text/plain", rule)
+    }
+
+    fn told(body: &[u8], media_type: &str, rule: &str) -> Result<Option<String>, String> {
+        let secrets = ["token-1", "key/ü 2", "a"];
+        Answer { status: StatusCode::OK, media_type, body, secrets: &secrets }
+            .contact(rule.parse().unwrap())
             .map(|contact| contact.map(|contact| contact.as_json().to_owned()))
             .map_err(|error| error.to_string())
     }
@@ -63,7 +185,10 @@ mod tests {
             "0",
             "false",
             "\"\"",
-            "{\"error\":\"no such contact\"}",
+            "{\"id\":1,\"error\":\"none\"}",
+            "{\"error\":null}",
+            "{\"errors\":[]}",
+            "{\"message\":\"hello\"}",
         ] {
             assert_eq!(read(body.as_bytes(), "404,empty"), Ok(Some(body.to_owned())));
         }
@@ -74,8 +199,8 @@ mod tests {
     #[test]
     fn what_is_not_json_is_refused_without_being_repeated() {
         for body in [
-            &b"<html>marker</html>"[..],
-            b"{marker",
+            &b"{marker"[..],
+            b"marker, not JSON",
             b"[]marker",
             b"{} {}",
             b"nul",
@@ -87,6 +212,40 @@ mod tests {
                 error.starts_with("CRM answered with ") && !error.contains("marker"),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn a_page_or_an_error_is_told_by_its_first_words_without_secrets() {
+        let words = |body: &str, kind: &str| told(body.as_bytes(), kind, "404,empty").unwrap_err();
+        assert_eq!(
+            words("<html>\r\n  <b>Sign in,\u{1b}[31m token-1</b>", "text/html; charset=utf-8"),
+            "CRM answered with something that is not JSON (200 OK, text/html; charset=utf-8): \
+             <html> <b>Sign in, [31m [redacted]</b>"
+        );
+        assert!(words("Sign in, please", "text/HTML").ends_with("): Sign in, please"));
+        for (body, told) in [
+            (r#"{"error":"No rights"}"#, r#"{"error":"No rights"}"#),
+            (
+                r#"{"errors":["key/\u00fc 2"], "success":false,"trace_id":"a"}"#,
+                r#"{"errors":["[redacted]"],"success":false,"trace_id":"a"}"#,
+            ),
+            (
+                r#"{"error":{"message":"key%2F%C3%BC%202"}}"#,
+                r#"{"error":{"message":"[redacted]"}}"#,
+            ),
+        ] {
+            let words = words(body, "application/json");
+            assert_eq!(
+                words,
+                format!("CRM answered with an error (200 OK, application/json): {told}")
+            );
+        }
+        let long = words(&format!("<{}token-1", "é".repeat(9000)), "text/html");
+        assert!(long.len() < 320 && long.ends_with("é…"), "{long}");
+        for before in 150..210 {
+            let cut = words(&format!("<{}token-1", "x".repeat(before)), "text/html");
+            assert!(!cut.contains("tok"), "{cut}");
         }
     }
 }

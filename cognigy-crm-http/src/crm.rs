@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use cognigy_core::{Contact, ContactQuery, CrmClient, Failure};
-use cognigy_http::{read_at_most, read_bounded, retry_after};
+use cognigy_http::{media_type, read_at_most, read_bounded, retry_after};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
     Client, RequestBuilder, Response, StatusCode, Url,
@@ -19,7 +19,7 @@ use reqwest::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::{HttpCrmBuilder, NotFoundRule, answer, error::LookUpError};
+use crate::{HttpCrmBuilder, NotFoundRule, answer::Answer, error::LookUpError};
 
 /// After this many look-ups in a row that all ended in a 404, [`HttpCrm::only_not_found`] is true.
 /// Where one person in ten is known, a run of 50 strangers comes once in two hundred runs.
@@ -85,11 +85,21 @@ impl HttpCrm {
         let status = response.status();
         if status.is_success() {
             self.0.not_found.store(0, Relaxed);
+            let media_type = media_type(response.headers());
             let body = read_bounded(response, max_response_bytes).await;
-            answer::contact(&body.map_err(|error| LookUpError::read(error, timeout))?, not_found)
+            let body = body.map_err(|error| LookUpError::read(error, timeout))?;
+            let secrets = [self.token(), &query.contact_key];
+            let answer = Answer { status, media_type: &media_type, body: &body, secrets: &secrets };
+            answer.contact(not_found)
         } else {
             self.without_contact(status, response).await
         }
+    }
+
+    /// The token, without the scheme before it.
+    fn token(&self) -> &str {
+        let header = self.0.parts.authorization.as_ref().and_then(|value| value.to_str().ok());
+        header.and_then(|text| text.split_once(' ')).map_or("", |(_, token)| token)
     }
 
     async fn without_contact(

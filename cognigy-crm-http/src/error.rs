@@ -7,7 +7,8 @@ use cognigy_http::{ReadError, TransportError, TransportErrorKind};
 use reqwest::StatusCode;
 
 /// A look-up that found no answer to its question. The messages end up in the attempts table and
-/// in dead letters: none may hold the URL, the token, the key or any of the answer's body.
+/// in dead letters: none may hold the URL, the token or the key. Of an answer's body they hold the first
+/// words of a page or of an error object, which are for people; nothing of what may be a contact.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LookUpError {
     #[error("CRM answered {}", told(*status))]
@@ -20,8 +21,10 @@ pub(crate) enum LookUpError {
     TooLarge(usize),
     #[error("CRM answered with text that is not UTF-8")]
     NotUtf8,
-    #[error("CRM answered with something that is not JSON")]
-    NotJson(serde_json::Error),
+    #[error("CRM answered with something that is not JSON {told}")]
+    NotJson { told: String, cause: serde_json::Error },
+    #[error("CRM answered with an error {0}")]
+    ErrorObject(String),
     #[error("the contact key is too long to ask the CRM for")]
     KeyTooLong,
 }
@@ -43,7 +46,7 @@ impl LookUpError {
 
     fn kind(&self) -> FailureKind {
         match *self {
-            Self::Status { status, retry_after } if may_pass(status) => {
+            Self::Status { status, retry_after } if may_pass(status, retry_after) => {
                 FailureKind::Transient { retry_after }
             }
             // Whatever broke between here and the CRM, certificates included, may be mended before
@@ -55,18 +58,27 @@ impl LookUpError {
 }
 
 /// Statuses that say "later": too slow, too early (RFC 8470), too many requests (RFC 6585), and all
-/// faults of the server's own. Salesforce says "too many requests" with a 403, which is permanent
-/// here: the status alone does not tell it from a lack of rights.
-fn may_pass(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 408 | 425 | 429) || status.is_server_error()
+/// faults of the server's own. A 403 says so where it also says when to come back: some CRMs answer
+/// "too many requests" with it. Without that it is a lack of rights.
+fn may_pass(status: StatusCode, retry_after: Option<Duration>) -> bool {
+    match status.as_u16() {
+        408 | 425 | 429 => true,
+        403 => retry_after.is_some(),
+        _ => status.is_server_error(),
+    }
 }
 
-fn told(status: StatusCode) -> String {
+fn told(code: StatusCode) -> String {
+    let note = if code.is_redirection() { " (redirects are not followed)" } else { "" };
+    format!("{}{note}", status(code))
+}
+
+/// `404 Not Found`
+pub(crate) fn status(status: StatusCode) -> String {
     let code = status.as_str();
-    let note = if status.is_redirection() { " (redirects are not followed)" } else { "" };
     match status.canonical_reason() {
-        Some(reason) => format!("{code} {reason}{note}"),
-        None => format!("{code}{note}"),
+        Some(reason) => format!("{code} {reason}"),
+        None => code.to_owned(),
     }
 }
 
@@ -82,7 +94,7 @@ impl From<LookUpError> for Failure {
         };
         match error {
             // Where in the text JSON ended, but none of the text.
-            LookUpError::NotJson(cause) => failure.caused_by(cause),
+            LookUpError::NotJson { cause, .. } => failure.caused_by(cause),
             _ => failure,
         }
     }

@@ -206,6 +206,10 @@ async fn a_retry_after_travels_along_in_either_form() {
     let (kind, _) = find(&crm(&server)).await.unwrap_err();
     let FailureKind::Transient { retry_after: Some(wait) } = kind else { panic!("{kind:?}") };
     assert!((590..=600).contains(&wait.as_secs()), "{wait:?}");
+    // A 403 that says when to come back is about too many requests, not about rights.
+    let server = StandIn::always(Act::Say(answer("403 x", "Retry-After: 5\r\n", ""))).await;
+    let limited = find(&crm(&server)).await.unwrap_err();
+    assert_eq!(limited, (transient(Some(5)), "CRM answered 403 Forbidden".to_owned()));
     // Where trying again is of no use, neither is a wait.
     let server = StandIn::always(Act::Say(answer("400 x", "Retry-After: 5\r\n", ""))).await;
     assert_eq!(find(&crm(&server)).await.unwrap_err().0, FailureKind::Permanent);
@@ -214,11 +218,15 @@ async fn a_retry_after_travels_along_in_either_form() {
 #[tokio::test]
 async fn nobody_is_what_the_rule_says() {
     let not_found = |status: &str| (FailureKind::Permanent, format!("CRM answered {status}"));
-    let not_json = (
-        FailureKind::Permanent,
-        "CRM answered with something that is not JSON: EOF while parsing a value at line 1 column 0"
-            .to_owned(),
-    );
+    let not_json = |status: &str| {
+        (
+            FailureKind::Permanent,
+            format!(
+                "CRM answered with something that is not JSON ({status}, application/json): \
+             EOF while parsing a value at line 1 column 0"
+            ),
+        )
+    };
     type Found = Result<Option<String>, (FailureKind, String)>;
     let cases: [(&str, &str, &str, Found); 11] = [
         ("404,empty", "404 Not Found", "{}", Ok(None)),
@@ -230,8 +238,8 @@ async fn nobody_is_what_the_rule_says() {
         ("empty", "200 OK", "", Ok(None)),
         ("empty", "204 No Content", "", Ok(None)),
         ("404", "200 OK", "[]", Ok(Some("[]".to_owned()))),
-        ("404", "200 OK", "", Err(not_json.clone())),
-        ("404", "204 No Content", "", Err(not_json)),
+        ("404", "200 OK", "", Err(not_json("200 OK"))),
+        ("404", "204 No Content", "", Err(not_json("204 No Content"))),
     ];
     for (rule, status, body, expected) in cases {
         let server = StandIn::always(json(status, body)).await;
@@ -243,14 +251,27 @@ async fn nobody_is_what_the_rule_says() {
 #[tokio::test]
 async fn an_unreadable_success_is_permanent() {
     let limit = "CRM answered with more than 1048576 bytes";
-    let cases: [(Act, &str); 5] = [
+    let page = format!("<html><a href='/v1/contacts?id={KEY}'>Sign in</a> {TOKEN}</html>");
+    let cases: [(Act, &str); 7] = [
         (
-            Act::Say(answer("200 OK", "", format!("<html>{BODY}</html>"))),
-            "CRM answered with something that is not JSON: expected value at line 1 column 1",
+            Act::Say(answer("200 OK", "Content-Type: text/html\r\n", page)),
+            "CRM answered with something that is not JSON (200 OK, text/html): <html><a \
+             href='/v1/contacts?id=[redacted]'>Sign in</a> [redacted]</html>: \
+             expected value at line 1 column 1",
+        ),
+        (
+            json("200 OK", "{\"error\":\"no rights\"}"),
+            "CRM answered with an error (200 OK, application/json): {\"error\":\"no rights\"}",
+        ),
+        (
+            Act::Say(answer("200 OK", "", format!("{{\"name\": \"{BODY}"))),
+            "CRM answered with something that is not JSON (200 OK, no content type): \
+             EOF while parsing a string at line 1 column 23",
         ),
         (
             Act::Say(answer("200 OK", "", format!("{{}}{BODY}"))),
-            "CRM answered with something that is not JSON: trailing characters at line 1 column 3",
+            "CRM answered with something that is not JSON (200 OK, no content type): \
+             trailing characters at line 1 column 3",
         ),
         (
             Act::Say(answer("200 OK", "Content-Encoding: gzip\r\n", b"\x1f\x8b\x08\x00")),
@@ -413,7 +434,7 @@ fn settings_that_cannot_work_are_refused_at_once() {
     for (told, expected) in [
         (
             refused(HttpCrm::builder("crm.example")),
-            "the base URL cannot be read: relative URL without a base",
+            "the base URL must begin with http:// or https://, followed by a host",
         ),
         (
             refused(HttpCrm::builder("ftp://crm")),

@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use reqwest::{
     Response,
-    header::{HeaderMap, RETRY_AFTER},
+    header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER},
 };
 
-use crate::TransportError;
+use crate::{TransportError, one_line, shorten};
 
 /// The longest wait [`retry_after`] yields: a year. Whoever asks for more is not waited for, and a
 /// year can be added to any clock without overflow.
@@ -86,6 +86,21 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
         httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default()
     };
     Some(wait.min(MAX_RETRY_AFTER))
+}
+
+/// The longest `Content-Type` that a message repeats, in bytes.
+const MEDIA_TYPE_BYTES: usize = 80;
+
+/// What an answer says that it is, for a message: its `Content-Type` in one short line, or "no content
+/// type".
+#[must_use]
+pub fn media_type(headers: &HeaderMap) -> String {
+    match headers.get(CONTENT_TYPE) {
+        Some(value) => {
+            shorten(&one_line(&String::from_utf8_lossy(value.as_bytes())), MEDIA_TYPE_BYTES)
+        }
+        None => "no content type".to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -10,22 +10,22 @@ use crate::ConfigError;
 pub struct BaseUrl(Url);
 
 impl BaseUrl {
-    /// Reads a base URL. Refused are other schemes, a user name or password (they would end up in
-    /// logs), a query and a fragment.
+    /// Reads a base URL. Refused are other schemes, white space and control characters, a user name
+    /// or password (they would end up in logs), a query and a fragment.
+    ///
+    /// # Errors
+    /// [`ConfigError::BaseUrl`], without the text.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let refuse = |why: &str| Err(ConfigError::BaseUrl(why.to_owned()));
-        let url = match Url::parse(text) {
+        let refuse = |why: String| Err(ConfigError::BaseUrl(why));
+        let url = match absolute_url(text) {
             Ok(url) => url,
-            Err(error) => return refuse(&format!("cannot be read: {error}")),
+            Err(why) => return refuse(why),
         };
-        if !matches!(url.scheme(), "http" | "https") {
-            return refuse("must begin with http:// or https://");
-        }
         if !url.username().is_empty() || url.password().is_some() {
-            return refuse("must not hold a user name or password");
+            return refuse("must not hold a user name or password".to_owned());
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return refuse("must not hold a query or a fragment");
+            return refuse("must not hold a query or a fragment".to_owned());
         }
         Ok(Self(url))
     }
@@ -46,6 +46,26 @@ impl BaseUrl {
     pub fn is_https(&self) -> bool {
         self.0.scheme() == "https"
     }
+}
+
+/// Reads an absolute `http` or `https` URL with a host, as it is written: the URL Standard's parser
+/// alone would drop white space and line breaks, and take `http:host`, `http:/host` and
+/// `http:///host` for `http://host`.
+///
+/// # Errors
+/// What is wrong, as the rest of a sentence that begins with the URL's name. It repeats no part of
+/// `text`, which may hold a password.
+pub fn absolute_url(text: &str) -> Result<Url, String> {
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("must not hold white space or control characters".to_owned());
+    }
+    let scheme = "must begin with http:// or https://, followed by a host";
+    let (prefix, rest) = text.split_once("://").ok_or(scheme)?;
+    let known = ["http", "https"].iter().any(|known| prefix.eq_ignore_ascii_case(known));
+    if !known || rest.is_empty() || rest.starts_with(['/', '\\', '?', '#']) {
+        return Err(scheme.to_owned());
+    }
+    Url::parse(text).map_err(|error| format!("cannot be read: {error}"))
 }
 
 #[cfg(test)]
@@ -85,6 +105,16 @@ mod tests {
             "http://crm/?key=marker",
             "http://crm/#marker",
             "http://crm:99999/marker",
+            " http://crm/marker",
+            "http://crm/marker\n",
+            "http://crm/mar ker",
+            "http://crm/marker\tx",
+            "http:crm/marker",
+            "http:/crm/marker",
+            "http:///crm/marker",
+            "http:\\\\crm\\marker",
+            "htps://crm/marker",
+            "/crm/marker",
         ] {
             let error = BaseUrl::parse(base).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("marker"), "{base}: {error:?}");

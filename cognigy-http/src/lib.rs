@@ -15,10 +15,12 @@ mod answer;
 mod base_url;
 mod client;
 mod error;
+mod excerpt;
 mod transport;
 
-pub use answer::{MAX_RETRY_AFTER, ReadError, read_at_most, read_bounded, retry_after};
-pub use base_url::BaseUrl;
+pub use answer::{MAX_RETRY_AFTER, ReadError, media_type, read_at_most, read_bounded, retry_after};
+pub use base_url::{BaseUrl, absolute_url};
 pub use client::{ClientOptions, bearer, client};
 pub use error::ConfigError;
+pub use excerpt::{one_line, shorten};
 pub use transport::{TransportError, TransportErrorKind};

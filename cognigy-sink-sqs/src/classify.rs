@@ -3,12 +3,13 @@
 //! The SDK retries within a call, but neither entries of a batch nor `KMS.ThrottlingException`, and
 //! it does not say what is worth another try minutes later; so every answer is sorted here.
 
-use std::{error::Error, fmt::Write};
+use std::{error::Error, fmt::Write, panic::AssertUnwindSafe};
 
 use aws_sdk_sqs::{
     error::{ProvideErrorMetadata, SdkError},
     operation::RequestId,
 };
+use futures_util::FutureExt;
 
 use crate::error::{Class, SqsError};
 
@@ -83,8 +84,30 @@ fn short(code: &str) -> &str {
     code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code)
 }
 
+/// Waits for a call's answer. The SDK panics where its credentials hold what no header can, among other
+/// things; that fails the call like anything else, and its words, which may quote a secret, are gone.
+pub(crate) async fn answer<T, E>(
+    call: &'static str,
+    queue: &str,
+    sending: impl Future<Output = Result<T, SdkError<E>>>,
+) -> Result<T, SqsError>
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    match AssertUnwindSafe(sending).catch_unwind().await {
+        Ok(answer) => answer.map_err(|error| call_error(call, queue, &error)),
+        Err(_panic) => {
+            let text = format!(
+                "{call} on {queue}: the AWS SDK failed before it sent anything; its credentials may \
+                 hold characters that no header can"
+            );
+            Err(SqsError::new(Class::Permanent, text))
+        }
+    }
+}
+
 /// Turns a failed call into what is kept of it.
-pub(crate) fn call_error<E>(call: &str, queue: &str, error: &SdkError<E>) -> SqsError
+fn call_error<E>(call: &str, queue: &str, error: &SdkError<E>) -> SqsError
 where
     E: ProvideErrorMetadata + Error + 'static,
 {

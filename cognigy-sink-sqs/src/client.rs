@@ -1,5 +1,7 @@
 //! The SDK's client: whose settings, over which HTTP client, to which endpoint.
 
+use std::panic::AssertUnwindSafe;
+
 use aws_config::{
     BehaviorVersion, environment::EnvironmentVariableRegionProvider,
     meta::region::RegionProviderChain, profile::ProfileFileRegionProvider,
@@ -13,6 +15,8 @@ use aws_smithy_http_client::{
     proxy::ProxyConfig,
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
+
+use futures_util::FutureExt;
 
 use crate::{
     ConnectError, SqsOptions,
@@ -40,7 +44,10 @@ pub(crate) async fn client(queue: &QueueUrl, options: &SqsOptions) -> Result<Cli
                 .or_else(ProfileFileRegionProvider::new())
                 .or_else(emulator_region.clone());
             let loader = aws_config::defaults(BehaviorVersion::latest());
-            loader.region(region).http_client(http_client()).load().await
+            let loader = loader.region(region).http_client(http_client(options.proxy_from_env));
+            // It panics on a retry mode or a number of attempts that it does not know.
+            let loaded = AssertUnwindSafe(loader.load()).catch_unwind().await;
+            loaded.map_err(|_panic| ConnectError::Settings)?
         }
     };
 
@@ -57,7 +64,7 @@ pub(crate) async fn client(queue: &QueueUrl, options: &SqsOptions) -> Result<Cli
         .build();
     let mut config = Builder::from(&shared).timeout_config(timeouts);
     if shared.http_client().is_none() {
-        config = config.http_client(http_client());
+        config = config.http_client(http_client(options.proxy_from_env));
     }
     if shared.region().is_none() {
         config = config.region(url_region.unwrap_or(emulator_region));
@@ -72,7 +79,7 @@ pub(crate) async fn client(queue: &QueueUrl, options: &SqsOptions) -> Result<Cli
 }
 
 /// HTTP over rustls with ring, the project's one TLS stack; the SDK's default brings another.
-fn http_client() -> SharedHttpClient {
+fn http_client(proxy_from_env: bool) -> SharedHttpClient {
     // The SDK panics in debug builds on a machine without root certificates, which an emulator over
     // plain HTTP does not need. An empty store refuses TLS connections instead.
     let has_roots = !rustls_native_certs::load_native_certs().certs.is_empty();
@@ -82,8 +89,10 @@ fn http_client() -> SharedHttpClient {
         let mut connector = Connector::builder()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .tls_context(tls.clone())
-            // HTTPS_PROXY and NO_PROXY count here as they do in AWS's own tools.
-            .proxy_config(ProxyConfig::from_env());
+            .proxy_config(match proxy_from_env {
+                true => ProxyConfig::from_env(),
+                false => ProxyConfig::disabled(),
+            });
         if let Some(settings) = settings {
             connector = connector.connector_settings(settings.clone());
         }

@@ -20,6 +20,7 @@ pub struct SqsOptions {
     pub(crate) operation_timeout: Duration,
     pub(crate) receive_wait: Duration,
     pub(crate) visibility_timeout: Duration,
+    pub(crate) proxy_from_env: bool,
 }
 
 impl Default for SqsOptions {
@@ -32,6 +33,7 @@ impl Default for SqsOptions {
             operation_timeout: Duration::from_secs(30),
             receive_wait: Duration::from_secs(2),
             visibility_timeout: Duration::from_secs(60),
+            proxy_from_env: false,
         }
     }
 }
@@ -87,6 +89,14 @@ impl SqsOptions {
         self.visibility_timeout = timeout;
         self
     }
+
+    /// Whether calls, those for credentials included, go through the proxy that `HTTP_PROXY`,
+    /// `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name. Default: they do not. Without effect on an HTTP
+    /// client in [`sdk_config`](Self::sdk_config).
+    pub fn proxy_from_env(mut self, on: bool) -> Self {
+        self.proxy_from_env = on;
+        self
+    }
 }
 
 impl fmt::Debug for SqsOptions {
@@ -97,6 +107,7 @@ impl fmt::Debug for SqsOptions {
             .field("operation_timeout", &self.operation_timeout)
             .field("receive_wait", &self.receive_wait)
             .field("visibility_timeout", &self.visibility_timeout)
+            .field("proxy_from_env", &self.proxy_from_env)
             .finish_non_exhaustive()
     }
 }

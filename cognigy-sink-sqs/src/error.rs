@@ -23,6 +23,13 @@ pub enum ConnectError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The SDK panicked over its settings. Those in the environment can be checked before, with
+    /// [`check_variable`](crate::check_variable); what is left are its profile files.
+    #[error(
+        "the AWS SDK cannot use its settings: look at its profile files (AWS_CONFIG_FILE, \
+         AWS_SHARED_CREDENTIALS_FILE) and the AWS_ variables"
+    )]
+    Settings,
 }
 
 /// What to do about a failed call or entry.

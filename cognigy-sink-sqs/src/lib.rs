@@ -19,6 +19,9 @@
 //! one of AWS's own, its origin as the endpoint. Sending needs the permissions `sqs:SendMessage` and
 //! `sqs:GetQueueAttributes`; redriving `sqs:ReceiveMessage` and `sqs:DeleteMessage`.
 //!
+//! A proxy that `HTTPS_PROXY` and the like name is used only where
+//! [`SqsOptions::proxy_from_env`] asks for it. A panic of the SDK's is an error like any other.
+//!
 //! A dead-letter queue should keep its messages for 14 days, the most SQS offers; the default is
 //! four. This crate never creates or configures a queue.
 #![forbid(unsafe_code)]
@@ -26,6 +29,7 @@
 mod classify;
 mod client;
 mod config;
+mod environment;
 mod error;
 mod ids;
 mod message;
@@ -35,6 +39,8 @@ mod sink;
 mod source;
 
 pub use config::{DEFAULT_MAX_MESSAGE_BYTES, SqsOptions};
+pub use environment::{check_variable, is_aws_secret};
 pub use error::ConnectError;
+pub use queue_url::check_queue_url;
 pub use sink::SqsSink;
 pub use source::SqsSource;

@@ -10,7 +10,7 @@ use aws_sdk_sqs::{
 
 use crate::{
     ConnectError, SqsOptions,
-    classify::{call_error, entry_error},
+    classify::{answer, entry_error},
     client::client,
     error::{Class, SqsError},
     ids::{MESSAGE_GROUP, deduplication_id},
@@ -43,16 +43,14 @@ impl Queue {
     ) -> Result<Option<usize>, SqsError> {
         let timeout = ATTRIBUTES_TIMEOUT.min(self.options.operation_timeout);
         let timeout = TimeoutConfig::builder().operation_timeout(timeout).build();
-        let answer = self
+        let request = self
             .client
             .get_queue_attributes()
             .queue_url(self.url.as_str())
             .attribute_names(name.clone())
             .customize()
-            .config_override(Builder::new().timeout_config(timeout))
-            .send()
-            .await
-            .map_err(|error| call_error("GetQueueAttributes", self.url.as_str(), &error))?;
+            .config_override(Builder::new().timeout_config(timeout));
+        let answer = answer("GetQueueAttributes", self.url.as_str(), request.send()).await?;
         Ok(answer.attributes().and_then(|all| all.get(&name)?.parse().ok()))
     }
 
@@ -80,14 +78,9 @@ impl Queue {
         let entries = entries
             .collect::<Result<_, _>>()
             .map_err(|error| SqsError::new(Class::Permanent, error.to_string()))?;
-        let answer = self
-            .client
-            .send_message_batch()
-            .queue_url(self.url.as_str())
-            .set_entries(Some(entries))
-            .send()
-            .await
-            .map_err(|error| call_error("SendMessageBatch", self.url.as_str(), &error))?;
+        let url = self.url.as_str();
+        let request = self.client.send_message_batch().queue_url(url).set_entries(Some(entries));
+        let answer = answer("SendMessageBatch", url, request.send()).await?;
         // A success as a whole says nothing yet: every entry is named as sent or as failed.
         let mut answers = Answers::new(batch.len());
         answer.successful().iter().for_each(|sent| answers.put(sent.id(), Ok(())));

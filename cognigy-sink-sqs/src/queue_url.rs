@@ -53,7 +53,6 @@ impl FromStr for QueueUrl {
     type Err = ConnectError;
 
     fn from_str(text: &str) -> Result<Self, ConnectError> {
-        let text = text.trim();
         let url = http_url(text).map_err(|reason| ConnectError::QueueUrl { reason })?;
         let segments: Vec<&str> = url.path_segments().into_iter().flatten().collect();
         let (Some(name), true) = (segments.last(), segments.len() >= 2) else {
@@ -75,15 +74,27 @@ impl FromStr for QueueUrl {
     }
 }
 
+/// Reads a queue's URL as [`SqsSink::connect`](crate::SqsSink::connect) does, and connects to nothing:
+/// for programs that check their settings before anything else.
+///
+/// # Errors
+///
+/// The URL is not that of a queue.
+pub fn check_queue_url(text: &str) -> Result<(), ConnectError> {
+    text.parse().map(|_: QueueUrl| ())
+}
+
 /// Reads an HTTP URL that says where and nothing else; the error ends a sentence about it.
 pub(crate) fn http_url(text: &str) -> Result<Url, &'static str> {
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("holds spaces or characters that no URL has");
     }
-    let url = Url::parse(text).map_err(|_| "is no URL")?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err("does not begin with http:// or https://");
+    // The parser alone takes `http:host` and `http:///host` for `http://host`.
+    let beginning = text.split_once("://").filter(|(_, rest)| !rest.starts_with(['/', '\\']));
+    if !beginning.is_some_and(|(scheme, _)| matches!(scheme, "http" | "https")) {
+        return Err("does not begin with http:// or https:// and a host");
     }
+    let url = Url::parse(text).map_err(|_| "is no URL")?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("holds a user name or password");
     }
@@ -167,6 +178,10 @@ mod tests {
             "https://sqs.eu-west-1.amazonaws.com/1/dead%20letters",
             "https://sqs.eu-west-1.amazonaws.com/1/dlq?x=1",
             "https://user:hunter2@localhost/1/dlq",
+            "https://sqs.eu-west-1.amazonaws.com/1/dlq\n",
+            " https://sqs.eu-west-1.amazonaws.com/1/dlq",
+            "https:sqs.eu-west-1.amazonaws.com/1/dlq",
+            "https:///sqs.eu-west-1.amazonaws.com/1/dlq",
             &format!("https://localhost/1/{}", "q".repeat(81)),
         ] {
             let error = text.parse::<QueueUrl>().unwrap_err().to_string();

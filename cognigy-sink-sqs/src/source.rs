@@ -12,7 +12,7 @@ use cognigy_core::{DeadLetterSource, Failure, ReceivedDeadLetter};
 
 use crate::{
     ConnectError, SqsOptions,
-    classify::{call_error, entry_error},
+    classify::{answer, entry_error},
     error::{Class, SqsError},
     message::MAX_ENTRIES,
     queue::{Answers, Queue},
@@ -78,15 +78,9 @@ impl SqsSource {
             .collect::<Result<_, _>>()
             .map_err(|error| SqsError::new(Class::Permanent, error.to_string()))?;
         let url = self.queue.url.as_str();
-        let answer = self
-            .queue
-            .client
-            .delete_message_batch()
-            .queue_url(url)
-            .set_entries(Some(entries))
-            .send()
-            .await
-            .map_err(|error| call_error("DeleteMessageBatch", url, &error))?;
+        let client = &self.queue.client;
+        let request = client.delete_message_batch().queue_url(url).set_entries(Some(entries));
+        let answer = answer("DeleteMessageBatch", url, request.send()).await?;
         let mut answers = Answers::new(receipts.len());
         answer.successful().iter().for_each(|gone| answers.put(gone.id(), Ok(())));
         for failed in answer.failed() {
@@ -104,7 +98,7 @@ impl DeadLetterSource for SqsSource {
         }
         let url = &self.queue.url;
         let options = &self.queue.options;
-        let answer = self
+        let request = self
             .queue
             .client
             .receive_message()
@@ -115,10 +109,9 @@ impl DeadLetterSource for SqsSource {
             // Where the answer to a receive is lost, its messages are hidden and so is their whole
             // group: the SDK's next try would find nothing, as in an empty queue. By this id SQS
             // knows it for the same call and hands out the same messages.
-            .set_receive_request_attempt_id(url.is_fifo().then(random_id))
-            .send()
+            .set_receive_request_attempt_id(url.is_fifo().then(random_id));
+        let answer = answer("ReceiveMessage", url.as_str(), request.send())
             .await
-            .map_err(|error| call_error("ReceiveMessage", url.as_str(), &error))
             .map_err(|error| error.into_failure("dead letters cannot be received from SQS"))?;
         let message = |message: aws_sdk_sqs::types::Message| {
             Some(ReceivedDeadLetter {

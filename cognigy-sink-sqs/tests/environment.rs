@@ -32,7 +32,14 @@ fn send_with(queue_url: &str, variables: &[(&str, &str)]) -> String {
 #[ignore = "run by the other tests, with an environment"]
 async fn sends_one_letter_by_the_environment() {
     let Ok(url) = std::env::var("TEST_QUEUE_URL") else { return };
-    let sink = SqsSink::connect(url).await.unwrap();
+    // What follows prints the message of a panic, as any program does that has not forbidden it.
+    std::panic::set_hook(Box::new(|_| {}));
+    let options =
+        SqsOptions::default().proxy_from_env(std::env::var_os("TEST_USE_PROXY").is_some());
+    let sink = match SqsSink::connect_with(url, options).await {
+        Ok(sink) => sink,
+        Err(error) => return println!("{error:?}"),
+    };
     match sink.send(&[letter("e1", "{}")]).await.pop().unwrap() {
         Ok(()) => println!("sent"),
         Err(failure) => println!("{:?} {}", failure.kind(), failure.report()),
@@ -94,4 +101,68 @@ async fn a_malformed_url_is_refused_at_once() {
     let options = SqsOptions::default().endpoint("localhost:4566");
     let error = SqsSink::connect_with("http://localhost/1/q", options).await.unwrap_err();
     assert!(matches!(error, ConnectError::Endpoint { .. }), "{error}");
+}
+
+/// A proxy in the environment is used only where that was asked for.
+#[tokio::test]
+async fn a_proxy_is_used_only_where_asked_for() {
+    let moto = Moto::start();
+    let url = moto.queue("dlq", &[]).await;
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let (seen, requests) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in proxy.incoming().flatten() {
+            use std::io::{BufRead, BufReader, Write};
+            let mut line = String::new();
+            let _ = BufReader::new(&stream).read_line(&mut line);
+            let _ = stream.write_all(b"HTTP/1.1 403 x\r\nContent-Length: 0\r\n\r\n");
+            let _ = seen.send(line);
+        }
+    });
+    let region = ("AWS_REGION", "eu-west-1");
+    let mut variables = vec![KEYS[0], KEYS[1], region, ("ALL_PROXY", address.as_str())];
+    let sent = send_with(&url, &variables);
+    assert!(sent.contains("sent"), "{sent}");
+    assert_eq!(requests.try_recv().ok(), None);
+
+    variables.push(("TEST_USE_PROXY", "1"));
+    let refused = send_with(&url, &variables);
+    assert!(!refused.contains("sent"), "{refused}");
+    // Asked for an absolute URL, as a proxy is.
+    let lines: Vec<_> = requests.try_iter().collect();
+    let absolute = format!("POST {}", moto.endpoint);
+    assert!(!lines.is_empty(), "the proxy was not asked");
+    assert!(lines.iter().all(|line| line.starts_with(&absolute)), "{lines:?}");
+    // What HTTPS goes through is a tunnel.
+    send_with("https://sqs.invalid/123456789012/dlq", &variables);
+    // The SDK tries more than once.
+    let lines: Vec<_> = requests.try_iter().collect();
+    assert!(!lines.is_empty(), "the proxy was not asked");
+    assert!(lines.iter().all(|line| line.starts_with("CONNECT sqs.invalid:443 ")), "{lines:?}");
+
+    variables.push(("NO_PROXY", "127.0.0.1"));
+    let sent = send_with(&url, &variables);
+    assert!(sent.contains("sent") && requests.try_recv().is_err(), "{sent}");
+}
+
+/// The SDK panics on what its profile files hold. Its words, which may quote a secret, are not told.
+#[test]
+fn a_panic_of_the_sdk_is_an_error_without_its_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("profile");
+    let send = |profile: &[u8], variable: &str| {
+        std::fs::write(&path, profile).unwrap();
+        let variables = [("AWS_REGION", "eu-west-1"), (variable, path.to_str().unwrap())];
+        send_with("http://127.0.0.1:1/123456789012/dlq", &variables)
+    };
+    let output = send(b"[default]\nmax_attempts = 0\n", "AWS_CONFIG_FILE");
+    assert!(output.contains("Settings\n"), "{output}");
+    let output = send(
+        b"[default]\naws_access_key_id = marked\x01\naws_secret_access_key = marked\n",
+        "AWS_SHARED_CREDENTIALS_FILE",
+    );
+    let told = "Permanent SQS did not take the dead letter: SendMessageBatch on \
+                http://127.0.0.1:1/123456789012/dlq: the AWS SDK failed";
+    assert!(output.contains(told) && !output.contains("marked"), "{output}");
 }

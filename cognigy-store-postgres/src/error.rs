@@ -3,7 +3,14 @@
 //! Messages name tables, columns and SQLSTATEs, never a value: a server's own details may quote the
 //! row that it did not like.
 
-use std::{error::Error, io, sync::Arc};
+use std::{
+    error::Error,
+    io::{
+        self,
+        ErrorKind::{ConnectionRefused, NotFound},
+    },
+    sync::Arc,
+};
 
 use cognigy_core::{IllegalMove, StoreError, StoreErrorKind};
 use deadpool_postgres::{HookError, PoolError, TimeoutType};
@@ -19,6 +26,9 @@ pub(crate) enum Problem {
     Refused(Refusal),
     #[error("the connection to PostgreSQL failed: {0}")]
     Connection(String),
+    /// Nothing listens there, or there is no socket.
+    #[error("the connection to PostgreSQL failed: {0}")]
+    NotListening(String),
     #[error("PostgreSQL did not answer in time")]
     Timeout,
     #[error("no connection to PostgreSQL was free in time")]
@@ -40,6 +50,18 @@ pub(crate) enum Problem {
     IllegalMove(#[from] IllegalMove),
     #[error("the store has stopped")]
     Stopped,
+}
+
+/// Whether opening failed because the database is not up yet: nothing listens at its address, or the
+/// server says that it is starting or stopping (SQLSTATE 57P03). It may be up in a moment, which is
+/// worth waiting for at a start; a wrong password or an unknown host is not.
+#[must_use]
+pub fn is_not_up_yet(error: &StoreError) -> bool {
+    match error.source().and_then(<dyn Error>::downcast_ref) {
+        Some(Problem::NotListening(_)) => true,
+        Some(Problem::Refused(refusal)) => refusal.state == SqlState::CANNOT_CONNECT_NOW,
+        _ => false,
+    }
 }
 
 /// An answer of the server that is an error, without its values.
@@ -108,7 +130,7 @@ impl Problem {
     /// cannot write any more, as after a failover.
     pub(crate) fn ends_connection(&self) -> bool {
         match self {
-            Self::Connection(_) | Self::Timeout => true,
+            Self::Connection(_) | Self::NotListening(_) | Self::Timeout => true,
             Self::Refused(refusal) => {
                 refusal.state == SqlState::READ_ONLY_SQL_TRANSACTION
                     || matches!(refusal.state.code().get(..2), Some("08" | "57" | "58" | "XX"))
@@ -121,7 +143,7 @@ impl Problem {
     /// Whether the call may have taken effect for all we know.
     pub(crate) fn outcome_is_unknown(&self) -> bool {
         match self {
-            Self::Connection(_) | Self::Timeout => true,
+            Self::Connection(_) | Self::NotListening(_) | Self::Timeout => true,
             Self::Refused(refusal) => {
                 refusal.state == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
                     || matches!(refusal.state.code().get(..2), Some("08" | "57"))
@@ -177,17 +199,23 @@ impl From<tokio_postgres::Error> for Problem {
             .iter()
             .any(|beginning| words.starts_with(beginning));
         let mut cause = error.source();
+        let mut listens = true;
         while let Some(error) = cause {
             // Of an I/O error its kind: "connection refused". Other causes are short.
             match error.downcast_ref::<io::Error>() {
                 Some(io) if io.raw_os_error().is_some() => {
                     words = format!("{words}: {}", io.kind());
+                    listens &= !matches!(io.kind(), ConnectionRefused | NotFound);
                 }
                 _ => words = format!("{words}: {error}"),
             }
             cause = error.source();
         }
-        if is_ours { Self::Unreadable(words) } else { Self::Connection(words) }
+        match (is_ours, listens) {
+            (true, _) => Self::Unreadable(words),
+            (false, true) => Self::Connection(words),
+            (false, false) => Self::NotListening(words),
+        }
     }
 }
 

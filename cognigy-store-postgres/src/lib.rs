@@ -77,8 +77,10 @@ pub use config::{PostgresOptions, TimeSource};
 /// A transaction as a [`TransactionalHandler`] is given it, and the trait for code that takes a
 /// transaction or a connection.
 pub use deadpool_postgres::{GenericClient, Transaction};
+pub use error::is_not_up_yet;
 pub use store::PostgresStore;
 /// In the version that [`Transaction`] is of.
 pub use tokio_postgres;
 pub use transaction::{Rollback, TransactionOptions, TransactionalHandler};
 pub use transactional::Transactional;
+pub use url::check_url;

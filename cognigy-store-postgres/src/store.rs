@@ -58,7 +58,8 @@ impl PostgresStore {
     /// The URL is libpq's: `postgres://user:password@host:port/database?sslmode=…`. Without
     /// `sslmode`, a server on another machine has to prove its name by a certificate that the system
     /// trusts (`verify-full`), and one on this machine is spoken to in the clear. Several hosts may
-    /// be named; the one that takes writes is used.
+    /// be named; the one that takes writes is used. Without a host (`postgresql:///database`) it is
+    /// the socket in `/var/run/postgresql` or `/tmp`, and else `localhost`.
     ///
     /// # Errors
     ///

@@ -6,6 +6,7 @@
 
 use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
+use cognigy_core::StoreError;
 use percent_encoding::percent_decode_str;
 use tokio_postgres::{
     Config,
@@ -25,6 +26,22 @@ use crate::{
 /// Shows that a session has the settings it was opened with. A pooler that drops them drops this.
 pub(crate) const SESSION_MARK: &str = "cognigy.session";
 
+/// Where the server's socket lies if the URL names no host, as in `postgresql:///database`: libpq's
+/// built-in folder, which is the first on Debian and its kin and on Red Hat's, and the second where
+/// PostgreSQL was built as its makers ship it. Where there is none, `localhost` is tried.
+const SOCKET_FOLDERS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
+
+/// Reads a database URL as [`PostgresStore::open`](crate::PostgresStore::open) does, and connects to
+/// nothing: for programs that check their settings before anything else.
+///
+/// # Errors
+///
+/// `Unavailable`, as `open`: the URL cannot be used. The message holds no part of the URL's values.
+pub fn check_url(url: &str) -> Result<(), StoreError> {
+    Target::parse(url, &PostgresOptions::default())?;
+    Ok(())
+}
+
 /// Where to connect to, and whom to trust there.
 pub(crate) struct Target {
     pub(crate) config: Config,
@@ -41,6 +58,16 @@ impl Target {
         let (plain, ssl) = SslParameters::take(url)?;
         // The parser's own message names the parameter, never its value.
         let mut config = Config::from_str(&plain).map_err(|error| Problem::Url(words(&error)))?;
+        if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.is_empty()))
+        {
+            return Err(Problem::Url("a host is empty".to_owned()));
+        }
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            for folder in SOCKET_FOLDERS {
+                config.host_path(folder);
+            }
+            config.host("localhost");
+        }
         let trust = ssl.trust(is_local(&config))?;
         config.ssl_mode(match &trust {
             Trust::NoTls => SslMode::Disable,
@@ -193,6 +220,8 @@ mod tests {
             ("postgres://u@127.0.0.1/db", "NoTls"),
             ("postgres://u@[::1]/db", "NoTls"),
             ("postgres://u@%2Fvar%2Frun%2Fpostgresql/db", "NoTls"),
+            ("postgresql:///db", "NoTls"),
+            ("postgres://u@/db?sslmode=verify-full", "Named(System)"),
             ("postgres://u@db.example/db", "Named(System)"),
             ("postgres://u@localhost,db.example/db", "Named(System)"),
             ("postgresql://u:p%40@db.example/db?sslmode=disable", "NoTls"),
@@ -216,6 +245,8 @@ mod tests {
             "mysql://u:marked@h/db",
             "postgres://u:marked@h/db?sslmode=marked",
             "postgres://u:marked@h:port/db",
+            "postgres://u:marked@:5432/db",
+            "postgres://u:marked@h,/db",
             "postgres://u:marked@h/db?unknown=marked",
             "postgres://u:marked@h/db?target_session_attrs=marked",
         ] {
@@ -230,5 +261,17 @@ mod tests {
         let options = target.config.get_options().unwrap();
         assert!(options.ends_with("-c statement_timeout=9"), "{options}");
         assert!(options.starts_with("-c cognigy.session=on "), "{options}");
+    }
+
+    #[test]
+    fn without_a_host_it_is_the_socket_and_then_this_machine() {
+        for url in ["postgresql:///db", "postgres://u@/db?port=5433", "postgres://"] {
+            let hosts = target(url).unwrap().config.get_hosts().to_vec();
+            let folders = SOCKET_FOLDERS.map(|folder| Host::Unix(folder.into()));
+            assert_eq!(hosts[..2], folders, "{url}");
+            assert_eq!(hosts[2..], [Host::Tcp("localhost".to_owned())], "{url}");
+        }
+        let named = target("postgresql:///db?host=/run/pg").unwrap();
+        assert_eq!(named.config.get_hosts(), [Host::Unix("/run/pg".into())]);
     }
 }

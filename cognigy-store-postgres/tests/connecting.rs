@@ -182,3 +182,13 @@ async fn a_server_that_is_not_there_is_an_error_that_names_no_secret() {
     let refused = refusal("postgres://user:marked@127.0.0.1:9/db").await;
     assert!(refused.contains("refused") && !refused.contains("marked"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_url_without_a_host_leads_to_the_server_on_this_machine() {
+    let cluster = Cluster::start();
+    let place = Place::in_cluster(&cluster);
+    let named = place.url();
+    let database = named.rsplit('/').next().unwrap();
+    let url = format!("postgresql://postgres@/{database}?port={}", cluster.port());
+    PostgresStore::open_with(&url, impatient()).await.unwrap();
+}

@@ -1,6 +1,6 @@
 //! The sender's timestamp: kept as sent, parsed for use.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc};
 
 use crate::Timestamp;
 
@@ -8,8 +8,9 @@ use crate::Timestamp;
 /// milliseconds it is 1973.
 const FIRST_MILLISECOND_VALUE: i64 = 100_000_000_000;
 
-/// When an event happened, by its sender's word: RFC 3339, ISO 8601 without an offset (taken as
-/// UTC), or Unix seconds or milliseconds as a number.
+/// When an event happened, by its sender's word: RFC 3339, ISO 8601 in its extended or basic format
+/// (taken as UTC where it has no offset), also with a space before the time or the offset and with
+/// `UTC` for an offset, or Unix seconds or milliseconds as a number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventTime {
     json: Box<str>,
@@ -54,24 +55,75 @@ impl serde::Serialize for EventTime {
     }
 }
 
+/// Dates and times in the extended format of ISO 8601, also with a space for the `T`.
+const EXTENDED: [&str; 4] =
+    ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
+
+/// The same in the basic format.
+const BASIC: [&str; 2] = ["%Y%m%dT%H%M%S%.f", "%Y%m%dT%H%M"];
+
 fn from_text(text: &str) -> Option<Timestamp> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Some(time.to_utc());
     }
-    // ISO 8601 also writes offsets without a colon or minutes.
-    for format in ["%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M%#z"] {
-        if let Ok(time) = DateTime::parse_from_str(text, format) {
-            return Some(time.to_utc());
+    // ISO 8601, section 4.2.2.4: the decimal sign is a comma or a full stop.
+    let text = text.replacen(',', ".", 1);
+    if let Some((time, offset)) = split_offset(&text) {
+        return offset.from_local_datetime(&date_and_time(time)?).single().map(|it| it.to_utc());
+    }
+    let midnight = || Some(date(&text)?.and_time(NaiveTime::MIN));
+    Some(date_and_time(&text).or_else(midnight)?.and_utc())
+}
+
+fn date_and_time(text: &str) -> Option<NaiveDateTime> {
+    let whole = text.split_once('.').map_or(text, |(whole, _)| whole);
+    let forms = match whole.contains(['-', ' ']) {
+        true => &EXTENDED[..],
+        // The parser takes `5` for `05`, which nothing but separators makes unambiguous.
+        false if matches!(whole.len(), 13 | 15) => &BASIC[..],
+        false => &[],
+    };
+    forms.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok())
+}
+
+fn date(text: &str) -> Option<NaiveDate> {
+    let form = match text.contains('-') {
+        true => "%Y-%m-%d",
+        false if text.len() == 8 => "%Y%m%d",
+        false => return None,
+    };
+    NaiveDate::parse_from_str(text, form).ok()
+}
+
+/// A time and the offset that ends it, where one does: `Z`, `UTC`, `+02:00`, `+0200` or `+02`, with
+/// or without a space before it.
+fn split_offset(text: &str) -> Option<(&str, FixedOffset)> {
+    const UTC: FixedOffset = match FixedOffset::east_opt(0) {
+        Some(utc) => utc,
+        None => unreachable!(),
+    };
+    for name in ["Z", "z", "UTC", "GMT"] {
+        if let Some(time) = text.strip_suffix(name) {
+            return Some((time.strip_suffix(' ').unwrap_or(time), UTC));
         }
     }
-    let without_offset = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M"]
-        .into_iter()
-        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
-        .or_else(|| {
-            let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
-            Some(date.and_time(NaiveTime::MIN))
-        })?;
-    Some(without_offset.and_utc())
+    // A date holds hyphens too: an offset comes after the time.
+    let time_of_day = text.find(['T', ' '])?;
+    let sign = time_of_day + text[time_of_day..].rfind(['+', '-'])?;
+    let (time, offset) = text.split_at(sign);
+    let digits = match offset.len() {
+        3 | 5 => offset[1..].to_owned(),
+        6 if offset.as_bytes()[3] == b':' => [&offset[1..3], &offset[4..]].concat(),
+        _ => return None,
+    };
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let hours: i32 = digits[..2].parse().ok()?;
+    let minutes: i32 = if digits.len() == 4 { digits[2..].parse().ok()? } else { 0 };
+    let seconds = (minutes < 60).then_some((hours * 60 + minutes) * 60)?;
+    let east = if offset.starts_with('-') { -seconds } else { seconds };
+    Some((time.strip_suffix(' ').unwrap_or(time), FixedOffset::east_opt(east)?))
 }
 
 fn from_number(json: &str) -> Option<Timestamp> {
@@ -104,6 +156,21 @@ mod tests {
             (r#""2026-03-01T12:00:00""#, "2026-03-01T12:00:00+00:00"),
             (r#""2026-03-01 12:00:00.250""#, "2026-03-01T12:00:00.250+00:00"),
             (r#""2026-03-01""#, "2026-03-01T00:00:00+00:00"),
+            (r#""2026-03-01T14:00:00 +0200""#, "2026-03-01T12:00:00+00:00"),
+            (r#""2026-03-01 14:00:00 +02:00""#, "2026-03-01T12:00:00+00:00"),
+            (r#""2026-03-01 07:00:00-0500""#, "2026-03-01T12:00:00+00:00"),
+            (r#""2026-03-01T14:00+02""#, "2026-03-01T12:00:00+00:00"),
+            (r#""2026-03-01 12:00:00 UTC""#, "2026-03-01T12:00:00+00:00"),
+            (r#""2026-03-01 12:00:00.5 GMT""#, "2026-03-01T12:00:00.500+00:00"),
+            (r#""2026-03-01T12:00:00,123Z""#, "2026-03-01T12:00:00.123+00:00"),
+            (r#""2026-03-01T14:00:00,123+02:00""#, "2026-03-01T12:00:00.123+00:00"),
+            (r#""2026-03-01 12:00:00,123""#, "2026-03-01T12:00:00.123+00:00"),
+            (r#""20260301T120000Z""#, "2026-03-01T12:00:00+00:00"),
+            (r#""20260301T140000.123+0200""#, "2026-03-01T12:00:00.123+00:00"),
+            (r#""20260301T070000,123-05""#, "2026-03-01T12:00:00.123+00:00"),
+            (r#""20260301T1200Z""#, "2026-03-01T12:00:00+00:00"),
+            (r#""20260301T120000""#, "2026-03-01T12:00:00+00:00"),
+            (r#""20260301""#, "2026-03-01T00:00:00+00:00"),
             ("1772366400", "2026-03-01T12:00:00+00:00"),
             ("1772366400000", "2026-03-01T12:00:00+00:00"),
             ("1772366400.25", "2026-03-01T12:00:00.250+00:00"),
@@ -121,6 +188,19 @@ mod tests {
             r#""yesterday""#,
             r#""1772366400""#,
             r#""2026-13-01T00:00:00Z""#,
+            r#""2026-03-01T12:00:00+2""#,
+            r#""2026-03-01T12:00:00+0260""#,
+            r#""2026-03-01T12:00:00+99:00""#,
+            r#""2026-03-01T12:00:00+ü:00""#,
+            r#""2026-03-01T12:00:00  UTC""#,
+            r#""2026-03-01T12:00:00 CET""#,
+            r#""2026-03-01T12,00,00Z""#,
+            r#""2026-03-01Z""#,
+            r#""202603""#,
+            r#""202603011""#,
+            r#""20260301T12000Z""#,
+            r#""UTC""#,
+            r#""+02:00""#,
             "null",
             "true",
             "{}",

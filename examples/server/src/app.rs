@@ -1,13 +1,16 @@
 //! Wiring: settings become a store, the sources over it, and what the routes need.
 
+#[cfg(feature = "postgres")]
+use std::time::Instant;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use cognigy_core::{DeadLetterSink, EventOrder, Failure, Store, TokioClock};
 #[cfg(feature = "postgres")]
-use cognigy_store_postgres::{PostgresOptions, PostgresStore};
+use cognigy_store_postgres::{PostgresOptions, PostgresStore, is_not_up_yet};
 use cognigy_store_sqlite::{SqliteAccess, SqliteOptions, SqliteStore};
 
 use crate::{
@@ -16,6 +19,16 @@ use crate::{
     sources::Sources,
     telemetry::Telemetry,
 };
+
+/// How long a server waits for a database that is not up yet: PostgreSQL takes seconds to start, and
+/// longer after a crash.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
+/// Between two tries, and two log lines that say so.
+#[cfg(feature = "postgres")]
+const DATABASE_PAUSE: Duration = Duration::from_millis(500);
+/// See [`DATABASE_PAUSE`].
+#[cfg(feature = "postgres")]
+const DATABASE_REMINDER: Duration = Duration::from_secs(10);
 
 /// What every route shares.
 #[derive(Clone)]
@@ -125,6 +138,7 @@ pub(crate) async fn open_store(
     }
 }
 
+/// Opens the database, and waits up to `patience` for one that is not up yet.
 #[cfg(feature = "postgres")]
 async fn open_postgres(
     url: &str,
@@ -134,11 +148,28 @@ async fn open_postgres(
 ) -> Result<Arc<dyn Store>, StartError> {
     let create = access == Access::Create;
     let options = PostgresOptions { create, order, ..PostgresOptions::default() };
-    // The URL holds a password, so the message names the setting.
-    let store = PostgresStore::open_with(url, options).await.map_err(|error| {
-        StartError::failed(&format!("cannot open the database ({set_by})"), &error)
-    })?;
-    Ok(Arc::new(store))
+    // A server is started together with its database, on one machine or by one manifest.
+    let patience = if create { DATABASE_PATIENCE } else { Duration::ZERO };
+    let started = Instant::now();
+    let mut told = None;
+    loop {
+        match PostgresStore::open_with(url, options.clone()).await {
+            Ok(store) => return Ok(Arc::new(store)),
+            Err(error) if is_not_up_yet(&error) && started.elapsed() < patience => {
+                if told.is_none_or(|told: Instant| told.elapsed() >= DATABASE_REMINDER) {
+                    let (error, seconds) = (chain(&error), patience.as_secs());
+                    tracing::warn!(error, "the database is not up yet; waiting up to {seconds} s");
+                    told = Some(Instant::now());
+                }
+                tokio::time::sleep(DATABASE_PAUSE).await;
+            }
+            // The URL holds a password, so the message names the setting.
+            Err(error) => {
+                let what = format!("cannot open the database of COGNIGY_DATABASE_URL ({set_by})");
+                return Err(StartError::failed(&what, &error));
+            }
+        }
+    }
 }
 
 #[cfg(not(feature = "postgres"))]

@@ -1,16 +1,22 @@
 //! The command line: commands, their arguments, and a flag for every setting.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, ffi::OsString, path::Path};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind, value_parser};
 
 use crate::{
     DONE, WRONG_USE, filter,
-    settings::{Layers, SETTINGS, SettingError},
+    settings::{self, Layers, SETTINGS, SettingError, add_env_file},
 };
 
 /// Read if it is there and no other file is named.
 const DEFAULT_FILE: &str = "cognigy.toml";
+
+/// Commands that ask the CRM, the queue, Cognigy's API or a server.
+const CALLING: [&str; 5] = ["serve", "send", "replay", "redrive", "register"];
+
+/// The flag that shows the settings.
+const SETTINGS_HELP: &str = "help-settings";
 
 /// What was asked for.
 pub(crate) struct Invocation {
@@ -23,14 +29,22 @@ pub(crate) struct Invocation {
 /// Reads the command line, the environment and the file, or says what is wrong in one line and
 /// yields the exit status.
 pub(crate) fn parse() -> Result<Invocation, u8> {
+    if asks_for_settings(std::env::args_os()) {
+        // A closed pipe is no reason to complain.
+        let _ = settings_help().print_long_help();
+        return Err(DONE);
+    }
     let matches = command().try_get_matches().map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let code = if error.use_stderr() { WRONG_USE } else { DONE };
-            // A closed pipe is no reason to complain.
             let _ = error.print();
             code
+        }
+        ErrorKind::InvalidUtf8 => {
+            eprintln!("cognigy-server: {}", not_utf8(std::env::args_os()));
+            WRONG_USE
         }
         _ => {
             eprintln!("cognigy-server: {}", one_line(&error.to_string()));
@@ -46,16 +60,25 @@ pub(crate) fn parse() -> Result<Invocation, u8> {
         }
     }
     let mut layers = Layers::from_flags(flags);
-    let mut warnings = layers.add_environment(std::env::vars_os().filter_map(|(name, value)| {
-        // What is not Unicode is none of our names; a value that is not cannot be a setting.
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    }));
     let named = arguments.get_one::<String>("config").map(Path::new);
     let file = named.or_else(|| Some(Path::new(DEFAULT_FILE)).filter(|file| file.exists()));
     if let Some(file) = file {
         layers.add_file(file).map_err(complain)?;
     }
+    // Twice: the environment names the file of variables, and then has them.
+    layers.add_environment(std::env::vars_os()).map_err(complain)?;
+    let mut warnings = match layers.env_file().map_err(complain)? {
+        Some(file) => {
+            let warnings = add_env_file(&file).map_err(complain)?;
+            layers.forget_environment();
+            warnings
+        }
+        None => Vec::new(),
+    };
+    warnings.extend(layers.add_environment(std::env::vars_os()).map_err(complain)?);
     warnings.extend(layers.name_sources().map_err(complain)?);
+    let calls = CALLING.contains(&command);
+    warnings.extend(settings::warnings(&layers, command == "serve", calls).map_err(complain)?);
     if command == "demo" {
         // It tells its story on standard output; what the server logs meanwhile would drown it.
         layers.set_default("log", "off");
@@ -97,7 +120,24 @@ fn command() -> Command {
                 .help("Settings file (default: cognigy.toml, if it is there)")
                 .global(true),
         );
-    for setting in SETTINGS {
+    root = root.arg(
+        Arg::new(SETTINGS_HELP)
+            .long(SETTINGS_HELP)
+            .action(ArgAction::SetTrue)
+            .help(
+                "Print the settings: each is a variable (COGNIGY_LISTEN), a flag (--listen) and a key \
+                 of the file (listen)",
+            )
+            .global(true),
+    );
+    // Shown in every help, they would hide the few options that are the command's own.
+    let settings = flags().map(|setting| setting.global(true).hide(true));
+    root.args(settings).subcommands(subcommands())
+}
+
+/// A flag for every setting.
+fn flags() -> impl Iterator<Item = Arg> {
+    SETTINGS.iter().map(|setting| {
         let mut help = format!("{} [{}]", setting.help, setting.variable);
         if let Some(default) = setting.default {
             help = format!("{help} [default: {default}]");
@@ -105,16 +145,45 @@ fn command() -> Command {
         if setting.secret {
             help.push_str(" [better in the environment: flags show in process lists]");
         }
-        let argument = Arg::new(setting.key())
-            .long(setting.flag())
-            .value_name("VALUE")
-            .help(help)
-            .help_heading("Settings")
-            .global(true)
-            .hide_short_help(true);
-        root = root.arg(argument);
+        Arg::new(setting.key()).long(setting.flag()).value_name("VALUE").help(help)
+    })
+}
+
+/// The settings, printed as a command's help is.
+fn settings_help() -> Command {
+    Command::new("cognigy-server")
+        .about(
+            "Settings. Each is a flag, an environment variable, or a key in cognigy.toml; a flag beats \
+             the environment beats the file.",
+        )
+        .override_usage("cognigy-server <COMMAND> [SETTINGS]")
+        .next_help_heading("Settings")
+        .disable_help_flag(true)
+        .args(flags())
+}
+
+/// Whether the settings are asked for, whatever else is missing on the command line.
+fn asks_for_settings(arguments: impl Iterator<Item = OsString>) -> bool {
+    let flag = format!("--{SETTINGS_HELP}");
+    arguments.skip(1).take_while(|argument| argument != "--").any(|argument| argument == *flag)
+}
+
+/// Names the argument that is not UTF-8 and does not repeat its value.
+fn not_utf8(arguments: impl Iterator<Item = OsString>) -> String {
+    let mut before = OsString::new();
+    for argument in arguments.skip(1) {
+        if argument.to_str().is_none() {
+            let shown = argument.to_string_lossy();
+            let flag = match shown.split_once('=') {
+                Some((flag, _)) if flag.starts_with("--") => flag.to_owned(),
+                _ => before.to_string_lossy().into_owned(),
+            };
+            let flag = if flag.starts_with("--") { flag } else { "an argument".to_owned() };
+            return format!("{flag} is not UTF-8");
+        }
+        before = argument;
     }
-    root.subcommands(subcommands())
+    "an argument is not UTF-8".to_owned()
 }
 
 fn subcommands() -> Vec<Command> {
@@ -248,6 +317,36 @@ mod tests {
             let help = subcommand.clone().render_help().to_string();
             assert!(help.contains("Example:"), "{}", subcommand.get_name());
         }
+    }
+
+    #[test]
+    fn a_command_s_help_shows_its_own_options_and_the_settings_have_a_help_of_their_own() {
+        let help = command().find_subcommand_mut("list").map(|it| it.render_help().to_string());
+        let help = help.unwrap_or_default();
+        assert!(help.contains("--status") && !help.contains("--crm-base-url"), "{help}");
+        let settings = settings_help().render_long_help().to_string();
+        for setting in SETTINGS {
+            assert!(settings.contains(&format!("--{}", setting.flag())), "{}", setting.variable);
+            assert!(settings.contains(&format!("[{}]", setting.variable)), "{}", setting.variable);
+        }
+        let asks = |line: &str| asks_for_settings(line.split(' ').map(OsString::from));
+        assert!(asks("cognigy-server show --help-settings") && asks("x --help-settings"));
+        assert!(!asks("cognigy-server show -- --help-settings") && !asks("cognigy-server list"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_not_utf_8_is_named_by_its_flag() {
+        use std::os::unix::ffi::OsStringExt;
+
+        let told = |arguments: &[&[u8]]| {
+            let arguments =
+                [b"x"].iter().map(|it| it.to_vec()).chain(arguments.iter().map(|it| it.to_vec()));
+            not_utf8(arguments.map(OsString::from_vec))
+        };
+        assert_eq!(told(&[b"serve", b"--crm-token", b"marked\xff"]), "--crm-token is not UTF-8");
+        assert_eq!(told(&[b"--crm-token=marked\xff"]), "--crm-token is not UTF-8");
+        assert_eq!(told(&[b"show", b"marked\xff"]), "an argument is not UTF-8");
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod http;
 mod logging;
 mod metrics;
 mod output;
+mod panics;
 mod rates;
 mod settings;
 mod sources;
@@ -32,7 +33,8 @@ const FAILED: u8 = 1;
 const WRONG_USE: u8 = 2;
 
 fn main() -> ExitCode {
-    ExitCode::from(run())
+    panics::forbid_their_words();
+    ExitCode::from(panics::caught(run).unwrap_or(FAILED))
 }
 
 fn run() -> u8 {

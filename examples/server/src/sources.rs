@@ -8,6 +8,8 @@ use cognigy_core::{
     Store,
 };
 use cognigy_crm_http::{CoalescingCrm, HttpCrm};
+#[cfg(feature = "sqs")]
+use cognigy_sink_sqs::{SqsOptions, SqsSink, SqsSource};
 
 use crate::{
     app::StartError,
@@ -47,7 +49,7 @@ impl Sources {
         for source in settings.all() {
             let sink = match sink {
                 Some(sink) => Arc::clone(sink),
-                None => dead_letter_sink(source).await?,
+                None => dead_letter_sink(source, settings.proxy_from_env).await?,
             };
             let built = Source::build(source, settings, count, Arc::clone(store), sink)?;
             sources.insert(source.name.clone(), Arc::new(built));
@@ -82,7 +84,7 @@ impl Source {
     ) -> Result<Self, StartError> {
         let metrics = |error| StartError::failed("metrics", &error);
         let telemetry = Arc::new(SourceTelemetry::new(&source.name).map_err(metrics)?);
-        let crm = crm(source)?;
+        let crm = crm(source, settings.proxy_from_env)?;
         let look_ups = CoalescingCrm::new(crm.clone()).remembering(source.crm.cache);
         telemetry.count_spared(look_ups.clone()).map_err(metrics)?;
         let origin =
@@ -123,11 +125,14 @@ fn verifier(source: &SourceSettings) -> Result<SignatureVerifier, StartError> {
         .map_err(|error| StartError::failed("signature", &error))
 }
 
-fn crm(source: &SourceSettings) -> Result<HttpCrm, StartError> {
+fn crm(source: &SourceSettings, proxy_from_env: bool) -> Result<HttpCrm, StartError> {
     let crm = &source.crm;
     let mut builder = HttpCrm::builder(&crm.base_url).timeout(crm.timeout).not_found(crm.not_found);
     if let Some(token) = &crm.token {
         builder = builder.bearer_token(token.as_str());
+    }
+    if proxy_from_env {
+        builder = builder.proxy_from_env();
     }
     let what = || format!("CRM{}", of(source));
     builder.build().map_err(|error| StartError::failed(&what(), &error))
@@ -139,11 +144,15 @@ fn of(source: &SourceSettings) -> String {
 }
 
 #[cfg(feature = "sqs")]
-async fn dead_letter_sink(source: &SourceSettings) -> Result<Arc<dyn DeadLetterSink>, StartError> {
+async fn dead_letter_sink(
+    source: &SourceSettings,
+    proxy_from_env: bool,
+) -> Result<Arc<dyn DeadLetterSink>, StartError> {
     let Some(queue_url) = &source.sqs_dlq_url else { return Ok(Arc::new(KeepInStore)) };
-    let sink = cognigy_sink_sqs::SqsSink::connect(queue_url)
+    let options = SqsOptions::default().proxy_from_env(proxy_from_env);
+    let sink = SqsSink::connect_with(queue_url, options)
         .await
-        .map_err(|error| StartError::failed(&format!("SQS_DLQ_URL{}", of(source)), &error))?;
+        .map_err(|error| source.wrong("sqs_dlq_url", &error.to_string()))?;
     // Events can be taken in without the queue; dead letters wait in the outbox until it is there.
     // Nor need the other sources wait until it has answered.
     let (asked, name) = (sink.clone(), source.name.clone());
@@ -156,11 +165,24 @@ async fn dead_letter_sink(source: &SourceSettings) -> Result<Arc<dyn DeadLetterS
     Ok(Arc::new(sink))
 }
 
+/// The queue that a source's dead letters are in, to take them back from.
+#[cfg(feature = "sqs")]
+pub(crate) async fn dead_letter_source(
+    source: &SourceSettings,
+    settings: &Settings,
+) -> Result<SqsSource, StartError> {
+    let queue_url = source.sqs_dlq_url.as_ref().ok_or_else(|| source.missing("sqs_dlq_url"))?;
+    let options = SqsOptions::default().proxy_from_env(settings.proxy_from_env);
+    let queue = SqsSource::connect_with(queue_url, options).await;
+    Ok(queue.map_err(|error| source.wrong("sqs_dlq_url", &error.to_string()))?)
+}
+
+/// A build without SQS reads no queue's URL.
 #[cfg(not(feature = "sqs"))]
 #[allow(clippy::unused_async)]
-async fn dead_letter_sink(source: &SourceSettings) -> Result<Arc<dyn DeadLetterSink>, StartError> {
-    match source.sqs_dlq_url {
-        Some(_) => Err(StartError::Failed("SQS_DLQ_URL: this build has no SQS support".to_owned())),
-        None => Ok(Arc::new(KeepInStore)),
-    }
+async fn dead_letter_sink(
+    _: &SourceSettings,
+    _: bool,
+) -> Result<Arc<dyn DeadLetterSink>, StartError> {
+    Ok(Arc::new(KeepInStore))
 }

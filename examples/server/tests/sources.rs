@@ -455,7 +455,7 @@ fn sources_can_be_served_without_the_plain_path() {
     let complaint =
         "cognigy-server: COGNIGY_SOURCE_SUPPORT_WEBHOOK_SECRET is required but not set\n";
     assert_eq!(stderr(&refused), complaint);
-    let help = stdout(&site.run(&["serve", "--help"]));
+    let help = stdout(&site.run(&["serve", "--help-settings"]));
     assert!(
         help.contains("COGNIGY_SOURCES") && help.contains("COGNIGY_SOURCE_NAME_WEBHOOK_SECRET")
     );

@@ -1,7 +1,7 @@
 //! `register`: tell Cognigy where to post.
 
 use clap::ArgMatches;
-use cognigy_api::{CognigyApi, WebhookRegistration};
+use cognigy_api::{ApiCall, ApiError, CognigyApi, TransportErrorKind, WebhookRegistration};
 use cognigy_core::EventType;
 
 use super::{print_json, source};
@@ -13,6 +13,9 @@ use crate::{
 };
 
 pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
+    let text = |name: &str| arguments.get_one::<String>(name).cloned();
+    let url = text("url").unwrap_or_default();
+    check(&url).map_err(StartError::Usage)?;
     let api = &settings.api;
     let base_url = api.base_url.as_ref().ok_or_else(|| SettingError::missing("base_url"))?;
     let id = api.client_id.as_ref().ok_or_else(|| SettingError::missing("client_id"))?;
@@ -21,13 +24,9 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
     let source = source(arguments, settings)?;
     let webhook_secret =
         source.secret_text.as_ref().ok_or_else(|| source.missing("webhook_secret"))?;
-    let text = |name: &str| arguments.get_one::<String>(name).cloned();
 
-    let mut registration = WebhookRegistration::new(
-        text("name").unwrap_or_default(),
-        text("url").unwrap_or_default(),
-        webhook_secret.as_str(),
-    );
+    let mut registration =
+        WebhookRegistration::new(text("name").unwrap_or_default(), url, webhook_secret.as_str());
     if let Some(names) = text("events") {
         let kind = |name: &str| {
             EventType::from_contract(name.trim())
@@ -36,18 +35,43 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
         let kinds: Vec<EventType> = names.split(',').map(kind).collect::<Result<_, _>>()?;
         registration = registration.events(kinds);
     }
-    let api = CognigyApi::builder(base_url, id, client_secret.as_str())
-        .build()
-        .map_err(|error| StartError::failed("COGNIGY_BASE_URL", &error))?;
-    let registered = api
-        .register_webhook(&registration)
-        .await
-        .map_err(|error| StartError::failed("the webhook was not registered", &error))?;
+    let mut builder = CognigyApi::builder(base_url, id, client_secret.as_str());
+    if settings.proxy_from_env {
+        builder = builder.proxy_from_env();
+    }
+    let api = builder.build().map_err(|error| StartError::failed("COGNIGY_BASE_URL", &error))?;
+    let registered = api.register_webhook(&registration).await.map_err(refusal)?;
     if arguments.get_flag("json") {
         print_json(&registered.answer)?;
     } else {
-        let id = registered.id.unwrap_or_else(|| "without an id in the answer".to_owned());
-        say!("registered: {}", printable(&id))?;
+        say!("registered: {}", printable(&registered.id))?;
     }
     Ok(true)
+}
+
+/// Whether Cognigy can post to `url`: it is absolute, with a host.
+fn check(url: &str) -> Result<(), String> {
+    let parsed = cognigy_http::absolute_url(url).map_err(|why| format!("the URL {why}"))?;
+    match parsed.fragment() {
+        Some(_) => {
+            Err("the URL must not hold a fragment (#…), which no request carries".to_owned())
+        }
+        None => Ok(()),
+    }
+}
+
+/// What to tell of a registration that failed, or may have.
+fn refusal(error: ApiError) -> StartError {
+    let may_exist = match &error {
+        ApiError::Transport { call: ApiCall::RegisterWebhook, error } => {
+            error.kind() != TransportErrorKind::Connect
+        }
+        ApiError::Unreadable { call: ApiCall::RegisterWebhook, .. } => true,
+        _ => false,
+    };
+    if !may_exist {
+        return StartError::failed("the webhook was not registered", &error);
+    }
+    let what = "the webhook may or may not be registered (see Cognigy's list of webhooks)";
+    StartError::failed(what, &error)
 }

@@ -103,10 +103,7 @@ pub(super) async fn redrive(
     settings: &Settings,
 ) -> Result<bool, StartError> {
     let of = super::source(arguments, settings)?;
-    let queue_url = of.sqs_dlq_url.as_ref().ok_or_else(|| of.missing("sqs_dlq_url"))?;
-    let source = cognigy_sink_sqs::SqsSource::connect(queue_url)
-        .await
-        .map_err(|error| StartError::failed("SQS_DLQ_URL", &error))?;
+    let source = crate::sources::dead_letter_source(of, settings).await?;
     let app = App::build(settings, None, Access::Write, None).await?;
     let max = Some(u64::from(super::number(arguments, "max"))).filter(|max| *max > 0);
     let progress = Progress::new();

@@ -32,7 +32,7 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
         None => format!("http://{}{}", settings.listen, source.path()),
     };
     let bodies = bodies(arguments)?;
-    let client = client(&url)?;
+    let client = client(&url, settings.proxy_from_env)?;
 
     let total = bodies.len();
     let progress = Progress::new();
@@ -61,12 +61,13 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
     Ok(outcomes.keys().all(|outcome| outcome.starts_with("200")))
 }
 
-/// A client for the server at `url`.
-pub(super) fn client(url: &str) -> Result<reqwest::Client, StartError> {
+/// A client for the server at `url`, through the environment's proxy if that is asked for.
+pub(super) fn client(url: &str, proxy_from_env: bool) -> Result<reqwest::Client, StartError> {
     let failed = |error: &dyn std::error::Error| StartError::failed("HTTP client", error);
     let mut options = ClientOptions::new(concat!("cognigy-server/", env!("CARGO_PKG_VERSION")));
     options.timeout = TIMEOUT;
-    let base = BaseUrl::parse(url).map_err(|error| failed(&error))?;
+    options.proxy_from_env = proxy_from_env;
+    let base = BaseUrl::parse(url).map_err(|error| StartError::Usage(format!("--url: {error}")))?;
     cognigy_http::client(&base, &options).map_err(|error| failed(&error))
 }
 

@@ -1,11 +1,16 @@
 //! Where a setting's value comes from: a flag, the environment, or the file.
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use cognigy_core::SourceName;
 
 use super::{
-    Hidden,
+    Hidden, outside,
     sources::{Own, View},
     table::{SETTINGS, SOURCE_PREFIX, Setting, key},
 };
@@ -29,7 +34,9 @@ impl SettingError {
 
     pub(super) fn wrong(key: &str, variable: &str, value: &str, expected: &str) -> Self {
         let secret = Setting::by_key(key).is_some_and(|setting| setting.secret);
-        let shown = if secret { String::new() } else { format!(", got {value:?}") };
+        // A URL that is refused may hold a password.
+        let hidden = secret || key == "client_id" || key.ends_with("_url");
+        let shown = if hidden { String::new() } else { format!(", got {value:?}") };
         Self(format!("{variable}: {expected}{shown}"))
     }
 }
@@ -55,6 +62,8 @@ pub(crate) struct Layers {
     flags: Values,
     environment: Values,
     file: Values,
+    /// The file itself, once it is read.
+    files: Vec<PathBuf>,
     /// Variables that begin as sources' do. Whose they are shows once all sources are named.
     pub(super) variables_of_sources: Values,
     /// The file's tables of sources.
@@ -71,13 +80,19 @@ impl Layers {
     }
 
     /// Adds the environment. An empty variable counts as unset: that is how many platforms write
-    /// it. Yields a warning for each unknown `COGNIGY_` variable.
+    /// it. Yields a warning for each unknown `COGNIGY_` variable and for each of the AWS SDK's with
+    /// quotes around it. Refused are variables of ours that are not UTF-8, and those of the SDK's that
+    /// it cannot use.
     pub(crate) fn add_environment(
         &mut self,
-        variables: impl Iterator<Item = (String, String)>,
-    ) -> Vec<String> {
+        variables: impl Iterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+    ) -> Result<Vec<String>, SettingError> {
         let mut warnings = Vec::new();
         for (variable, value) in variables {
+            let Some((variable, value)) = outside::ours(variable.into(), value.into())? else {
+                continue;
+            };
+            warnings.extend(outside::check_aws(&variable, &value)?);
             if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable == variable) {
                 if !value.is_empty() {
                     self.environment.insert(setting.key(), Hidden::new(value));
@@ -93,13 +108,25 @@ impl Layers {
                 });
             }
         }
-        warnings
+        Ok(warnings)
+    }
+
+    /// Forgets the environment, to read it again.
+    pub(crate) fn forget_environment(&mut self) {
+        self.environment.clear();
+        self.variables_of_sources.clear();
+    }
+
+    /// The file of variables that is named, if one is.
+    pub(crate) fn env_file(&self) -> Result<Option<PathBuf>, SettingError> {
+        self.optional("env_file", |path| Ok(path.into()))
     }
 
     /// Adds a file: TOML, one key a setting.
     pub(crate) fn add_file(&mut self, path: &Path) -> Result<(), SettingError> {
         let wrong = |problem: &str| SettingError(format!("{}: {problem}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| wrong(&error.to_string()))?;
+        self.files.push(path.to_owned());
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             // The parser's own message quotes the line, which may hold a secret.
             let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
@@ -136,6 +163,32 @@ impl Layers {
     /// Sets a value as a flag would.
     pub(crate) fn set(&mut self, key: &str, value: impl Into<String>) {
         self.flags.insert(key.to_owned(), Hidden::new(value));
+    }
+
+    /// Every value that was given, as its author would name it.
+    pub(super) fn given(&self) -> impl Iterator<Item = (String, &Hidden)> {
+        let named = |setting: &str, name: fn(&Setting) -> String| {
+            Setting::by_key(setting).map_or_else(|| setting.to_owned(), name)
+        };
+        let flags = self.flags.iter().map(move |(key, value)| {
+            (named(key, |setting| format!("--{}", setting.flag())), value)
+        });
+        let environment = self
+            .environment
+            .iter()
+            .map(move |(key, value)| (named(key, |setting| setting.variable.to_owned()), value));
+        let file = self.file.iter().map(|(key, value)| (format!("{key} in the file"), value));
+        let sources = self.sources.iter().flat_map(|(source, own)| own.given(source));
+        flags.chain(environment).chain(file).chain(sources)
+    }
+
+    /// The settings file, if it holds a secret.
+    pub(super) fn secret_file(&self) -> Option<&Path> {
+        let own = self.sources.values().flat_map(Own::file);
+        let unused = self.tables.values().flatten();
+        let mut values = self.file.iter().chain(own).chain(unused);
+        let holds = values.any(|(key, value)| outside::is_secret(key, value.as_str()));
+        self.files.first().filter(|_| holds).map(PathBuf::as_path)
     }
 
     pub(super) fn value(&self, key: &str) -> Option<&str> {
@@ -208,7 +261,7 @@ mod tests {
     fn layers(flags: &[(&str, &str)], environment: &[(&str, &str)]) -> (Layers, Vec<String>) {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let mut layers = Layers::from_flags(flags.iter().map(own).collect());
-        let warnings = layers.add_environment(environment.iter().map(own));
+        let warnings = layers.add_environment(environment.iter().map(own)).unwrap();
         (layers, warnings)
     }
 

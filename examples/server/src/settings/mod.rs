@@ -2,9 +2,11 @@
 //!
 //! [`table`] lists every setting once; [`layers`] finds its value (flag beats environment beats
 //! file); [`sources`] puts what each source is told for itself before that; [`source`] and this module
-//! turn the texts into types and name the setting that is wrong.
+//! turn the texts into types and name the setting that is wrong. [`outside`] checks what is not about
+//! one setting's meaning: encodings, white space, files, proxies, the AWS SDK's variables.
 
 mod layers;
+mod outside;
 mod parse;
 mod source;
 mod sources;
@@ -16,6 +18,7 @@ use cognigy_core::{EventOrder, SourceName};
 use zeroize::Zeroizing;
 
 pub(crate) use layers::{Layers, SettingError};
+pub(crate) use outside::{add_env_file, warnings};
 pub(crate) use source::{SourceSettings, Webhook};
 use sources::View;
 pub(crate) use table::SETTINGS;
@@ -46,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) dead_letter_retention: Option<Duration>,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
+    /// Whether requests to others go through the proxy that the environment names.
+    pub(crate) proxy_from_env: bool,
 }
 
 /// Where events are stored.
@@ -54,7 +59,8 @@ pub(crate) struct Settings {
 pub(crate) enum Database {
     /// In a file.
     Sqlite(PathBuf),
-    /// In a database server, by its URL.
+    /// In a database server, by its URL. A build without PostgreSQL takes none.
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
     Postgres(Hidden),
 }
 
@@ -120,7 +126,7 @@ impl Settings {
             },
             lease: layers.required("lease", parse::lease)?,
             max_lost_leases: layers.required("max_lost_leases", |t| parse::number(t, 1, 1000))?,
-            admin_token: hidden("admin_token")?,
+            admin_token: layers.optional("admin_token", parse::admin_token)?,
             worker: layers.required("worker", parse::switch)?,
             drain: layers.required("drain", parse::duration)?,
             retention: layers.required("retention", parse::positive_duration)?,
@@ -128,6 +134,7 @@ impl Settings {
                 .required("dead_letter_retention", parse::duration_or_never)?,
             log: layers.required("log", parse::log_filter)?,
             log_format: layers.required("log_format", parse::log_format)?,
+            proxy_from_env: layers.required("proxy_from_env", parse::switch)?,
         })
     }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use cognigy_core::{AfterDeadLetter, SourceName};
+use cognigy_http::{BaseUrl, ConfigError};
 
 use super::{Database, Hidden, LogFormat};
 
@@ -54,7 +55,7 @@ pub(super) fn header_name(text: &str) -> Result<String, String> {
 
 pub(super) fn database(text: &str) -> Result<Database, String> {
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-        return Ok(Database::Postgres(Hidden::new(text)));
+        return postgres(text);
     }
     let path = text.strip_prefix("sqlite:").ok_or("expected sqlite:PATH or postgres://…")?;
     // Both `sqlite:file` and the URL forms `sqlite://file` and `sqlite:///absolute` are in use.
@@ -63,6 +64,22 @@ pub(super) fn database(text: &str) -> Result<Database, String> {
         return Err("expected sqlite:PATH with the path of a file".to_owned());
     }
     Ok(Database::Sqlite(path.into()))
+}
+
+#[cfg(feature = "postgres")]
+fn postgres(url: &str) -> Result<Database, String> {
+    let checked = cognigy_store_postgres::check_url(url);
+    // The innermost error says what is wrong, and repeats nothing of the URL.
+    let told = checked.map_err(|error| match std::error::Error::source(&error) {
+        Some(cause) => cause.to_string(),
+        None => error.to_string(),
+    });
+    told.map(|()| Database::Postgres(Hidden::new(url)))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn postgres(_: &str) -> Result<Database, String> {
+    Err("this build has no PostgreSQL support".to_owned())
 }
 
 /// Whether the order of each contact's events is kept.
@@ -83,34 +100,74 @@ pub(super) fn after_dead_letter(text: &str) -> Result<AfterDeadLetter, String> {
 }
 
 pub(super) fn http_url(text: &str) -> Result<String, String> {
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    match rest {
-        Some(rest) if !rest.is_empty() && !rest.starts_with('/') => Ok(text.to_owned()),
-        _ => Err("expected an http:// or https:// URL".to_owned()),
+    match BaseUrl::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(ConfigError::BaseUrl(why)) => Err(why),
+        Err(other) => Err(other.to_string()),
     }
 }
 
-/// `500ms`, `2s`, `5m`, `1h`, `30d`.
+#[cfg(feature = "sqs")]
+pub(super) fn queue_url(text: &str) -> Result<String, String> {
+    cognigy_sink_sqs::check_queue_url(text)
+        .map(|()| text.to_owned())
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(not(feature = "sqs"))]
+pub(super) fn queue_url(_: &str) -> Result<String, String> {
+    Err("this build has no SQS support".to_owned())
+}
+
+/// A token that goes into a header of ours.
+pub(super) fn bearer_token(text: &str) -> Result<Hidden, String> {
+    match cognigy_http::bearer(text) {
+        Some(_) => Ok(Hidden::new(text)),
+        None => Err("holds something other than visible ASCII characters".to_owned()),
+    }
+}
+
+/// A token that comes in a header of others.
+pub(super) fn admin_token(text: &str) -> Result<Hidden, String> {
+    if text.chars().any(char::is_control) {
+        return Err("holds control characters, which no request can bring".to_owned());
+    }
+    Ok(Hidden::new(text))
+}
+
+/// `500ms`, `2s`, `1.5s`, `1m30s`, `30d`: whole numbers with their units, the largest first; the last
+/// may have decimals.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let expected = || "expected a duration such as 500ms, 2s, 5m, 1h or 30d".to_owned();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(expected)?;
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| expected())?;
-    let milliseconds: u64 = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(expected()),
-    };
     // A hundred years is for ever here, and keeps every sum of times within the calendar.
-    const LONGEST: u64 = 100 * 365 * 86_400_000;
-    number
-        .checked_mul(milliseconds)
-        .filter(|total| *total <= LONGEST)
-        .map(Duration::from_millis)
-        .ok_or_else(|| "is longer than a hundred years".to_owned())
+    const LONGEST: f64 = 100.0 * 365.0 * 86_400_000.0;
+    let expected = || "expected a duration such as 500ms, 1.5s, 1m30s, 1h or 30d".to_owned();
+    let (mut rest, mut milliseconds, mut shortest) = (text, 0.0, f64::INFINITY);
+    while !rest.is_empty() || shortest.is_infinite() {
+        let is_number = |c: char| c.is_ascii_digit() || c == '.';
+        let (number, after) = rest.split_at(rest.find(|c| !is_number(c)).unwrap_or(rest.len()));
+        let (unit, after) = after.split_at(after.find(is_number).unwrap_or(after.len()));
+        let unit: f64 = match unit {
+            "ms" => 1.0,
+            "s" => 1000.0,
+            "m" => 60_000.0,
+            "h" => 3_600_000.0,
+            "d" => 86_400_000.0,
+            _ => return Err(expected()),
+        };
+        let has_digits_at_its_ends = [number.chars().next(), number.chars().last()]
+            .iter()
+            .all(|end| end.is_some_and(|c| c.is_ascii_digit()));
+        let is_last_or_whole = after.is_empty() || !number.contains('.');
+        if !has_digits_at_its_ends || !is_last_or_whole || unit >= shortest {
+            return Err(expected());
+        }
+        milliseconds += number.parse::<f64>().map_err(|_| expected())? * unit;
+        (rest, shortest) = (after, unit);
+    }
+    if milliseconds > LONGEST {
+        return Err("is longer than a hundred years".to_owned());
+    }
+    Ok(Duration::from_secs_f64((milliseconds * 1000.0).round() / 1_000_000.0))
 }
 
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
@@ -188,15 +245,51 @@ mod tests {
 
     #[test]
     fn durations_need_a_unit() {
-        for (text, milliseconds) in
-            [("500ms", 500), ("2s", 2000), ("5m", 300_000), ("1h", 3_600_000), ("0s", 0)]
-        {
-            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)));
+        for (text, milliseconds) in [
+            ("500ms", 500),
+            ("2s", 2000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("0s", 0),
+            ("1.5s", 1500),
+            ("0.25s", 250),
+            ("1m30s", 90_000),
+            ("1d12h30m15s500ms", 131_415_500),
+            ("1h0.5m", 3_630_000),
+            ("36500d", 3_153_600_000_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
-        for text in ["", "5", "s", "-1s", "1.5s", "1w", "1 s", "99999999999999999999s", "999999d"] {
+        for text in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1w",
+            "1 s",
+            "99999999999999999999s",
+            "999999d",
+            "1.s",
+            ".5s",
+            ".s",
+            "1..5s",
+            "1.5.5s",
+            "1.5m30s",
+            "30s1m",
+            "1m1m",
+            "1m30",
+            "1e3s",
+            "+1s",
+            "1m 30s",
+            "infs",
+            "NaNs",
+            "1µs",
+            "1S",
+        ] {
             assert!(duration(text).is_err(), "{text}");
         }
         assert!(positive_duration("0s").is_err() && lease("999ms").is_err());
+        assert!(positive_duration("0.0001ms").is_err(), "it rounds to nothing");
     }
 
     #[test]
@@ -229,7 +322,16 @@ mod tests {
         for text in ["postgres://u:p@h/db", "postgresql:///db?host=/run"] {
             assert_eq!(database(text), Ok(Database::Postgres(Hidden::new(text))));
         }
-        for text in ["", "webhooks.db", "sqlite:", "sqlite::memory:", "postgres:db", "mysql://h"] {
+        for text in [
+            "",
+            "webhooks.db",
+            "sqlite:",
+            "sqlite::memory:",
+            "postgres:db",
+            "mysql://h",
+            "postgres://u:p@h/db?sslmode=odd",
+            "postgres://u:p@h:port/db",
+        ] {
             assert!(database(text).is_err(), "{text}");
         }
     }
@@ -241,7 +343,17 @@ mod tests {
             assert!(number(text, 1, 4096).is_err(), "{text}");
         }
         assert!(http_url("https://crm.example/api").is_ok());
-        for text in ["crm.example", "ftp://crm.example", "http://", "http:///x"] {
+        for text in [
+            "crm.example",
+            "ftp://crm.example",
+            "http://",
+            "http:///x",
+            "http://crm.example/a b",
+            "http://crm.example\n",
+            "http://user@crm.example",
+            "http://crm.example?x=1",
+            "http://crm.example#x",
+        ] {
             assert!(http_url(text).is_err(), "{text}");
         }
         assert!(header_name("X-Hub-Signature-256").is_ok() && header_name("a b").is_err());

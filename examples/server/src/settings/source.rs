@@ -19,6 +19,8 @@ pub(crate) struct SourceSettings {
     pub(crate) secret_text: Option<Hidden>,
     pub(crate) crm: CrmSettings,
     pub(crate) retry: RetryPolicy,
+    /// A build without SQS takes none.
+    #[cfg_attr(not(feature = "sqs"), allow(dead_code))]
     pub(crate) sqs_dlq_url: Option<String>,
     pub(crate) max_body_bytes: usize,
     pub(crate) max_in_flight: Option<usize>,
@@ -61,7 +63,7 @@ impl SourceSettings {
             secret_text: view.optional("webhook_secret", |text| Ok(Hidden::new(text)))?,
             crm: CrmSettings {
                 base_url: view.required("crm_base_url", parse::http_url)?,
-                token: view.optional("crm_token", |text| Ok(Hidden::new(text)))?,
+                token: view.optional("crm_token", parse::bearer_token)?,
                 not_found: view
                     .required("crm_not_found", |text| text.parse().map_err(|e| format!("{e}")))?,
                 timeout: view.required("crm_timeout", parse::positive_duration)?,
@@ -74,7 +76,7 @@ impl SourceSettings {
                 max_delay: view.required("retry_max_delay", parse::positive_duration)?,
                 jitter: Jitter::Equal,
             },
-            sqs_dlq_url: view.optional("sqs_dlq_url", parse::http_url)?,
+            sqs_dlq_url: view.optional("sqs_dlq_url", parse::queue_url)?,
             max_body_bytes: view.required("max_body_bytes", |t| parse::number(t, 1, 1 << 30))?,
             max_in_flight: view.optional("max_in_flight", |t| parse::number(t, 1, 1 << 20))?,
             quarantine: QuarantineLimits {
@@ -97,6 +99,16 @@ impl SourceSettings {
             }
             _ => SettingError::missing(key),
         }
+    }
+
+    /// The error that a setting cannot be used, found out where it was to be used.
+    #[cfg(feature = "sqs")]
+    pub(crate) fn wrong(&self, key: &str, why: &str) -> SettingError {
+        let variable = match Setting::by_key(key) {
+            Some(setting) if !self.name.is_default() => setting.variable_of(&self.name),
+            _ => super::layers::name(key).to_owned(),
+        };
+        SettingError(format!("{variable}: {why}"))
     }
 
     /// Where its deliveries are posted to.

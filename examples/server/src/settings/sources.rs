@@ -11,7 +11,7 @@ use cognigy_core::SourceName;
 use super::{
     Hidden, Layers, SettingError,
     layers::{self, Values},
-    parse,
+    outside, parse,
     table::{SETTINGS, Setting, key, prefix},
 };
 
@@ -30,6 +30,24 @@ impl Own {
     fn value(&self, key: &str) -> Option<&str> {
         let layers = [&self.environment, &self.file];
         layers.into_iter().find_map(|layer| layer.get(key)).map(Hidden::as_str)
+    }
+
+    /// Every value that `source` was given, as its author would name it.
+    pub(super) fn given<'a>(
+        &'a self,
+        source: &'a SourceName,
+    ) -> impl Iterator<Item = (String, &'a Hidden)> {
+        let variable = move |key: &String| {
+            Setting::by_key(key).map_or_else(|| key.clone(), |setting| setting.variable_of(source))
+        };
+        let environment = self.environment.iter().map(move |(key, value)| (variable(key), value));
+        let in_file = move |key: &String| format!("sources.{source}.{key} in the file");
+        environment.chain(self.file.iter().map(move |(key, value)| (in_file(key), value)))
+    }
+
+    /// What the file says of it.
+    pub(super) fn file(&self) -> &Values {
+        &self.file
     }
 }
 
@@ -55,7 +73,7 @@ impl<'a> View<'a> {
     }
 
     /// The value and the variable that it would be set by.
-    fn value(&self, key: &str) -> (Option<&'a str>, String) {
+    pub(super) fn value(&self, key: &str) -> (Option<&'a str>, String) {
         let plain = || layers::name(key).to_owned();
         let Some((name, own)) = self.source else { return (self.layers.value(key), plain()) };
         let variable = Setting::by_key(key).map_or_else(plain, |it| it.variable_of(name));
@@ -81,6 +99,7 @@ impl<'a> View<'a> {
     ) -> Result<Option<T>, SettingError> {
         let (Some(text), variable) = self.value(key) else { return Ok(None) };
         let wrong = |expected: String| SettingError::wrong(key, &variable, text, &expected);
+        outside::check_ends(key, text).map_err(wrong)?;
         parse(text).map(Some).map_err(wrong)
     }
 
@@ -211,7 +230,9 @@ mod tests {
         std::fs::write(&path, file).unwrap();
         let mut layers = Layers::default();
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let mut warnings = layers.add_environment(environment.iter().map(own));
+        let mut warnings = layers
+            .add_environment(environment.iter().map(own))
+            .map_err(|error| error.to_string())?;
         layers.add_file(&path).map_err(|error| error.to_string())?;
         warnings.extend(layers.name_sources().map_err(|error| error.to_string())?);
         let settings = Settings::read(&layers).map_err(|error| error.to_string())?;
@@ -356,7 +377,7 @@ mod tests {
         }
         assert!(environment.len() >= 4);
         let mut layers = Layers::default();
-        layers.add_environment(environment.into_iter());
+        layers.add_environment(environment.into_iter()).unwrap();
         let before = format!("{layers:?}");
         layers.name_sources().unwrap();
         let settings = Settings::read(&layers).unwrap();

@@ -157,6 +157,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     setting("COGNIGY_LOG", Some("info"), "What is logged: a level or tracing directives"),
     setting("COGNIGY_LOG_FORMAT", Some("text"), "text, or json: one object a line"),
+    setting(
+        "COGNIGY_PROXY_FROM_ENV",
+        Some("off"),
+        "on: all requests to others go through the proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and \
+         NO_PROXY name",
+    ),
+    setting(
+        "COGNIGY_ENV_FILE",
+        None,
+        "File of variables, KEY=value each; the environment beats it",
+    ),
 ];
 
 #[cfg(test)]

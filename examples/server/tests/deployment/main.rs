@@ -255,9 +255,20 @@ fn the_units_start_servers_from_a_settings_file_alone() {
     assert_eq!(server.deliver(&event("e1", "c1")).status, 200);
     assert!(site.folder.path().join("cognigy/webhooks.db").exists());
     assert_eq!(server.terminate(), Some(0));
-    // The status after which systemd does not start it again.
-    credential(&site, "lease = \"soon\"\n");
-    assert_eq!(command().output().unwrap().status.code(), Some(2));
+    // The status after which systemd does not start it again: of a setting that this program reads, of
+    // one that an adapter checks, and of a variable of the AWS SDK's in `aws.env`.
+    for unit in ["cognigy-server.service", "cognigy-server@.service"] {
+        let text = std::fs::read_to_string(workspace().join("deploy/systemd").join(unit)).unwrap();
+        assert!(text.lines().any(|line| line == "RestartPreventExitStatus=2"), "{unit}");
+    }
+    for wrong in ["lease = \"soon\"\n", "crm_token = \"a b\"\n", "sqs_dlq_url = \"http://h/q\"\n"] {
+        credential(&site, wrong);
+        assert_eq!(command().output().unwrap().status.code(), Some(2), "{wrong}");
+    }
+    credential(&site, "");
+    let mut with_aws = command();
+    with_aws.env("AWS_ACCESS_KEY_ID", "key\n");
+    assert_eq!(with_aws.output().unwrap().status.code(), Some(2));
 
     let site = Site::on_postgres(Cluster::shared());
     let (_, url) = site.variables.iter().find(|(name, _)| name == "COGNIGY_DATABASE_URL").unwrap();

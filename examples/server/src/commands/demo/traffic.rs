@@ -64,7 +64,7 @@ pub(super) struct Sender {
 impl Sender {
     pub(super) fn new(address: SocketAddr) -> Result<Self, StartError> {
         let base = format!("http://{address}");
-        let client = client(&base)?;
+        let client = client(&base, false)?;
         let secret = Secret::new(SECRET).map_err(|error| StartError::failed("secret", &error))?;
         Ok(Self { client, base, secret })
     }

@@ -1,0 +1,229 @@
+//! What the environment gets wrong about settings: text that is not UTF-8, a line break or quotes that
+//! came along with a secret, a file with secrets that every user can read, examples that were never
+//! replaced, proxies that are set and not meant for this program.
+
+use std::{collections::BTreeSet, ffi::OsString, path::Path};
+
+use super::{
+    Layers, SettingError,
+    sources::View,
+    table::{SETTINGS, Setting},
+};
+
+/// Secrets of ours from the documentation and others that are guessed first.
+const EXAMPLES: [&str; 9] = [
+    "change-me-please",
+    "operators-only",
+    "change-me",
+    "changeme",
+    "change_me",
+    "webhook-secret",
+    "webhooksecret",
+    "test-secret",
+    "password",
+];
+
+/// Half of what RFC 2104, section 3, asks of a key for HMAC-SHA256, in bytes.
+const SHORT: usize = 16;
+
+/// Variables that name a proxy, in the order in which clients look for them.
+const PROXIES: [&str; 6] =
+    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
+/// A variable as text, if it is one of ours.
+pub(super) fn ours(
+    variable: OsString,
+    value: OsString,
+) -> Result<Option<(String, String)>, SettingError> {
+    let variable = variable.to_string_lossy().into_owned();
+    let is_ours = ["COGNIGY_", "CRM_", "AWS_"].iter().any(|prefix| variable.starts_with(prefix))
+        || SETTINGS.iter().any(|setting| setting.variable == variable);
+    if !is_ours {
+        return Ok(None);
+    }
+    // Were it passed over, another value would count instead: a CRM would be asked without its token.
+    match value.into_string() {
+        Ok(value) => Ok(Some((variable, value))),
+        Err(_) => Err(SettingError(format!("{variable}: is not UTF-8"))),
+    }
+}
+
+/// Refuses what the AWS SDK cannot use; warns of quotes.
+pub(super) fn check_aws(variable: &str, value: &str) -> Result<Option<String>, SettingError> {
+    #[cfg(feature = "sqs")]
+    cognigy_sink_sqs::check_variable(variable, value)
+        .map_err(|why| SettingError(format!("{variable}: {why}")))?;
+    Ok(Some(variable).filter(|it| it.starts_with("AWS_") && is_quoted(value)).map(quoted))
+}
+
+/// Refuses a secret with white space at an end: the line break at the end of the file that it was read
+/// from, most likely. Nothing that was signed with it would ever match.
+pub(super) fn check_ends(key: &str, text: &str) -> Result<(), String> {
+    let is_credential =
+        key == "client_id" || Setting::by_key(key).is_some_and(|setting| setting.secret);
+    let is_blank = |c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}';
+    let place = match (text.starts_with(is_blank), text.ends_with(is_blank)) {
+        _ if !is_credential => return Ok(()),
+        (false, false) => return Ok(()),
+        (true, false) => "its beginning",
+        (false, true) => "its end",
+        (true, true) => "both ends",
+    };
+    Err(format!("has white space, such as a line break, at {place}: take it off"))
+}
+
+/// Whether a value is a secret, given its setting's key.
+pub(super) fn is_secret(key: &str, value: &str) -> bool {
+    match key {
+        // Most hold no password.
+        "database_url" => value.contains('@') && value.contains("://"),
+        key => Setting::by_key(key).is_some_and(|setting| setting.secret),
+    }
+}
+
+fn is_quoted(value: &str) -> bool {
+    let quote = value.chars().next().filter(|first| ['"', '\''].contains(first));
+    quote.is_some_and(|quote| value.len() > 1 && value.ends_with(quote))
+}
+
+fn quoted(name: &str) -> String {
+    format!("{name}: has quotes around it, which count as part of the value")
+}
+
+/// Puts the variables that a file holds into the environment, unless they are there. Yields warnings.
+/// To be called while this process has one thread.
+pub(crate) fn add_env_file(path: &Path) -> Result<Vec<String>, SettingError> {
+    let wrong = |what: &str| SettingError(format!("COGNIGY_ENV_FILE: {}: {what}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(&error.to_string()))?;
+    if text.contains('\0') {
+        return Err(wrong("holds a NUL character"));
+    }
+    let mut warnings = Vec::new();
+    let mut holds_secret = false;
+    for (number, line) in (1..).zip(text.lines()) {
+        let Some((name, value)) = line.split_once('=').filter(|_| !line.trim().starts_with('#'))
+        else {
+            continue;
+        };
+        let name = name.trim().trim_start_matches("export ").trim();
+        holds_secret |= match name {
+            "COGNIGY_DATABASE_URL" => is_secret("database_url", value),
+            _ => ["SECRET", "SECRET_PREVIOUS", "TOKEN", "ACCESS_KEY"]
+                .iter()
+                .any(|ending| name.ends_with(ending)),
+        };
+        if value.contains('$') && !value.contains("\\$") && !value.trim().starts_with('\'') {
+            warnings.push(format!(
+                "{}: line {number}: $ begins the name of a variable there; single quotes around the \
+                 value keep it",
+                path.display()
+            ));
+        }
+    }
+    dotenvy::from_read(text.as_bytes()).map_err(|error| match error {
+        // The error quotes the line, which may hold a secret.
+        dotenvy::Error::LineParse(line, _) => {
+            let number =
+                text.lines().position(|it| it.trim() == line.trim()).map_or(0, |it| it + 1);
+            wrong(&format!("line {number} is not KEY=value"))
+        }
+        other => wrong(&other.to_string()),
+    })?;
+    warnings.extend(readable(path).filter(|_| holds_secret));
+    Ok(warnings)
+}
+
+/// A warning if every user of this machine can read the file.
+#[cfg(unix)]
+fn readable(path: &Path) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt;
+
+    const OTHERS_READ: u32 = 0o004;
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    let path = path.display();
+    (mode & OTHERS_READ != 0).then(|| {
+        format!(
+            "{path}: holds secrets, and every user of this machine can read it: chmod o-r {path}"
+        )
+    })
+}
+
+#[cfg(not(unix))]
+fn readable(_: &Path) -> Option<String> {
+    None
+}
+
+/// What is worth a word about settings that are not wrong. `serves` says that the process takes events
+/// in, and `calls` that it asks others.
+pub(crate) fn warnings(
+    layers: &Layers,
+    serves: bool,
+    calls: bool,
+) -> Result<Vec<String>, SettingError> {
+    let quotes = layers.given().filter(|(_, value)| is_quoted(value.as_str()));
+    let mut warnings: Vec<_> = quotes.map(|(name, _)| quoted(&name)).collect();
+    warnings.extend(layers.secret_file().and_then(readable));
+    if serves {
+        warnings.extend(weak_secrets(layers));
+    }
+    let on = layers.required("proxy_from_env", super::parse::switch)?;
+    let set = check_proxies(on, |name| std::env::var_os(name))?;
+    if calls && !on && !set.is_empty() {
+        let set = set.into_iter().collect::<Vec<_>>().join(", ");
+        warnings.push(format!(
+            "{set}: set in the environment and not used; COGNIGY_PROXY_FROM_ENV=on would use it"
+        ));
+    }
+    Ok(warnings)
+}
+
+fn weak_secrets(layers: &Layers) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for view in std::iter::once(View::plain(layers)).chain(View::of_sources(layers)) {
+        for key in ["webhook_secret", "webhook_secret_previous", "admin_token"] {
+            if key == "admin_token" && !view.name().is_default() {
+                continue;
+            }
+            let (Some(secret), variable) = view.value(key) else { continue };
+            let is_example = EXAMPLES.contains(&secret.to_ascii_lowercase().as_str());
+            let mut characters = secret.chars();
+            let first = characters.next();
+            if is_example {
+                warnings.push(format!(
+                    "{variable}: is a well-known example; set a random one, of 32 bytes or more"
+                ));
+            } else if secret.len() < SHORT || characters.all(|it| Some(it) == first) {
+                warnings.push(format!(
+                    "{variable}: is easily guessed; 32 random bytes or more are better (RFC 2104)"
+                ));
+            }
+        }
+    }
+    warnings
+}
+
+/// The variables that name a proxy. Where they count (`on`), each has to be one that every client can
+/// use: a client on its own would pass over what it cannot read.
+fn check_proxies(
+    on: bool,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<BTreeSet<&'static str>, SettingError> {
+    let mut set = BTreeSet::new();
+    for name in PROXIES {
+        let Some(value) = variable(name).filter(|value| !value.is_empty()) else { continue };
+        set.insert(name);
+        if !on {
+            continue;
+        }
+        let wrong = |why: &str| SettingError(format!("{name}: {why}"));
+        let value = value.into_string().map_err(|_| wrong("is not UTF-8"))?;
+        let url = if value.contains("://") { value } else { format!("http://{value}") };
+        cognigy_http::absolute_url(&url).map_err(|why| wrong(&why))?;
+    }
+    for name in ["NO_PROXY", "no_proxy"] {
+        if on && variable(name).is_some_and(|value| value.to_str().is_none()) {
+            return Err(SettingError(format!("{name}: is not UTF-8")));
+        }
+    }
+    Ok(set)
+}
