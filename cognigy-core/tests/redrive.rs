@@ -73,7 +73,7 @@ impl DeadLetterSource for Queue {
 
     async fn release(&self, receipts: &[String]) -> Vec<Result<(), Failure>> {
         let mut received = self.received.lock().unwrap();
-        receipts.iter().for_each(|receipt| drop(received.remove(receipt)));
+        received.retain(|receipt| !receipts.contains(receipt));
         receipts.iter().map(|_| Ok(())).collect()
     }
 
