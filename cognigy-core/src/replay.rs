@@ -8,7 +8,7 @@ use futures_util::{
 use crate::{
     ClaimToken, Clock, Contact, EventKey, IncomingEvent, InvalidEvent, Observation, Pipeline,
     QuarantineReason, ReplayClaim, Requeued, Settled, Settlement, StoreError, StoreErrorKind,
-    Timestamp, VerifiedDelivery, Verdict,
+    Timestamp, Verdict, VerifiedDelivery,
     ingest::Comparison,
     pipeline::{Ending, Occasion, answered_by},
     settling::Settling,

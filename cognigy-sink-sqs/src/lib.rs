@@ -17,7 +17,8 @@
 //! Region, credentials and endpoint come from the usual `AWS_*` variables and profiles. What the
 //! queue URL itself tells stands in for what they leave open: its region, and, where its host is not
 //! one of AWS's own, its origin as the endpoint. Sending needs the permissions `sqs:SendMessage` and
-//! `sqs:GetQueueAttributes`; redriving `sqs:ReceiveMessage` and `sqs:DeleteMessage`.
+//! `sqs:GetQueueAttributes`; redriving `sqs:ReceiveMessage`, `sqs:DeleteMessage` and, so that what is
+//! left need not stay hidden for a minute, `sqs:ChangeMessageVisibility`.
 //!
 //! A dead-letter queue should keep its messages for 14 days, the most SQS offers; the default is
 //! four. This crate never creates or configures a queue.
@@ -37,4 +38,4 @@ mod source;
 pub use config::{DEFAULT_MAX_MESSAGE_BYTES, SqsOptions};
 pub use error::ConnectError;
 pub use sink::SqsSink;
-pub use source::SqsSource;
+pub use source::{QueueLength, SqsSource};

@@ -56,6 +56,7 @@ mod error;
 mod lanes;
 mod outbox;
 mod partitions;
+mod presence;
 mod purge;
 mod quarantine;
 mod record;
@@ -76,6 +77,7 @@ pub use config::{PostgresOptions, TimeSource};
 /// A transaction as a [`TransactionalHandler`] is given it, and the trait for code that takes a
 /// transaction or a connection.
 pub use deadpool_postgres::{GenericClient, Transaction};
+pub use presence::WorkerPresence;
 pub use store::PostgresStore;
 /// In the version that [`Transaction`] is of.
 pub use tokio_postgres;
