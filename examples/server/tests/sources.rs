@@ -313,6 +313,51 @@ fn operators_name_the_source_beside_the_id() {
 }
 
 #[test]
+fn an_event_is_found_whichever_source_has_it() {
+    let crm = Crm::start();
+    let mut site = site();
+    site.set("CRM_BASE_URL", crm.url());
+    let server = site.serve();
+    for (path, secret, ids) in [
+        (PATHS[0].0, PATHS[0].1, &["plain", "plain-and-shop"][..]),
+        (PATHS[1].0, PATHS[1].1, &["shop", "plain-and-shop", "shop-and-support"]),
+        (PATHS[2].0, PATHS[2].1, &["shop-and-support"]),
+    ] {
+        for id in ids {
+            assert_eq!(deliver(&server, path, secret, &event(id, id)).status, 200);
+        }
+    }
+    eventually("all have run", || (server.stats()["events"]["processed"] == 6).then_some(()));
+
+    assert_eq!(server.event("shop")["source"], "shop");
+    assert_eq!(server.event("plain-and-shop").get("source"), None, "the plain source's first");
+    let several = server.get("/admin/events/shop-and-support").problem(409);
+    assert!(several.contains("shop, support"), "{several}");
+    server.get("/admin/events/shop?source=").problem(400);
+    server.get("/admin/events/shop?sauce=shop").problem(400);
+    server.get("/admin/events/nowhere").problem(404);
+    assert_eq!(server.operate("POST", "/webhooks/replay/shop", b"").status, 200);
+    server.operate("POST", "/webhooks/replay/shop-and-support", b"").problem(409);
+    let attempts = server.event("shop")["attempts"].clone();
+    assert_eq!(attempts.as_array().unwrap().len(), 2, "that one ran, once");
+
+    for command in ["show", "replay"] {
+        let found = site.run(&[command, "shop"]);
+        assert_eq!(found.status.code(), Some(0), "{found:?}");
+        for (id, named) in
+            [("plain-and-shop", "cognigy, shop"), ("shop-and-support", "shop, support")]
+        {
+            let several = site.run(&[command, id]);
+            assert_eq!(several.status.code(), Some(2), "{several:?}");
+            assert!(stderr(&several).contains(named), "{several:?}");
+            let named = site.run(&[command, id, "--source", "shop"]);
+            assert_eq!(named.status.code(), Some(0), "{named:?}");
+        }
+        assert_eq!(site.run(&[command, "nowhere"]).status.code(), Some(1));
+    }
+}
+
+#[test]
 fn the_command_line_names_the_source_too() {
     let crm = Crm::start();
     let mut site = site();
@@ -447,7 +492,7 @@ fn metrics_and_log_lines_tell_sources_apart() {
     let unnamed = series
         .filter(|line| told_apart.contains(&name(line)) && !line.contains("source="))
         .collect::<Vec<_>>();
-    assert_eq!((told_apart.len() > 20, unnamed), (true, Vec::new()), "{told_apart:?}");
+    assert_eq!((told_apart.len() > 15, unnamed), (true, Vec::new()), "{told_apart:?}");
     assert!(server.log().contains(r#""source":"shop""#));
     assert!(server.log().contains(r#""source":"cognigy""#));
     assert!(!server.log().contains("marked-"), "no secret, no body");
