@@ -73,7 +73,8 @@ fn a_sink_that_is_down_delays_and_loses_nothing() {
     server.wait_for("e1", "dead_lettering");
     eventually("a try that failed", || {
         let metrics = server.request("GET", "/metrics", &[], b"").body;
-        (!metrics.contains(r#"cognigy_dead_letters_total{outcome="failed",source="cognigy"} 0"#)).then_some(())
+        (!metrics.contains(r#"cognigy_dead_letters_total{outcome="failed",source="cognigy"} 0"#))
+            .then_some(())
     });
     assert_eq!(server.deliver(&event("e2", "c1")).status, 200, "senders notice nothing");
 

@@ -85,7 +85,8 @@ fn a_bulk_is_handed_to_the_workers_of_the_server() {
     eventually("all have run again", || (succeeded(&server) == "300").then_some(()));
 
     // One that is to run here runs here, and so does one that is named.
-    for arguments in [&["replay", "--user", "user-1", "--from", "1h", "--here"][..], &["replay", "e1"]]
+    for arguments in
+        [&["replay", "--user", "user-1", "--from", "1h", "--here"][..], &["replay", "e1"]]
     {
         let here = site.run(arguments);
         assert_eq!(here.status.code(), Some(0), "{here:?}");
