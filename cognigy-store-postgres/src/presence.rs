@@ -16,7 +16,7 @@ use crate::{PostgresOptions, connections::Lane, error::Problem, url::Target};
 const LOCK: i32 = i32::from_be_bytes(*b"cgnW");
 
 /// How soon a connection that was lost is noticed and made again.
-const INTERVAL: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Says that this process works on the database, until it is dropped.
 #[derive(Debug)]
