@@ -3,23 +3,23 @@
 use cognigy_core::{EventId, EventKey, SourceName, Store, StoreError};
 
 /// The sources among `configured` that have an event of that id. Where none has it, those with
-/// unfinished work that are not configured any more are asked too.
+/// unfinished work that are not configured any more are asked too, which reads all unfinished work.
 pub(crate) async fn sources_of(
     store: &dyn Store,
     id: &EventId,
-    configured: impl Iterator<Item = SourceName>,
+    configured: &[SourceName],
 ) -> Result<Vec<SourceName>, StoreError> {
-    let configured: Vec<_> = configured.collect();
-    let found = having(store, id, &configured).await?;
+    let found = among(store, id, configured).await?;
     if !found.is_empty() {
         return Ok(found);
     }
     let backlog = store.backlog().await?;
     let others: Vec<_> = backlog.into_keys().filter(|name| !configured.contains(name)).collect();
-    having(store, id, &others).await
+    among(store, id, &others).await
 }
 
-async fn having(
+/// Those of `sources` that have an event of that id.
+pub(crate) async fn among(
     store: &dyn Store,
     id: &EventId,
     sources: &[SourceName],

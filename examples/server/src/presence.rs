@@ -72,12 +72,15 @@ impl Presence {
         match &settings.database {
             Database::Sqlite(path) => {
                 for _ in 0..QUESTIONS {
-                    if !is_held(path).map_err(|error| {
-                        StartError::failed(
-                            &format!("cannot look beside {}", path.display()),
-                            &error,
-                        )
-                    })? {
+                    let is_held = is_held(path).map_err(|error| {
+                        let path = path.display();
+                        let what = format!(
+                            "cannot see whether a server works on {path} (--here and --hand-over \
+                             need not)"
+                        );
+                        StartError::failed(&what, &error)
+                    })?;
+                    if !is_held {
                         return Ok(false);
                     }
                     tokio::time::sleep(AGAIN / 5).await;

@@ -51,8 +51,8 @@ pub(super) async fn key_of(
     if let Some(source) = source {
         return Ok(EventKey { source: source.clone(), id });
     }
-    let configured = settings.all().map(|source| source.name.clone());
-    let found = find::sources_of(store, &id, configured).await?;
+    let configured: Vec<_> = settings.all().map(|source| source.name.clone()).collect();
+    let found = find::sources_of(store, &id, &configured).await?;
     match found.as_slice() {
         [] => Ok(EventKey { source: SourceName::default(), id }),
         [source] => Ok(EventKey { source: source.clone(), id }),

@@ -181,21 +181,21 @@ fn bodies(arguments: &ArgMatches) -> Result<Vec<Body>, StartError> {
     let bytes = bytes.map_err(|error| {
         StartError::failed(&format!("the events cannot be read from {file}"), &error)
     })?;
-    split(bytes).map_err(|problem| StartError::Usage(format!("{file}: {problem}")))
+    split(&bytes).map_err(|problem| StartError::Usage(format!("{file}: {problem}")))
 }
 
 /// What Windows programs put before a text; JSON has no place for it (RFC 8259, section 8.1).
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// One JSON document is one event, however it is laid out; otherwise each line is one.
-fn split(bytes: Vec<u8>) -> Result<Vec<Body>, String> {
+fn split(bytes: &[u8]) -> Result<Vec<Body>, String> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err("is UTF-16; save it as UTF-8".to_owned());
     }
     // Also within a file: some are put together from several.
     let text =
         |line: &[u8]| line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line).trim_ascii().to_vec();
-    let whole = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+    let whole = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     if serde_json::from_slice::<serde::de::IgnoredAny>(whole).is_ok() {
         return Ok(vec![Body { line: 1, bytes: whole.to_vec() }]);
     }
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn a_file_is_a_document_or_lines_with_or_without_byte_order_marks() {
         let bodies = |text: &str| -> Vec<(usize, String)> {
-            let bodies = split(text.as_bytes().to_vec()).unwrap().into_iter();
+            let bodies = split(text.as_bytes()).unwrap().into_iter();
             bodies.map(|body| (body.line, String::from_utf8(body.bytes).unwrap())).collect()
         };
         let own = |bodies: &[(usize, &str)]| -> Vec<(usize, String)> {
@@ -240,6 +240,6 @@ mod tests {
         assert_eq!(bodies("\u{feff}{\n }"), own(&[(1, "{\n }")]));
         let lines = "\u{feff}{\"a\":1}\r\n\n\u{feff}{}\nx";
         assert_eq!(bodies(lines), own(&[(1, "{\"a\":1}"), (3, "{}"), (4, "x")]));
-        assert!(split(b"\xff\xfe{\0}\0".to_vec()).is_err());
+        assert!(split(b"\xff\xfe{\0}\0").is_err());
     }
 }

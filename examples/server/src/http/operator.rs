@@ -91,8 +91,9 @@ async fn key(app: &App, event_id: &str, request: &HttpRequest) -> Result<EventKe
     if app.store.find(&plain).await?.is_some() {
         return Ok(plain);
     }
-    let configured = app.sources.iter().map(|source| source.pipeline.source().name().clone());
-    let found = find::sources_of(&*app.store, &plain.id, configured).await?;
+    let names = app.sources.iter().map(|source| source.pipeline.source().name());
+    let others: Vec<_> = names.filter(|name| !name.is_default()).cloned().collect();
+    let found = find::among(&*app.store, &plain.id, &others).await?;
     match found.as_slice() {
         [] => Err(not_found()),
         [source] => Ok(EventKey { source: source.clone(), ..plain }),
