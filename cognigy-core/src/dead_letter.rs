@@ -113,12 +113,21 @@ impl DeadLetterMessage {
 pub trait DeadLetterSink: Send + Sync + 'static {
     /// Sends a batch of any size.
     async fn send(&self, batch: &[DeadLetter]) -> Vec<Result<(), Failure>>;
+
+    /// Whether there is no other side: dead letters stay in the store, and nothing is sent.
+    fn keeps_in_store(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]
 impl<S: DeadLetterSink + ?Sized> DeadLetterSink for Arc<S> {
     async fn send(&self, batch: &[DeadLetter]) -> Vec<Result<(), Failure>> {
         (**self).send(batch).await
+    }
+
+    fn keeps_in_store(&self) -> bool {
+        (**self).keeps_in_store()
     }
 }
 
@@ -131,21 +140,27 @@ impl DeadLetterSink for KeepInStore {
     async fn send(&self, batch: &[DeadLetter]) -> Vec<Result<(), Failure>> {
         batch.iter().map(|_| Ok(())).collect()
     }
+
+    fn keeps_in_store(&self) -> bool {
+        true
+    }
 }
 
 /// A message received from a queue of dead letters.
 #[derive(Debug, Clone)]
 pub struct ReceivedDeadLetter {
+    /// The queue's own name for the message: the same each time the message is received.
+    pub id: String,
     /// The message's text: not yet trusted to be one of ours.
     pub body: String,
-    /// Names it when it is to be deleted.
+    /// What acknowledging needs; differs each time the message is received.
     pub receipt: String,
 }
 
 /// Gives dead letters back.
 ///
 /// ## Contract
-/// * What was received and not acknowledged comes back later.
+/// * What was received and neither acknowledged nor released comes back later.
 #[async_trait]
 pub trait DeadLetterSource: Send + Sync + 'static {
     /// Up to `max` messages; none when the queue is empty.
@@ -153,6 +168,18 @@ pub trait DeadLetterSource: Send + Sync + 'static {
 
     /// Deletes messages for good. One answer for each receipt, in order.
     async fn acknowledge(&self, receipts: &[String]) -> Vec<Result<(), Failure>>;
+
+    /// Makes received messages available again at once, instead of after a time. One answer for
+    /// each receipt, in order; an error means that they come back later.
+    async fn release(&self, receipts: &[String]) -> Vec<Result<(), Failure>> {
+        receipts.iter().map(|_| Ok(())).collect()
+    }
+
+    /// Whether a message that is received and neither acknowledged nor released holds back those
+    /// behind it, as in a FIFO queue.
+    fn holds_back(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]
@@ -188,6 +215,7 @@ mod tests {
 
     #[test]
     fn whoever_keeps_letters_in_the_store_takes_each_of_them() {
+        assert!(Arc::new(KeepInStore).keeps_in_store());
         let answers = futures_executor::block_on(KeepInStore.send(&[letter(), letter()]));
         assert!(matches!(answers[..], [Ok(()), Ok(())]), "{answers:?}");
     }

@@ -72,7 +72,7 @@ pub use ingest::{DEFAULT_MAX_BODY_BYTES, Intake};
 pub use observe::{CrmOutcome, Observation, Observer, Silent};
 pub use order::{AfterDeadLetter, EventOrder};
 pub use pipeline::{DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_LOST_LEASES, Pipeline};
-pub use redrive::{RedriveReport, Redriven};
+pub use redrive::{LeftMessage, RedriveReport, Redriven};
 pub use replay::{QuarantineRetry, ReplayError, ReplayOutcome};
 pub use reply::Reply;
 pub use retry::{Jitter, NextStep, RetryPolicy};

@@ -85,6 +85,11 @@ pub enum Observation<'a> {
         /// Of which event.
         key: &'a EventKey,
     },
+    /// There is no queue: a dead letter stays in the store.
+    DeadLetterKept {
+        /// Of which event.
+        key: &'a EventKey,
+    },
     /// The sink did not take a dead letter; it will be tried again.
     DeadLetterFailed {
         /// Of which event.

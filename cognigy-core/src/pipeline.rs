@@ -327,7 +327,10 @@ impl Pipeline {
                 let answer = answers.next().unwrap_or_else(|| Err(Failure::transient(unanswered)));
                 let verdict = match answer {
                     Ok(()) => {
-                        self.inner.observer.observe(&Observation::DeadLetterSent { key });
+                        self.inner.observer.observe(&match self.inner.sink.keeps_in_store() {
+                            true => Observation::DeadLetterKept { key },
+                            false => Observation::DeadLetterSent { key },
+                        });
                         Verdict::DeadLetterSent
                     }
                     Err(failure) => {

@@ -7,8 +7,8 @@ use futures_util::{
 
 use crate::{
     ClaimToken, Clock, Contact, EventKey, IncomingEvent, InvalidEvent, Observation, Pipeline,
-    QuarantineReason, ReplayClaim, Requeued, Settled, StoreError, StoreErrorKind, Timestamp,
-    VerifiedDelivery,
+    QuarantineReason, ReplayClaim, Requeued, Settled, Settlement, StoreError, StoreErrorKind,
+    Timestamp, Verdict, VerifiedDelivery,
     ingest::Comparison,
     pipeline::{Ending, Occasion, answered_by},
     settling::Settling,
@@ -26,6 +26,8 @@ pub enum ReplayOutcome {
     /// Another run holds the event, or took it over meanwhile, or an unfinished event of the same
     /// contact comes first.
     Busy,
+    /// It was stopped; the event was given back and is due, the attempt does not count.
+    Stopped,
 }
 
 /// A replay whose outcome could not be stored. Its lease runs out and a worker repeats the run.
@@ -53,10 +55,29 @@ impl Pipeline {
     ///
     /// The run has an identity of its own ([`Event::run`](crate::Event::run)). If it fails, it
     /// leaves a dead letter "Replay failed: …" and is not retried.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot answer, or the outcome cannot be stored.
     pub async fn replay(
         &self,
         key: &EventKey,
         clock: &dyn Clock,
+    ) -> Result<ReplayOutcome, ReplayError> {
+        self.replay_until(key, clock, std::future::pending()).await
+    }
+
+    /// The same, unless `stop` resolves before the run has ended: then the run is broken off and its
+    /// event given back to the workers, so that no lease holds it.
+    ///
+    /// # Errors
+    ///
+    /// As [`replay`](Self::replay).
+    pub async fn replay_until(
+        &self,
+        key: &EventKey,
+        clock: &dyn Clock,
+        stop: impl Future<Output = ()>,
     ) -> Result<ReplayOutcome, ReplayError> {
         let lease = self.inner.lease;
         // Leases count from when the store was asked, not from when it answered.
@@ -70,8 +91,13 @@ impl Pipeline {
         let lost = self.lease_lost(token, leased_until, clock);
         let settling = Settling::default();
         let attempt = self.attempt(work, Occasion::Replay, clock, &settling);
-        pin_mut!(lost, attempt);
-        let attempted = match select(lost, attempt).await {
+        pin_mut!(lost, attempt, stop);
+        let ended = match select(stop, select(lost, attempt)).await {
+            Either::Left(((), run)) if settling.has_begun() => run.await,
+            Either::Left(..) => return self.give_back(token, clock).await,
+            Either::Right((ended, _)) => ended,
+        };
+        let attempted = match ended {
             Either::Right((attempted, _)) => attempted,
             // The claim is gone because the attempt has settled it, or else it will be told so.
             Either::Left((None, attempt)) if settling.has_begun() => attempt.await,
@@ -102,6 +128,23 @@ impl Pipeline {
                 ReplayOutcome::Failed(reason)
             }
         })
+    }
+
+    /// Gives back what was claimed for a replay.
+    async fn give_back(
+        &self,
+        token: ClaimToken,
+        clock: &dyn Clock,
+    ) -> Result<ReplayOutcome, ReplayError> {
+        let (verdict, at) = (Verdict::Release, clock.now());
+        let settlement = Settlement { token, verdict, attempt: None, at };
+        let answers = self.inner.store.settle(&[settlement]).await?;
+        if answers.contains(&Settled::LeaseLost) {
+            self.inner.observer.observe(&Observation::LeaseLost);
+            return Ok(ReplayOutcome::Busy);
+        }
+        self.inner.new_work.ring();
+        Ok(ReplayOutcome::Stopped)
     }
 
     /// Renews a lease until it is lost all the same: taken over by someone else (`None`), or run

@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use cognigy_core::{
-    DeadLetter, DeadLetterSource, Failure, ReceivedDeadLetter, RedriveReport, State,
+    DeadLetter, DeadLetterSource, Failure, ReceivedDeadLetter, RedriveReport, Redriven, State,
     testing::{CrmAnswer, sample},
 };
 use futures_executor::block_on;
@@ -29,12 +29,17 @@ struct Queue {
     deletes: bool,
     /// How many messages each receive asked for.
     asked: Arc<Mutex<Vec<usize>>>,
+    /// As a FIFO queue with one group: while a message is received and neither deleted nor
+    /// released, none is given.
+    fifo: bool,
+    received: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Queue {
     fn holding(messages: impl Fn() -> Vec<String> + Send + Sync + 'static) -> Self {
-        let (deleted, asked) = Default::default();
-        Self { messages: Arc::new(messages), deleted, deletes: true, asked }
+        let (deleted, asked, received) = Default::default();
+        let messages = Arc::new(messages);
+        Self { messages, deleted, deletes: true, asked, fifo: false, received }
     }
 
     fn of(messages: Vec<String>) -> Self {
@@ -50,12 +55,30 @@ impl Queue {
 impl DeadLetterSource for Queue {
     async fn receive(&self, max: usize) -> Result<Vec<ReceivedDeadLetter>, Failure> {
         self.asked.lock().unwrap().push(max);
-        let deleted = self.deleted.lock().unwrap();
+        let (deleted, mut received) = (self.deleted.lock().unwrap(), self.received.lock().unwrap());
+        if self.fifo && !received.is_empty() {
+            return Ok(Vec::new());
+        }
         let messages = (self.messages)().into_iter().enumerate();
         let messages = messages
-            .map(|(number, body)| ReceivedDeadLetter { body, receipt: number.to_string() })
+            .map(|(number, body)| {
+                let (id, receipt) = (format!("message-{number}"), number.to_string());
+                ReceivedDeadLetter { id, body, receipt }
+            })
             .filter(|message| !deleted.contains(&message.receipt));
-        Ok(messages.take(max).collect())
+        let given: Vec<_> = messages.take(max).collect();
+        received.extend(given.iter().map(|message| message.receipt.clone()));
+        Ok(given)
+    }
+
+    async fn release(&self, receipts: &[String]) -> Vec<Result<(), Failure>> {
+        let mut received = self.received.lock().unwrap();
+        received.retain(|receipt| !receipts.contains(receipt));
+        receipts.iter().map(|_| Ok(())).collect()
+    }
+
+    fn holds_back(&self) -> bool {
+        self.fifo
     }
 
     async fn acknowledge(&self, receipts: &[String]) -> Vec<Result<(), Failure>> {
@@ -63,6 +86,7 @@ impl DeadLetterSource for Queue {
             return receipts.iter().map(|_| Err(Failure::transient("not now"))).collect();
         }
         self.deleted.lock().unwrap().extend(receipts.iter().cloned());
+        self.received.lock().unwrap().retain(|receipt| !receipts.contains(receipt));
         receipts.iter().map(|_| Ok(())).collect()
     }
 }
@@ -124,15 +148,69 @@ fn each_message_is_counted_for_what_became_of_it() {
         "no message of ours".to_owned(),
     ]);
     let (report, _) = redrive(&world, &queue, Some(9));
-    let expected =
-        RedriveReport { requeued: 2, stored: 1, busy: 1, again: 1, unusable: 4, undeleted: 0 };
-    assert_eq!((report, report.seen(), queue.deleted()), (expected, 9, 3));
+    let counts = (report.requeued, report.stored, report.busy, report.again, report.unusable);
+    assert_eq!((counts, report.differs, report.undeleted), ((2, 1, 1, 1, 4), 0, 0));
+    assert_eq!((report.seen(), queue.deleted()), (9, 3));
+    let left: Vec<_> = report
+        .left
+        .iter()
+        .map(|left| {
+            let event = left.event.as_ref().map_or("-", |key| key.id.as_str());
+            (left.message_id.as_str(), event, left.outcome)
+        })
+        .collect();
+    let expected = [
+        ("message-2", "failed", Redriven::Again),
+        ("message-3", "held", Redriven::Busy),
+        ("message-5", "named otherwise", Redriven::Unusable),
+        ("message-6", "forgotten, without its payload", Redriven::Unusable),
+        ("message-7", "a", Redriven::Unusable),
+        ("message-8", "-", Redriven::Unusable),
+    ];
+    assert_eq!(left, expected);
+    let reasons: HashSet<_> = report.left.iter().map(|left| &left.reason).collect();
+    assert_eq!(reasons.len(), 6, "each has a reason of its own: {reasons:?}");
+    assert!(queue.received.lock().unwrap().is_empty(), "all that stay are available again");
     assert_eq!(world.state("forgotten"), State::Pending);
     assert_eq!(world.find("forgotten").event.body(), &sample::body("forgotten"));
     let store = world.pipeline.store();
     for id in ["named otherwise", "than its payload"] {
         assert!(block_on(store.find(&sample::key(id))).unwrap().is_none(), "{id}");
     }
+}
+
+#[test]
+fn a_message_that_was_edited_stays_and_says_so() {
+    let world = given_up(&["edited", "spaced"]);
+    let edited = message("edited", "edited").replace("hello", "good bye");
+    assert_ne!(edited, message("edited", "edited"), "the test edits it");
+    let spaced = message("spaced", "spaced").replace("\"rawPayload\":{", "\"rawPayload\": { ");
+    let queue = Queue::of(vec![edited, spaced]);
+    let (report, _) = redrive(&world, &queue, None);
+    assert_eq!((report.requeued, report.differs, queue.deleted()), (1, 1, 1));
+    assert_eq!(report.left[0].outcome, Redriven::Differs);
+    assert!(report.left[0].reason.contains("differs from the stored event"));
+    assert_eq!(world.state("edited"), State::DeadLettered, "it is not run");
+    assert_eq!(world.find("edited").event.body(), &sample::body("edited"), "nor changed");
+}
+
+#[test]
+fn messages_that_stay_do_not_hide_those_behind_them() {
+    let ids: Vec<_> = (0..30).map(|number| number.to_string()).collect();
+    let world = given_up(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut messages: Vec<_> = ids.iter().map(|id| message(id, id)).collect();
+    messages.insert(0, "no message of ours".to_owned());
+    messages.insert(12, "nor is this".to_owned());
+    let mut queue = Queue::of(messages);
+    queue.fifo = true;
+    for (max, requeued) in [(Some(5), 4), (None, 26)] {
+        let (report, _) = redrive(&world, &queue, max);
+        assert_eq!(report.requeued, requeued, "{report:?}");
+        assert_eq!(report.left[0].message_id, "message-0", "named by each redrive");
+        assert!(queue.received.lock().unwrap().is_empty(), "available again");
+    }
+    let (report, _) = redrive(&world, &queue, None);
+    assert_eq!((report.seen(), report.unusable), (2, 2));
 }
 
 #[test]

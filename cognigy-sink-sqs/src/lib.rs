@@ -17,7 +17,8 @@
 //! Region, credentials and endpoint come from the usual `AWS_*` variables and profiles. What the
 //! queue URL itself tells stands in for what they leave open: its region, and, where its host is not
 //! one of AWS's own, its origin as the endpoint. Sending needs the permissions `sqs:SendMessage` and
-//! `sqs:GetQueueAttributes`; redriving `sqs:ReceiveMessage` and `sqs:DeleteMessage`.
+//! `sqs:GetQueueAttributes`; redriving `sqs:ReceiveMessage`, `sqs:DeleteMessage` and, so that what is
+//! left need not stay hidden for a minute, `sqs:ChangeMessageVisibility`.
 //!
 //! A proxy that `HTTPS_PROXY` and the like name is used only where
 //! [`SqsOptions::proxy_from_env`] asks for it. A panic of the SDK's is an error like any other.
@@ -43,4 +44,4 @@ pub use environment::{check_variable, is_aws_secret};
 pub use error::ConnectError;
 pub use queue_url::check_queue_url;
 pub use sink::SqsSink;
-pub use source::SqsSource;
+pub use source::{QueueLength, SqsSource};

@@ -1,6 +1,6 @@
 //! The queue, as the sink and the source share it.
 
-use std::{fmt, sync::OnceLock, time::Duration};
+use std::{collections::HashMap, fmt, sync::OnceLock, time::Duration};
 
 use aws_sdk_sqs::{
     Client,
@@ -41,17 +41,26 @@ impl Queue {
         &self,
         name: QueueAttributeName,
     ) -> Result<Option<usize>, SqsError> {
+        Ok(self.attributes(std::slice::from_ref(&name)).await?.remove(&name))
+    }
+
+    /// The same for several at once; those that are no number are left out.
+    pub(crate) async fn attributes(
+        &self,
+        names: &[QueueAttributeName],
+    ) -> Result<HashMap<QueueAttributeName, usize>, SqsError> {
         let timeout = ATTRIBUTES_TIMEOUT.min(self.options.operation_timeout);
         let timeout = TimeoutConfig::builder().operation_timeout(timeout).build();
         let request = self
             .client
             .get_queue_attributes()
             .queue_url(self.url.as_str())
-            .attribute_names(name.clone())
+            .set_attribute_names(Some(names.to_vec()))
             .customize()
             .config_override(Builder::new().timeout_config(timeout));
         let answer = answer("GetQueueAttributes", self.url.as_str(), request.send()).await?;
-        Ok(answer.attributes().and_then(|all| all.get(&name)?.parse().ok()))
+        let all = answer.attributes.unwrap_or_default().into_iter();
+        Ok(all.filter_map(|(name, value)| Some((name, value.parse().ok()?))).collect())
     }
 
     /// How many bytes a message may have. Never fails: what cannot be read is taken to be the

@@ -7,7 +7,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, QueueAttributeName};
+use aws_sdk_sqs::types::{
+    ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, QueueAttributeName,
+};
 use cognigy_core::{DeadLetterSource, Failure, ReceivedDeadLetter};
 
 use crate::{
@@ -18,11 +20,28 @@ use crate::{
     queue::{Answers, Queue},
 };
 
+/// About how many messages are in a queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueLength {
+    /// Messages that can be received.
+    pub waiting: u64,
+    /// Messages that were received and are hidden until their visibility timeout is over.
+    pub hidden: u64,
+}
+
+impl QueueLength {
+    /// All of them.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.waiting + self.hidden
+    }
+}
+
 /// Brings dead letters back from a queue. Cheap to clone; all clones share one client.
 ///
 /// Of a FIFO queue's one message group nothing is handed out while an earlier message of it is
-/// hidden: a message that is received and not acknowledged holds up those behind it until its
-/// visibility timeout is over, and a receive in between finds nothing.
+/// hidden: a message that is received and neither acknowledged nor released holds up those behind it
+/// until its visibility timeout is over, and a receive in between finds nothing.
 #[derive(Debug, Clone)]
 pub struct SqsSource {
     queue: Arc<Queue>,
@@ -54,17 +73,52 @@ impl SqsSource {
         Ok(Self::new(Arc::new(Queue::connect(queue_url.as_ref(), options).await?)))
     }
 
-    /// About how many messages wait in the queue, without those that are received and hidden. SQS
-    /// counts with a delay of up to a minute: a progress display may use it, a decision may not.
+    /// About how many messages are in the queue. SQS counts with a delay of up to a minute: a
+    /// progress display may use it, a decision may not.
     ///
     /// # Errors
     ///
     /// As those of [`SqsSink::check`](crate::SqsSink::check).
-    pub async fn approximate_len(&self) -> Result<u64, Failure> {
-        let answer = self.queue.attribute(QueueAttributeName::ApproximateNumberOfMessages).await;
-        let count = answer
+    pub async fn approximate_len(&self) -> Result<QueueLength, Failure> {
+        let (waiting, hidden) = (
+            QueueAttributeName::ApproximateNumberOfMessages,
+            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+        );
+        let answer = self.queue.attributes(&[waiting.clone(), hidden.clone()]).await;
+        let counts = answer
             .map_err(|error| error.into_failure("the dead-letter queue cannot be looked at"))?;
-        Ok(count.unwrap_or(0) as u64)
+        let count = |name| counts.get(&name).copied().unwrap_or(0) as u64;
+        Ok(QueueLength { waiting: count(waiting), hidden: count(hidden) })
+    }
+
+    async fn make_visible(
+        &self,
+        receipts: &[String],
+    ) -> Result<Vec<Result<(), SqsError>>, SqsError> {
+        let entries = receipts.iter().enumerate().map(|(index, receipt)| {
+            ChangeMessageVisibilityBatchRequestEntry::builder()
+                .id(index.to_string())
+                .receipt_handle(receipt)
+                .visibility_timeout(0)
+                .build()
+        });
+        let entries = entries
+            .collect::<Result<_, _>>()
+            .map_err(|error| SqsError::new(Class::Permanent, error.to_string()))?;
+        let url = self.queue.url.as_str();
+        let request = self
+            .queue
+            .client
+            .change_message_visibility_batch()
+            .queue_url(url)
+            .set_entries(Some(entries));
+        let answer = answer("ChangeMessageVisibilityBatch", url, request.send()).await?;
+        let mut answers = Answers::new(receipts.len());
+        answer.successful().iter().for_each(|changed| answers.put(changed.id(), Ok(())));
+        for failed in answer.failed() {
+            answers.put(failed.id(), Err(entry_error(failed.code(), failed.sender_fault())));
+        }
+        Ok(answers.into_vec())
     }
 
     async fn delete(&self, receipts: &[String]) -> Result<Vec<Result<(), SqsError>>, SqsError> {
@@ -115,6 +169,7 @@ impl DeadLetterSource for SqsSource {
             .map_err(|error| error.into_failure("dead letters cannot be received from SQS"))?;
         let message = |message: aws_sdk_sqs::types::Message| {
             Some(ReceivedDeadLetter {
+                id: message.message_id.unwrap_or_default(),
                 body: message.body.unwrap_or_default(),
                 receipt: message.receipt_handle?,
             })
@@ -125,17 +180,45 @@ impl DeadLetterSource for SqsSource {
     async fn acknowledge(&self, receipts: &[String]) -> Vec<Result<(), Failure>> {
         let mut answers = Vec::with_capacity(receipts.len());
         for batch in receipts.chunks(MAX_ENTRIES) {
-            match self.delete(batch).await {
-                Ok(each) => answers.extend(each),
-                Err(error) => {
-                    answers.resize_with(receipts.len(), || Err(error.clone()));
-                    break;
-                }
+            answers.push(self.delete(batch).await);
+            if matches!(answers.last(), Some(Err(_))) {
+                break;
             }
         }
-        let failure = |error: SqsError| error.into_failure("SQS did not delete the message");
-        answers.into_iter().map(|answer| answer.map_err(failure)).collect()
+        each(answers, receipts.len(), "SQS did not delete the message")
     }
+
+    async fn release(&self, receipts: &[String]) -> Vec<Result<(), Failure>> {
+        let mut answers = Vec::with_capacity(receipts.len());
+        for batch in receipts.chunks(MAX_ENTRIES) {
+            answers.push(self.make_visible(batch).await);
+            if matches!(answers.last(), Some(Err(_))) {
+                break;
+            }
+        }
+        each(answers, receipts.len(), "SQS did not make the message visible again")
+    }
+
+    fn holds_back(&self) -> bool {
+        self.queue.url.is_fifo()
+    }
+}
+
+/// The answers to batches, one for each of `count` entries. A call that failed as a whole is the
+/// last one, and answers all that would have come after it.
+fn each(
+    batches: Vec<Result<Vec<Result<(), SqsError>>, SqsError>>,
+    count: usize,
+    what: &'static str,
+) -> Vec<Result<(), Failure>> {
+    let mut answers = Vec::with_capacity(count);
+    for batch in batches {
+        match batch {
+            Ok(each) => answers.extend(each),
+            Err(error) => answers.resize_with(count, || Err(error.clone())),
+        }
+    }
+    answers.into_iter().map(|answer| answer.map_err(|error| error.into_failure(what))).collect()
 }
 
 /// Differs with every call. [`RandomState`] is the standard library's only source of randomness;

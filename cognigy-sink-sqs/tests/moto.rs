@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::types::{MessageSystemAttributeName as Attribute, QueueAttributeName};
 use cognigy_core::{DeadLetterMessage, DeadLetterSink, DeadLetterSource, FailureKind};
-use cognigy_sink_sqs::{SqsSink, SqsSource};
+use cognigy_sink_sqs::{QueueLength, SqsSink, SqsSource};
 use common::{Moto, attribute, body, free_port, is_transient, json, letter, options};
 use serde_json::Value;
 
@@ -182,7 +182,7 @@ async fn what_is_not_acknowledged_comes_back_and_what_is_does_not() {
     let sink = SqsSink::connect_with(&url, options.clone()).await.unwrap();
     assert!(all_ok(&sink.send(&letters).await));
     let source = SqsSource::connect_with(&url, options).await.unwrap();
-    assert_eq!(source.approximate_len().await.unwrap(), 12);
+    assert_eq!(source.approximate_len().await.unwrap(), QueueLength { waiting: 12, hidden: 0 });
 
     assert!(source.receive(0).await.unwrap().is_empty());
     let received = source.receive(1).await.unwrap();
@@ -206,6 +206,34 @@ async fn what_is_not_acknowledged_comes_back_and_what_is_does_not() {
     let rest = sink.source().receive(10).await.unwrap();
     let ids: Vec<_> = rest.iter().map(|message| json(&message.body)["eventId"].clone()).collect();
     assert_eq!(ids, ["e10", "e11"]);
+}
+
+#[tokio::test]
+async fn what_is_released_is_there_at_once_under_the_same_id() {
+    let moto = Moto::start();
+    for (name, holds_back) in [("dlq.fifo", true), ("dlq", false)] {
+        let url = moto.queue(name, &[]).await;
+        let options = options(&moto.endpoint).receive_wait(Duration::from_secs(1));
+        let sink = SqsSink::connect_with(&url, options).await.unwrap();
+        let letters: Vec<_> = (0..12).map(|n| letter(&format!("e{n}"), "{}")).collect();
+        assert!(all_ok(&sink.send(&letters).await));
+        let source = sink.source();
+        assert_eq!(source.holds_back(), holds_back);
+
+        let received = source.receive(10).await.unwrap();
+        let length = source.approximate_len().await.unwrap();
+        assert_eq!((received.len(), length), (10, QueueLength { waiting: 2, hidden: 10 }));
+        let mut receipts: Vec<_> = received.iter().map(|it| it.receipt.clone()).collect();
+        receipts.push("not a receipt".into());
+        let answers = source.release(&receipts).await;
+        assert!(all_ok(&answers[..10]) && answers.len() == 11 && answers[10].is_err());
+        assert!(source.release(&[]).await.is_empty());
+        let again = [source.receive(10).await.unwrap(), source.receive(10).await.unwrap()].concat();
+        for message in &received {
+            assert!(!message.id.is_empty());
+            assert!(again.iter().any(|other| other.id == message.id), "{name}: {message:?}");
+        }
+    }
 }
 
 #[tokio::test]

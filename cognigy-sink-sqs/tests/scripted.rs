@@ -158,6 +158,7 @@ async fn read(connection: &mut BufReader<TcpStream>) -> Option<Request> {
         "sendmessagebatch" => "SendMessageBatch",
         "deletemessagebatch" => "DeleteMessageBatch",
         "receivemessage" => "ReceiveMessage",
+        "changemessagevisibilitybatch" => "ChangeMessageVisibilityBatch",
         other => panic!("{other}"),
     };
     Some(Request { operation: operation.into(), body: serde_json::from_slice(&body).unwrap() })
@@ -344,19 +345,24 @@ async fn an_entry_whose_content_is_refused_goes_without_its_payload() {
 }
 
 #[tokio::test]
-async fn deleting_reports_each_message_and_stops_where_the_queue_is_gone() {
-    let stand_in = StandIn::start(|number, request| match number {
-        0 => batch_answer(request, |index| (index == 3).then_some((false, "InternalError"))),
-        _ => error(503, "ServiceUnavailable"),
-    })
-    .await;
-    let source = stand_in.sink(stand_in.options()).await.source();
-    let receipts: Vec<_> = (0..25).map(|n| format!("receipt-{n}")).collect();
-    let answers = source.acknowledge(&receipts).await;
-    let sent = answers.iter().filter(|answer| answer.is_ok()).count();
-    assert_eq!((answers.len(), sent), (25, 9));
-    assert!(is_transient(&answers[3]) && answers[10..].iter().all(is_transient));
-    assert_eq!(stand_in.requests.lock().unwrap().len(), 2);
+async fn deleting_and_releasing_report_each_message_and_stop_where_the_queue_is_gone() {
+    for deletes in [true, false] {
+        let stand_in = StandIn::start(|number, request| match number {
+            0 => batch_answer(request, |index| (index == 3).then_some((false, "InternalError"))),
+            _ => error(503, "ServiceUnavailable"),
+        })
+        .await;
+        let source = stand_in.sink(stand_in.options()).await.source();
+        let receipts: Vec<_> = (0..25).map(|n| format!("receipt-{n}")).collect();
+        let answers = match deletes {
+            true => source.acknowledge(&receipts).await,
+            false => source.release(&receipts).await,
+        };
+        let done = answers.iter().filter(|answer| answer.is_ok()).count();
+        assert_eq!((answers.len(), done), (25, 9));
+        assert!(is_transient(&answers[3]) && answers[10..].iter().all(is_transient));
+        assert_eq!(stand_in.requests.lock().unwrap().len(), 2);
+    }
 }
 
 #[tokio::test]

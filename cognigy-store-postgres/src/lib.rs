@@ -56,6 +56,7 @@ mod error;
 mod lanes;
 mod outbox;
 mod partitions;
+mod presence;
 mod probe;
 mod purge;
 mod quarantine;
@@ -78,6 +79,7 @@ pub use config::{PostgresOptions, TimeSource};
 /// transaction or a connection.
 pub use deadpool_postgres::{GenericClient, Transaction};
 pub use error::is_not_up_yet;
+pub use presence::WorkerPresence;
 pub use store::PostgresStore;
 /// In the version that [`Transaction`] is of.
 pub use tokio_postgres;

@@ -46,7 +46,11 @@ struct Queue {
 
 impl Queue {
     fn holding(body: &str) -> Self {
-        let message = ReceivedDeadLetter { body: body.to_owned(), receipt: "receipt".to_owned() };
+        let message = ReceivedDeadLetter {
+            id: "id".to_owned(),
+            body: body.to_owned(),
+            receipt: "receipt".to_owned(),
+        };
         Self { message: Mutex::new(Some(message)), acknowledged: AtomicBool::new(false) }
     }
 }

@@ -226,7 +226,8 @@ async fn replay(world: &Arc<World>, process: usize, event: u32, patience: Micros
         Ok(Ok(ReplayOutcome::Replayed(contact))) => Told::Replayed(contact),
         Ok(Ok(ReplayOutcome::Failed(reason))) => Told::Failed(reason),
         Ok(Ok(ReplayOutcome::NotFound)) => Told::NotFound,
-        Ok(Ok(ReplayOutcome::Busy)) => Told::Busy,
+        // Nothing stops a replay here; stopped, it would have done nothing either.
+        Ok(Ok(ReplayOutcome::Busy | ReplayOutcome::Stopped)) => Told::Busy,
     };
     world.log(Some(process), Happened::ReplayTold { event, told });
 }

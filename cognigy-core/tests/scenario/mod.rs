@@ -44,6 +44,14 @@ impl<S: DeadLetterSource> DeadLetterSource for Unhurried<S> {
     async fn acknowledge(&self, receipts: &[String]) -> Vec<Result<(), Failure>> {
         self.source.acknowledge(receipts).await
     }
+
+    async fn release(&self, receipts: &[String]) -> Vec<Result<(), Failure>> {
+        self.source.release(receipts).await
+    }
+
+    fn holds_back(&self) -> bool {
+        self.source.holds_back()
+    }
 }
 
 pub struct Scenario {

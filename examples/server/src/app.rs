@@ -65,9 +65,12 @@ pub(crate) enum StartError {
     /// Something that was set right does not work.
     #[error("{0}")]
     Failed(String),
-    /// Whoever read stdout has left before the end; nobody is there to be told.
-    #[error("nobody reads the output")]
+    /// What read stdout has ended before the command did.
+    #[error("the output is not read any more: stopped")]
     Unread,
+    /// A signal asked the command to end.
+    #[error("interrupted: {0}")]
+    Interrupted(String),
 }
 
 impl StartError {

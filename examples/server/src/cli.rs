@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::Path};
 use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind, value_parser};
 
 use crate::{
-    DONE, WRONG_USE, filter,
+    DONE, FAILED, WRONG_USE, filter, output,
     settings::{self, Layers, SETTINGS, SettingError, add_env_file},
 };
 
@@ -39,15 +39,21 @@ pub(crate) fn parse() -> Result<Invocation, u8> {
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let code = if error.use_stderr() { WRONG_USE } else { DONE };
-            let _ = error.print();
-            code
+            match error.print() {
+                // A closed pipe is no reason to complain.
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    output::complain(format_args!("stdout: {error}"));
+                    FAILED
+                }
+                _ => code,
+            }
         }
         ErrorKind::InvalidUtf8 => {
             eprintln!("cognigy-server: {}", not_utf8(std::env::args_os()));
             WRONG_USE
         }
         _ => {
-            eprintln!("cognigy-server: {}", one_line(&error.to_string()));
+            output::complain(one_line(&error.to_string()));
             WRONG_USE
         }
     })?;
@@ -63,6 +69,11 @@ pub(crate) fn parse() -> Result<Invocation, u8> {
     let named = arguments.get_one::<String>("config").map(Path::new);
     let file = named.or_else(|| Some(Path::new(DEFAULT_FILE)).filter(|file| file.exists()));
     if let Some(file) = file {
+        if !file.exists() {
+            let file = file.display();
+            output::complain(format_args!("the settings file {file} does not exist (--config)"));
+            return Err(WRONG_USE);
+        }
         layers.add_file(file).map_err(complain)?;
     }
     // Twice: the environment names the file of variables, and then has them.
@@ -88,7 +99,7 @@ pub(crate) fn parse() -> Result<Invocation, u8> {
 }
 
 fn complain(error: SettingError) -> u8 {
-    eprintln!("cognigy-server: {error}");
+    output::complain(error);
     WRONG_USE
 }
 
@@ -202,7 +213,10 @@ fn subcommands() -> Vec<Command> {
             "Show the whole journey with real signed HTTP traffic, in one process, in under a minute",
             "cognigy-server demo",
         )
-        .arg(number("events", "300", "Distinct events to send, 50 to 100000")),
+        .arg(
+            number("events", "300", "Distinct events to send, 4 to 100000")
+                .value_parser(value_parser!(u32).range(4..=100_000)),
+        ),
         named(
             "send",
             "Sign events and post them",
@@ -211,26 +225,36 @@ fn subcommands() -> Vec<Command> {
         .arg(Arg::new("file").value_name("FILE").help("One JSON object, or one a line; - for standard input"))
         .arg(number("generate", "0", "Make up this many events instead").conflicts_with("file"))
         .arg(Arg::new("url").long("url").value_name("URL").help("Where to (default: the source's path at the address that is set to listen on)"))
-        .arg(source("Sign as this source's senders do"))
-        .arg(number("concurrency", "8", "Requests in flight"))
+        .arg(source("Sign as this source's senders do (default: the plain path's)"))
+        .arg(at_least_one(number("concurrency", "8", "Requests in flight")))
         .arg(json()),
         with_filter(named(
             "list",
             "List stored events, newest first",
             "cognigy-server list --status dead_lettered --limit 20",
         ))
-        .arg(number("limit", "50", "At most this many"))
+        .arg(at_least_one(number("limit", "50", "At most this many")))
         .arg(json()),
         named("show", "Show an event, its body and its history", "cognigy-server show evt-42")
             .arg(id().required(true).help("The event's id"))
-            .arg(source("The source whose event it is"))
+            .arg(source("The source whose event it is (default: the one that has it)"))
             .arg(json()),
         with_filter(named(
             "replay",
             "Run events again, now: by id, or all that match",
-            "cognigy-server replay evt-42 evt-43\n  cognigy-server replay --status dead_lettered --from 2026-01-01",
+            "cognigy-server replay evt-42 evt-43\n  cognigy-server replay --status dead_lettered --from 2h",
         ))
+        .long_about(
+            "Run events again, now: by id, or all that match.\n\nEvents named by id run in this \
+             process, once each. All that match a filter are handed to the workers of the server \
+             that works on the database, with the full number of attempts, and are waited for; \
+             without such a server they run in this process, once each, as many at a time as \
+             CRM_CONCURRENCY says. An interrupt gives back what has not ended.",
+        )
         .arg(id().num_args(0..).help("The events' ids"))
+        .arg(flag("here", "Run them in this process, whether or not a server works").conflicts_with("hand-over"))
+        .arg(flag("hand-over", "Hand them to a server's workers, whether or not one is seen"))
+        .arg(flag("no-wait", "Do not wait for those that are handed over").conflicts_with("here"))
         .arg(json()),
         named(
             "redrive",
@@ -238,7 +262,7 @@ fn subcommands() -> Vec<Command> {
             "SQS_DLQ_URL=… cognigy-server redrive --max 100",
         )
         .arg(number("max", "0", "Stop after this many messages; 0: all there are"))
-        .arg(source("From this source's queue"))
+        .arg(source("From this source's queue (default: the plain path's)"))
         .arg(json()),
         named(
             "register",
@@ -247,7 +271,7 @@ fn subcommands() -> Vec<Command> {
         )
         .arg(Arg::new("url").value_name("URL").required(true).help("Where Cognigy shall post to"))
         .arg(Arg::new("name").long("name").value_name("NAME").default_value("cognigy-server").help("Name of the webhook"))
-        .arg(source("Have Cognigy sign with this source's secret"))
+        .arg(source("Have Cognigy sign with this source's secret (default: the plain path's)"))
         .arg(Arg::new("events").long("events").value_name("TYPES").help("Comma-separated types (default: all four)"))
         .arg(json()),
         named(
@@ -255,7 +279,7 @@ fn subcommands() -> Vec<Command> {
             "List what was signed but could not be taken, or try one again",
             "cognigy-server quarantine --retry 7",
         )
-        .arg(number("limit", "50", "At most this many"))
+        .arg(at_least_one(number("limit", "50", "At most this many")))
         .arg(Arg::new("retry").long("retry").value_name("ID").value_parser(value_parser!(i64)).help("Parse this one again"))
         .arg(Arg::new("show").long("show").value_name("ID").value_parser(value_parser!(i64)).conflicts_with("retry").help("Show this one, with its whole body"))
         .arg(
@@ -283,10 +307,7 @@ fn with_filter(mut command: Command) -> Command {
 }
 
 fn source(help: &'static str) -> Arg {
-    Arg::new("source")
-        .long("source")
-        .value_name("NAME")
-        .help(format!("{help} (default: the plain path's)"))
+    Arg::new("source").long("source").value_name("NAME").help(help)
 }
 
 fn number(name: &'static str, default: &'static str, help: &'static str) -> Arg {
@@ -298,12 +319,16 @@ fn number(name: &'static str, default: &'static str, help: &'static str) -> Arg 
         .help(help)
 }
 
+fn at_least_one(number: Arg) -> Arg {
+    number.value_parser(value_parser!(u32).range(1..))
+}
+
 fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
 fn json() -> Arg {
-    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON, one object a line")
+    flag("json", "Print JSON, one object a line")
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use cognigy_core::{EventFilter, EventTime, EventType, Timestamp};
+use cognigy_core::{EventFilter, EventTime, EventType, State, Timestamp};
+
+use crate::settings;
 
 /// The names a filter can have, with what they mean.
 pub(crate) const NAMES: [(&str, &str); 7] = [
@@ -10,26 +12,30 @@ pub(crate) const NAMES: [(&str, &str); 7] = [
     ("type", "DIALOG_STARTED, USER_INPUT_RECEIVED, PROFILE_UPDATED or DIALOG_ENDED"),
     ("user", "Exactly this userId"),
     ("external_id", "Exactly this externalId"),
-    ("from", "Received at or after this time (RFC 3339 or Unix)"),
+    ("from", "Received at or after this time (RFC 3339, Unix, or such as 1h: that long ago)"),
     ("to", "Received before this time"),
     ("source", "From this source; the plain path's is cognigy. With ids: whose they are"),
 ];
 
-/// A filter from its names and values. An empty value is no condition.
-pub(crate) fn from_pairs(pairs: &BTreeMap<String, String>) -> Result<EventFilter, String> {
+/// A filter from its names and values, at `now`. An empty value is refused: left out of a filter it
+/// would widen what the filter selects.
+pub(crate) fn from_pairs(
+    pairs: &BTreeMap<String, String>,
+    now: Timestamp,
+) -> Result<EventFilter, String> {
     let mut filter = EventFilter::default();
-    for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
+    for (name, value) in pairs {
         let wrong = |problem: &str| format!("{name}: {problem}");
+        if value.is_empty() && NAMES.iter().any(|(known, _)| known == name) {
+            return Err(wrong("is empty; leave it out, or name what to look for"));
+        }
         match name.as_str() {
-            "status" => filter.state = Some(value.parse().map_err(wrong)?),
-            "type" => {
-                let kind = EventType::from_contract(value);
-                filter.kind = Some(kind.ok_or_else(|| wrong("is not a type of event"))?);
-            }
+            "status" => filter.state = Some(state(value).map_err(|problem| wrong(&problem))?),
+            "type" => filter.kind = Some(kind(value).map_err(|problem| wrong(&problem))?),
             "user" => filter.user_id = Some(value.clone()),
             "external_id" => filter.external_id = Some(value.clone()),
-            "from" => filter.from = Some(time(value).ok_or_else(|| wrong("is not a time"))?),
-            "to" => filter.to = Some(time(value).ok_or_else(|| wrong("is not a time"))?),
+            "from" => filter.from = Some(time(value, now).ok_or_else(|| wrong(NO_TIME))?),
+            "to" => filter.to = Some(time(value, now).ok_or_else(|| wrong(NO_TIME))?),
             "source" => {
                 filter.source = Some(value.parse().map_err(|error| format!("{name}: {error}"))?);
             }
@@ -40,7 +46,35 @@ pub(crate) fn from_pairs(pairs: &BTreeMap<String, String>) -> Result<EventFilter
     Ok(filter)
 }
 
-fn time(text: &str) -> Option<Timestamp> {
+const NO_TIME: &str = "is not a time: expected one such as 2026-01-31T12:00:00Z, Unix seconds, or a \
+                       duration such as 1h for that long ago";
+
+fn state(text: &str) -> Result<State, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is not a status; there are {}", listed(&State::ALL.map(State::as_str)))
+    })
+}
+
+fn kind(text: &str) -> Result<EventType, String> {
+    EventType::from_contract(text).ok_or_else(|| {
+        let known: Vec<_> = EventType::CONTRACT.iter().map(EventType::as_str).collect();
+        format!("{text:?} is not a type of event; there are {}", listed(&known))
+    })
+}
+
+/// `a, b and c`
+fn listed(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [name] => (*name).to_owned(),
+        [names @ .., last] => format!("{} and {last}", names.join(", ")),
+    }
+}
+
+fn time(text: &str, now: Timestamp) -> Option<Timestamp> {
+    if let Ok(ago) = settings::duration(text) {
+        return now.checked_sub_signed(chrono::TimeDelta::from_std(ago).ok()?);
+    }
     // In a query an unencoded `+` of an offset arrives as a space.
     let restored = text.replacen(' ', "+", usize::from(text.contains('T')));
     let json = match text.parse::<f64>() {
@@ -54,9 +88,13 @@ fn time(text: &str) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
+    fn now() -> Timestamp {
+        time("2026-01-01T00:00:00Z", Timestamp::UNIX_EPOCH).unwrap()
+    }
+
     fn filter(pairs: &[(&str, &str)]) -> Result<EventFilter, String> {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        from_pairs(&pairs.iter().map(own).collect())
+        from_pairs(&pairs.iter().map(own).collect(), now())
     }
 
     #[test]
@@ -69,14 +107,17 @@ mod tests {
                 _ => "2026-01-01T00:00:00Z",
             };
             assert_ne!(filter(&[(name, value)]), Ok(EventFilter::default()), "{name}");
+            let beside = if name == "user" { ("external_id", "c1") } else { ("user", "u1") };
+            let refused = filter(&[beside, (name, "")]).unwrap_err();
+            assert!(refused.starts_with(&format!("{name}: is empty")), "{refused}");
         }
-        assert_eq!(filter(&[("user", "")]), Ok(EventFilter::default()));
         for pair in [
             ("status", "done"),
             ("type", "X"),
             ("from", "soon"),
             ("id", "1"),
             ("q", "x"),
+            ("q", ""),
             ("source", "The Shop"),
         ] {
             assert!(filter(&[pair]).is_err(), "{pair:?}");
@@ -84,11 +125,24 @@ mod tests {
     }
 
     #[test]
-    fn times_come_in_the_forms_of_events() {
-        let expected = time("2026-01-01T00:00:00Z");
-        assert!(expected.is_some());
-        for text in ["1767225600", "1767225600000", "2026-01-01", "2026-01-01T01:00:00 01:00"] {
-            assert_eq!(time(text), expected, "{text}");
+    fn a_refusal_lists_what_there_is() {
+        let refused = filter(&[("status", "done")]).unwrap_err();
+        assert_eq!(
+            refused,
+            "status: \"done\" is not a status; there are pending, processing, processed, \
+             dead_lettering and dead_lettered"
+        );
+        let refused = filter(&[("type", "dialog_ended")]).unwrap_err();
+        assert!(refused.ends_with("PROFILE_UPDATED and DIALOG_ENDED"), "{refused}");
+    }
+
+    #[test]
+    fn times_come_in_the_forms_of_events_and_as_how_long_ago() {
+        for text in ["1767225600", "1767225600000", "2026-01-01", "2026-01-01T01:00:00 01:00", "0s"]
+        {
+            assert_eq!(time(text, now()), Some(now()), "{text}");
         }
+        let ago = |text| time(text, now()).map(|time| (now() - time).num_seconds());
+        assert_eq!((ago("1h"), ago("30d"), ago("-1h")), (Some(3600), Some(2_592_000), None));
     }
 }

@@ -10,11 +10,13 @@ mod app;
 mod cli;
 mod commands;
 mod filter;
+mod find;
 mod http;
 mod logging;
 mod metrics;
 mod output;
 mod panics;
+mod presence;
 mod rates;
 mod settings;
 mod sources;
@@ -31,6 +33,8 @@ const DONE: u8 = 0;
 const FAILED: u8 = 1;
 /// The command line or a setting is wrong; nothing was tried.
 const WRONG_USE: u8 = 2;
+/// Ended by SIGINT or SIGTERM: 128 and the number of the first, as shells say it.
+const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     panics::forbid_their_words();
@@ -69,10 +73,9 @@ fn run() -> u8 {
 
 /// One line, and the exit status that fits.
 fn complain(error: &StartError) -> u8 {
-    if !matches!(error, StartError::Unread) {
-        eprintln!("cognigy-server: {error}");
-    }
+    output::complain(error);
     match error {
+        StartError::Interrupted(_) => INTERRUPTED,
         StartError::Setting(_) | StartError::Usage(_) => WRONG_USE,
         StartError::Failed(_) | StartError::Unread => FAILED,
     }

@@ -1,8 +1,8 @@
-//! What the commands write to stdout.
+//! What the commands write to stdout and stderr.
 
 use std::{
-    fmt::Arguments,
-    io::{ErrorKind, Write, stdout},
+    fmt::{Arguments, Display},
+    io::{ErrorKind, Write, stderr, stdout},
 };
 
 use crate::app::StartError;
@@ -23,4 +23,54 @@ pub(crate) fn line(text: Arguments<'_>) -> Result<(), StartError> {
         ErrorKind::BrokenPipe => StartError::Unread,
         _ => StartError::failed("stdout", &error),
     })
+}
+
+/// Writes one line to stderr, under the program's name. What it says may come from anywhere, so it
+/// is escaped. `eprintln!` panics where stderr cannot be written; here it is given up.
+pub(crate) fn complain(text: impl Display) {
+    let _ = writeln!(stderr().lock(), "cognigy-server: {}", printable(&text.to_string()));
+}
+
+/// Text for a terminal: what would change how the terminal shows the line is shown and not obeyed.
+pub(crate) fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() || rearranges(c) {
+            true => printable.extend(c.escape_default()),
+            false => printable.push(c),
+        }
+    }
+    printable
+}
+
+/// Characters that are not seen themselves, but move, turn round, hide or end what is around them.
+/// The joiners U+200C and U+200D are not among them: words and emoji are made of them.
+fn rearranges(c: char) -> bool {
+    matches!(c,
+        // Bidirectional marks, embeddings, overrides and isolates (Unicode Annex 9, section 2).
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        // Line and paragraph separators.
+        | '\u{2028}' | '\u{2029}'
+        // Deprecated format characters, a byte order mark, interlinear annotations, tags.
+        | '\u{206a}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn nothing_that_moves_or_hides_text_reaches_a_terminal() {
+        for (text, shown) in [
+            ("plain – ä 名前 👩\u{200d}💻", "plain – ä 名前 👩\u{200d}💻"),
+            ("\u{1b}[2J\u{7}\n\r\t\0", "\\u{1b}[2J\\u{7}\\n\\r\\t\\u{0}"),
+            ("\u{9b}31m\u{85}\u{7f}", "\\u{9b}31m\\u{85}\\u{7f}"),
+            ("a\u{202e}b\u{2066}c\u{200f}", "a\\u{202e}b\\u{2066}c\\u{200f}"),
+            ("\u{2028}\u{2029}\u{feff}", "\\u{2028}\\u{2029}\\u{feff}"),
+            ("\u{e0041}\u{fffa}", "\\u{e0041}\\u{fffa}"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
+    }
 }

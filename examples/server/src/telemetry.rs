@@ -1,14 +1,15 @@
 //! Counting and logging what happens: one observer for both.
 //!
-//! Labels come from fixed sets, never from events. Log lines carry ids, quoted and escaped, never
-//! bodies.
+//! Labels come from fixed sets, never from events. Log lines carry ids, never bodies. What comes from
+//! outside is logged as a string value and never with `%`: the text format quotes and escapes strings
+//! (it writes `%` as it is), and the JSON format gives them as they are.
 //!
-//! Each source has counters of its own. Those of the plain path's source bear no label, so that they
-//! stay what they are when further sources are added; the others' bear `source`.
+//! Each source has counters of its own, with its name as the label `source`; the plain path's is
+//! called `cognigy`.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -41,8 +42,9 @@ pub(crate) struct Telemetry {
 
 /// What is counted of one source.
 pub(crate) struct SourceTelemetry {
-    /// None for the plain path's source.
-    label: Option<SourceName>,
+    name: SourceName,
+    /// Attempts are counted and not logged.
+    leaves_attempts_unlogged: AtomicBool,
     registry: Registry,
     deliveries: IntCounterVec,
     previous_secret: IntCounter,
@@ -200,13 +202,12 @@ impl Telemetry {
 impl SourceTelemetry {
     /// Registers every metric of a source, so that all are there from the first scrape.
     pub(crate) fn new(source: &SourceName) -> Result<Self, prometheus::Error> {
-        let label = (!source.is_default()).then(|| source.clone());
-        let labels = label.iter().map(|name| ("source".to_owned(), name.to_string()));
-        let labels: HashMap<_, _> = labels.collect();
-        let registry = Registry::new_custom(None, Some(labels).filter(|it| !it.is_empty()))?;
+        let labels = HashMap::from([("source".to_owned(), source.to_string())]);
+        let registry = Registry::new_custom(None, Some(labels))?;
         let registrar = Registrar(&registry);
         let telemetry = Self {
-            label,
+            name: source.clone(),
+            leaves_attempts_unlogged: AtomicBool::new(false),
             deliveries: registrar.counters(
                 "cognigy_deliveries_total",
                 "Deliveries by what became of them",
@@ -252,9 +253,9 @@ impl SourceTelemetry {
                 .histogram("cognigy_crm_request_duration_seconds", "Duration of a CRM look-up")?,
             dead_letters: registrar.counters(
                 "cognigy_dead_letters_total",
-                "Dead letters handed to the sink, by its answer",
+                "Dead letters handed to the sink, by its answer; kept in the store where there is none",
                 "outcome",
-                &["sent", "failed"],
+                &["sent", "failed", "kept"],
             )?,
             store_errors: registrar
                 .counter("cognigy_store_errors_total", "Calls that the store could not answer")?,
@@ -300,23 +301,28 @@ impl SourceTelemetry {
         let source = self.label();
         match intake {
             Intake::Unsigned(reason) => {
-                tracing::warn!(source, %reason, "delivery refused: not signed");
+                let reason = reason.to_string();
+                tracing::warn!(source, reason, "delivery refused: not signed");
             }
             Intake::Invalid(invalid) => {
-                tracing::warn!(source, event_id = ?invalid.event_id, problem = %invalid, "delivery quarantined");
+                let (event_id, problem) = (invalid.event_id.as_deref(), invalid.to_string());
+                tracing::warn!(source, event_id, problem, "delivery quarantined");
             }
             Intake::Conflict { key, .. } => {
                 let event_id = key.id.as_str();
                 tracing::warn!(
                     source,
-                    ?event_id,
+                    event_id,
                     "delivery quarantined: its id is known with other content"
                 );
             }
             Intake::Unavailable(kind) => {
                 tracing::error!(source, ?kind, "delivery refused: the store cannot take it")
             }
-            other => tracing::debug!(source, outcome = other.as_str(), ?duration, "delivery"),
+            other => {
+                let (outcome, duration_ms) = (other.as_str(), milliseconds(duration));
+                tracing::debug!(source, outcome, duration_ms, "delivery");
+            }
         }
     }
 
@@ -333,10 +339,21 @@ impl SourceTelemetry {
         Deliveries { received, new, duplicates, conflicts, refused }
     }
 
-    /// What log lines call the source; nothing for the plain path's.
-    pub(crate) fn label(&self) -> Option<&str> {
-        self.label.as_ref().map(SourceName::as_str)
+    /// What log lines and metrics call the source.
+    pub(crate) fn label(&self) -> &str {
+        self.name.as_str()
     }
+
+    /// Counts attempts and dead letters from now on without logging them: for a command that prints
+    /// what came of each.
+    pub(crate) fn leave_attempts_unlogged(&self) {
+        self.leaves_attempts_unlogged.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A duration as operators see it: in milliseconds, to the microsecond.
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// How long the oldest unfinished event has waited, in seconds.
@@ -357,20 +374,26 @@ impl Observer for SourceTelemetry {
                 self.processing.with_label_values(&[outcome.as_str()]).inc();
                 self.processing_duration.observe(duration.as_secs_f64());
                 let event_id = key.id.as_str();
+                let duration_ms = milliseconds(*duration);
                 if *outcome == AttemptOutcome::Succeeded {
                     self.processed.add(1);
+                }
+                if self.leaves_attempts_unlogged.load(Ordering::Relaxed) {
+                    return;
+                }
+                if *outcome == AttemptOutcome::Succeeded {
                     tracing::debug!(
                         source,
-                        ?event_id,
+                        event_id,
                         run,
                         attempt = number,
-                        ?duration,
+                        duration_ms,
                         "event processed"
                     );
                 } else if *gave_up {
                     tracing::error!(
                         source,
-                        ?event_id,
+                        event_id,
                         run,
                         attempt = number,
                         error,
@@ -379,7 +402,7 @@ impl Observer for SourceTelemetry {
                 } else {
                     tracing::warn!(
                         source,
-                        ?event_id,
+                        event_id,
                         run,
                         attempt = number,
                         error,
@@ -423,12 +446,16 @@ impl Observer for SourceTelemetry {
             }
             Observation::DeadLetterSent { key } => {
                 self.dead_letters.with_label_values(&["sent"]).inc();
-                tracing::info!(source, event_id = ?key.id.as_str(), "dead letter sent");
+                tracing::info!(source, event_id = key.id.as_str(), "dead letter sent");
+            }
+            Observation::DeadLetterKept { key } => {
+                self.dead_letters.with_label_values(&["kept"]).inc();
+                tracing::info!(source, event_id = key.id.as_str(), "dead letter kept in the store");
             }
             Observation::DeadLetterFailed { key, error } => {
                 self.dead_letters.with_label_values(&["failed"]).inc();
                 let event_id = key.id.as_str();
-                tracing::error!(source, ?event_id, error, "dead letter not sent, will retry");
+                tracing::error!(source, event_id, error, "dead letter not sent, will retry");
             }
             Observation::StoreError { operation, error } => {
                 self.store_errors.inc();

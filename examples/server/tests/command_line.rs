@@ -175,9 +175,17 @@ fn events_are_sent_listed_shown_replayed_and_purged() {
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {output:?}");
         let complaint =
             stderr(&output).lines().find(|line| !line.starts_with('{')).map(str::to_owned);
-        assert_eq!(complaint, None, "{arguments:?}");
+        // A command that only shows has shown what was wanted; any other says why it ended.
+        let expected = "cognigy-server: the output is not read any more: stopped";
+        assert_eq!(complaint.as_deref(), (status == 1).then_some(expected), "{arguments:?}");
     }
-    assert_eq!(crm.requests().len(), 11, "it stops where nobody is told of it");
+    let processing = site.run(&["list", "--status", "processing", "--json"]);
+    assert!(json_lines(&processing).is_empty(), "what it had begun is given back");
+    common::eventually("the server runs what was given back", || {
+        (server.stats()["events"]["processed"] == 10).then_some(())
+    });
+    let asked = crm.requests().len();
+    assert!(asked <= 10 + 2 + 2, "{asked}");
 
     let replayed = json_lines(&site.run(&["replay", "e1", "--json"]));
     assert_eq!(replayed, [json!({"event_id": "e1", "status": "replayed", "detail": null})]);
@@ -239,4 +247,214 @@ fn the_plain_view_shows_what_happened() {
     assert_eq!(columns[..2], ["e1", "processed"]);
     assert!(columns[2].starts_with("20"), "{row}");
     assert_eq!(columns[3].as_bytes(), body);
+}
+
+#[test]
+fn an_empty_condition_is_refused_wherever_it_stands() {
+    let crm = Crm::start();
+    let mut site = Site::new();
+    site.set("CRM_BASE_URL", crm.url());
+    let server = site.serve();
+    server.deliver(&event("e1", "c1"));
+    server.wait_for("e1", "processed");
+    let names = ["status", "type", "user", "external-id", "from", "to", "source"];
+    for command in ["list", "replay"] {
+        for name in names {
+            let (flag, beside) =
+                (format!("--{name}"), if name == "to" { "--from" } else { "--to" });
+            let output = site.run(&[command, beside, "2027-01-01", &flag, ""]);
+            // As filters are called: `external_id`.
+            refused(&output, &format!("--{}: is empty", name.replace('-', "_")));
+        }
+    }
+    for arguments in [
+        &["show", "e1", "--source", ""][..],
+        &["replay", "e1", "--source", ""],
+        &["redrive", "--source", ""],
+        &["send", "--generate", "1", "--source", ""],
+    ] {
+        refused(&site.run(arguments), "source");
+    }
+    for name in names {
+        let name = name.replace('-', "_");
+        let beside = if name == "user" { "external_id" } else { "user" };
+        let query = format!("/admin/events?{beside}=c1&{name}=");
+        assert!(server.get(&query).problem(400).starts_with(&format!("{name}: is empty")));
+        let filter = json!({ beside: "c1", name.as_str(): "" }).to_string();
+        server.operate("POST", "/admin/replays", filter.as_bytes()).problem(400);
+    }
+    server.get("/admin/events?limit=").problem(400);
+    assert_eq!(server.get("/admin/events?cursor=").status, 200, "the first page has none");
+    assert_eq!(crm.requests().len(), 1, "nothing was run again");
+}
+
+#[test]
+fn filters_take_times_ago_and_say_what_there_is() {
+    let mut site = Site::new();
+    site.set("COGNIGY_WORKER", "off");
+    let server = site.serve();
+    server.deliver(&event("e1", "c1"));
+    for (arguments, count) in [
+        (["list", "--json", "--from", "1h"], 1),
+        (["list", "--json", "--to", "1h"], 0),
+        (["list", "--json", "--from", "0s"], 0),
+    ] {
+        assert_eq!(json_lines(&site.run(&arguments)).len(), count, "{arguments:?}");
+    }
+    let found =
+        |query: &str| server.get(&format!("/admin/events?{query}")).json()["events"].clone();
+    assert_eq!(found("from=1h").as_array().unwrap().len(), 1);
+    assert_eq!(found("to=30d").as_array().unwrap().len(), 0);
+    for (name, known) in [("status", "dead_lettered"), ("type", "PROFILE_UPDATED")] {
+        refused(&site.run(&["list", &format!("--{name}"), "odd"]), known);
+        let detail = server.get(&format!("/admin/events?{name}=odd")).problem(400);
+        assert!(detail.contains(known), "{detail}");
+    }
+    refused(&site.run(&["list", "--from", "soon"]), "such as 1h");
+}
+
+#[test]
+fn send_names_the_lines_that_were_not_taken() {
+    let mut site = Site::new();
+    site.set("COGNIGY_WORKER", "off");
+    let server = site.serve();
+    let url = format!("http://{}/webhooks/cognigy", server.address);
+    let lines = [
+        &b"\xef\xbb\xbf"[..],
+        &event("e1", "c1"),
+        b"\r\n\n{\"eventId\":\"bad\\u202e\",\"type\":\"X\"}\nno JSON\n",
+        &event("e2", "c1"),
+    ];
+    std::fs::write(site.folder.path().join("events.ndjson"), lines.concat()).unwrap();
+    let sent = site.run(&["send", "events.ndjson", "--url", &url, "--json"]);
+    assert_eq!(sent.status.code(), Some(1), "{sent:?}");
+    let sent = json_lines(&sent);
+    assert_eq!((&sent[0]["sent"], &sent[0]["outcomes"]["200 accepted"]), (&json!(4), &json!(2)));
+    let refused_lines = sent[0]["refused"].as_array().unwrap();
+    let named: Vec<_> = refused_lines
+        .iter()
+        .map(|refused| (&refused["line"], &refused["event_id"], &refused["status"]))
+        .collect();
+    let (bad, none) = (json!("bad\u{202e}"), Value::Null);
+    assert_eq!(named, [(&json!(3), &bad, &json!(400)), (&json!(4), &none, &json!(400))]);
+    assert!(refused_lines[0]["detail"].as_str().unwrap().contains("timestamp"), "{sent:?}");
+    let told = stdout(&site.run(&["send", "events.ndjson", "--url", &url]));
+    assert!(told.contains("line 3 (event bad\\u{202e}): 400 "), "{told}");
+
+    let nobody = site.run(&["send", "events.ndjson", "--url", "http://127.0.0.1:9/", "--json"]);
+    assert_eq!(json_lines(&nobody)[0]["refused"][0]["status"], Value::Null);
+    refused(&site.run(&["send", "events.ndjson", "--url", ""]), "--url");
+    std::fs::write(site.folder.path().join("utf16.json"), b"\xff\xfe{\0}\0").unwrap();
+    refused(&site.run(&["send", "utf16.json", "--url", &url]), "utf16.json: is UTF-16");
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let mut site = Site::on_file();
+    let missing = site.run(&["send", "nowhere/events.json"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(stderr(&missing).contains("nowhere/events.json"), "{missing:?}");
+    refused(&site.run(&["list", "--config", "nowhere/my.toml"]), "nowhere/my.toml");
+    site.set("COGNIGY_DATABASE_URL", "sqlite:nowhere/events.db");
+    for command in ["serve", "list", "quarantine"] {
+        let missing = site.run(&[command]);
+        assert_eq!(missing.status.code(), Some(1));
+        let complaint = stderr(&missing);
+        assert!(complaint.contains("COGNIGY_DATABASE_URL: the folder nowhere "), "{complaint}");
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure_and_no_panic() {
+    let mut site = Site::new();
+    site.set("COGNIGY_WORKER", "off");
+    let server = site.serve();
+    server.deliver(&event("e1", "c1"));
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for arguments in [&["list"][..], &["list", "--json"], &["show", "e1"], &["--help"]] {
+        let child = site.command(arguments).stdout(full()).stderr(Stdio::piped()).spawn();
+        let output = child.unwrap().wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+        assert!(stderr(&output).contains("No space left"), "{output:?}");
+        let child = site.command(arguments).stdout(full()).stderr(full()).spawn();
+        let output = child.unwrap().wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+    }
+    for (arguments, status) in [(&["list", "--status", "odd"][..], 2), (&["show", "unknown"], 1)] {
+        let child = site.command(arguments).stderr(full()).spawn();
+        assert_eq!(child.unwrap().wait().unwrap().code(), Some(status), "{arguments:?}");
+    }
+}
+
+#[test]
+fn nothing_that_an_event_holds_rearranges_a_terminal() {
+    let crm = Crm::start();
+    let mut site = Site::new();
+    site.set("CRM_BASE_URL", crm.url());
+    let server = site.serve();
+    site.set("COGNIGY_LOG", "off");
+    let odd = "e\u{202e}\u{2028}\u{feff}";
+    server.deliver(&event(odd, "c\u{2066}"));
+    common::eventually("it is processed", || {
+        (server.stats()["events"]["processed"] == 1).then_some(())
+    });
+    server.deliver("{\"eventId\":\"bad\u{202e}\"}".as_bytes()).problem(400);
+    let outputs = [
+        site.run(&["list"]),
+        site.run(&["show", odd]),
+        site.run(&["show", "unknown\u{202e}\u{9b}"]),
+        site.run(&["replay", odd]),
+        site.run(&["quarantine"]),
+        site.run(&["list", "--status", "odd\u{202e}\u{85}"]),
+        site.run(&["nonsense\u{202e}"]),
+    ];
+    for output in outputs {
+        let all = stdout(&output) + &stderr(&output);
+        assert!(all.contains("\\u{202e}"), "it is shown escaped: {output:?}");
+        let raw =
+            |c: char| c != '\n' && c.is_control() || "\u{202e}\u{2028}\u{2066}\u{feff}".contains(c);
+        assert!(!all.contains(raw), "{output:?}");
+    }
+}
+
+#[test]
+fn a_dead_letter_that_waits_for_its_queue_is_shown_to_wait() {
+    let crm = Crm::start();
+    crm.answer(422, "");
+    let mut site = Site::new();
+    site.set("CRM_BASE_URL", crm.url())
+        .set("SQS_DLQ_URL", "http://127.0.0.1:9/1/dead.fifo")
+        .set("AWS_REGION", "us-east-1")
+        .set("AWS_ACCESS_KEY_ID", "k")
+        .set("AWS_SECRET_ACCESS_KEY", "s");
+    let server = site.serve();
+    server.deliver(&event("down-1", "c1"));
+    let event = server.wait_for("down-1", "dead_lettering");
+    assert_eq!(event["dead_letter"]["status"], "unsent");
+    assert!(event["dead_letter"]["reason"].as_str().unwrap().contains("422"), "{event}");
+    let attempt = &event["attempts"][0]["duration_ms"];
+    let text = attempt.to_string();
+    assert!(text.split_once('.').is_none_or(|(_, decimals)| decimals.len() <= 3), "{text}");
+    let shown = stdout(&site.run(&["show", "down-1"]));
+    assert!(shown.contains("event      down-1\n"), "{shown}");
+    assert!(shown.contains("external   c1\n") && shown.contains("dead letter: not sent yet"));
+    assert!(shown.contains(&format!("failed_permanent after {text} ms")), "{shown}");
+}
+
+#[test]
+fn the_demo_runs_as_many_events_as_it_is_told_to() {
+    let site = Site::on_file();
+    let demo = site.run(&["demo", "--events", "10"]);
+    assert_eq!(demo.status.code(), Some(0), "{demo:?}");
+    let told = stdout(&demo);
+    assert!(told.contains("1. Posting 10 signed events"), "{told}");
+    assert!(told.contains("Everything adds up"), "{told}");
+    for events in ["3", "0", "100001"] {
+        refused(&site.run(&["demo", "--events", events]), "4..=100000");
+    }
+    let unread = unread(&site, &["demo", "--events", "10"]);
+    assert_eq!(unread.status.code(), Some(0), "{unread:?}");
+    for arguments in [["list", "--limit", "0"], ["send", "--concurrency", "0"]] {
+        refused(&site.run(&arguments), arguments[1]);
+    }
 }

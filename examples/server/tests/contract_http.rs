@@ -310,7 +310,7 @@ fn operators_list_filter_page_and_show() {
         ("user=%25", 0),
         ("from=2020-01-01T00:00:00Z", 5),
         ("to=2020-01-01T00:00:00%2B00:00", 0),
-        ("status=&external_id=c3&user=user-1", 1),
+        ("external_id=c3&user=user-1", 1),
         ("external_id=%27%20OR%201%3D1%20--", 0),
     ] {
         let answer = server.get(&format!("/admin/events?{query}"));
@@ -323,6 +323,7 @@ fn operators_list_filter_page_and_show() {
         "limit=x",
         "cursor=x",
         "status=x",
+        "status=&external_id=c3&user=user-1",
         "type=x",
         "from=x",
         "nonsense=1",
@@ -405,19 +406,21 @@ fn probes_metrics_and_stats_agree() {
     let metrics = server.request("GET", "/metrics", &[], b"");
     assert!(metrics.header("content-type").unwrap().starts_with("text/plain"));
     for line in [
-        r#"cognigy_deliveries_total{outcome="accepted"} 1"#,
-        r#"cognigy_deliveries_total{outcome="duplicate"} 1"#,
-        r#"cognigy_deliveries_total{outcome="invalid"} 1"#,
-        r#"cognigy_deliveries_total{outcome="unsigned"} 1"#,
-        "cognigy_ingest_duration_seconds_count 4",
+        r#"cognigy_deliveries_total{outcome="accepted",source="cognigy"} 1"#,
+        r#"cognigy_deliveries_total{outcome="duplicate",source="cognigy"} 1"#,
+        r#"cognigy_deliveries_total{outcome="invalid",source="cognigy"} 1"#,
+        r#"cognigy_deliveries_total{outcome="unsigned",source="cognigy"} 1"#,
+        r#"cognigy_ingest_duration_seconds_count{source="cognigy"} 4"#,
         r#"cognigy_events{status="processed"} 1"#,
-        r#"cognigy_processing_total{outcome="succeeded"} 1"#,
-        "cognigy_processing_duration_seconds_count 1",
-        r#"cognigy_crm_requests_total{outcome="found"} 1"#,
-        "cognigy_crm_request_duration_seconds_count 1",
-        r#"cognigy_dead_letters_total{outcome="sent"} 0"#,
+        r#"cognigy_processing_total{outcome="succeeded",source="cognigy"} 1"#,
+        r#"cognigy_processing_duration_seconds_count{source="cognigy"} 1"#,
+        r#"cognigy_crm_requests_total{outcome="found",source="cognigy"} 1"#,
+        r#"cognigy_crm_request_duration_seconds_count{source="cognigy"} 1"#,
+        r#"cognigy_dead_letters_total{outcome="sent",source="cognigy"} 0"#,
+        r#"cognigy_dead_letters_total{outcome="kept",source="cognigy"} 0"#,
+        r#"cognigy_dead_letters_total{outcome="failed",source="cognigy"} 0"#,
         "cognigy_oldest_pending_seconds 0",
-        "cognigy_store_errors_total 0",
+        r#"cognigy_store_errors_total{source="cognigy"} 0"#,
     ] {
         assert!(metrics.body.lines().any(|found| found == line), "{line}\n{}", metrics.body);
     }

@@ -54,10 +54,17 @@ fn a_hundred_events_of_one_contact_ask_a_slow_crm_a_few_times() {
     // 64 attempts are in flight at once; the other 36 follow as those end.
     let asked = crm.requests().len() as u64;
     assert!((1..=10).contains(&asked), "asked {asked} times");
-    let spared = counted(&server, r#"cognigy_crm_requests_spared_total{by="coalescing"}"#);
+    let spared =
+        counted(&server, r#"cognigy_crm_requests_spared_total{by="coalescing",source="cognigy"}"#);
     assert_eq!(asked + spared, 100);
-    assert_eq!(counted(&server, r#"cognigy_crm_requests_total{outcome="found"}"#), 100);
-    assert_eq!(counted(&server, r#"cognigy_crm_requests_spared_total{by="cache"}"#), 0);
+    assert_eq!(
+        counted(&server, r#"cognigy_crm_requests_total{outcome="found",source="cognigy"}"#),
+        100
+    );
+    assert_eq!(
+        counted(&server, r#"cognigy_crm_requests_spared_total{by="cache",source="cognigy"}"#),
+        0
+    );
 }
 
 #[test]
@@ -74,7 +81,7 @@ fn a_failure_is_shared_and_each_event_retries_for_itself() {
         server.deliver(&event(id, "c1"));
     }
     eventually("a failed attempt of each", || {
-        let failed = r#"cognigy_crm_requests_total{outcome="transient"}"#;
+        let failed = r#"cognigy_crm_requests_total{outcome="transient",source="cognigy"}"#;
         (counted(&server, failed) >= 20).then_some(())
     });
     let asked = crm.requests().len();
@@ -104,7 +111,10 @@ fn a_contact_is_remembered_until_its_profile_is_updated() {
     server.deliver(&event("e4", "c1"));
     assert_eq!(context(&server, "e4"), "new", "and remembered again");
     assert_eq!(crm.requests().len(), 2);
-    assert_eq!(counted(&server, r#"cognigy_crm_requests_spared_total{by="cache"}"#), 2);
+    assert_eq!(
+        counted(&server, r#"cognigy_crm_requests_spared_total{by="cache",source="cognigy"}"#),
+        2
+    );
 
     crm.answer(200, r#"{"id":"newer"}"#);
     let replayed = server.operate("POST", "/webhooks/replay/e1", b"").json();

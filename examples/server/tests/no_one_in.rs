@@ -114,7 +114,8 @@ fn nothing_planted_shows_whatever_goes_wrong() {
     server.deliver(&event("no-queue", "marked-contact"));
     eventually("the queue is missed", || {
         let metrics = server.request("GET", "/metrics", &[], b"").body;
-        (!metrics.contains(r#"cognigy_dead_letters_total{outcome="failed"} 0"#)).then_some(())
+        (!metrics.contains(r#"cognigy_dead_letters_total{outcome="failed",source="cognigy"} 0"#))
+            .then_some(())
     });
     let replayed = server.operate("POST", "/webhooks/replay/crm-0", b"");
     replayed.problem(500);

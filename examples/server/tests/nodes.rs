@@ -121,7 +121,7 @@ fn a_server_that_slept_through_its_lease_changes_nothing_when_it_wakes() {
     eventually("it is told", || {
         let metrics = sleeper.request("GET", "/metrics", &[], b"").body;
         let lost = metrics.lines().find(|line| line.starts_with("cognigy_lost_leases_total"));
-        (lost.unwrap() == "cognigy_lost_leases_total 1").then_some(())
+        (lost.unwrap() == r#"cognigy_lost_leases_total{source="cognigy"} 1"#).then_some(())
     });
     assert_eq!(other.event("e1"), stored, "nothing has changed");
     // It goes on working.

@@ -14,6 +14,8 @@ mod journey;
 mod no_one_in;
 #[path = "ordering.rs"]
 mod ordering;
+#[path = "replays.rs"]
+mod replays;
 #[path = "sources.rs"]
 mod sources;
 #[path = "upkeep.rs"]

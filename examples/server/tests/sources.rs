@@ -87,7 +87,7 @@ fn an_event_id_belongs_to_its_source_and_a_secret_too() {
     }
     let previous = r#"cognigy_previous_secret_matches_total"#;
     assert_eq!(metric(&server, &format!(r#"{previous}{{source="shop"}}"#)), "1");
-    assert_eq!(metric(&server, previous), "0");
+    assert_eq!(metric(&server, &format!(r#"{previous}{{source="cognigy"}}"#)), "0");
 }
 
 #[test]
@@ -313,6 +313,51 @@ fn operators_name_the_source_beside_the_id() {
 }
 
 #[test]
+fn an_event_is_found_whichever_source_has_it() {
+    let crm = Crm::start();
+    let mut site = site();
+    site.set("CRM_BASE_URL", crm.url());
+    let server = site.serve();
+    for (path, secret, ids) in [
+        (PATHS[0].0, PATHS[0].1, &["plain", "plain-and-shop"][..]),
+        (PATHS[1].0, PATHS[1].1, &["shop", "plain-and-shop", "shop-and-support"]),
+        (PATHS[2].0, PATHS[2].1, &["shop-and-support"]),
+    ] {
+        for id in ids {
+            assert_eq!(deliver(&server, path, secret, &event(id, id)).status, 200);
+        }
+    }
+    eventually("all have run", || (server.stats()["events"]["processed"] == 6).then_some(()));
+
+    assert_eq!(server.event("shop")["source"], "shop");
+    assert_eq!(server.event("plain-and-shop").get("source"), None, "the plain source's first");
+    let several = server.get("/admin/events/shop-and-support").problem(409);
+    assert!(several.contains("shop, support"), "{several}");
+    server.get("/admin/events/shop?source=").problem(400);
+    server.get("/admin/events/shop?sauce=shop").problem(400);
+    server.get("/admin/events/nowhere").problem(404);
+    assert_eq!(server.operate("POST", "/webhooks/replay/shop", b"").status, 200);
+    server.operate("POST", "/webhooks/replay/shop-and-support", b"").problem(409);
+    let attempts = server.event("shop")["attempts"].clone();
+    assert_eq!(attempts.as_array().unwrap().len(), 2, "that one ran, once");
+
+    for command in ["show", "replay"] {
+        let found = site.run(&[command, "shop"]);
+        assert_eq!(found.status.code(), Some(0), "{found:?}");
+        for (id, named) in
+            [("plain-and-shop", "cognigy, shop"), ("shop-and-support", "shop, support")]
+        {
+            let several = site.run(&[command, id]);
+            assert_eq!(several.status.code(), Some(2), "{several:?}");
+            assert!(stderr(&several).contains(named), "{several:?}");
+            let named = site.run(&[command, id, "--source", "shop"]);
+            assert_eq!(named.status.code(), Some(0), "{named:?}");
+        }
+        assert_eq!(site.run(&[command, "nowhere"]).status.code(), Some(1));
+    }
+}
+
+#[test]
 fn the_command_line_names_the_source_too() {
     let crm = Crm::start();
     let mut site = site();
@@ -332,9 +377,12 @@ fn the_command_line_names_the_source_too() {
     assert!(stdout(&site.run(&["list"])).contains("  of shop"));
     let id = events[0]["event_id"].as_str().unwrap();
     wait_for(&server, "shop", id, "processed");
-    assert_eq!(site.run(&["show", id]).status.code(), Some(1), "it is not the plain source's");
-    let shown = stdout(&site.run(&["show", id, "--source", "shop"]));
-    assert!(shown.contains("source     shop"), "{shown}");
+    for arguments in [&["show", id][..], &["show", id, "--source", "shop"]] {
+        let shown = stdout(&site.run(arguments));
+        assert!(shown.contains("source     shop"), "{shown}");
+    }
+    let shown = site.run(&["show", id, "--source", "support"]);
+    assert_eq!(shown.status.code(), Some(1), "it is not that source's");
     let asked = crm.requests().len();
     let replayed = site.run(&["replay", id, "--source", "shop"]);
     assert_eq!(replayed.status.code(), Some(0), "{replayed:?}");
@@ -424,7 +472,8 @@ fn metrics_and_log_lines_tell_sources_apart() {
         }
     }
     eventually("all are processed", || (server.stats()["events"]["processed"] == 6).then_some(()));
-    for (label, count) in [("", "1"), (r#",source="shop""#, "2"), (r#",source="support""#, "3")] {
+    for (source, count) in [("cognigy", "1"), ("shop", "2"), ("support", "3")] {
+        let label = format!(r#",source="{source}""#);
         let accepted = format!(r#"cognigy_deliveries_total{{outcome="accepted"{label}}}"#);
         assert_eq!(metric(&server, &accepted), count);
         let succeeded = format!(r#"cognigy_processing_total{{outcome="succeeded"{label}}}"#);
@@ -435,7 +484,17 @@ fn metrics_and_log_lines_tell_sources_apart() {
     let metrics = server.request("GET", "/metrics", &[], b"").body;
     let heads = metrics.lines().filter(|line| line.starts_with("# TYPE cognigy_deliveries_total"));
     assert_eq!(heads.count(), 1, "one metric, not one a source");
+    // Of each metric that tells sources apart, each series says whose it is.
+    let series = metrics.lines().filter(|line| !line.starts_with('#'));
+    let name = |line: &str| line.split(['{', ' ']).next().unwrap().to_owned();
+    let told_apart: std::collections::BTreeSet<_> =
+        series.clone().filter(|line| line.contains("source=")).map(name).collect();
+    let unnamed = series
+        .filter(|line| told_apart.contains(&name(line)) && !line.contains("source="))
+        .collect::<Vec<_>>();
+    assert_eq!((told_apart.len() > 15, unnamed), (true, Vec::new()), "{told_apart:?}");
     assert!(server.log().contains(r#""source":"shop""#));
+    assert!(server.log().contains(r#""source":"cognigy""#));
     assert!(!server.log().contains("marked-"), "no secret, no body");
 }
 

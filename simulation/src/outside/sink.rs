@@ -145,7 +145,7 @@ impl DeadLetterSource for SimQueue {
             .map(|message| {
                 message.visible_at = now + VISIBILITY;
                 let (body, receipt) = (message.body.clone(), message.receipt.clone());
-                ReceivedDeadLetter { body, receipt }
+                ReceivedDeadLetter { id: receipt.clone(), body, receipt }
             })
             .collect())
     }

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use clap::ArgMatches;
-use cognigy_core::{EventArchive, EventFilter, EventId, EventKey, PageRequest, SourceName};
+use cognigy_core::{
+    Clock, EventArchive, EventFilter, EventId, EventKey, PageRequest, SourceName, Store, TokioClock,
+};
 
 use super::{number, print_json};
 use crate::{
     app::{Access, StartError, open_store},
-    filter,
+    filter, find,
     http::view::{EventDetail, EventLine, printable},
-    output::say,
+    output::{complain, say},
     settings::Settings,
 };
 
@@ -26,22 +28,40 @@ pub(super) fn filter_of(arguments: &ArgMatches) -> Result<EventFilter, StartErro
             Some(((*name).to_owned(), value.clone()))
         })
         .collect();
-    filter::from_pairs(&pairs).map_err(StartError::Usage)
+    filter::from_pairs(&pairs, TokioClock::new().now())
+        .map_err(|problem| StartError::Usage(format!("--{problem}")))
 }
 
 /// The source that `--source` names.
-pub(super) fn source_of(arguments: &ArgMatches) -> Result<SourceName, StartError> {
-    match arguments.get_one::<String>("source").filter(|name| !name.is_empty()) {
-        None => Ok(SourceName::default()),
-        Some(name) => name.parse().map_err(|error| StartError::Usage(format!("--source: {error}"))),
-    }
+pub(super) fn source_of(arguments: &ArgMatches) -> Result<Option<SourceName>, StartError> {
+    let named = arguments.get_one::<String>("source").map(|name| name.parse());
+    named.transpose().map_err(|error| StartError::Usage(format!("--source: {error}")))
 }
 
-/// The key of an id of `source` given on the command line.
-pub(super) fn key_of(id: &str, source: &SourceName) -> Result<EventKey, StartError> {
+/// The key of an id given on the command line, of `source` or else of the one that has it. Where
+/// none has it, the plain source's.
+pub(super) async fn key_of(
+    id: &str,
+    source: Option<&SourceName>,
+    store: &dyn Store,
+    settings: &Settings,
+) -> Result<EventKey, StartError> {
     let id: EventId =
         id.parse().map_err(|problem| StartError::Usage(format!("{id:?}: {problem}")))?;
-    Ok(EventKey { source: source.clone(), id })
+    if let Some(source) = source {
+        return Ok(EventKey { source: source.clone(), id });
+    }
+    let configured: Vec<_> = settings.all().map(|source| source.name.clone()).collect();
+    let found = find::sources_of(store, &id, &configured).await?;
+    match found.as_slice() {
+        [] => Ok(EventKey { source: SourceName::default(), id }),
+        [source] => Ok(EventKey { source: source.clone(), id }),
+        several => Err(StartError::Usage(format!(
+            "several sources have an event {id:?}: {}; name one with --source",
+            find::listed(several),
+            id = id.as_str(),
+        ))),
+    }
 }
 
 pub(super) async fn list(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
@@ -64,7 +84,7 @@ pub(super) async fn list(arguments: &ArgMatches, settings: &Settings) -> Result<
                     "{}  {:<14} {:<20} {}{source}",
                     crate::http::view::time(event.received_at),
                     event.state.as_str(),
-                    event.kind.as_str(),
+                    printable(event.kind.as_str()),
                     printable(event.id.as_str()),
                 )?;
             }
@@ -79,10 +99,14 @@ pub(super) async fn list(arguments: &ArgMatches, settings: &Settings) -> Result<
 
 pub(super) async fn show(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
     let id = arguments.get_one::<String>("id").map(String::as_str).unwrap_or_default();
-    let key = key_of(id, &source_of(arguments)?)?;
+    let source = source_of(arguments)?;
     let store = open_store(settings, Access::Read, None).await?;
+    let key = key_of(id, source.as_ref(), &*store, settings).await?;
     let Some(stored) = store.find(&key).await? else {
-        eprintln!("cognigy-server: no event {id:?} is stored");
+        complain(match source {
+            Some(source) => format!("no event {id:?} of the source {source} is stored"),
+            None => format!("no event {id:?} is stored"),
+        });
         return Ok(false);
     };
     let detail = EventDetail::new(stored, store.attempts(&key).await?);

@@ -2,19 +2,25 @@
 
 mod demo;
 mod events;
+mod hand_over;
+mod interrupt;
 mod purge;
 mod quarantine;
+mod redrive;
 mod register;
 mod replay;
 mod send;
 mod serve;
+
+use std::io::Write;
 
 use clap::ArgMatches;
 
 use crate::{
     app::StartError,
     output::say,
-    settings::{Layers, Settings, SourceSettings},
+    presence::Presence,
+    settings::{Database, Layers, Settings, SourceSettings},
 };
 
 /// Runs the command called `name`.
@@ -24,15 +30,21 @@ pub(crate) async fn run(
     settings: Settings,
     layers: Layers,
 ) -> Result<bool, StartError> {
+    if !matches!(name, "demo" | "send" | "register") {
+        folder_of_the_database(&settings)?;
+    }
     match name {
-        "serve" => serve::run(&settings).await,
-        "demo" => demo::run(arguments, layers).await,
+        "serve" => {
+            let _presence = Presence::announce(&settings);
+            serve::run(&settings).await
+        }
+        "demo" => shown(demo::run(arguments, layers).await),
         "send" => send::run(arguments, &settings).await,
         "list" => shown(events::list(arguments, &settings).await),
         "show" => shown(events::show(arguments, &settings).await),
         "purge" => purge::run(arguments, &settings).await,
         "replay" => replay::replay(arguments, &settings).await,
-        "redrive" => replay::redrive(arguments, &settings).await,
+        "redrive" => redrive::redrive(arguments, &settings).await,
         "register" => register::run(arguments, &settings).await,
         "quarantine" => quarantine::run(arguments, &settings).await,
         _ => Err(StartError::Failed(format!("{name} is not a command"))),
@@ -52,9 +64,24 @@ fn source<'a>(
     arguments: &ArgMatches,
     settings: &'a Settings,
 ) -> Result<&'a SourceSettings, StartError> {
-    let name = events::source_of(arguments)?;
+    let name = events::source_of(arguments)?.unwrap_or_default();
     let unknown = || StartError::Usage(format!("the source {name} is not configured"));
     settings.source(&name).ok_or_else(unknown)
+}
+
+/// SQLite says no more of a path whose folder is missing than that it cannot open the file.
+fn folder_of_the_database(settings: &Settings) -> Result<(), StartError> {
+    let Database::Sqlite(path) = &settings.database else { return Ok(()) };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        None => Ok(()),
+        Some(folder) => Err(StartError::Failed(format!(
+            "COGNIGY_DATABASE_URL: the folder {} of the database {} does not exist: create it, or \
+             name another",
+            folder.display(),
+            path.display()
+        ))),
+    }
 }
 
 /// Prints one JSON value on a line of its own.
@@ -79,7 +106,9 @@ impl Progress {
 
     fn show(&self, text: &str) {
         if self.shown {
-            eprint!("\r\x1b[2K{text}");
+            let mut stderr = std::io::stderr().lock();
+            // A terminal that cannot be written to has no use for it.
+            let _ = write!(stderr, "\r\x1b[2K{text}").and_then(|()| stderr.flush());
         }
     }
 }

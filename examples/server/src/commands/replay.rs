@@ -1,27 +1,30 @@
-//! `replay` and `redrive`: running events again.
+//! `replay`: running events again, in this process or by the workers of a server.
+
+use std::collections::BTreeMap;
 
 use clap::ArgMatches;
-#[cfg(feature = "sqs")]
-use cognigy_core::Pipeline;
-use cognigy_core::{EventFilter, EventKey, PageRequest, ReplayOutcome};
-use serde_json::json;
+use cognigy_core::{EventFilter, EventKey, PageRequest, ReplayOutcome, SourceName};
+use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
 
 use super::{
     Progress,
     events::{filter_of, key_of, source_of},
+    hand_over,
+    interrupt::Interrupt,
     print_json,
 };
 use crate::{
     app::{Access, App, StartError},
-    http::view::printable,
-    output::say,
+    output::{printable, say},
+    presence::Presence,
     settings::Settings,
 };
 
 /// Events asked for at a time.
 const PAGE: usize = 256;
 
-/// Runs events now, in this process, one after the other. 1 if any of them failed.
+/// 1 if any of the events was not run with success.
 pub(super) async fn replay(
     arguments: &ArgMatches,
     settings: &Settings,
@@ -36,49 +39,35 @@ pub(super) async fn replay(
     if ids.is_empty() == (conditions == EventFilter::default()) {
         return Err(StartError::Usage("name either events or a filter".to_owned()));
     }
+    let interrupt = Interrupt::listen()?;
     let app = App::build(settings, None, Access::Write, None).await?;
-    let keys = match ids.as_slice() {
-        [] => matching(&app, &filter).await?,
-        ids => {
-            let source = source_of(arguments)?;
-            ids.iter().map(|id| key_of(id, &source)).collect::<Result<_, _>>()?
+    let mut keys = Vec::new();
+    if ids.is_empty() {
+        keys = matching(&app, &filter).await?;
+        // The earliest of a contact's events first.
+        keys.reverse();
+    }
+    let source = source_of(arguments)?;
+    for id in &ids {
+        keys.push(key_of(id, source.as_ref(), &*app.store, settings).await?);
+    }
+    let hands_over = arguments.get_flag("hand-over")
+        || arguments.get_flag("no-wait")
+        || !arguments.get_flag("here")
+            && ids.is_empty()
+            && Presence::is_announced(settings).await?;
+    let account = Account::new(keys.len(), arguments.get_flag("json"));
+    let ended = match hands_over {
+        true => {
+            let waits = !arguments.get_flag("no-wait");
+            // A server is expected to stay only where it was seen, not where it was said to be.
+            let expects = !arguments.get_flag("hand-over") && waits;
+            let settings = expects.then_some(settings);
+            hand_over::run(&app, keys, waits, settings, &interrupt, account).await?
         }
+        false => run_here(&app, keys, &interrupt, account).await?,
     };
-    let (mut replayed, mut failed) = (0_u64, 0_u64);
-    let progress = Progress::new();
-    for (index, key) in keys.iter().enumerate() {
-        progress.show(&format!("{index} of {}", keys.len()));
-        let outcome = match app.sources.get(&key.source) {
-            Some(source) => Some(source.pipeline.replay(key, &app.clock).await),
-            None => None,
-        };
-        let outcome = outcome.transpose().map_err(|error| StartError::failed("replay", &error))?;
-        let (status, detail) = match outcome {
-            Some(ReplayOutcome::Replayed(_)) => ("replayed", None),
-            Some(ReplayOutcome::Failed(reason)) => ("failed", Some(reason)),
-            Some(ReplayOutcome::NotFound) => ("not_found", None),
-            Some(ReplayOutcome::Busy) => ("busy", None),
-            None => ("not_configured", Some(format!("there is no source {}", key.source))),
-        };
-        if status == "replayed" {
-            replayed += 1
-        } else {
-            failed += 1
-        }
-        let id = key.id.as_str();
-        if arguments.get_flag("json") {
-            print_json(&json!({ "event_id": id, "status": status, "detail": detail }))?;
-        } else if let Some(detail) = detail {
-            say!("{}: {status}: {}", printable(id), printable(&detail))?;
-        } else {
-            say!("{}: {status}", printable(id))?;
-        }
-    }
-    drop(progress);
-    if !arguments.get_flag("json") {
-        say!("{replayed} replayed, {failed} not")?;
-    }
-    Ok(failed == 0)
+    ended.close()
 }
 
 async fn matching(app: &App, filter: &EventFilter) -> Result<Vec<EventKey>, StartError> {
@@ -96,47 +85,218 @@ async fn matching(app: &App, filter: &EventFilter) -> Result<Vec<EventKey>, Star
     }
 }
 
-/// Takes dead letters back from the queue.
-#[cfg(feature = "sqs")]
-pub(super) async fn redrive(
-    arguments: &ArgMatches,
-    settings: &Settings,
-) -> Result<bool, StartError> {
-    let of = super::source(arguments, settings)?;
-    let source = crate::sources::dead_letter_source(of, settings).await?;
-    let app = App::build(settings, None, Access::Write, None).await?;
-    let max = Some(u64::from(super::number(arguments, "max"))).filter(|max| *max > 0);
-    let progress = Progress::new();
-    let shown = |report: &cognigy_core::RedriveReport| {
-        progress.show(&format!("{} messages", report.seen()));
-    };
-    // Sources may share a queue: each message goes to the pipeline of its own.
-    let pipelines = app.sources.pipelines();
-    let report = Pipeline::redrive_among(&pipelines, &source, max, &app.clock, shown).await?;
-    drop(progress);
-    // Behind a message that stays, a FIFO queue hides the rest of its group for a while.
-    let left = source.approximate_len().await.ok();
-    if arguments.get_flag("json") {
-        print_json(&json!({
-            "requeued": report.requeued, "stored": report.stored, "busy": report.busy,
-            "again": report.again, "unusable": report.unusable, "undeleted": report.undeleted, "left": left,
-        }))?;
-    } else {
-        say!(
-            "{} events run again, {} were stored anew; not taken back: {} held by a run, {} of events \
-             taken back already, {} unusable",
-            report.requeued,
-            report.stored,
-            report.busy,
-            report.again,
-            report.unusable
-        )?;
-        say!("left in the queue: about {}", left.map_or("?".to_owned(), |left| left.to_string()))?;
-    }
-    Ok(report.unusable == 0 && report.undeleted == 0)
+/// What came of one event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    Replayed,
+    HandedOver,
+    Failed,
+    NotFound,
+    Busy,
+    NotConfigured,
+    GivenBack,
 }
 
-#[cfg(not(feature = "sqs"))]
-pub(super) async fn redrive(_: &ArgMatches, _: &Settings) -> Result<bool, StartError> {
-    Err(StartError::Failed("this build has no SQS support".to_owned()))
+impl Status {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Replayed => "replayed",
+            Self::HandedOver => "handed_over",
+            Self::Failed => "failed",
+            Self::NotFound => "not_found",
+            Self::Busy => "busy",
+            Self::NotConfigured => "not_configured",
+            Self::GivenBack => "given_back",
+        }
+    }
+}
+
+/// What came of each event, told as it comes.
+pub(super) struct Account {
+    total: usize,
+    as_json: bool,
+    progress: Option<Progress>,
+    pub(super) replayed: u64,
+    pub(super) handed_over: u64,
+    pub(super) given_back: u64,
+    /// Events that were told of and are none of the above.
+    pub(super) not: u64,
+    /// What ends the command before its work is done.
+    pub(super) broke_off: Option<StartError>,
+}
+
+impl Account {
+    fn new(total: usize, as_json: bool) -> Self {
+        let (replayed, handed_over, given_back, not) = (0, 0, 0, 0);
+        let progress = Some(Progress::new());
+        let broke_off = None;
+        Self { total, as_json, progress, replayed, handed_over, given_back, not, broke_off }
+    }
+
+    /// How many events were told of.
+    fn told(&self) -> u64 {
+        self.replayed + self.handed_over + self.given_back + self.not
+    }
+
+    pub(super) fn show_progress(&self) {
+        if let Some(progress) = &self.progress {
+            progress.show(&format!("{} of {}", self.told(), self.total));
+        }
+    }
+
+    /// One line for people, beside the lines of the events.
+    pub(super) fn say(&mut self, text: &str) {
+        if !self.as_json && self.broke_off.is_none() {
+            self.clear_progress();
+            self.broke_off = say!("{text}").err();
+        }
+    }
+
+    /// Counts an event and prints a line for it.
+    pub(super) fn tell(&mut self, key: &EventKey, status: Status, detail: Option<String>) {
+        *match status {
+            Status::Replayed => &mut self.replayed,
+            Status::HandedOver => &mut self.handed_over,
+            Status::GivenBack => &mut self.given_back,
+            _ => &mut self.not,
+        } += 1;
+        if self.broke_off.is_some() {
+            return;
+        }
+        self.clear_progress();
+        let printed = self.print(key, status.as_str(), detail);
+        self.broke_off = printed.err();
+        self.show_progress();
+    }
+
+    fn print(
+        &self,
+        key: &EventKey,
+        status: &str,
+        detail: Option<String>,
+    ) -> Result<(), StartError> {
+        let id = key.id.as_str();
+        if self.as_json {
+            let mut line = json!({ "event_id": id, "status": status, "detail": detail });
+            if !key.source.is_default() {
+                line["source"] = Value::from(key.source.as_str());
+            }
+            return print_json(&line);
+        }
+        let id = printable(id);
+        match detail {
+            Some(detail) => say!("{id}: {status}: {}", printable(&detail)),
+            None => say!("{id}: {status}"),
+        }
+    }
+
+    fn clear_progress(&self) {
+        if let Some(progress) = &self.progress {
+            progress.show("");
+        }
+    }
+
+    /// The last line; whether all went well.
+    fn close(mut self) -> Result<bool, StartError> {
+        drop(self.progress.take());
+        if let Some(error) = self.broke_off {
+            return Err(error);
+        }
+        if !self.as_json {
+            match self.handed_over {
+                0 => say!("{} replayed, {} not", self.replayed, self.not)?,
+                count => say!("{count} handed over, {} not", self.not)?,
+            }
+        }
+        Ok(self.not == 0)
+    }
+}
+
+/// Runs events in this process, of each source as many at once as its CRM may be asked.
+async fn run_here(
+    app: &App,
+    mut keys: Vec<EventKey>,
+    interrupt: &Interrupt,
+    mut account: Account,
+) -> Result<Account, StartError> {
+    for source in app.sources.iter() {
+        // Each failure is printed; the log would say it again.
+        source.telemetry.leave_attempts_unlogged();
+    }
+    let mut not_begun = 0;
+    account.show_progress();
+    // Of a contact's events one runs at a time, where that order is kept: those that come too early
+    // have their turn when the others are done.
+    while !keys.is_empty() {
+        let count = keys.len();
+        let mut busy = Vec::new();
+        let mut runs = stream::select_all(by_source(keys).into_iter().map(|(source, keys)| {
+            let at_once = app.sources.get(&source).map_or(1, |source| source.concurrency);
+            let run = move |key: EventKey| async move {
+                let outcome = run_one(app, &key, interrupt).await;
+                (key, outcome)
+            };
+            Box::pin(stream::iter(keys).map(run).buffer_unordered(at_once))
+        }));
+        while let Some((key, outcome)) = runs.next().await {
+            match outcome {
+                Ok(Some((Status::Busy, _))) => busy.push(key),
+                Ok(Some((status, detail))) => account.tell(&key, status, detail),
+                Ok(None) => not_begun += 1,
+                Err(error) => account.broke_off = account.broke_off.or(Some(error)),
+            }
+            if account.broke_off.is_some() {
+                interrupt.tell();
+            }
+        }
+        if busy.len() == count || interrupt.is_told() {
+            busy.iter().for_each(|key| account.tell(key, Status::Busy, None));
+            busy.clear();
+        }
+        keys = busy;
+    }
+    if account.broke_off.is_none() && interrupt.is_told() {
+        let Account { replayed, not, given_back, .. } = account;
+        account.broke_off = Some(StartError::Interrupted(format!(
+            "{replayed} replayed, {not} not; {given_back} were under way and are given back to the \
+             workers, {not_begun} not begun"
+        )));
+    }
+    Ok(account)
+}
+
+/// Runs one event, unless the command was asked to end before it began.
+async fn run_one(
+    app: &App,
+    key: &EventKey,
+    interrupt: &Interrupt,
+) -> Result<Option<(Status, Option<String>)>, StartError> {
+    if interrupt.is_told() {
+        return Ok(None);
+    }
+    let Some(source) = app.sources.get(&key.source) else {
+        return Ok(Some(not_configured(key)));
+    };
+    let outcome = source.pipeline.replay_until(key, &app.clock, interrupt.told()).await;
+    Ok(Some(match outcome.map_err(|error| StartError::failed("replay", &error))? {
+        ReplayOutcome::Replayed(_) => (Status::Replayed, None),
+        ReplayOutcome::Failed(reason) => (Status::Failed, Some(reason)),
+        ReplayOutcome::NotFound => (Status::NotFound, None),
+        ReplayOutcome::Busy => (Status::Busy, None),
+        ReplayOutcome::Stopped => (Status::GivenBack, None),
+    }))
+}
+
+/// What is told of an event whose source's CRM is not known here.
+pub(super) fn not_configured(key: &EventKey) -> (Status, Option<String>) {
+    (Status::NotConfigured, Some(format!("there is no source {}", key.source)))
+}
+
+/// Keys by their source, each in the order given.
+pub(super) fn by_source(keys: Vec<EventKey>) -> BTreeMap<SourceName, Vec<EventKey>> {
+    let mut by_source: BTreeMap<SourceName, Vec<EventKey>> = BTreeMap::new();
+    for key in keys {
+        by_source.entry(key.source.clone()).or_default().push(key);
+    }
+    by_source
 }

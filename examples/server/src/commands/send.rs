@@ -15,14 +15,42 @@ use serde_json::{Value, json};
 use super::{Progress, number, print_json, source};
 use crate::{
     app::StartError,
-    output::say,
+    output::{printable, say},
     settings::{Settings, Webhook},
+    telemetry::milliseconds,
 };
 
 /// Longer than the server takes to refuse a slow body.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Answers are a line of JSON.
 const MAX_ANSWER: usize = 64 * 1024;
+
+/// Lines for people that say which events were not taken; more would bury the sums.
+const SHOWN: usize = 20;
+
+/// What is to be posted, and where it stood.
+struct Body {
+    /// The line in the file, from 1; of those made up, the number.
+    line: usize,
+    bytes: Vec<u8>,
+}
+
+/// An event that was not taken.
+#[derive(serde::Serialize)]
+struct Refused {
+    line: usize,
+    /// None where it cannot be read.
+    event_id: Option<String>,
+    /// None where there was no answer.
+    status: Option<u16>,
+    detail: String,
+}
+
+/// The id that a body names, whatever else is wrong with it.
+fn event_id(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    body["eventId"].as_str().map(str::to_owned)
+}
 
 pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
     let source = source(arguments, settings)?;
@@ -32,6 +60,9 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
         None => format!("http://{}{}", settings.listen, source.path()),
     };
     let bodies = bodies(arguments)?;
+    if BaseUrl::parse(&url).is_err() {
+        return Err(StartError::Usage(format!("--url: {url:?} is not an http or https URL")));
+    }
     let client = client(&url, settings.proxy_from_env)?;
 
     let total = bodies.len();
@@ -39,26 +70,50 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
     let started = Instant::now();
     let (client, url) = (&client, url.as_str());
     let mut answers = stream::iter(bodies)
-        .map(|body| post(client, url, webhook, body))
+        .map(|Body { line, bytes }| async move {
+            let event_id = event_id(&bytes);
+            (line, event_id, post(client, url, webhook, bytes).await)
+        })
         .buffer_unordered(number(arguments, "concurrency").max(1) as usize);
     let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
+    let mut refused = Vec::new();
     let mut done = 0;
-    while let Some(outcome) = answers.next().await {
+    while let Some((line, event_id, (status, words))) = answers.next().await {
+        let outcome = match status {
+            Some(status) => format!("{status} {words}"),
+            None => words.clone(),
+        };
         *outcomes.entry(outcome).or_default() += 1;
+        if status != Some(200) {
+            refused.push(Refused { line, event_id, status, detail: words });
+        }
         done += 1;
         progress.show(&format!("{done} of {total}"));
     }
     drop(progress);
     let seconds = started.elapsed().as_secs_f64();
+    refused.sort_by_key(|refused| refused.line);
     if arguments.get_flag("json") {
-        print_json(&json!({ "sent": total, "seconds": seconds, "outcomes": outcomes }))?;
+        let seconds = milliseconds(started.elapsed()) / 1e3;
+        print_json(&json!({
+            "sent": total, "seconds": seconds, "outcomes": outcomes, "refused": refused,
+        }))?;
     } else {
         for (outcome, count) in &outcomes {
-            say!("{count:>8}  {outcome}")?;
+            say!("{count:>8}  {}", printable(outcome))?;
+        }
+        for Refused { line, event_id, status, detail } in refused.iter().take(SHOWN) {
+            let event = event_id.as_deref().map(|id| format!(" (event {})", printable(id)));
+            let status = status.map(|status| format!("{status} ")).unwrap_or_default();
+            let (event, detail) = (event.unwrap_or_default(), printable(detail));
+            say!("line {line}{event}: {status}{detail}")?;
+        }
+        if let Some(more) = refused.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+            say!("and {more} more that were not taken; --json names each")?;
         }
         say!("{total:>8}  in {seconds:.2} s")?;
     }
-    Ok(outcomes.keys().all(|outcome| outcome.starts_with("200")))
+    Ok(refused.is_empty())
 }
 
 /// A client for the server at `url`, through the environment's proxy if that is asked for.
@@ -71,8 +126,13 @@ pub(super) fn client(url: &str, proxy_from_env: bool) -> Result<reqwest::Client,
     cognigy_http::client(&base, &options).map_err(|error| failed(&error))
 }
 
-/// Posts one body; what came of it, in words that can be counted.
-async fn post(client: &reqwest::Client, url: &str, webhook: &Webhook, body: Vec<u8>) -> String {
+/// Posts one body; the answer's status and what it says, in words that can be counted.
+async fn post(
+    client: &reqwest::Client,
+    url: &str,
+    webhook: &Webhook,
+    body: Vec<u8>,
+) -> (Option<u16>, String) {
     let signature = sign(&webhook.secret, webhook.scheme, &body);
     let request = client
         .post(url)
@@ -81,47 +141,68 @@ async fn post(client: &reqwest::Client, url: &str, webhook: &Webhook, body: Vec<
         .body(body);
     let answer = match request.send().await {
         Ok(answer) => answer,
-        Err(error) => return format!("the server {}", TransportError::from(error)),
+        Err(error) => return (None, format!("the server {}", TransportError::from(error))),
     };
-    let status = answer.status();
+    let status = answer.status().as_u16();
     let answer: Value = match read_bounded(answer, MAX_ANSWER).await {
         Ok(body) => serde_json::from_slice(&body).unwrap_or_default(),
         Err(_) => Value::Null,
     };
     if let Some(detail) = answer["detail"].as_str() {
-        return format!("{} {detail}", status.as_u16());
+        return (Some(status), detail.to_owned());
+    }
+    if status != 200 {
+        return (Some(status), "without a reason".to_owned());
     }
     let flag = |name: &str| if answer[name] == true { format!(" {name}") } else { String::new() };
-    format!("{} accepted{}{}", status.as_u16(), flag("duplicate"), flag("conflict"))
+    (Some(status), format!("accepted{}{}", flag("duplicate"), flag("conflict")))
 }
 
-fn bodies(arguments: &ArgMatches) -> Result<Vec<Vec<u8>>, StartError> {
-    let file = match arguments.get_one::<String>("file").map(String::as_str) {
-        None => {
-            let count = number(arguments, "generate");
-            if count == 0 {
-                return Err(StartError::Usage("name a file, or --generate N".to_owned()));
-            }
-            // A name of its own for each invocation, so that a second one is not all duplicates.
-            let run = std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_millis();
-            return Ok((0..count).map(|n| generated(&format!("sent-{run}-{n}"), n)).collect());
+fn bodies(arguments: &ArgMatches) -> Result<Vec<Body>, StartError> {
+    let Some(file) = arguments.get_one::<String>("file") else {
+        let count = number(arguments, "generate");
+        if count == 0 {
+            return Err(StartError::Usage("name a file, or --generate N".to_owned()));
         }
-        Some("-") => {
+        // A name of its own for each invocation, so that a second one is not all duplicates.
+        let run = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
+        let made_up = |n: u32| generated(&format!("sent-{run}-{n}"), n);
+        return Ok((0..count).zip(1..).map(|(n, line)| Body { line, bytes: made_up(n) }).collect());
+    };
+    let bytes = match file.as_str() {
+        "-" => {
             let mut bytes = Vec::new();
             std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
         }
-        Some(path) => std::fs::read(path),
+        path => std::fs::read(path),
     };
-    let bytes = file.map_err(|error| StartError::failed("cannot read the events", &error))?;
-    // One JSON document is one event, however it is laid out; otherwise each line is one.
-    if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok() {
-        return Ok(vec![bytes]);
+    let bytes = bytes.map_err(|error| {
+        StartError::failed(&format!("the events cannot be read from {file}"), &error)
+    })?;
+    split(&bytes).map_err(|problem| StartError::Usage(format!("{file}: {problem}")))
+}
+
+/// What Windows programs put before a text; JSON has no place for it (RFC 8259, section 8.1).
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// One JSON document is one event, however it is laid out; otherwise each line is one.
+fn split(bytes: &[u8]) -> Result<Vec<Body>, String> {
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err("is UTF-16; save it as UTF-8".to_owned());
     }
-    let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    Ok(lines.filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
+    // Also within a file: some are put together from several.
+    let text =
+        |line: &[u8]| line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line).trim_ascii().to_vec();
+    let whole = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+    if serde_json::from_slice::<serde::de::IgnoredAny>(whole).is_ok() {
+        return Ok(vec![Body { line: 1, bytes: whole.to_vec() }]);
+    }
+    let lines = bytes.split(|byte| *byte == b'\n').map(text).zip(1..);
+    let bodies = lines.map(|(bytes, line)| Body { line, bytes });
+    Ok(bodies.filter(|body| !body.bytes.is_empty()).collect())
 }
 
 /// A valid event; the types take turns.
@@ -141,4 +222,25 @@ pub(super) fn generated(id: &str, number: u32) -> Vec<u8> {
         "payload": payload,
     });
     event.to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn a_file_is_a_document_or_lines_with_or_without_byte_order_marks() {
+        let bodies = |text: &str| -> Vec<(usize, String)> {
+            let bodies = split(text.as_bytes()).unwrap().into_iter();
+            bodies.map(|body| (body.line, String::from_utf8(body.bytes).unwrap())).collect()
+        };
+        let own = |bodies: &[(usize, &str)]| -> Vec<(usize, String)> {
+            bodies.iter().map(|(line, body)| (*line, (*body).to_owned())).collect()
+        };
+        assert_eq!(bodies("{\n }\n"), own(&[(1, "{\n }\n")]));
+        assert_eq!(bodies("\u{feff}{\n }"), own(&[(1, "{\n }")]));
+        let lines = "\u{feff}{\"a\":1}\r\n\n\u{feff}{}\nx";
+        assert_eq!(bodies(lines), own(&[(1, "{\"a\":1}"), (3, "{}"), (4, "x")]));
+        assert!(split(b"\xff\xfe{\0}\0").is_err());
+    }
 }

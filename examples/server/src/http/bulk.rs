@@ -5,12 +5,18 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use actix_web::{HttpResponse, web};
-use cognigy_core::{Clock, EventFilter, EventKey, PageRequest, Requeued, SourceName, StoreError};
-use serde::Serialize;
+use cognigy_core::{
+    Clock, EventFilter, EventKey, PageRequest, Requeued, SourceName, StoreError, Timestamp,
+};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor},
+};
 use serde_json::{Value, json};
 
 use super::{Answer, Problem, Shared, operator::Operator};
@@ -69,6 +75,31 @@ impl BulkReplays {
     }
 }
 
+/// A JSON object's members as they stand: of two with one name, a map would keep the last.
+struct Members(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Read)
+    }
+}
+
 enum Selection {
     Ids(Vec<EventKey>),
     Filter(EventFilter),
@@ -76,7 +107,8 @@ enum Selection {
 
 /// Begins a bulk replay of `{"ids": […]}` or of a filter such as `{"status": "dead_lettered"}`.
 pub(super) async fn begin(_: Operator, app: Shared, body: web::Bytes) -> Answer {
-    let selection = selection(&body).map_err(|error| Problem::bad_request(&error))?;
+    let selection =
+        selection(&body, app.clock.now()).map_err(|error| Problem::bad_request(&error))?;
     let id = app.replays.begin();
     let app = App::clone(&app);
     tokio::spawn(async move {
@@ -99,10 +131,17 @@ pub(super) async fn progress(_: Operator, app: Shared, id: web::Path<String>) ->
     Ok(HttpResponse::Ok().json(progress))
 }
 
-fn selection(body: &[u8]) -> Result<Selection, String> {
-    let Ok(Value::Object(object)) = serde_json::from_slice(body) else {
+fn selection(body: &[u8], now: Timestamp) -> Result<Selection, String> {
+    let Ok(Members(members)) = serde_json::from_slice(body) else {
         return Err("expected a JSON object: {\"ids\": […]} or a filter".to_owned());
     };
+    let mut object = BTreeMap::new();
+    for (name, value) in members {
+        if object.contains_key(&name) {
+            return Err(format!("{name:?} appears more than once"));
+        }
+        object.insert(name, value);
+    }
     if let Some(ids) = object.get("ids") {
         let expected = || {
             "ids: expected a list of event ids, and beside it nothing but their source".to_owned()
@@ -129,7 +168,7 @@ fn selection(body: &[u8]) -> Result<Selection, String> {
         let Value::String(value) = value else { return Err(format!("{name}: expected a string")) };
         pairs.insert(name, value);
     }
-    let filter = filter::from_pairs(&pairs)?;
+    let filter = filter::from_pairs(&pairs, now)?;
     if filter == EventFilter::default() {
         // An empty object would replay everything there is.
         return Err("name at least one condition, or ids".to_owned());
@@ -195,6 +234,10 @@ async fn requeue_batch(app: &App, id: u64, keys: &[EventKey]) -> Result<(), Stor
 mod tests {
     use super::*;
 
+    fn selection(body: &[u8]) -> Result<Selection, String> {
+        super::selection(body, Timestamp::UNIX_EPOCH)
+    }
+
     #[test]
     fn a_selection_is_ids_or_a_filter_with_a_condition() {
         assert!(
@@ -209,6 +252,10 @@ mod tests {
             "[]",
             "{}",
             r#"{"status":""}"#,
+            r#"{"status":"","from":"2026-01-01"}"#,
+            r#"{"source":"","status":"dead_lettered"}"#,
+            r#"{"ids":["a"],"source":""}"#,
+            r#"{"status":"dead_lettered","status":"pending"}"#,
             r#"{"ids":"a"}"#,
             r#"{"ids":[1]}"#,
             r#"{"ids":[""]}"#,

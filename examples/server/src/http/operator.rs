@@ -14,7 +14,7 @@ use super::{
     Answer, Problem, Shared,
     view::{EventDetail, EventLine, QuarantineLine, Rates, Stats},
 };
-use crate::{filter, telemetry::Deliveries};
+use crate::{app::App, filter, find, telemetry::Deliveries};
 
 /// Entries on a page unless asked otherwise, and at most.
 const PAGE: usize = 50;
@@ -73,16 +73,36 @@ impl FromRequest for Operator {
     }
 }
 
-/// The event that a path names, of the source that `?source=` does.
-fn key(event_id: &str, request: &HttpRequest) -> Result<EventKey, Problem> {
+/// The event that a path names, of the source that `?source=` does. Without that it is the plain
+/// source's; if that has none, the only other source's that has one.
+async fn key(app: &App, event_id: &str, request: &HttpRequest) -> Result<EventKey, Problem> {
+    let mut parameters = parameters(request)?;
+    let source = parameters.remove("source");
+    if let Some(name) = parameters.keys().next() {
+        return Err(Problem::bad_request(&format!("{name:?} is not a parameter here")));
+    }
     let id: EventId = event_id.parse().map_err(|_| not_found())?;
-    let source = parameters(request)?.remove("source").filter(|name| !name.is_empty());
-    let source = match source.map(|name| name.parse()) {
-        None => SourceName::default(),
-        Some(Ok(source)) => source,
-        Some(Err(error)) => return Err(Problem::bad_request(&format!("source: {error}"))),
-    };
-    Ok(EventKey { source, id })
+    if let Some(source) = source {
+        let source =
+            source.parse().map_err(|error| Problem::bad_request(&format!("source: {error}")))?;
+        return Ok(EventKey { source, id });
+    }
+    let plain = EventKey { source: SourceName::default(), id };
+    if app.store.find(&plain).await?.is_some() {
+        return Ok(plain);
+    }
+    let names = app.sources.iter().map(|source| source.pipeline.source().name());
+    let others: Vec<_> = names.filter(|name| !name.is_default()).cloned().collect();
+    let found = find::among(&*app.store, &plain.id, &others).await?;
+    match found.as_slice() {
+        [] => Err(not_found()),
+        [source] => Ok(EventKey { source: source.clone(), ..plain }),
+        several => {
+            let named = find::listed(several);
+            let detail = format!("Several sources have such an event: {named}. Add ?source=");
+            Err(Problem::new(409, "Conflict", &detail))
+        }
+    }
 }
 
 /// Nobody here knows that source's CRM.
@@ -102,7 +122,7 @@ pub(super) async fn replay(
     app: Shared,
     event_id: web::Path<String>,
 ) -> Answer {
-    let key = key(&event_id, &request)?;
+    let key = key(&app, &event_id, &request).await?;
     let source = app.sources.get(&key.source).ok_or_else(|| not_configured(&key.source))?;
     let (pipeline, clock) = (source.pipeline.clone(), app.clock);
     // As a task of its own: an operator who hangs up must not leave the run half done.
@@ -114,7 +134,7 @@ pub(super) async fn replay(
         }
         Ok(ReplayOutcome::Failed(reason)) => Err(failed(&format!("Replay failed: {reason}"))),
         Ok(ReplayOutcome::NotFound) => Err(not_found()),
-        Ok(ReplayOutcome::Busy) => {
+        Ok(ReplayOutcome::Busy | ReplayOutcome::Stopped) => {
             Err(Problem::new(409, "Conflict", "Another run of this event is under way"))
         }
         Err(error) => {
@@ -164,8 +184,8 @@ fn page(parameters: &mut BTreeMap<String, String>) -> Result<PageRequest, Proble
 pub(super) async fn list(_: Operator, request: HttpRequest, app: Shared) -> Answer {
     let mut parameters = parameters(&request)?;
     let page = page(&mut parameters)?;
-    let filter: EventFilter =
-        filter::from_pairs(&parameters).map_err(|error| Problem::bad_request(&error))?;
+    let filter: EventFilter = filter::from_pairs(&parameters, app.clock.now())
+        .map_err(|error| Problem::bad_request(&error))?;
     let found = app.store.list(&filter, page).await?;
     let events: Vec<EventLine> = found.events.into_iter().map(EventLine::from).collect();
     let next = found.next.map(|cursor| cursor.to_string());
@@ -178,7 +198,7 @@ pub(super) async fn show(
     app: Shared,
     event_id: web::Path<String>,
 ) -> Answer {
-    let key = key(&event_id, &request)?;
+    let key = key(&app, &event_id, &request).await?;
     let stored = app.store.find(&key).await?.ok_or_else(not_found)?;
     let attempts = app.store.attempts(&key).await?;
     Ok(HttpResponse::Ok().json(EventDetail::new(stored, attempts)))

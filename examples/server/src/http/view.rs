@@ -6,10 +6,11 @@ use cognigy_core::{
 };
 use serde::Serialize;
 
+pub(crate) use crate::output::printable;
 use crate::{
     app::StartError,
     output::say,
-    telemetry::{Deliveries, age_seconds},
+    telemetry::{Deliveries, age_seconds, milliseconds},
 };
 
 /// RFC 3339, microseconds, UTC.
@@ -69,8 +70,24 @@ pub(crate) struct EventDetail {
     crm_context: Option<Contact>,
     body: String,
     attempts: Vec<AttemptLine>,
+    /// The dead letter that waits to be sent, of an event that was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dead_letter: Option<DeadLetterLine>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<String>,
+}
+
+/// The dead letter of an event that is `dead_lettering`.
+#[derive(Serialize)]
+pub(crate) struct DeadLetterLine {
+    /// `unsent`: it waits for the queue, and is tried until the queue takes it.
+    status: &'static str,
+    /// Why the event was given up.
+    reason: String,
+    /// How often sending it has begun.
+    tries: u32,
+    /// When it is tried next, or when the lease of the worker that is sending it ends.
+    next_try_at: String,
 }
 
 /// One attempt.
@@ -87,7 +104,14 @@ pub(crate) struct AttemptLine {
 impl EventDetail {
     pub(crate) fn new(stored: StoredEvent, attempts: Vec<Attempt>) -> Self {
         let event = stored.event;
+        let dead_letter = stored.unsent.map(|unsent| DeadLetterLine {
+            status: "unsent",
+            reason: unsent.reason,
+            tries: unsent.tries,
+            next_try_at: time(unsent.due),
+        });
         Self {
+            dead_letter,
             event_id: event.id().to_owned(),
             kind: event.kind().clone(),
             status: stored.state.as_str(),
@@ -106,22 +130,30 @@ impl EventDetail {
 
     /// For people: a few lines, then the attempts.
     pub(crate) fn print(&self) -> Result<(), StartError> {
-        say!("event      {:?}", self.event_id)?;
+        let or_none =
+            |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), printable);
+        say!("event      {}", printable(&self.event_id))?;
         if let Some(source) = &self.source {
             say!("source     {source}")?;
         }
-        say!("type       {}", self.kind)?;
+        say!("type       {}", printable(self.kind.as_str()))?;
         say!("status     {}", self.status)?;
-        say!("timestamp  {}", self.timestamp.as_json())?;
-        say!("contact    external {:?}, user {:?}", self.external_id, self.user_id)?;
+        say!("timestamp  {}", printable(self.timestamp.as_json().trim_matches('"')))?;
+        say!("external   {}", or_none(&self.external_id))?;
+        say!("user       {}", or_none(&self.user_id))?;
         say!("received   {}", self.received_at)?;
         say!("processed  {}", self.processed_at.as_deref().unwrap_or("-"))?;
         let context = self.crm_context.as_ref().map_or("null", Contact::as_json);
         say!("context    {}", printable(context))?;
         say!("body       {}", printable(&self.body))?;
+        if let Some(letter) = &self.dead_letter {
+            let (tries, next) = (letter.tries, &letter.next_try_at);
+            say!("dead letter: not sent yet, tried {tries} times, next at {next}")?;
+            say!("             {}", printable(&letter.reason))?;
+        }
         for attempt in &self.attempts {
             say!(
-                "run {} attempt {}: {} after {:.1} ms, {}{}",
+                "run {} attempt {}: {} after {} ms, {}{}",
                 attempt.run,
                 attempt.number,
                 attempt.outcome,
@@ -134,18 +166,11 @@ impl EventDetail {
     }
 }
 
-/// Text for a terminal: control characters shown, not obeyed.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect()
-}
-
 impl From<Attempt> for AttemptLine {
     fn from(attempt: Attempt) -> Self {
         let Attempt { number, run, started_at, duration, outcome, error } = attempt;
         let outcome = AttemptOutcome::as_str(outcome);
-        let duration_ms = duration.as_secs_f64() * 1000.0;
+        let duration_ms = milliseconds(duration);
         Self { number, run, started_at: time(started_at), duration_ms, outcome, error }
     }
 }

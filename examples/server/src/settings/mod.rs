@@ -100,6 +100,11 @@ impl std::fmt::Debug for Hidden {
     }
 }
 
+/// A duration as settings write it: `500ms`, `2s`, `5m`, `1h`, `30d`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    parse::duration(text)
+}
+
 impl Settings {
     /// Reads every setting, or names the first that is wrong.
     pub(crate) fn read(layers: &Layers) -> Result<Self, SettingError> {

@@ -78,15 +78,30 @@ impl Moto {
 
     /// Takes up to ten messages out of a queue for good: body and system attributes.
     pub fn drain(&self, queue: &str) -> Vec<Value> {
-        let request =
-            json!({"QueueUrl": queue, "MaxNumberOfMessages": 10, "AttributeNames": ["All"]});
-        let answer = self.call("ReceiveMessage", &request);
-        let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
+        let messages = self.receive(queue);
         for message in &messages {
             let handle = &message["ReceiptHandle"];
             self.call("DeleteMessage", &json!({"QueueUrl": queue, "ReceiptHandle": handle}));
         }
         messages
+    }
+
+    /// Receives up to ten messages and leaves them hidden.
+    pub fn receive(&self, queue: &str) -> Vec<Value> {
+        let request =
+            json!({"QueueUrl": queue, "MaxNumberOfMessages": 10, "AttributeNames": ["All"]});
+        let answer = self.call("ReceiveMessage", &request);
+        answer["Messages"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Puts a message into a FIFO queue; its id.
+    pub fn put(&self, queue: &str, body: &str) -> String {
+        let request = json!({
+            "QueueUrl": queue, "MessageBody": body, "MessageGroupId": "cognigy-events",
+            // A test puts each body once.
+            "MessageDeduplicationId": format!("put-{}-{}", body.len(), self.count(queue)),
+        });
+        self.call("SendMessage", &request)["MessageId"].as_str().unwrap().to_owned()
     }
 
     /// How many messages a queue holds.

@@ -32,7 +32,7 @@ const TOKEN: &str = "demo-operator";
 const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(super) async fn run(arguments: &ArgMatches, mut layers: Layers) -> Result<bool, StartError> {
-    let events = number(arguments, "events").clamp(50, 100_000);
+    let events = number(arguments, "events");
     let directory =
         tempfile::tempdir().map_err(|error| StartError::failed("cannot make a folder", &error))?;
     let crm = PretendCrm::start().await?;

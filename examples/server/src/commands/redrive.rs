@@ -1,0 +1,106 @@
+//! `redrive`: bringing dead letters back from the queue.
+
+use clap::ArgMatches;
+
+use crate::{app::StartError, settings::Settings};
+
+/// Takes dead letters back from the queue. 1 if any that is there could not be taken.
+#[cfg(feature = "sqs")]
+pub(super) async fn redrive(
+    arguments: &ArgMatches,
+    settings: &Settings,
+) -> Result<bool, StartError> {
+    use cognigy_core::{Pipeline, RedriveReport};
+
+    use super::{Progress, number};
+    use crate::app::{Access, App};
+
+    let of = super::source(arguments, settings)?;
+    let source = crate::sources::dead_letter_source(of, settings).await?;
+    let app = App::build(settings, None, Access::Write, None).await?;
+    let max = Some(u64::from(number(arguments, "max"))).filter(|max| *max > 0);
+    let progress = Progress::new();
+    let shown = |report: &RedriveReport| progress.show(&format!("{} messages", report.seen()));
+    // Sources may share a queue: each message goes to the pipeline of its own.
+    let pipelines = app.sources.pipelines();
+    let report = Pipeline::redrive_among(&pipelines, &source, max, &app.clock, shown).await?;
+    drop(progress);
+    let length = source.approximate_len().await.ok();
+    print::report(&report, length, arguments.get_flag("json"))?;
+    // What another process has received is hidden: nothing was seen of what is there. Its number is
+    // old by up to a minute, so it counts only where it is all there is to go by.
+    let hidden = report.seen() == 0 && length.is_some_and(|length| length.total() > 0);
+    if hidden {
+        crate::output::complain(
+            "the queue holds messages that were not handed out: another process has received them, \
+             or a count is out of date; try again in a minute",
+        );
+    }
+    Ok(report.left.is_empty() && report.undeleted == 0 && !hidden)
+}
+
+#[cfg(not(feature = "sqs"))]
+pub(super) async fn redrive(_: &ArgMatches, _: &Settings) -> Result<bool, StartError> {
+    Err(StartError::Failed("this build has no SQS support".to_owned()))
+}
+
+#[cfg(feature = "sqs")]
+mod print {
+    use cognigy_core::{LeftMessage, RedriveReport};
+    use cognigy_sink_sqs::QueueLength;
+    use serde_json::{Value, json};
+
+    use crate::{
+        app::StartError,
+        commands::print_json,
+        output::{printable, say},
+    };
+
+    pub(super) fn report(
+        report: &RedriveReport,
+        length: Option<QueueLength>,
+        as_json: bool,
+    ) -> Result<(), StartError> {
+        let RedriveReport { requeued, stored, busy, again, differs, unusable, undeleted, left } =
+            report;
+        let total = length.map(QueueLength::total);
+        if as_json {
+            let left_messages: Vec<Value> = left.iter().map(json_of).collect();
+            return print_json(&json!({
+                "requeued": requeued, "stored": stored, "busy": busy, "again": again,
+                "differs": differs, "unusable": unusable, "undeleted": undeleted, "left": total,
+                "left_messages": left_messages,
+            }));
+        }
+        say!(
+            "{requeued} events run again, {stored} were stored anew; not taken back: {busy} held by \
+             a run, {again} of events taken back already, {differs} with another payload than is \
+             stored, {unusable} unusable"
+        )?;
+        for LeftMessage { message_id, event, outcome: _, reason } in left {
+            let event = event.as_ref().map_or_else(String::new, |key| {
+                let of = match key.source.is_default() {
+                    true => String::new(),
+                    false => format!(" of {}", key.source),
+                };
+                format!(" (event {}{of})", printable(key.id.as_str()))
+            });
+            say!("left: {}{event}: {}", printable(message_id), printable(reason))?;
+        }
+        if *undeleted > 0 {
+            say!("{undeleted} were taken back and could not be deleted: they come again")?;
+        }
+        say!("left in the queue: about {}", total.map_or("?".to_owned(), |left| left.to_string()))
+    }
+
+    fn json_of(left: &LeftMessage) -> Value {
+        let LeftMessage { message_id, event, outcome, reason } = left;
+        json!({
+            "message_id": message_id,
+            "event_id": event.as_ref().map(|key| key.id.as_str()),
+            "source": event.as_ref().map(|key| key.source.as_str()),
+            "outcome": outcome.as_str(),
+            "reason": reason,
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! Whether a server works on the database: said by `serve`, asked by commands beside it.
+//!
+//! A process with workers holds a lock, shared with all others of its kind. The kernel or the
+//! database server gives it up however the process ends, so what is asked is never out of date, and
+//! no row has to be written or renewed. For an SQLite file it is `flock` on an empty file beside it;
+//! not on the database itself, where closing the file would end SQLite's own locks. On PostgreSQL
+//! it is an advisory lock. Events stay safe whatever the answer: claims and leases see to that.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+#[cfg(feature = "postgres")]
+use cognigy_store_postgres::WorkerPresence;
+use tokio::task::JoinHandle;
+
+use crate::{
+    app::StartError,
+    settings::{Database, Settings},
+};
+
+/// How soon the lock is tried again: while the database is being made, or a command asks.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// How often asking is repeated before an exclusive lock counts as refused: another command that
+/// asks holds it for microseconds.
+const QUESTIONS: u32 = 5;
+
+/// Says that this process works on the database, until it is dropped.
+pub(crate) enum Presence {
+    File(JoinHandle<()>),
+    #[cfg(feature = "postgres")]
+    Postgres {
+        _lock: WorkerPresence,
+    },
+}
+
+impl Presence {
+    /// Says so, once the database is there; nothing where this process has no workers.
+    pub(crate) fn announce(settings: &Settings) -> Option<Self> {
+        if !settings.worker {
+            return None;
+        }
+        match &settings.database {
+            Database::Sqlite(path) => {
+                let path = path.clone();
+                Some(Self::File(tokio::spawn(async move {
+                    loop {
+                        if let Ok(_file) = hold(&path) {
+                            return std::future::pending().await;
+                        }
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                })))
+            }
+            #[cfg(feature = "postgres")]
+            Database::Postgres(url) => {
+                // Opening the store says what is wrong with the URL.
+                Some(Self::Postgres { _lock: WorkerPresence::announce(url.as_str()).ok()? })
+            }
+            #[cfg(not(feature = "postgres"))]
+            Database::Postgres(_) => None,
+        }
+    }
+
+    /// Whether any process says so of the database that is set.
+    pub(crate) async fn is_announced(settings: &Settings) -> Result<bool, StartError> {
+        match &settings.database {
+            Database::Sqlite(path) => {
+                for _ in 0..QUESTIONS {
+                    let is_held = is_held(path).map_err(|error| {
+                        let path = path.display();
+                        let what = format!(
+                            "cannot see whether a server works on {path} (--here and --hand-over \
+                             need not)"
+                        );
+                        StartError::failed(&what, &error)
+                    })?;
+                    if !is_held {
+                        return Ok(false);
+                    }
+                    tokio::time::sleep(AGAIN / 5).await;
+                }
+                Ok(true)
+            }
+            #[cfg(feature = "postgres")]
+            Database::Postgres(url) => Ok(WorkerPresence::is_announced(url.as_str()).await?),
+            #[cfg(not(feature = "postgres"))]
+            Database::Postgres(_) => Ok(false),
+        }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        match self {
+            Self::File(task) => task.abort(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres { .. } => {}
+        }
+    }
+}
+
+/// The lock's file, beside the database itself where its path is a link.
+fn lock_file(database: &Path) -> io::Result<PathBuf> {
+    let mut path = database.canonicalize()?.into_os_string();
+    path.push(".worker");
+    Ok(path.into())
+}
+
+fn hold(database: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(lock_file(database)?)?;
+    file.try_lock_shared().map_err(io::Error::from)?;
+    Ok(file)
+}
+
+/// Creates nothing: without the file no server has worked on the database yet.
+fn is_held(database: &Path) -> io::Result<bool> {
+    let file = match lock_file(database).and_then(File::open) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_seen_through_a_link_and_ends_with_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (database, link) = (folder.path().join("a.db"), folder.path().join("link.db"));
+        assert!(!is_held(&database).unwrap(), "no database, and none is made");
+        assert!(hold(&database).is_err() && !database.exists());
+        std::fs::write(&database, "").unwrap();
+        std::os::unix::fs::symlink(&database, &link).unwrap();
+        assert!(!is_held(&link).unwrap());
+        assert!(!folder.path().join("a.db.worker").exists(), "asking makes nothing");
+        let (one, other) = (hold(&database).unwrap(), hold(&link).unwrap());
+        drop(one);
+        assert!(is_held(&database).unwrap() && is_held(&link).unwrap());
+        drop(other);
+        assert!(!is_held(&database).unwrap());
+    }
+}
