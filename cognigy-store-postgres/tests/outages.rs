@@ -13,7 +13,8 @@ use std::{
 };
 
 use cognigy_core::{
-    EventArchive, EventStore, Recorded, Settled, StoreErrorKind, Verdict, testing::sample,
+    AfterDeadLetter, EventArchive, EventOrder, EventStore, Recorded, Settled, StoreErrorKind,
+    Verdict, testing::sample,
 };
 use cognigy_store_postgres::{PostgresOptions, PostgresStore};
 use cognigy_test_postgres::{Cluster, Stop};
@@ -410,4 +411,30 @@ async fn a_server_that_says_its_disk_is_full() {
     assert!(store.record(event("e2"), now()).await.is_err());
     assert_eq!(store.record(event("e2"), now()).await.unwrap(), Recorded::New);
     assert_eq!(place.fired(), 3);
+}
+
+#[tokio::test]
+async fn readiness_tries_every_table_that_a_delivery_writes() {
+    let place = Place::new();
+    let order = Some(EventOrder::PerContact(AfterDeadLetter::Continue));
+    let lock_timeout = Duration::from_millis(100);
+    let store = place
+        .open_with(PostgresOptions { order, lock_timeout, ..PostgresOptions::default() })
+        .await;
+    store.ready().await.unwrap();
+    let (holder, connection) =
+        tokio_postgres::connect(&place.url(), tokio_postgres::NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let tables = ["events", "queue", "bodies", "quarantine", "tallies", "lanes", "heartbeat"];
+    for table in tables {
+        let lock = format!("BEGIN; LOCK TABLE cognigy_{table} IN ACCESS EXCLUSIVE MODE");
+        holder.batch_execute(&lock).await.unwrap();
+        store.ready().await.expect_err(table);
+        holder.batch_execute("ROLLBACK").await.unwrap();
+        store.ready().await.unwrap();
+    }
+    for table in &tables[..6] {
+        assert_eq!(place.sql(&format!("SELECT count(*) FROM cognigy_{table}")), "0", "{table}");
+    }
+    connection.abort();
 }

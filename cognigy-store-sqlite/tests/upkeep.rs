@@ -6,9 +6,10 @@ mod common;
 use std::collections::BTreeMap;
 
 use cognigy_core::{
-    EventArchive, EventStore, PageRequest, PurgeRequest, Quarantine, QuarantineEntry,
-    QuarantineLimits, QuarantineReason, Settled, SourceName, State, Verdict,
+    AfterDeadLetter, EventArchive, EventOrder, EventStore, PageRequest, PurgeRequest, Quarantine,
+    QuarantineEntry, QuarantineLimits, QuarantineReason, Settled, SourceName, State, Verdict,
 };
+use cognigy_store_sqlite::SqliteOptions;
 use common::{
     Place, at, claim, claim_one, ended, event, event_saying, give_up, key, process, settle,
 };
@@ -208,4 +209,27 @@ async fn a_backlog_of_large_events_is_claimed_in_parts() {
     }
     // 16 MiB, of bodies of a little more than one.
     assert_eq!(parts, [16, 16, 8]);
+}
+
+#[tokio::test]
+async fn readiness_tries_every_table_that_a_delivery_writes() {
+    let place = Place::new();
+    let order = Some(EventOrder::PerContact(AfterDeadLetter::Continue));
+    let store = place.open_with(SqliteOptions { order, ..SqliteOptions::default() }).await;
+    store.ready().await.unwrap();
+    let sql = place.sql();
+    for table in ["events", "bodies", "quarantine", "tallies", "lanes", "waiting", "heartbeat"] {
+        let veto = format!(
+            "CREATE TRIGGER veto BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END"
+        );
+        sql.execute_batch(&veto).unwrap();
+        store.ready().await.expect_err(table);
+        sql.execute_batch("DROP TRIGGER veto").unwrap();
+        store.ready().await.unwrap();
+    }
+    for table in ["events", "bodies", "quarantine", "lanes", "waiting", "tallies"] {
+        let count: i64 =
+            sql.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 0, "nothing is left in {table}");
+    }
 }
