@@ -71,8 +71,9 @@ fn evict(
 
 pub(crate) fn page(connection: &Connection, page: PageRequest) -> Result<QuarantinePage, Problem> {
     let mut select = connection.prepare_cached(&format!(
-        "SELECT id, source, reason, event_id, detail, received_at, substr(body, 1, {EXCERPT_BYTES}),
-                length(body)
+        "SELECT id, source, reason, event_id, detail, received_at,
+                -- Of an empty blob, substr makes NULL.
+                coalesce(substr(body, 1, {EXCERPT_BYTES}), x''), length(body)
          FROM quarantine WHERE id < ?1 ORDER BY id DESC LIMIT ?2"
     ))?;
     let before = page.after.map_or(i64::MAX, |cursor| cursor.0);

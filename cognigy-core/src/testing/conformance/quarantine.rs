@@ -113,4 +113,8 @@ pub async fn a_long_body_is_listed_by_its_beginning(store: &dyn Store) {
     assert_eq!((item.length, item.is_whole()), (body.len() as u64, false));
     let found = store.quarantined_item(item.id).await.unwrap().unwrap();
     assert_eq!(found.body, body.as_bytes());
+
+    keep(store, entry("", QuarantineReason::Invalid), 1).await;
+    let page = store.quarantined(PageRequest { limit: 10, after: None }).await.unwrap();
+    assert_eq!((page.items[0].length, page.items[0].is_whole()), (0, true));
 }
