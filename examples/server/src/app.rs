@@ -11,7 +11,8 @@ use cognigy_store_postgres::{PostgresOptions, PostgresStore};
 use cognigy_store_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::{
-    http::{AdminToken, BulkReplays, Readiness},
+    http::{AdminToken, BulkReplays, Readiness, TrustedProxies},
+    refusals::Refusals,
     settings::{Database, SettingError, Settings},
     sources::Sources,
     telemetry::Telemetry,
@@ -27,6 +28,8 @@ pub(crate) struct App {
     pub(crate) admin: AdminToken,
     pub(crate) readiness: Readiness,
     pub(crate) replays: BulkReplays,
+    pub(crate) trusted: TrustedProxies,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 /// Why a command could not start.
@@ -82,6 +85,8 @@ impl App {
             admin: AdminToken::new(settings.admin_token.as_ref().map(|token| token.as_str())),
             readiness: Readiness::default(),
             replays: BulkReplays(Arc::new(Mutex::new(HashMap::new()))),
+            trusted: TrustedProxies::new(&settings.trusted_proxies),
+            refusals: Arc::default(),
         })
     }
 }

@@ -24,6 +24,10 @@ const KEPT_QUIET: [&str; 9] = [
     "hyper_util",
 ];
 
+/// What a sender can have a library log as an error, as often as it likes: requests that cannot be
+/// read. The server logs them itself, and not each of them ([`crate::refusals`]).
+const SILENCED: &str = "actix_http::h1=off";
+
 /// Lines that may wait to be written: some seconds of a busy server at `debug`, and a few MiB.
 const WAITING_LINES: usize = 8192;
 
@@ -43,6 +47,9 @@ pub(crate) fn start(settings: &Settings) -> WorkerGuard {
         if let Ok(directive) = format!("{noisy}=warn").parse() {
             filter = filter.add_directive(directive);
         }
+    }
+    if let Ok(directive) = SILENCED.parse() {
+        filter = filter.add_directive(directive);
     }
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(WAITING_LINES)

@@ -15,6 +15,7 @@ mod logging;
 mod metrics;
 mod output;
 mod rates;
+mod refusals;
 mod settings;
 mod sources;
 mod telemetry;

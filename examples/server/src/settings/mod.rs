@@ -13,6 +13,7 @@ mod table;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use cognigy_core::{EventOrder, SourceName};
+use ipnet::IpNet;
 use zeroize::Zeroizing;
 
 pub(crate) use layers::{Layers, SettingError};
@@ -24,6 +25,10 @@ pub(crate) use table::SETTINGS;
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
+    /// Where operators are served, if not at the same address.
+    pub(crate) admin_listen: Option<SocketAddr>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub(crate) trusted_proxies: Vec<IpNet>,
     /// The plain path's source.
     pub(crate) plain: SourceSettings,
     /// The others, in the order of their names.
@@ -37,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) worker: bool,
     /// How long a balancer is given to notice that the server is stopping.
     pub(crate) drain: Duration,
+    /// How long requests and attempts under way may go on after a stop.
+    pub(crate) stop_grace: Duration,
     pub(crate) retention: Duration,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
@@ -95,6 +102,10 @@ impl Settings {
         let text = |key| layers.optional(key, |text| Ok(text.to_owned()));
         Ok(Self {
             listen: layers.required("listen", parse::address)?,
+            admin_listen: layers.optional("admin_listen", parse::address)?,
+            trusted_proxies: layers
+                .optional("trusted_proxies", parse::networks)?
+                .unwrap_or_default(),
             plain: SourceSettings::read(&View::plain(layers))?,
             sources: View::of_sources(layers)
                 .map(|view| SourceSettings::read(&view))
@@ -115,6 +126,7 @@ impl Settings {
             admin_token: hidden("admin_token")?,
             worker: layers.required("worker", parse::switch)?,
             drain: layers.required("drain", parse::duration)?,
+            stop_grace: layers.required("stop_grace", parse::duration)?,
             retention: layers.required("retention", parse::positive_duration)?,
             log: layers.required("log", parse::log_filter)?,
             log_format: layers.required("log_format", parse::log_format)?,

@@ -2,12 +2,13 @@
 
 use std::{
     fmt::Display,
-    net::{SocketAddr, ToSocketAddrs},
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
     str::FromStr,
     time::Duration,
 };
 
 use cognigy_core::{AfterDeadLetter, SourceName};
+use ipnet::IpNet;
 
 use super::{Database, Hidden, LogFormat};
 
@@ -40,6 +41,17 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         .ok()
         .and_then(|mut addresses| addresses.next())
         .ok_or_else(|| "expected an address such as 127.0.0.1:8000".to_owned())
+}
+
+/// `10.0.0.0/8, 192.0.2.1`: an address alone is a network of one.
+pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let network = |text: &str| {
+        let alone = || text.parse::<IpAddr>().ok().map(IpNet::from);
+        text.parse().ok().or_else(alone).ok_or_else(|| {
+            "expected networks such as 10.0.0.0/8 or 2001:db8::/32, comma-separated".to_owned()
+        })
+    };
+    text.split(',').map(|entry| network(entry.trim())).collect()
 }
 
 pub(super) fn header_name(text: &str) -> Result<String, String> {
@@ -172,6 +184,21 @@ mod tests {
             assert!(duration(text).is_err(), "{text}");
         }
         assert!(positive_duration("0s").is_err() && lease("999ms").is_err());
+    }
+
+    #[test]
+    fn networks_are_cidr_or_addresses() {
+        let shown = |text| {
+            networks(text)
+                .map(|it| it.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(shown("10.0.0.0/8").as_deref(), Ok("10.0.0.0/8"));
+        let several = shown("192.0.2.1, 2001:db8::/32,::1");
+        assert_eq!(several.as_deref(), Ok("192.0.2.1/32 2001:db8::/32 ::1/128"));
+        for text in ["", "10.0.0.0/8,", "10.0.0.0/33", "10.0.0", "proxy.example", "*", "10.0.0.0 8"]
+        {
+            assert!(networks(text).is_err(), "{text}");
+        }
     }
 
     #[test]
