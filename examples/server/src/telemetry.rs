@@ -305,7 +305,7 @@ impl SourceTelemetry {
             Intake::Invalid(invalid) => {
                 refusal!(
                     first("invalid"),
-                    source, %peer, event_id = ?invalid.event_id, problem = %invalid,
+                    source, %peer, event_id = invalid.event_id.as_deref(), problem = %invalid,
                     "delivery quarantined"
                 );
             }
@@ -313,7 +313,7 @@ impl SourceTelemetry {
                 let event_id = key.id.as_str();
                 refusal!(
                     first("conflict"),
-                    source, %peer, ?event_id,
+                    source, %peer, event_id,
                     "delivery quarantined: its id is known with other content"
                 );
             }
