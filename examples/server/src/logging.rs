@@ -5,8 +5,14 @@
 
 use std::sync::OnceLock;
 
+use tracing::{Level, Metadata};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter,
+    filter::{FilterFn, filter_fn},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::settings::{LogFormat, Settings};
 
@@ -24,9 +30,9 @@ const KEPT_QUIET: [&str; 9] = [
     "hyper_util",
 ];
 
-/// What a sender can have a library log as an error, as often as it likes: requests that cannot be
-/// read. The server logs them itself, and not each of them ([`crate::refusals`]).
-const SILENCED: &str = "actix_http::h1=off";
+/// Where a library logs each request that cannot be read as an error, which a sender can have as often
+/// as it likes. The server logs those itself, and not each of them ([`crate::refusals`]).
+const ERRORS_OF_SENDERS: &str = "actix_http::h1";
 
 /// Lines that may wait to be written: some seconds of a busy server at `debug`, and a few MiB.
 const WAITING_LINES: usize = 8192;
@@ -48,9 +54,6 @@ pub(crate) fn start(settings: &Settings) -> WorkerGuard {
             filter = filter.add_directive(directive);
         }
     }
-    if let Ok(directive) = SILENCED.parse() {
-        filter = filter.add_directive(directive);
-    }
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(WAITING_LINES)
         .lossy(true)
@@ -61,12 +64,18 @@ pub(crate) fn start(settings: &Settings) -> WorkerGuard {
     let started = match settings.log_format {
         LogFormat::Text => {
             let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            builder.with_ansi(colours).try_init()
+            builder.with_ansi(colours).finish().with(without_errors_of_senders()).try_init()
         }
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Json => {
+            builder.json().flatten_event(true).finish().with(without_errors_of_senders()).try_init()
+        }
     };
     if let Err(error) = started {
         eprintln!("cognigy-server: logging could not be started: {error}");
     }
     guard
+}
+
+fn without_errors_of_senders() -> FilterFn<fn(&Metadata<'_>) -> bool> {
+    filter_fn(|line| *line.level() != Level::ERROR || !line.target().starts_with(ERRORS_OF_SENDERS))
 }

@@ -275,7 +275,7 @@ fn no_secret_token_or_body_is_logged_at_any_level() {
     assert!(log.contains("\"e2"), "ids are logged");
     for secret in [SECRET, TOKEN, "marked-"] {
         // The id of an invalid event is an id too, and the only marked thing that may show.
-        let log = log.replace(r#"event_id":"Some(\"marked-body\")"#, "");
+        let log = log.replace(r#""event_id":"marked-body""#, "");
         let line = log.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "{secret}");
     }
