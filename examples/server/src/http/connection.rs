@@ -59,6 +59,7 @@ impl Connection {
             // Nothing was asked at all: a connection made in advance, or somebody's probe.
             408 => ("No request arrived in time", None),
             431 => ("The request's head is too large", Some("head too large")),
+            503 => ("Too many long heads at once", Some("too many long heads at once")),
             500.. => ("The request could not be answered", Some("request not answered")),
             _ => ("The request cannot be read", Some("request cannot be read")),
         };
@@ -68,7 +69,10 @@ impl Connection {
         }
         let title = StatusCode::from_u16(status).ok().and_then(|it| it.canonical_reason());
         let title = title.unwrap_or("Bad Request");
-        let reply = Reply::problem(status, title, detail);
+        let mut reply = Reply::problem(status, title, detail);
+        if status == 503 {
+            reply = reply.with_retry_after(1);
+        }
         let date = httpdate::fmt_http_date(std::time::SystemTime::now());
         let mut answer = format!(
             "HTTP/1.1 {status} {title}\r\ncontent-length: {}\r\nconnection: close\r\n\
@@ -109,10 +113,22 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.state.verdict() == Verdict::HeadRefused {
+            if self.answer.is_empty() {
+                self.answer = self.refuse(503);
+            }
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(context, buffer);
         match read {
-            Poll::Ready(Ok(())) if buffer.filled().len() > before => self.state.received(),
+            Poll::Ready(Ok(())) if buffer.filled().len() > before => {
+                let bytes = buffer.filled().len() - before;
+                if self.state.received(bytes, &self.all).is_err() {
+                    // What comes next is the end of its input.
+                    self.state.judge(Verdict::HeadRefused);
+                }
+            }
             Poll::Pending => {
                 self.state.task.register(context.waker());
                 match self.state.verdict() {

@@ -19,7 +19,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::sender::{TrustedProxies, group};
+use super::sender::{Share, Shares, TrustedProxies, UNKNOWN, UsedUp, group};
 
 /// A head has to be complete within this time: of the connection for its first one, of the head's
 /// first byte for later ones.
@@ -40,6 +40,13 @@ const AT_ONCE: usize = 64;
 const WRITE_GRACE: Duration = Duration::from_secs(10);
 /// … and then has to read so many bytes a second.
 const LEAST_WRITE_RATE: u64 = 1024;
+/// A head of up to so many bytes is nobody's concern; nearly all are a tenth of that.
+const SMALL_HEAD: usize = 16 * 1024;
+/// What longer ones may hold together before they are complete, in bytes, and what those of one
+/// sender may. Without a bound, connections times the longest head there is (128 KiB) would be more
+/// than the memory that the deployments grant.
+const HEADS: usize = 32 * 1024 * 1024;
+const SENDERS_HEADS: usize = HEADS / 2;
 /// How often stalled connections are looked for.
 const SWEEP: Duration = Duration::from_millis(500);
 /// What idles this much longer than the keep-alive has slipped through actix-web's own timer.
@@ -51,6 +58,8 @@ pub(crate) struct Connections {
     crowded: usize,
     trusted: TrustedProxies,
     open: Mutex<Open>,
+    heads: Arc<Shares>,
+    all_heads: Arc<Shares>,
     pub(crate) closed_idle: AtomicU64,
     pub(crate) closed_stalled: AtomicU64,
 }
@@ -72,6 +81,8 @@ pub(super) enum Verdict {
     Leave,
     /// Its head does not come: 408.
     HeadTimedOut,
+    /// Its head is long, as too many others are: 503.
+    HeadRefused,
     /// Its answer is not read.
     Cut,
 }
@@ -86,8 +97,11 @@ pub(crate) struct State {
     busy: AtomicUsize,
     /// Whether there has been a request; until then actix-web's own timer is at work.
     served: AtomicBool,
-    /// Whether part of a head is here.
+    /// Whether part of a head is here, how long that is in bytes, and the memory for it if that is
+    /// long: its sender's share, and all senders'.
     in_head: AtomicBool,
+    head_bytes: AtomicUsize,
+    head_memory: Mutex<Option<(Share, Share)>>,
     /// Since when it is idle, or since when its head has been coming. In milliseconds, as all times
     /// here.
     since: AtomicU64,
@@ -111,6 +125,8 @@ impl Connections {
             crowded,
             trusted,
             open: Mutex::default(),
+            heads: Shares::of(SENDERS_HEADS),
+            all_heads: Shares::of(HEADS),
             closed_idle: AtomicU64::new(0),
             closed_stalled: AtomicU64::new(0),
         })
@@ -200,6 +216,8 @@ impl State {
             busy: AtomicUsize::new(0),
             served: AtomicBool::new(false),
             in_head: AtomicBool::new(false),
+            head_bytes: AtomicUsize::new(0),
+            head_memory: Mutex::default(),
             since: AtomicU64::new(0),
             blocked: AtomicU64::new(0),
             written: AtomicU64::new(0),
@@ -225,6 +243,9 @@ impl State {
         self.busy.fetch_add(1, Relaxed);
         self.served.store(true, Relaxed);
         self.in_head.store(false, Relaxed);
+        if self.head_bytes.swap(0, Relaxed) > SMALL_HEAD {
+            drop(self.head_memory().take());
+        }
         Busy(Arc::clone(self))
     }
 
@@ -237,10 +258,14 @@ impl State {
         self.in_head.load(Relaxed)
     }
 
-    /// Bytes have come.
-    pub(super) fn received(&self) {
+    fn head_memory(&self) -> MutexGuard<'_, Option<(Share, Share)>> {
+        self.head_memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many bytes have come; an error if its head, and others, are too long.
+    pub(super) fn received(&self, bytes: usize, all: &Connections) -> Result<(), UsedUp> {
         if self.is_busy() {
-            return;
+            return Ok(());
         }
         if !self.in_head.swap(true, Relaxed) {
             self.since.store(self.now(), Relaxed);
@@ -248,6 +273,14 @@ impl State {
         // It is not idle any more.
         let (leave, stay) = (Verdict::Leave as u8, Verdict::Stay as u8);
         let _ = self.verdict.compare_exchange(leave, stay, Relaxed, Relaxed);
+        let head = self.head_bytes.fetch_add(bytes, Relaxed) + bytes;
+        if head <= SMALL_HEAD {
+            return Ok(());
+        }
+        let mut memory = self.head_memory();
+        let shares = || (all.heads.share(self.sender), all.all_heads.share(UNKNOWN));
+        let (own, together) = memory.get_or_insert_with(shares);
+        own.grow_to(head).and_then(|()| together.grow_to(head))
     }
 
     /// So many of `wanted` bytes of answers went out.
@@ -267,11 +300,11 @@ impl State {
 
     pub(super) fn verdict(&self) -> Verdict {
         let verdict = self.verdict.load(Relaxed);
-        let all = [Verdict::Leave, Verdict::HeadTimedOut, Verdict::Cut];
+        let all = [Verdict::Leave, Verdict::HeadTimedOut, Verdict::HeadRefused, Verdict::Cut];
         all.into_iter().find(|it| *it as u8 == verdict).unwrap_or(Verdict::Stay)
     }
 
-    fn judge(&self, verdict: Verdict) {
+    pub(super) fn judge(&self, verdict: Verdict) {
         self.verdict.store(verdict as u8, Relaxed);
         self.task.wake();
     }
@@ -357,7 +390,7 @@ mod tests {
         let more = enter(1, AT_ONCE);
         assert_eq!(leaving(&many).len() + leaving(&few).len(), AT_ONCE + 1);
         // A request that comes in the last moment keeps its connection.
-        many[10].received();
+        assert!(many[10].received(1, &connections).is_ok());
         assert_eq!(many[10].verdict(), Verdict::Stay);
         drop(busy);
         for state in balanced.iter().chain(&few).chain(&many).chain(&more).chain([&newest]) {
@@ -365,6 +398,34 @@ mod tests {
         }
         assert_eq!(connections.count(), 0);
         assert!(connections.open().by_sender.is_empty());
+    }
+
+    #[test]
+    fn long_heads_of_one_sender_leave_room_for_others_and_short_ones_need_none() {
+        let connections = Connections::new(MAX_CONNECTIONS, TrustedProxies::default());
+        let longest = 128 * 1024;
+        let begun: Vec<_> = (0..SENDERS_HEADS / longest)
+            .map(|_| {
+                let state = connections.enter(address(1));
+                assert!(state.received(longest, &connections).is_ok());
+                state
+            })
+            .collect();
+        assert!(connections.enter(address(1)).received(longest, &connections).is_err());
+        assert!(connections.enter(address(1)).received(SMALL_HEAD, &connections).is_ok());
+        assert!(connections.enter(address(2)).received(longest, &connections).is_ok());
+        // A head that is complete holds nothing more, nor does one whose connection is closed.
+        drop(begun[0].begin());
+        assert!(connections.enter(address(1)).received(longest, &connections).is_ok());
+        for state in &begun {
+            connections.leave(state);
+        }
+        drop(begun);
+        let (own, all) =
+            (connections.heads.share(address(1)), connections.all_heads.share(UNKNOWN));
+        let room = |mut share: Share, limit| share.grow_to(limit).is_ok();
+        assert!(!room(own, SENDERS_HEADS), "two more are held by this test");
+        assert!(!room(all, HEADS));
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Settings {
         let text = |key| layers.optional(key, |text| Ok(text.to_owned()));
         Ok(Self {
             listen: layers.required("listen", parse::address)?,
-            admin_listen: layers.optional("admin_listen", parse::address)?,
+            admin_listen: layers.optional("admin_listen", parse::own_address)?.flatten(),
             trusted_proxies: layers
                 .optional("trusted_proxies", parse::networks)?
                 .unwrap_or_default(),

@@ -43,6 +43,11 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         .ok_or_else(|| "expected an address such as 127.0.0.1:8000".to_owned())
 }
 
+/// An address, or nothing.
+pub(super) fn own_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text.is_empty() { Ok(None) } else { address(text).map(Some) }
+}
+
 /// `10.0.0.0/8, 192.0.2.1`: an address alone is a network of one.
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     let network = |text: &str| {

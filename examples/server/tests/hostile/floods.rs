@@ -127,6 +127,32 @@ fn no_address_uses_up_the_memory_or_the_places_for_bodies_that_do_not_come() {
 }
 
 #[test]
+fn long_heads_that_do_not_end_leave_memory_for_those_of_others() {
+    let site = Site::new();
+    let server = site.serve();
+    let long = |stream: TcpStream| {
+        let mut stream = stream;
+        let head = format!("GET /healthz HTTP/1.1\r\nHost: t\r\nX: {}", "v".repeat(100 * 1024));
+        let _ = stream.write_all(head.as_bytes());
+        stream
+    };
+    // 29 MiB; all heads together have 32, and one address half of that.
+    let heads: Vec<_> = (0..300).map(|_| long(connect_from(ATTACKER, &server))).collect();
+    let mut stream = long(server.connect());
+    stream.write_all(b"\r\nConnection: close\r\n\r\n").unwrap();
+    assert_eq!(Answer::read(stream).status, 200);
+    all_are_taken(&server, "beside", 10, Duration::from_secs(10));
+    let statuses: Vec<_> = heads.into_iter().map(statuses_of).collect();
+    let waited_for = statuses.iter().filter(|it| *it == &[408]).count();
+    // Of the others some see a reset that overtakes their answer.
+    let refused = statuses.iter().filter(|it| *it == &[503]).count();
+    assert!(waited_for <= 168 && refused >= 1, "{waited_for} waited for, {refused} refused");
+    let log = server.log();
+    assert!(log.contains("refused: too many long heads at once"), "{log}");
+    still_serves(&server, "after");
+}
+
+#[test]
 fn idle_connections_make_room_for_new_ones_and_none_with_a_request_is_closed() {
     let site = Site::new();
     let server = site.serve();
