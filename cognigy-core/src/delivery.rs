@@ -45,12 +45,13 @@ impl<H: Headers> RawDelivery<H> {
         Self { headers, body: body.into() }
     }
 
-    /// Whether the body is encoded (`Content-Encoding` other than `identity`); such a body is
-    /// refused, since nothing may be inflated before it is authenticated.
+    /// Whether the body is encoded (`Content-Encoding` other than `identity` or nothing); such a body
+    /// is refused, since nothing may be inflated before it is authenticated.
     pub(crate) fn is_encoded(&self) -> bool {
         let mut encoded = false;
         self.headers.visit("content-encoding", &mut |value| {
-            encoded |= !value.trim_ascii().eq_ignore_ascii_case(b"identity");
+            let value = value.trim_ascii();
+            encoded |= !value.is_empty() && !value.eq_ignore_ascii_case(b"identity");
         });
         encoded
     }

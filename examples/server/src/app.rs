@@ -14,7 +14,8 @@ use cognigy_store_postgres::{PostgresOptions, PostgresStore, is_not_up_yet};
 use cognigy_store_sqlite::{SqliteAccess, SqliteOptions, SqliteStore};
 
 use crate::{
-    http::{AdminToken, BulkReplays, Readiness},
+    http::{AdminToken, BulkReplays, Readiness, TrustedProxies},
+    refusals::Refusals,
     settings::{Database, SettingError, Settings},
     sources::Sources,
     telemetry::Telemetry,
@@ -40,6 +41,8 @@ pub(crate) struct App {
     pub(crate) admin: AdminToken,
     pub(crate) readiness: Readiness,
     pub(crate) replays: BulkReplays,
+    pub(crate) trusted: TrustedProxies,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 /// What a command does to the database. Only a server creates one.
@@ -110,6 +113,8 @@ impl App {
             admin: AdminToken::new(settings.admin_token.as_ref().map(|token| token.as_str())),
             readiness: Readiness::default(),
             replays: BulkReplays(Arc::new(Mutex::new(HashMap::new()))),
+            trusted: TrustedProxies::new(&settings.trusted_proxies),
+            refusals: Arc::default(),
         })
     }
 }

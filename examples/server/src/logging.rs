@@ -5,8 +5,14 @@
 
 use std::sync::OnceLock;
 
+use tracing::{Level, Metadata};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter,
+    filter::{FilterFn, filter_fn},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::settings::{LogFormat, Settings};
 
@@ -23,6 +29,10 @@ const KEPT_QUIET: [&str; 9] = [
     "hyper",
     "hyper_util",
 ];
+
+/// Where a library logs each request that cannot be read as an error, which a sender can have as often
+/// as it likes. The server logs those itself, and not each of them ([`crate::refusals`]).
+const ERRORS_OF_SENDERS: &str = "actix_http::h1";
 
 /// Lines that may wait to be written: some seconds of a busy server at `debug`, and a few MiB.
 const WAITING_LINES: usize = 8192;
@@ -54,12 +64,18 @@ pub(crate) fn start(settings: &Settings) -> WorkerGuard {
     let started = match settings.log_format {
         LogFormat::Text => {
             let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            builder.with_ansi(colours).try_init()
+            builder.with_ansi(colours).finish().with(without_errors_of_senders()).try_init()
         }
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Json => {
+            builder.json().flatten_event(true).finish().with(without_errors_of_senders()).try_init()
+        }
     };
     if let Err(error) = started {
         eprintln!("cognigy-server: logging could not be started: {error}");
     }
     guard
+}
+
+fn without_errors_of_senders() -> FilterFn<fn(&Metadata<'_>) -> bool> {
+    filter_fn(|line| *line.level() != Level::ERROR || !line.target().starts_with(ERRORS_OF_SENDERS))
 }

@@ -18,6 +18,7 @@ mod output;
 mod panics;
 mod presence;
 mod rates;
+mod refusals;
 mod settings;
 mod sources;
 mod telemetry;

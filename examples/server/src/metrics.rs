@@ -1,6 +1,6 @@
 //! Metrics as Prometheus' library wants them made.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
 
 use cognigy_crm_http::{CoalescingCrm, HttpCrm, Spared};
 use prometheus::{
@@ -8,6 +8,8 @@ use prometheus::{
     core::{Collector, Desc},
     proto::MetricFamily,
 };
+
+use crate::http::Connections;
 
 /// Upper bounds of the duration buckets, in seconds: a group commit takes half a millisecond to
 /// some tens, a CRM call up to its timeout of ten seconds.
@@ -46,6 +48,75 @@ impl Collector for SparedRequests {
             counter.inc_by(count.saturating_sub(counter.get()));
         }
         self.counters.collect()
+    }
+}
+
+/// The connections of one listener: counted where they are held, read when scraped.
+pub(crate) struct OpenConnections {
+    connections: Arc<Connections>,
+    open: IntGauge,
+    closed: IntCounterVec,
+    catching_up: Mutex<()>,
+}
+
+impl OpenConnections {
+    pub(crate) fn new(
+        listener: &str,
+        connections: Arc<Connections>,
+    ) -> Result<Self, prometheus::Error> {
+        let options =
+            |name: &str, help: &str| Opts::new(name, help).const_label("listener", listener);
+        let open = options("cognigy_connections", "Connections that are open");
+        let closed = options(
+            "cognigy_connections_closed_total",
+            "Connections that the server closed to make room, or because the other side stalled",
+        );
+        let (open, closed) = (IntGauge::with_opts(open)?, IntCounterVec::new(closed, &["reason"])?);
+        Ok(Self { connections, open, closed, catching_up: Mutex::new(()) })
+    }
+}
+
+impl Collector for OpenConnections {
+    fn desc(&self) -> Vec<&Desc> {
+        self.open.desc().into_iter().chain(self.closed.desc()).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let _alone = self.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
+        self.open.set(i64::try_from(self.connections.count()).unwrap_or(i64::MAX));
+        let Connections { closed_idle, closed_stalled, .. } = &*self.connections;
+        for (reason, count) in [("idle", closed_idle), ("stalled", closed_stalled)] {
+            let counter = self.closed.with_label_values(&[reason]);
+            counter.inc_by(count.load(Ordering::Relaxed).saturating_sub(counter.get()));
+        }
+        self.open.collect().into_iter().chain(self.closed.collect()).collect()
+    }
+}
+
+/// Registers what is told of the process itself.
+pub(crate) fn process(registry: &Registry) -> Result<(), prometheus::Error> {
+    let build = Opts::new("cognigy_build_info", "Always 1; the label is the version that runs")
+        .const_label("version", env!("CARGO_PKG_VERSION"));
+    let build = IntGauge::with_opts(build)?;
+    build.set(1);
+    registry.register(Box::new(build))?;
+    #[cfg(target_os = "linux")]
+    registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+    Ok(())
+}
+
+/// Writes the process's start into its gauge where the collector could not find it out: for that it
+/// reads a file which a unit with `ProcSubset=pid` has not.
+pub(crate) fn fill_in_start(family: &mut MetricFamily, started: f64) {
+    if family.name() != "process_start_time_seconds" {
+        return;
+    }
+    for metric in family.mut_metric() {
+        let mut gauge = metric.get_gauge().clone();
+        if gauge.get_value() == 0.0 {
+            gauge.set_value(started);
+            metric.set_gauge(gauge);
+        }
     }
 }
 

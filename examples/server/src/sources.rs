@@ -13,7 +13,7 @@ use cognigy_sink_sqs::{SqsOptions, SqsSink, SqsSource};
 
 use crate::{
     app::StartError,
-    http::Budget,
+    http::{Bodies, Budget, Shares},
     settings::{Settings, SourceSettings},
     telemetry::SourceTelemetry,
 };
@@ -27,10 +27,9 @@ pub(crate) struct Source {
     pub(crate) concurrency: usize,
     /// Where it takes deliveries; nowhere without a secret.
     pub(crate) path: Option<String>,
-    pub(crate) max_body_bytes: usize,
-    /// Memory for bodies that are being received, in bytes.
-    pub(crate) bodies: Budget,
-    /// Deliveries that are being taken in.
+    /// Takes in its bodies.
+    pub(crate) bodies: Bodies,
+    /// Deliveries whose bodies are there and that have no answer yet.
     pub(crate) places: Budget,
 }
 
@@ -45,13 +44,15 @@ impl Sources {
         sink: Option<&Arc<dyn DeadLetterSink>>,
     ) -> Result<Self, StartError> {
         let count = settings.all().count();
+        let unfinished = crate::http::unfinished_requests();
         let mut sources = BTreeMap::new();
         for source in settings.all() {
             let sink = match sink {
                 Some(sink) => Arc::clone(sink),
                 None => dead_letter_sink(source, settings.proxy_from_env).await?,
             };
-            let built = Source::build(source, settings, count, Arc::clone(store), sink)?;
+            let built =
+                Source::build(source, settings, (count, &unfinished), Arc::clone(store), sink)?;
             sources.insert(source.name.clone(), Arc::new(built));
         }
         Ok(Self(sources))
@@ -78,7 +79,7 @@ impl Source {
     fn build(
         source: &SourceSettings,
         settings: &Settings,
-        count: usize,
+        (count, unfinished): (usize, &Arc<Shares>),
         store: Arc<dyn Store>,
         sink: Arc<dyn DeadLetterSink>,
     ) -> Result<Self, StartError> {
@@ -106,8 +107,7 @@ impl Source {
             crm,
             concurrency: source.crm.concurrency,
             path: source.webhook.is_some().then(|| source.path()),
-            max_body_bytes: source.max_body_bytes,
-            bodies: Budget::for_bodies_of(source.max_body_bytes, count),
+            bodies: Bodies::new(source.max_body_bytes, count, unfinished),
             places: Budget::of(source.max_in_flight.unwrap_or(usize::MAX)),
         })
     }

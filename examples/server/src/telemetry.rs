@@ -9,13 +9,17 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::Duration,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
 };
 
 use cognigy_core::{
     AttemptOutcome, Counts, Intake, MatchedSecret, Observation, Observer, Purged, QuarantineReason,
-    SourceName, State, StoreSize, Timestamp,
+    SourceName, State, StoreErrorKind, StoreSize, Timestamp,
 };
 use cognigy_crm_http::{CoalescingCrm, HttpCrm};
 use prometheus::{
@@ -24,14 +28,19 @@ use prometheus::{
 };
 
 use crate::{
-    metrics::{Registrar, SparedRequests},
+    http::Connections,
+    metrics::{OpenConnections, Registrar, SparedRequests},
     rates::Rate,
+    refusals::{Refusals, refusal},
 };
 
 /// What is counted of the process and its store.
 pub(crate) struct Telemetry {
     registry: Registry,
     dropped_log_lines: IntCounter,
+    operator_refusals: IntCounter,
+    /// In seconds since 1970.
+    started: f64,
     events: IntGaugeVec,
     purged: IntCounterVec,
     size: IntGaugeVec,
@@ -113,7 +122,14 @@ impl Telemetry {
             &["part"],
         )?;
         registry.register(Box::new(size.clone()))?;
+        crate::metrics::process(&registry)?;
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Ok(Self {
+            started: since_1970.unwrap_or_default().as_secs_f64(),
+            operator_refusals: registrar.counter(
+                "cognigy_operator_refusals_total",
+                "Operators' requests without the token",
+            )?,
             events,
             size,
             purged: registrar.counters(
@@ -137,6 +153,20 @@ impl Telemetry {
             )?,
             registry: registry.clone(),
         })
+    }
+
+    /// An operator's request was refused.
+    pub(crate) fn operator_refused(&self) {
+        self.operator_refusals.inc();
+    }
+
+    /// Counts from now on the connections of a listener.
+    pub(crate) fn count_connections(&self, listener: &'static str, connections: &Arc<Connections>) {
+        let collector = OpenConnections::new(listener, Arc::clone(connections));
+        let registered = collector.and_then(|it| self.registry.register(Box::new(it)));
+        if let Err(error) = registered {
+            tracing::error!(%error, listener, "connections are not counted");
+        }
     }
 
     /// All metrics in Prometheus' text format, those of `sources` among them; `counts` where the
@@ -169,6 +199,7 @@ impl Telemetry {
         let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
         let registries = std::iter::once(&self.registry).chain(sources.map(|it| &it.registry));
         for mut family in registries.flat_map(Registry::gather) {
+            crate::metrics::fill_in_start(&mut family, self.started);
             match families.get_mut(family.name()) {
                 Some(known) => known.mut_metric().extend(family.take_metric()),
                 None => drop(families.insert(family.name().to_owned(), family)),
@@ -283,8 +314,14 @@ impl SourceTelemetry {
         self.registry.register(Box::new(SparedRequests::new(crm)?))
     }
 
-    /// A delivery was answered.
-    pub(crate) fn delivery(&self, intake: &Intake, duration: Duration) {
+    /// A delivery from `peer` was answered.
+    pub(crate) fn delivery(
+        &self,
+        intake: &Intake,
+        duration: Duration,
+        peer: IpAddr,
+        refusals: &Refusals,
+    ) {
         self.deliveries.with_label_values(&[intake.as_str()]).inc();
         self.ingest.observe(duration.as_secs_f64());
         self.received.add(1);
@@ -299,29 +336,51 @@ impl SourceTelemetry {
             self.previous_secret.inc();
         }
         let source = self.label();
+        let first = |reason: &str| refusals.first(reason, peer);
         match intake {
+            Intake::Accepted { .. } | Intake::Duplicate { .. } => {
+                let (outcome, duration_ms) = (intake.as_str(), milliseconds(duration));
+                tracing::debug!(source, outcome, duration_ms, "delivery");
+            }
             Intake::Unsigned(reason) => {
-                let reason = reason.to_string();
-                tracing::warn!(source, reason, "delivery refused: not signed");
+                refusal!(
+                    first(&format!("not signed: {reason}")),
+                    source, %peer, reason = reason.to_string(), "delivery refused: not signed"
+                );
             }
             Intake::Invalid(invalid) => {
-                let (event_id, problem) = (invalid.event_id.as_deref(), invalid.to_string());
-                tracing::warn!(source, event_id, problem, "delivery quarantined");
+                refusal!(
+                    first("invalid"),
+                    source, %peer, event_id = invalid.event_id.as_deref(), problem = invalid.to_string(),
+                    "delivery quarantined"
+                );
             }
             Intake::Conflict { key, .. } => {
                 let event_id = key.id.as_str();
-                tracing::warn!(
-                    source,
-                    event_id,
+                refusal!(
+                    first("conflict"),
+                    source, %peer, event_id,
                     "delivery quarantined: its id is known with other content"
                 );
             }
             Intake::Unavailable(kind) => {
-                tracing::error!(source, ?kind, "delivery refused: the store cannot take it")
+                let (reason, message) = match kind {
+                    StoreErrorKind::Overloaded => {
+                        ("overloaded", "delivery refused: too much at once")
+                    }
+                    _ => ("store unavailable", "delivery refused: the store cannot take it"),
+                };
+                match first(reason) {
+                    // An operator has to look after the store, and not after a sender.
+                    true if *kind != StoreErrorKind::Overloaded => {
+                        tracing::error!(source, %peer, ?kind, "{message}");
+                    }
+                    first => refusal!(first, source, %peer, ?kind, "{message}"),
+                }
             }
             other => {
-                let (outcome, duration_ms) = (other.as_str(), milliseconds(duration));
-                tracing::debug!(source, outcome, duration_ms, "delivery");
+                let (reason, duration_ms) = (other.as_str(), milliseconds(duration));
+                refusal!(first(reason), source, %peer, reason, duration_ms, "delivery refused");
             }
         }
     }
@@ -421,7 +480,7 @@ impl Observer for SourceTelemetry {
                 if *gave_up {
                     tracing::error!(
                         source,
-                        ?event_id,
+                        event_id,
                         run,
                         lost,
                         "event given up: it loses its leases"
@@ -429,7 +488,7 @@ impl Observer for SourceTelemetry {
                 } else {
                     tracing::warn!(
                         source,
-                        ?event_id,
+                        event_id,
                         run,
                         lost,
                         "an attempt was lost with its worker"

@@ -424,6 +424,19 @@ fn probes_metrics_and_stats_agree() {
     ] {
         assert!(metrics.body.lines().any(|found| found == line), "{line}\n{}", metrics.body);
     }
+    let asked = server.request("HEAD", "/metrics", &[], b"");
+    assert_eq!((asked.status, asked.body.as_str()), (200, ""));
+    // Of the process itself, which has been running for a moment and has something open.
+    assert!(metrics.body.contains("cognigy_build_info{version=\"0.1.0\"} 1\n"), "{}", metrics.body);
+    let value = |name: &str| -> f64 {
+        let line = metrics.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name}")).parse().unwrap()
+    };
+    assert!(value("process_resident_memory_bytes") > 1e6 && value("process_open_fds") > 3.0);
+    assert!(value("process_cpu_seconds_total") >= 0.0);
+    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    let age = now.unwrap().as_secs_f64() - value("process_start_time_seconds");
+    assert!((-5.0..600.0).contains(&age), "{age}");
     let stats = server.stats();
     let deliveries =
         json!({"received": 4, "new": 1, "duplicates": 1, "conflicts": 0, "refused": 2});

@@ -155,6 +155,31 @@ fn a_stop_lets_work_in_hand_finish() {
 }
 
 #[test]
+fn a_stop_waits_for_work_in_hand_no_longer_than_it_is_told_to() {
+    let crm = Crm::start();
+    crm.delay(Duration::from_secs(60));
+    let mut site = Site::new();
+    site.set("CRM_BASE_URL", crm.url())
+        .set("CRM_TIMEOUT", "60s")
+        .set("COGNIGY_STOP_GRACE", "500ms");
+    let mut server = site.serve();
+    server.deliver(&event("e1", "c1"));
+    eventually("the CRM is asked", || (crm.requests().len() == 1).then_some(()));
+    // A replay is a request that is under way for as long.
+    let mut replay = server.connect();
+    let request = format!(
+        "POST /webhooks/replay/e2 HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\
+         Authorization: Bearer {TOKEN}\r\n\r\n"
+    );
+    server.deliver(&event("e2", "c2"));
+    std::io::Write::write_all(&mut replay, request.as_bytes()).unwrap();
+    let started = std::time::Instant::now();
+    assert_eq!(server.terminate(), Some(0));
+    let waited = started.elapsed();
+    assert!(waited > Duration::from_millis(400) && waited < Duration::from_secs(5), "{waited:?}");
+}
+
+#[test]
 fn a_slow_crm_never_delays_a_sender() {
     let crm = Crm::start();
     crm.delay(Duration::from_secs(5));

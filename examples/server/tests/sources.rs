@@ -218,37 +218,57 @@ fn a_flood_at_one_source_takes_no_other_s_places() {
         .set("COGNIGY_SOURCE_SHOP_MAX_IN_FLIGHT", "2")
         .set("COGNIGY_SOURCE_SHOP_MAX_BODY_BYTES", "1000");
     let server = site.serve();
-    let bodies = ["held-1", "held-2"].map(|id| event(id, "c1"));
-    let mut held: Vec<_> = bodies
-        .iter()
-        .map(|body| {
+    // Bodies that do not come hold no place, however many there are.
+    let unfinished: Vec<_> = (0..10)
+        .map(|number| {
+            let body = event(&format!("unfinished-{number}"), "c1");
             let mut stream = server.connect();
             let head = format!(
                 "POST /webhooks/cognigy/shop HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
                  Expect: 100-continue\r\nContent-Length: {}\r\nX-Cognigy-Signature: {}\r\n\r\n",
                 body.len(),
-                signed(SHOP_SECRET, body)
+                signed(SHOP_SECRET, &body)
             );
             stream.write_all(head.as_bytes()).unwrap();
-            // Asked for its body, it has its place.
             let mut asked = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
             stream.read_exact(&mut asked).unwrap();
             assert!(asked.starts_with(b"HTTP/1.1 100 "));
-            stream
+            (stream, body)
         })
         .collect();
-    let refused = to_shop(&server, &event("late", "c1"));
-    refused.problem(503);
-    assert!(refused.header("retry-after").is_some());
-    for number in 0..20 {
-        let body = event(&format!("e{number}"), "c1");
-        assert_eq!(to_support(&server, &body).status, 200);
-        assert_eq!(server.deliver(&body).status, 200);
+    assert_eq!(to_shop(&server, &event("beside", "c1")).status, 200);
+    // Whole ones do, for as long as the store has not answered. Twenty at once on one lock are more
+    // than two at a time, and the other sources' are none of those.
+    let refused = std::sync::atomic::AtomicUsize::new(0);
+    let round = |round: usize| {
+        std::thread::scope(|scope| {
+            for number in 0..20 {
+                let (server, refused) = (&server, &refused);
+                scope.spawn(move || {
+                    let answer = to_shop(server, &event(&format!("shop-{round}-{number}"), "c1"));
+                    if answer.status == 503 {
+                        answer.problem(503);
+                        assert!(answer.header("retry-after").is_some());
+                        refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    } else {
+                        assert_eq!(answer.status, 200);
+                    }
+                });
+                scope.spawn(move || {
+                    let body = event(&format!("e-{round}-{number}"), "c1");
+                    assert_eq!(to_support(server, &body).status, 200);
+                });
+            }
+        });
+    };
+    let mut rounds = 0;
+    while refused.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+        assert!(rounds < 50, "no delivery was ever refused");
+        round(rounds);
+        rounds += 1;
     }
-    for (stream, body) in held.iter_mut().zip(&bodies) {
-        stream.write_all(body).unwrap();
-    }
-    for stream in held {
+    for (mut stream, body) in unfinished {
+        stream.write_all(&body).unwrap();
         assert_eq!(Answer::read(stream).status, 200);
     }
     assert_eq!(to_shop(&server, &event("after", "c1")).status, 200, "places are given back");

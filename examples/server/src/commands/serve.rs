@@ -1,28 +1,19 @@
 //! `serve`: take webhooks in and process them until told to stop.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use actix_web::{App as ActixApp, HttpServer, dev::ServerHandle, middleware::from_fn, web};
 use cognigy_core::{Backlog, Clock, Purged, StoreError, Worker, WorkerHandle, WorkerOptions};
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use crate::{
     app::{Access, App, StartError},
-    http,
+    http::{self, Listening, MAX_CONNECTIONS, Routes, Size},
     settings::Settings,
 };
 
-/// A head has to be complete within this time of the connection.
-const HEAD_DEADLINE: Duration = Duration::from_secs(5);
-/// An idle connection is kept this long: longer than the usual 60 s of a balancer in front, so
-/// that the balancer and not the server is the one to close it.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// Connections held at once; the next ones wait in the kernel's backlog until one is closed. At
-/// some 35 KiB each, idle or not, a flood of them costs 150 MB and not the machine.
-const MAX_CONNECTIONS: usize = 4096;
-/// Requests under way may go on this long after a stop, in seconds.
-const SHUTDOWN_SECONDS: u64 = 15;
+/// Connections of operators, where they have a listener of their own.
+const OPERATORS_CONNECTIONS: usize = 256;
 /// How often finished events are checked against the retention.
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 /// Events forgotten in one transaction: a few milliseconds, so that deliveries hardly wait.
@@ -34,10 +25,10 @@ const PURGE_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     app: App,
-    server: ServerHandle,
-    serving: JoinHandle<std::io::Result<()>>,
+    listening: Vec<Listening>,
+    grace: Duration,
     workers: Vec<WorkerHandle>,
-    upkeep: JoinHandle<()>,
+    upkeep: Vec<JoinHandle<()>>,
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -45,10 +36,14 @@ pub(super) async fn run(settings: &Settings) -> Result<bool, StartError> {
     settings.can_serve()?;
     let app = App::build(settings, None, Access::Create, Some(settings.ordering)).await?;
     let mut running = start(app, settings).await?;
-    tracing::info!(address = %running.address, "listening");
+    let operators = running.listening.get(1).map(|listening| listening.address);
+    let operators = operators.map(tracing::field::display);
+    tracing::info!(address = %running.address, operators, "listening");
+    let ended =
+        futures_util::future::select_all(running.listening.iter_mut().map(|it| &mut it.serving));
     tokio::select! {
         () = asked_to_stop() => tracing::info!("stopping"),
-        ended = &mut running.serving => {
+        (ended, ..) = ended => {
             return Err(StartError::Failed(format!("the server ended by itself: {ended:?}")));
         }
     }
@@ -66,42 +61,41 @@ pub(super) async fn run(settings: &Settings) -> Result<bool, StartError> {
 
 /// Starts serving `app`.
 pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, StartError> {
-    let shared = web::Data::new(app.clone());
+    let grace = settings.stop_grace;
+    let listen = |address: SocketAddr, routes, size| {
+        http::bind(address)
+            .and_then(|socket| http::serve(socket, routes, &app, &size, grace))
+            .map_err(|error| StartError::failed(&format!("cannot listen on {address}"), &error))
+    };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let server = HttpServer::new(move || {
-        ActixApp::new()
-            .app_data(shared.clone())
-            .wrap(from_fn(http::end_with_the_answer))
-            .wrap(from_fn(http::leave_while_stopping))
-            .configure(|config| http::routes(config, &shared.sources))
-    })
-    .client_request_timeout(HEAD_DEADLINE)
-    .keep_alive(KEEP_ALIVE)
-    // actix counts for each of its threads.
-    .max_connections(MAX_CONNECTIONS.div_ceil(threads))
-    .workers(threads)
-    .shutdown_timeout(SHUTDOWN_SECONDS)
-    // Our own signal handling stops the worker too.
-    .disable_signals()
-    .bind(settings.listen)
-    .map_err(|error| {
-        StartError::failed(&format!("cannot listen on {}", settings.listen), &error)
-    })?;
-    let address = server.addrs().first().copied().unwrap_or(settings.listen);
-    let server = server.run();
-    let handle = server.handle();
+    let public = Size { connections: MAX_CONNECTIONS, threads };
+    let mut listening = Vec::new();
+    match settings.admin_listen {
+        None => listening.push(listen(settings.listen, Routes::All, public)?),
+        Some(address) => {
+            // Threads and connections of its own: a flood of deliveries leaves operators alone.
+            let private = Size { connections: OPERATORS_CONNECTIONS, threads: 1 };
+            listening.push(listen(settings.listen, Routes::Deliveries, public)?);
+            listening.push(listen(address, Routes::Operators, private)?);
+        }
+    }
+    let address = listening.first().map_or(settings.listen, |public| public.address);
     // A worker for each source: what holds one up holds up nothing of another's.
     let workers = app.sources.iter().filter(|_| settings.worker).map(|source| {
-        let options = WorkerOptions { concurrency: source.concurrency, ..WorkerOptions::default() };
+        let concurrency = source.concurrency;
+        let options = WorkerOptions { concurrency, grace, ..WorkerOptions::default() };
         Worker::spawn_with(source.pipeline.clone(), app.clock, options)
     });
     tokio::spawn(warn_of_orphans(app.clone()));
     Ok(Running {
         address,
-        server: handle,
-        serving: tokio::spawn(server),
+        listening,
+        grace,
         workers: workers.collect(),
-        upkeep: tokio::spawn(upkeep(app.clone(), settings.clone())),
+        upkeep: vec![
+            tokio::spawn(upkeep(app.clone(), settings.clone())),
+            tokio::spawn(Arc::clone(&app.refusals).watch()),
+        ],
         app,
     })
 }
@@ -112,13 +106,14 @@ impl Running {
     /// lease.
     pub(crate) async fn stop(self, noticed: impl Future<Output = ()>) {
         self.app.readiness.stop();
-        self.upkeep.abort();
+        self.upkeep.iter().for_each(JoinHandle::abort);
         let workers = join_all(self.workers.into_iter().map(WorkerHandle::shutdown));
-        let server = async {
+        let servers = async {
             noticed.await;
-            self.server.stop(true).await;
+            join_all(self.listening.iter().map(|listening| listening.stop(self.grace))).await;
         };
-        tokio::join!(server, workers);
+        tokio::join!(servers, workers);
+        self.app.refusals.report();
     }
 }
 

@@ -1,9 +1,18 @@
-//! The routes of the contract's HTTP table.
+//! The routes of the contract's HTTP table, and the listeners that serve them.
 
+mod body;
 mod bulk;
+mod connection;
+mod connections;
+mod edge;
+mod guard;
+mod listen;
 mod operator;
+mod paths;
 mod probes;
+mod sender;
 mod unread;
+mod upgrade;
 pub(crate) mod view;
 mod webhook;
 
@@ -11,21 +20,65 @@ use std::sync::Arc;
 
 use actix_web::{
     HttpResponse, ResponseError,
-    http::{StatusCode, header},
+    http::{ConnectionType, StatusCode, header},
     web,
 };
 use cognigy_core::{Failure, Reply, StoreError};
 
+pub(crate) use body::{Bodies, Budget, unfinished_requests};
 pub(crate) use bulk::BulkReplays;
+pub(crate) use connections::{Connections, MAX_CONNECTIONS};
+pub(crate) use listen::{Listening, Size, bind, serve};
 pub(crate) use operator::AdminToken;
-pub(crate) use probes::{Readiness, leave_while_stopping};
-pub(crate) use unread::end_with_the_answer;
-pub(crate) use webhook::Budget;
+pub(crate) use probes::Readiness;
+pub(crate) use sender::{Shares, TrustedProxies, group};
 
 use crate::{app::App, sources::Sources};
 
-/// Adds every route to an actix-web application. A source that is not configured has no path.
-pub(crate) fn routes(config: &mut web::ServiceConfig, sources: &Sources) {
+/// What a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Routes {
+    /// Deliveries and what operators ask for.
+    All,
+    /// Deliveries alone, where operators have a listener of their own.
+    Deliveries,
+    /// What operators ask for, alone.
+    Operators,
+}
+
+impl Routes {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::All | Self::Deliveries => "public",
+            Self::Operators => "operators",
+        }
+    }
+}
+
+/// Adds routes to an actix-web application; the probes are everywhere.
+fn configure(config: &mut web::ServiceConfig, routes: Routes, sources: &Sources) {
+    if routes != Routes::Operators {
+        deliveries(config, sources);
+    }
+    if routes != Routes::Deliveries {
+        operators(config);
+    }
+    config
+        .service(
+            resource("/healthz", "GET, HEAD")
+                .route(web::get().to(probes::healthz))
+                .route(web::head().to(probes::healthz)),
+        )
+        .service(
+            resource("/readyz", "GET, HEAD")
+                .route(web::get().to(probes::readyz))
+                .route(web::head().to(probes::readyz)),
+        )
+        .default_service(web::to(unknown_path));
+}
+
+/// A source that is not configured has no path.
+fn deliveries(config: &mut web::ServiceConfig, sources: &Sources) {
     for source in sources.iter() {
         if let Some(path) = &source.path {
             let taken_in_by = web::Data::from(Arc::clone(source));
@@ -36,6 +89,9 @@ pub(crate) fn routes(config: &mut web::ServiceConfig, sources: &Sources) {
             );
         }
     }
+}
+
+fn operators(config: &mut web::ServiceConfig) {
     config
         .service(
             resource("/webhooks/replay/{event_id:.+}", "GET, POST")
@@ -58,17 +114,10 @@ pub(crate) fn routes(config: &mut web::ServiceConfig, sources: &Sources) {
         )
         .service(resource("/admin/stats", "GET").route(web::get().to(operator::stats)))
         .service(
-            resource("/healthz", "GET, HEAD")
-                .route(web::get().to(probes::healthz))
-                .route(web::head().to(probes::healthz)),
-        )
-        .service(
-            resource("/readyz", "GET, HEAD")
-                .route(web::get().to(probes::readyz))
-                .route(web::head().to(probes::readyz)),
-        )
-        .service(resource("/metrics", "GET").route(web::get().to(probes::metrics)))
-        .default_service(web::to(unknown_path));
+            resource("/metrics", "GET, HEAD")
+                .route(web::get().to(probes::metrics))
+                .route(web::head().to(probes::metrics)),
+        );
 }
 
 async fn unknown_path() -> HttpResponse {
@@ -130,6 +179,8 @@ impl ResponseError for Problem {
         if self.0.status() == 401 {
             let challenge = header::HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            // Each guess costs a connection.
+            response.head_mut().set_connection_type(ConnectionType::Close);
         }
         response
     }

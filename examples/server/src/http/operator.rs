@@ -1,20 +1,23 @@
 //! The operator API: behind a bearer token, closed without one.
 
-use std::{collections::BTreeMap, future::Ready, future::ready, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, http::header, web};
 use cognigy_core::{
     Clock, EventFilter, EventId, EventKey, PageRequest, QuarantineRetry, ReplayOutcome, SourceName,
 };
+use futures_util::future::LocalBoxFuture;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::{
     Answer, Problem, Shared,
+    guard::{Guard, Pause},
     view::{EventDetail, EventLine, QuarantineLine, Rates, Stats},
+    webhook::sender_of,
 };
-use crate::{app::App, filter, find, telemetry::Deliveries};
+use crate::{app::App, filter, find, refusals::refusal, telemetry::Deliveries};
 
 /// Entries on a page unless asked otherwise, and at most.
 const PAGE: usize = 50;
@@ -23,17 +26,31 @@ const MAX_PAGE: usize = 500;
 /// The operator's token, as a digest: comparing digests takes the same time whatever is sent,
 /// its length included.
 #[derive(Clone)]
-pub(crate) struct AdminToken(Option<Arc<[u8; 32]>>);
+pub(crate) struct AdminToken {
+    digest: Option<Arc<[u8; 32]>>,
+    guard: Arc<Guard>,
+}
+
+/// A request that is not an operator's: its answer, and what that waits for.
+struct Refused(Problem, Option<Pause>);
 
 impl AdminToken {
     pub(crate) fn new(token: Option<&str>) -> Self {
-        Self(token.map(|token| Arc::new(Sha256::digest(token).into())))
+        let digest = token.map(|token| Arc::new(Sha256::digest(token).into()));
+        Self { digest, guard: Arc::default() }
     }
 
-    fn check(&self, request: &HttpRequest) -> Result<(), Problem> {
-        let Some(expected) = &self.0 else {
+    fn check(&self, request: &HttpRequest, app: &Shared) -> Result<(), Refused> {
+        let from = sender_of(request, app);
+        let refused = |reason: &str, problem, pause| {
+            app.telemetry.operator_refused();
+            let method = request.method();
+            refusal!(app.refusals.first(reason, from), peer = %from, %method, "operator refused: {reason}");
+            Err(Refused(problem, pause))
+        };
+        let Some(expected) = &self.digest else {
             let detail = "The operator API is closed: COGNIGY_ADMIN_TOKEN is not set";
-            return Err(Problem::new(403, "Forbidden", detail));
+            return refused("no token is set", Problem::new(403, "Forbidden", detail), None);
         };
         let mut sent = request.headers().get_all(header::AUTHORIZATION);
         let token = match (sent.next(), sent.next()) {
@@ -42,13 +59,13 @@ impl AdminToken {
         };
         let digest: [u8; 32] = Sha256::digest(token.unwrap_or_default()).into();
         if token.is_some() && bool::from(digest.ct_eq(&**expected)) {
-            Ok(())
-        } else {
-            Err(Problem::new(
-                401,
-                "Unauthorized",
-                "The operator's bearer token is missing or wrong",
-            ))
+            return Ok(());
+        }
+        let problem =
+            Problem::new(401, "Unauthorized", "The operator's bearer token is missing or wrong");
+        match token {
+            Some(_) => refused("wrong operator token", problem, self.guard.wrong(from)),
+            None => refused("no operator token", problem, None),
         }
     }
 }
@@ -64,12 +81,19 @@ pub(super) struct Operator;
 
 impl FromRequest for Operator {
     type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
         let app = request.app_data::<Shared>();
-        let app = app.ok_or_else(|| Problem::new(500, "Internal Server Error", "Not wired"));
-        ready(app.and_then(|app| app.admin.check(request)).map(|()| Self))
+        let not_wired = || Refused(Problem::new(500, "Internal Server Error", "Not wired"), None);
+        let checked = app.ok_or_else(not_wired).and_then(|app| app.admin.check(request, app));
+        Box::pin(async move {
+            let Err(Refused(problem, pause)) = checked else { return Ok(Self) };
+            if let Some(pause) = pause {
+                pause.over().await;
+            }
+            Err(problem)
+        })
     }
 }
 

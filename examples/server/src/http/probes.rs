@@ -8,13 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_web::{
-    Error, HttpResponse,
-    body::BoxBody,
-    dev::{ServiceRequest, ServiceResponse},
-    http::ConnectionType,
-    middleware::Next,
-};
+use actix_web::HttpResponse;
 use cognigy_core::{Clock, Reply};
 use tokio::sync::Mutex;
 
@@ -38,7 +32,7 @@ impl Readiness {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    fn is_stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 
@@ -56,19 +50,6 @@ impl Readiness {
         *last = Some((Instant::now(), ready));
         ready
     }
-}
-
-/// Ends each connection with its answer while the server is stopping, so that a balancer's pool of
-/// kept connections empties before they are cut.
-pub(crate) async fn leave_while_stopping(
-    request: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    let mut response = next.call(request).await?;
-    if response.request().app_data::<Shared>().is_some_and(|app| app.readiness.is_stopping()) {
-        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
-    }
-    Ok(response)
 }
 
 pub(super) async fn healthz() -> HttpResponse {

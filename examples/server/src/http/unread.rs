@@ -14,34 +14,37 @@ use std::{
 };
 
 use actix_web::{
-    Error, HttpMessage,
+    HttpMessage,
     body::{BodySize, BoxBody, MessageBody},
-    dev::{Payload, ServiceRequest, ServiceResponse},
+    dev::{Payload, ServiceRequest},
     error::PayloadError,
     http::header,
-    middleware::Next,
 };
 use bytes::Bytes;
 use futures_util::Stream;
 
-/// Has a connection end with the answer where its request's chunks were not read to the end.
-pub(crate) async fn end_with_the_answer(
-    mut request: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
+/// Keeps hold of a request's chunks, so that its connection ends with the answer where they were not
+/// read to the end.
+pub(super) fn hold(request: &mut ServiceRequest) -> Option<Held> {
     if !request.headers().contains_key(header::TRANSFER_ENCODING) {
         // actix-web ends the connection by itself where a body of known length is left unread.
-        return next.call(request).await;
+        return None;
     }
     let held = Held(Rc::new(RefCell::new(request.take_payload())));
     request.set_payload(Payload::Stream { payload: Box::pin(held.clone()) });
-    let response = next.call(request).await?;
-    Ok(response.map_body(|_, body| BoxBody::new(Answer { body, _unread: held })))
+    Some(held)
 }
 
 /// A request's body in two hands: whoever reads it, and the answer.
 #[derive(Clone)]
-struct Held(Rc<RefCell<Payload>>);
+pub(super) struct Held(Rc<RefCell<Payload>>);
+
+impl Held {
+    /// An answer of `body` with which the request's body is held until it is sent.
+    pub(super) fn until_after(self, body: BoxBody) -> BoxBody {
+        BoxBody::new(Answer { body, _unread: self })
+    }
+}
 
 impl Stream for Held {
     type Item = Result<Bytes, PayloadError>;

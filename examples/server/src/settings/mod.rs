@@ -15,6 +15,7 @@ mod table;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use cognigy_core::{EventOrder, SourceName};
+use ipnet::IpNet;
 use zeroize::Zeroizing;
 
 pub(crate) use layers::{Layers, SettingError};
@@ -27,6 +28,10 @@ pub(crate) use table::SETTINGS;
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
+    /// Where operators are served, if not at the same address.
+    pub(crate) admin_listen: Option<SocketAddr>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub(crate) trusted_proxies: Vec<IpNet>,
     /// The plain path's source.
     pub(crate) plain: SourceSettings,
     /// The others, in the order of their names.
@@ -44,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) worker: bool,
     /// How long a balancer is given to notice that the server is stopping.
     pub(crate) drain: Duration,
+    /// How long requests and attempts under way may go on after a stop.
+    pub(crate) stop_grace: Duration,
     pub(crate) retention: Duration,
     /// How long what no operator has dealt with is kept; for ever without it.
     pub(crate) dead_letter_retention: Option<Duration>,
@@ -112,6 +119,10 @@ impl Settings {
         let text = |key| layers.optional(key, |text| Ok(text.to_owned()));
         Ok(Self {
             listen: layers.required("listen", parse::address)?,
+            admin_listen: layers.optional("admin_listen", parse::own_address)?.flatten(),
+            trusted_proxies: layers
+                .optional("trusted_proxies", parse::networks)?
+                .unwrap_or_default(),
             plain: SourceSettings::read(&View::plain(layers))?,
             sources: View::of_sources(layers)
                 .map(|view| SourceSettings::read(&view))
@@ -134,6 +145,7 @@ impl Settings {
             admin_token: layers.optional("admin_token", parse::admin_token)?,
             worker: layers.required("worker", parse::switch)?,
             drain: layers.required("drain", parse::duration)?,
+            stop_grace: layers.required("stop_grace", parse::duration)?,
             retention: layers.required("retention", parse::positive_duration)?,
             dead_letter_retention: layers
                 .required("dead_letter_retention", parse::duration_or_never)?,

@@ -2,13 +2,14 @@
 
 use std::{
     fmt::Display,
-    net::{SocketAddr, ToSocketAddrs},
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
     str::FromStr,
     time::Duration,
 };
 
 use cognigy_core::{AfterDeadLetter, SourceName};
 use cognigy_http::{BaseUrl, ConfigError};
+use ipnet::IpNet;
 
 use super::{Database, Hidden, LogFormat};
 
@@ -41,6 +42,22 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         .ok()
         .and_then(|mut addresses| addresses.next())
         .ok_or_else(|| "expected an address such as 127.0.0.1:8000".to_owned())
+}
+
+/// An address, or nothing.
+pub(super) fn own_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text.is_empty() { Ok(None) } else { address(text).map(Some) }
+}
+
+/// `10.0.0.0/8, 192.0.2.1`: an address alone is a network of one.
+pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let network = |text: &str| {
+        let alone = || text.parse::<IpAddr>().ok().map(IpNet::from);
+        text.parse().ok().or_else(alone).ok_or_else(|| {
+            "expected networks such as 10.0.0.0/8 or 2001:db8::/32, comma-separated".to_owned()
+        })
+    };
+    text.split(',').map(|entry| network(entry.trim())).collect()
 }
 
 pub(super) fn header_name(text: &str) -> Result<String, String> {
@@ -306,6 +323,21 @@ mod tests {
         }
         for text in ["", "0", "1MB", "1 MiB", "MiB", "-1", "99999999999GiB", "1.5MiB"] {
             assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn networks_are_cidr_or_addresses() {
+        let shown = |text| {
+            networks(text)
+                .map(|it| it.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(shown("10.0.0.0/8").as_deref(), Ok("10.0.0.0/8"));
+        let several = shown("192.0.2.1, 2001:db8::/32,::1");
+        assert_eq!(several.as_deref(), Ok("192.0.2.1/32 2001:db8::/32 ::1/128"));
+        for text in ["", "10.0.0.0/8,", "10.0.0.0/33", "10.0.0", "proxy.example", "*", "10.0.0.0 8"]
+        {
+            assert!(networks(text).is_err(), "{text}");
         }
     }
 

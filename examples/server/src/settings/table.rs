@@ -70,6 +70,17 @@ const fn each(setting: Setting) -> Setting {
 /// All of them, in the order of the contract.
 pub(crate) const SETTINGS: &[Setting] = &[
     setting("COGNIGY_LISTEN", Some("127.0.0.1:8000"), "Address to listen on"),
+    setting(
+        "COGNIGY_ADMIN_LISTEN",
+        None,
+        "Address for operators alone: /admin, /webhooks/replay and /metrics are served there and not \
+         at COGNIGY_LISTEN. Unset: all at COGNIGY_LISTEN",
+    ),
+    setting(
+        "COGNIGY_TRUSTED_PROXIES",
+        None,
+        "Networks (CIDR, comma-separated) of the proxies whose X-Forwarded-For is believed",
+    ),
     each(secret("COGNIGY_WEBHOOK_SECRET", "Secret that senders sign with (required to serve)")),
     each(secret(
         "COGNIGY_WEBHOOK_SECRET_PREVIOUS",
@@ -132,6 +143,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
     secret("COGNIGY_ADMIN_TOKEN", "Bearer token of the operator API; unset: it is closed"),
     setting("COGNIGY_WORKER", Some("on"), "off: only take events in"),
     setting("COGNIGY_DRAIN", Some("0s"), "How long to serve on after SIGTERM, no longer ready"),
+    setting(
+        "COGNIGY_STOP_GRACE",
+        Some("20s"),
+        "How long requests and attempts under way may go on after that",
+    ),
     each(setting("COGNIGY_MAX_BODY_BYTES", Some("1048576"), "Largest body that is taken")),
     each(setting(
         "COGNIGY_MAX_IN_FLIGHT",

@@ -122,6 +122,8 @@ pub fn stderr(output: &Output) -> String {
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
+    /// Where operators are served, if not at the same address.
+    pub operators: Option<SocketAddr>,
     log: Arc<Mutex<String>>,
 }
 
@@ -131,13 +133,14 @@ impl Server {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(String::new()));
         let mut seen = String::new();
-        let address = loop {
+        let (address, operators) = loop {
             let line = lines.next().unwrap_or_else(|| panic!("it did not start: {seen}")).unwrap();
             seen.push_str(&line);
             seen.push('\n');
             let entry: Value = serde_json::from_str(&line).unwrap_or_default();
             if entry["message"] == "listening" {
-                break entry["address"].as_str().unwrap().parse().unwrap();
+                let operators = entry["operators"].as_str().map(|it| it.parse().unwrap());
+                break (entry["address"].as_str().unwrap().parse().unwrap(), operators);
             }
         };
         *log.lock().unwrap() = seen;
@@ -149,7 +152,7 @@ impl Server {
                 log.push('\n');
             }
         });
-        Self { child, address, log }
+        Self { child, address, operators, log }
     }
 
     pub fn log(&self) -> String {

@@ -7,11 +7,15 @@
 mod common;
 
 mod bodies;
+mod floods;
 mod framing;
 mod identity;
+mod operators;
 mod paths;
+mod refusals;
 mod sizes;
 mod slow;
+mod upgrades;
 
 use std::{
     collections::HashSet,

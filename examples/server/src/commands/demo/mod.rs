@@ -41,6 +41,7 @@ pub(super) async fn run(arguments: &ArgMatches, mut layers: Layers) -> Result<bo
     let database = format!("sqlite:{}", directory.path().join("demo.db").display());
     for (key, value) in [
         ("listen", "127.0.0.1:0"),
+        ("admin_listen", ""),
         ("webhook_secret", SECRET),
         ("signature_header", "X-Cognigy-Signature"),
         ("signature_scheme", "base64"),

@@ -1,0 +1,132 @@
+//! Listening: actix-web's HTTP over connections of the server's own type.
+
+use std::{
+    future::ready,
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_http::HttpService;
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
+use actix_web::{
+    App as ActixApp,
+    dev::{AppConfig, Server, ServerHandle, fn_service},
+    middleware::from_fn,
+    web,
+};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    task::{AbortHandle, JoinHandle},
+};
+
+use super::{
+    Routes,
+    connection::Connection,
+    connections::{Connections, HEAD_DEADLINE, KEEP_ALIVE},
+    edge,
+    sender::UNKNOWN,
+};
+use crate::app::App;
+
+/// The other side has this long to read an answer that ends its connection.
+const LINGER: Duration = Duration::from_secs(1);
+/// Connections that may wait to be taken. The kernel's own limit may be less.
+const BACKLOG: u32 = 1024;
+
+/// One listener at work.
+pub(crate) struct Listening {
+    pub(crate) address: SocketAddr,
+    pub(crate) serving: JoinHandle<io::Result<()>>,
+    handle: ServerHandle,
+    watch: AbortHandle,
+}
+
+/// A socket that listens at `address`.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A server that is started again need not wait for the connections of the one before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
+}
+
+/// How many connections a listener holds, and which threads serve them.
+pub(crate) struct Size {
+    pub(crate) connections: usize,
+    pub(crate) threads: usize,
+}
+
+/// Serves `routes` at `listener`. Requests under way at a stop have `grace` to end.
+pub(crate) fn serve(
+    listener: TcpListener,
+    routes: Routes,
+    app: &App,
+    size: &Size,
+    grace: Duration,
+) -> io::Result<Listening> {
+    let address = listener.local_addr()?;
+    let connections = Connections::new(size.connections, app.trusted.clone());
+    app.telemetry.count_connections(routes.as_str(), &connections);
+    let watch = tokio::spawn(Arc::clone(&connections).watch()).abort_handle();
+    let builder = Server::build();
+    let stopping = builder.graceful_shutdown_signal();
+    let shared = web::Data::new(app.clone());
+    let service = move || {
+        let shared = shared.clone();
+        let app = ActixApp::new()
+            .app_data(shared.clone())
+            .wrap(from_fn(edge::pass))
+            .configure(|config| super::configure(config, routes, &shared.sources));
+        let app = app.into_factory().map_err(|error: actix_web::Error| error.error_response());
+        let stopping = stopping.clone();
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .client_request_timeout(HEAD_DEADLINE)
+            .keep_alive(KEEP_ALIVE)
+            .client_disconnect_timeout(LINGER)
+            .local_addr(address)
+            .on_connect_ext(|connection: &Connection, data| {
+                data.insert(connection.state());
+            })
+            .finish(map_config(app, |()| AppConfig::default()));
+        let (connections, refusals) = (Arc::clone(&connections), Arc::clone(&shared.refusals));
+        let accepted = fn_service(move |socket: TcpStream| {
+            let peer = socket.peer_addr().ok();
+            let from = peer.map_or(UNKNOWN, |peer| peer.ip().to_canonical());
+            let connection = Connection::new(socket, from, &connections, &refusals);
+            ready(Ok::<_, actix_http::error::DispatchError>((
+                connection,
+                actix_http::Protocol::Http1,
+                peer,
+            )))
+        });
+        accepted.and_then(http)
+    };
+    let server = builder
+        .workers(size.threads)
+        // actix counts for each of its threads.
+        .max_concurrent_connections(size.connections.div_ceil(size.threads))
+        .backlog(BACKLOG)
+        // It knows whole seconds only. A shorter grace is kept by `Listening::stop`.
+        .shutdown_timeout(grace.as_secs() + u64::from(grace.subsec_nanos() > 0))
+        // Our own signal handling stops the workers too.
+        .disable_signals()
+        .listen(routes.as_str(), listener, service)?
+        .run();
+    Ok(Listening { address, handle: server.handle(), serving: tokio::spawn(server), watch })
+}
+
+impl Listening {
+    /// Takes no more connections, lets requests under way end within `grace`, and ends.
+    pub(crate) async fn stop(&self, grace: Duration) {
+        if tokio::time::timeout(grace, self.handle.stop(true)).await.is_err() {
+            self.handle.stop(false).await;
+        }
+        self.watch.abort();
+    }
+}

@@ -1,0 +1,196 @@
+//! Who sends: the address that limits and log lines go by, and what one address may hold of what all
+//! share.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use actix_web::http::header::HeaderMap;
+use ipnet::IpNet;
+
+/// The address of a request whose socket has none to tell.
+pub(crate) const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// The proxies whose `X-Forwarded-For` is believed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TrustedProxies(Arc<[IpNet]>);
+
+impl TrustedProxies {
+    pub(crate) fn new(networks: &[IpNet]) -> Self {
+        Self(networks.into())
+    }
+
+    /// Whether `address` is one of them.
+    pub(crate) fn include(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Who sent the request that came from `socket`: the socket's peer, unless that is a trusted
+    /// proxy. Then the header is read from its right end, where the nearest proxy has written: the
+    /// first address that is no trusted proxy is the sender's. An entry that is no address ends the
+    /// walk, since whoever wrote it may have written what stands before it too.
+    pub(crate) fn sender(&self, socket: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut sender = socket.to_canonical();
+        if !self.include(sender) {
+            return sender;
+        }
+        let lines: Vec<_> = headers.get_all("x-forwarded-for").collect();
+        for entry in lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|&b| b == b',')) {
+            let Some(address) = address(entry) else { return sender };
+            sender = address;
+            if !self.include(address) {
+                break;
+            }
+        }
+        sender
+    }
+}
+
+/// `192.0.2.1`, `2001:db8::1`, and with a port, as some proxies write them.
+fn address(entry: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(entry).ok()?.trim();
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let with_port = || text.parse().ok().map(|address: std::net::SocketAddr| address.ip());
+    bare.parse().ok().or_else(with_port).map(|address: IpAddr| address.to_canonical())
+}
+
+/// What limits count as one sender: an IPv4 address, or a /64 of IPv6, which is what one host has.
+pub(crate) fn group(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address => address,
+    }
+}
+
+/// What each sender may hold of something that all share.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    limit: usize,
+    held: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Shares {
+    /// At most `limit` for each.
+    pub(crate) fn of(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, held: Mutex::default() })
+    }
+
+    /// A share for `sender` that holds nothing yet.
+    pub(crate) fn share(self: &Arc<Self>, sender: IpAddr) -> Share {
+        Share { shares: Arc::clone(self), sender: group(sender), amount: 0 }
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A sender holds all that it may.
+#[derive(Debug)]
+pub(crate) struct UsedUp;
+
+/// What one request holds of its sender's share; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    shares: Arc<Shares>,
+    sender: IpAddr,
+    amount: usize,
+}
+
+impl Share {
+    /// Holds `amount` in all, or, if that is more than the sender may hold, what it held before.
+    pub(crate) fn grow_to(&mut self, amount: usize) -> Result<(), UsedUp> {
+        let more = amount.saturating_sub(self.amount);
+        if more == 0 {
+            return Ok(());
+        }
+        let mut held = self.shares.held();
+        let used = held.get(&self.sender).copied().unwrap_or(0);
+        if used + more > self.shares.limit {
+            return Err(UsedUp);
+        }
+        held.insert(self.sender, used + more);
+        self.amount += more;
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if self.amount == 0 {
+            return;
+        }
+        let mut held = self.shares.held();
+        let left = held.get(&self.sender).map_or(0, |used| used.saturating_sub(self.amount));
+        if left == 0 {
+            held.remove(&self.sender);
+        } else {
+            held.insert(self.sender, left);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    fn sender(trusted: &[&str], socket: &str, lines: &[&str]) -> String {
+        let networks: Vec<IpNet> = trusted.iter().map(|network| network.parse().unwrap()).collect();
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            let name = HeaderName::from_static("x-forwarded-for");
+            headers.append(name, HeaderValue::from_str(line).unwrap());
+        }
+        TrustedProxies::new(&networks).sender(socket.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn the_sender_is_the_last_address_that_no_trusted_proxy_wrote_for_itself() {
+        let inside = &["10.0.0.0/8", "2001:db8:1::/48"][..];
+        for (trusted, socket, lines, expected) in [
+            // Nothing is trusted: the header is anybody's.
+            (&[][..], "192.0.2.7", &["198.51.100.1"][..], "192.0.2.7"),
+            (inside, "192.0.2.7", &["198.51.100.1"], "192.0.2.7"),
+            (inside, "10.0.0.1", &[], "10.0.0.1"),
+            (inside, "10.0.0.1", &["198.51.100.1"], "198.51.100.1"),
+            // What the sender wrote itself stands to the left.
+            (inside, "10.0.0.1", &["127.0.0.1, 198.51.100.1"], "198.51.100.1"),
+            (inside, "10.0.0.1", &["127.0.0.1", "198.51.100.1 , 10.9.9.9"], "198.51.100.1"),
+            (inside, "10.0.0.1", &["10.1.1.1,10.2.2.2"], "10.1.1.1"),
+            // An entry that is no address ends the walk.
+            (inside, "10.0.0.1", &["198.51.100.1, unknown, 10.2.2.2"], "10.2.2.2"),
+            (inside, "10.0.0.1", &["198.51.100.1,"], "10.0.0.1"),
+            (inside, "10.0.0.1", &["198.51.100.1:4711"], "198.51.100.1"),
+            (inside, "10.0.0.1", &["[2001:db8::5]:80"], "2001:db8::5"),
+            (inside, "2001:db8:1::1", &["[2001:db8::5]"], "2001:db8::5"),
+            (inside, "::ffff:10.0.0.1", &["::ffff:198.51.100.1"], "198.51.100.1"),
+        ] {
+            assert_eq!(sender(trusted, socket, lines), expected, "{socket} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn no_sender_takes_more_than_its_share_and_all_of_it_is_given_back() {
+        let shares = Shares::of(10);
+        let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|it| it.parse::<IpAddr>().unwrap());
+        let mut first = shares.share(one);
+        assert!(first.grow_to(6).is_ok() && first.grow_to(6).is_ok(), "nothing is counted twice");
+        let mut second = shares.share(one);
+        assert!(second.grow_to(5).is_err() && second.grow_to(4).is_ok());
+        assert!(shares.share(other).grow_to(10).is_ok(), "the other's share is its own");
+        drop(first);
+        assert!(second.grow_to(10).is_ok());
+        drop(second);
+        assert!(shares.held().is_empty(), "no table grows with the number of senders there were");
+        // One host has a whole /64.
+        let [near, far] = ["2001:db8::1", "2001:db8::ffff"].map(|it| it.parse().unwrap());
+        let mut first = shares.share(near);
+        assert!(first.grow_to(10).is_ok() && shares.share(far).grow_to(1).is_err());
+    }
+}

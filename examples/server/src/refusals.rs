@@ -1,0 +1,175 @@
+//! Log lines about what is refused, in a number that a flood cannot raise.
+//!
+//! The first refusal for a reason and an address is logged in full; the next ones are counted, and
+//! the counts logged every few seconds. In full they are still there at `debug`.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::http::group;
+
+/// How often counts are logged.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// After this long without a refusal the next one is logged in full again.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+/// Pairs of a reason and an address that are remembered, of some 100 bytes each. Refusals beyond are
+/// counted by their reason alone.
+const MOST_PAIRS: usize = 1024;
+/// Lines in full within one interval, from however many addresses the refused come.
+const MOST_IN_FULL: usize = 50;
+/// Addresses whose counts are logged at once, the largest; the others' are summed up by reason.
+const MOST_COUNTS: usize = 10;
+
+/// Logs a refusal as a warning if it is the first, and else at `debug`.
+macro_rules! refusal {
+    ($first:expr, $($fields:tt)*) => {
+        if $first { tracing::warn!($($fields)*) } else { tracing::debug!($($fields)*) }
+    };
+}
+pub(crate) use refusal;
+
+/// What has been refused lately.
+#[derive(Default)]
+pub(crate) struct Refusals(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    pairs: HashMap<(String, IpAddr), Pair>,
+    /// By reason, of addresses that are not remembered.
+    others: HashMap<String, u64>,
+    in_full: usize,
+}
+
+struct Pair {
+    /// Refused since the last line about it.
+    more: u64,
+    last: Instant,
+}
+
+/// A line about refusals that were not logged in full.
+#[derive(Debug, PartialEq, Eq)]
+struct Count {
+    reason: String,
+    /// None: of several.
+    peer: Option<IpAddr>,
+    count: u64,
+}
+
+impl Refusals {
+    /// Notes a refusal; whether it is to be logged in full. `reason` is one of few texts of our own.
+    pub(crate) fn first(&self, reason: &str, peer: IpAddr) -> bool {
+        let mut table = self.table();
+        let peer = group(peer);
+        if let Some(pair) = table.pairs.get_mut(&(reason.to_owned(), peer)) {
+            pair.more += 1;
+            pair.last = Instant::now();
+            return false;
+        }
+        if table.pairs.len() >= MOST_PAIRS || table.in_full >= MOST_IN_FULL {
+            *table.others.entry(reason.to_owned()).or_default() += 1;
+            return false;
+        }
+        table.in_full += 1;
+        table.pairs.insert((reason.to_owned(), peer), Pair { more: 0, last: Instant::now() });
+        true
+    }
+
+    /// Logs counts for as long as the server runs.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            self.report();
+        }
+    }
+
+    /// Logs what was refused since the last report.
+    pub(crate) fn report(&self) {
+        for Count { reason, peer, count } in self.counts() {
+            match peer {
+                Some(peer) => tracing::warn!(reason, %peer, count, "refused again"),
+                None => tracing::warn!(reason, count, "refused again, from other addresses"),
+            }
+        }
+    }
+
+    fn counts(&self) -> Vec<Count> {
+        let mut table = self.table();
+        table.in_full = 0;
+        let mut others = std::mem::take(&mut table.others);
+        let mut counts = Vec::new();
+        for ((reason, peer), pair) in &mut table.pairs {
+            if pair.more > 0 {
+                let (reason, peer) = (reason.clone(), Some(*peer));
+                counts.push(Count { reason, peer, count: std::mem::take(&mut pair.more) });
+            }
+        }
+        table.pairs.retain(|_, pair| pair.last.elapsed() < FORGOTTEN_AFTER);
+        counts.sort_by_key(|it| std::cmp::Reverse(it.count));
+        for Count { reason, count, .. } in counts.drain(MOST_COUNTS.min(counts.len())..) {
+            *others.entry(reason).or_default() += count;
+        }
+        let others = others.into_iter();
+        counts.extend(others.map(|(reason, count)| Count { reason, peer: None, count }));
+        counts
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(number: u32) -> IpAddr {
+        IpAddr::from(number.to_be_bytes())
+    }
+
+    #[test]
+    fn the_first_of_each_is_told_in_full_and_the_rest_as_a_count() {
+        let refusals = Refusals::default();
+        assert!(refusals.first("not signed", peer(1)));
+        for _ in 0..7 {
+            assert!(!refusals.first("not signed", peer(1)));
+        }
+        assert!(refusals.first("not signed", peer(2)), "another address");
+        assert!(refusals.first("too large", peer(1)), "another reason");
+        let count = |count| Count { reason: "not signed".into(), peer: Some(peer(1)), count };
+        assert_eq!(refusals.counts(), [count(7)]);
+        assert_eq!(refusals.counts(), [], "each is counted once");
+        assert!(!refusals.first("not signed", peer(1)), "it is still known");
+        assert_eq!(refusals.counts(), [count(1)]);
+    }
+
+    #[test]
+    fn addresses_without_number_make_no_lines_and_no_memory_without_number() {
+        let refusals = Refusals::default();
+        let in_full = (0..100_000).filter(|number| refusals.first("not signed", peer(*number)));
+        assert_eq!(in_full.count(), MOST_IN_FULL);
+        let counts = refusals.counts();
+        assert_eq!(counts.len(), 1, "{counts:?}");
+        let expected = u64::try_from(100_000 - MOST_IN_FULL).unwrap();
+        assert_eq!((counts[0].peer, counts[0].count), (None, expected));
+        // Later ones fill the table, and no more than that.
+        for round in 0..100 {
+            for number in 0..100 {
+                refusals.first("not signed", peer(1_000_000 + round * 100 + number));
+            }
+            refusals.counts();
+        }
+        assert_eq!(refusals.table().pairs.len(), MOST_PAIRS);
+        for number in 0..50 {
+            for _ in 0..=number {
+                refusals.first("not signed", peer(number));
+            }
+        }
+        let counts = refusals.counts();
+        assert_eq!(counts.len(), MOST_COUNTS + 1, "{counts:?}");
+        assert_eq!(counts[0].count, 50);
+    }
+}
