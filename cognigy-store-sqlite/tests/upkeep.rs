@@ -159,7 +159,7 @@ async fn the_quarantine_is_bounded_and_keeps_a_body_once() {
     }
     assert_eq!(bodies().await, ["c", "b"], "the oldest went");
     store.quarantine(entry("c", QuarantineReason::Conflict), limits, at(50)).await.unwrap();
-    assert_eq!(bodies().await, ["c", "c", "b"], "a conflict takes nobody's room");
+    assert_eq!(bodies().await, ["c", "c", "b"], "a conflict takes no room of theirs");
     assert_eq!(store.counts().await.unwrap().quarantined, 3);
     assert_eq!(
         store.purge(PurgeRequest::all_before(at(50), 1)).await.unwrap().purged.total_events(),

@@ -242,6 +242,10 @@ fn dead_letters_come_back_by_redrive() {
     let mut elsewhere = Site::new();
     elsewhere.set("CRM_BASE_URL", crm.url());
     moto.configure(&mut elsewhere, &queue);
+    // Only a server creates a database.
+    assert_eq!(elsewhere.run(&["redrive"]).status.code(), Some(1));
+    elsewhere.set("COGNIGY_WORKER", "off");
+    elsewhere.serve().terminate();
     let report: Value =
         serde_json::from_str(&stdout(&elsewhere.run(&["redrive", "--json"]))).unwrap();
     assert_eq!(report["stored"], 1);

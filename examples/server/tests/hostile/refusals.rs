@@ -71,9 +71,9 @@ fn a_flood_of_refusals_is_a_few_log_lines_and_their_counts() {
     for (first, message, reason, again) in [
         ("unsigned", "delivery refused: not signed", "not signed: no signature header", 1_999),
         ("malformed", "refused: request cannot be read", "request cannot be read", 399),
-        ("encoded", r#""reason":"encoded","duration""#, "encoded", 199),
+        ("encoded", r#""reason":"encoded","duration_ms""#, "encoded", 199),
         ("invalid", "delivery quarantined", "invalid", 199),
-        ("bad chunks", r#""reason":"malformed","duration""#, "malformed", 199),
+        ("bad chunks", r#""reason":"malformed","duration_ms""#, "malformed", 199),
     ] {
         let found = lines(&log, message);
         assert_eq!(found.len(), 1, "{first}: {log}");
