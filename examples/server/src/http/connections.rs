@@ -292,8 +292,10 @@ impl State {
             return;
         }
         if self.blocked.load(Relaxed) == 0 {
+            // What went out just now was for the kernel's buffer, and nobody has read it yet.
             self.written.store(0, Relaxed);
             self.blocked.store(self.now(), Relaxed);
+            return;
         }
         self.written.fetch_add(sent as u64, Relaxed);
     }

@@ -144,15 +144,18 @@ fn a_body_that_nobody_reads_holds_no_slot() {
 }
 
 #[test]
-fn more_connections_than_there_is_room_for_wait_and_are_served() {
+fn more_connections_than_there_is_room_for_make_room_and_are_served() {
     let site = Site::new();
     let server = site.serve();
-    // The server holds 4,096 at a time; idle ones are ended after five seconds.
+    // The server holds 4,096 at a time. These say nothing, and are ended after five seconds at the
+    // latest, and sooner where others need their places.
     let flood: Vec<_> = (0..4_600).map(|_| server.connect()).collect();
-    eventually("it is full", || (sockets(&server) >= 4_096).then_some(()));
+    eventually("it is crowded", || (sockets(&server) >= 3_400).then_some(()));
     let most = sockets(&server);
     assert!(most < 4_300, "{most} sockets: connections beyond the limit were taken");
+    let started = Instant::now();
     still_serves(&server, "in the flood");
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     drop(flood);
     eventually("their slots are free", || (sockets(&server) < 100).then_some(()));
     assert!(peak_memory(&server) < 512 * 1024, "{} KiB", peak_memory(&server));
