@@ -173,7 +173,7 @@ async fn open_postgres(
             }
             // The URL holds a password, so the message names the setting.
             Err(error) => {
-                let what = format!("cannot open the database of COGNIGY_DATABASE_URL ({set_by})");
+                let what = format!("COGNIGY_DATABASE_URL: cannot open the database ({set_by})");
                 return Err(StartError::failed(&what, &error));
             }
         }

@@ -238,7 +238,7 @@ fn a_database_url_that_does_not_work_stops_the_start_and_shows_no_password() {
     let mut site = Site::on_file();
     for (url, status) in [
         ("postgres://user:marked@127.0.0.1:9/db", 1),
-        ("postgres://user:marked@127.0.0.1:port/db", 1),
+        ("postgres://user:marked@127.0.0.1:port/db", 2),
         ("postgres//user:marked@127.0.0.1/db", 2),
     ] {
         site.set("COGNIGY_DATABASE_URL", url);

@@ -111,7 +111,7 @@ fn no_address_uses_up_the_memory_or_the_places_for_bodies_that_do_not_come() {
     // Counted by the server: to some of the refused a reset comes before their answer.
     let refused = || {
         let metrics = server.request("GET", "/metrics", &[], b"").body;
-        let unavailable = r#"cognigy_deliveries_total{outcome="unavailable"} "#;
+        let unavailable = r#"cognigy_deliveries_total{outcome="unavailable",source="cognigy"} "#;
         let count = metrics.lines().find_map(|line| line.strip_prefix(unavailable)).unwrap();
         count.parse::<usize>().unwrap()
     };
