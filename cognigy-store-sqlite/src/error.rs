@@ -104,6 +104,24 @@ impl Problem {
         matches!(self.code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
     }
 
+    /// Whether it is over in a moment, for a store that only reads: another process was about to
+    /// change the database's files, or the index of its log in shared memory, which such a store
+    /// cannot repair and so has to wait for (`SQLITE_READONLY_RECOVERY`, `_CANTINIT`,
+    /// `SQLITE_BUSY_RECOVERY`; <https://sqlite.org/rescode.html>).
+    pub(crate) fn is_passing(&self) -> bool {
+        use rusqlite::ffi::{
+            SQLITE_BUSY_RECOVERY, SQLITE_READONLY_CANTINIT, SQLITE_READONLY_RECOVERY,
+        };
+        match self {
+            Self::Changing => true,
+            Self::Sqlite(rusqlite::Error::SqliteFailure(error, _)) => matches!(
+                error.extended_code,
+                SQLITE_READONLY_RECOVERY | SQLITE_READONLY_CANTINIT | SQLITE_BUSY_RECOVERY
+            ),
+            _ => false,
+        }
+    }
+
     /// Whether the call's own data may be at fault, so that calls it shared a transaction with are
     /// worth another try without it.
     pub(crate) fn may_concern_one_call(&self) -> bool {

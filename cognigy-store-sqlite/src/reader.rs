@@ -7,6 +7,7 @@ use std::{
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use cognigy_core::StoreError;
@@ -20,9 +21,10 @@ use crate::{
     write_back::{Slot, lock},
 };
 
-/// How often a query is made that has to be thrown away because the database changed meanwhile. It
-/// changes so once a process has begun to write, and from then on locks are used.
-const MAX_READINGS: usize = 5;
+/// How often a query is made that has to be thrown away, because of what another process did meanwhile.
+const MAX_READINGS: usize = 100;
+/// Between two of them. Another process needs microseconds for what is in the way.
+const READING_PAUSE: Duration = Duration::from_millis(2);
 
 type Query = Box<dyn FnOnce(&mut Desk) + Send>;
 
@@ -97,29 +99,39 @@ impl Desk {
         &mut self,
         work: &impl Fn(&Connection) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
-        let mut place = lock(&self.slot);
+        let slot = Arc::clone(&self.slot);
+        let mut place = lock(&slot);
         for _ in 0..MAX_READINGS {
-            let mut session = match place.take() {
-                Some(session)
-                    if session.must_be_in_place().is_ok() && session.has_read_one_state() =>
-                {
-                    session
-                }
-                _ => self.open()?,
-            };
-            // Several statements of one query see the same state.
-            let snapshot = session.connection.transaction()?;
-            let result = work(&snapshot);
-            drop(snapshot);
-            if !session.has_read_one_state() {
-                continue;
+            match self.try_query(&mut place, work) {
+                Err(problem) if problem.is_passing() => thread::sleep(READING_PAUSE),
+                result => return result,
             }
-            if result.is_ok() {
-                *place = Some(session);
-            }
-            return result;
         }
         Err(Problem::Changing)
+    }
+
+    fn try_query<T>(
+        &self,
+        place: &mut Option<Session>,
+        work: &impl Fn(&Connection) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let mut session = match place.take() {
+            Some(session) if session.must_be_in_place().is_ok() && session.has_read_one_state() => {
+                session
+            }
+            _ => self.open()?,
+        };
+        // Several statements of one query see the same state.
+        let snapshot = session.connection.transaction()?;
+        let result = work(&snapshot);
+        drop(snapshot);
+        if !session.has_read_one_state() {
+            return Err(Problem::Changing);
+        }
+        if result.is_ok() {
+            *place = Some(session);
+        }
+        result
     }
 
     fn open(&self) -> Result<Session, Problem> {
