@@ -236,6 +236,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_over_in_a_moment_is_told_from_what_stays() {
+        let passing = [
+            ffi::SQLITE_READONLY_RECOVERY,
+            ffi::SQLITE_READONLY_CANTINIT,
+            ffi::SQLITE_BUSY_RECOVERY,
+        ];
+        assert!(passing.into_iter().all(|code| sqlite(code).is_passing()));
+        let staying = [ffi::SQLITE_READONLY, ffi::SQLITE_CANTOPEN, ffi::SQLITE_BUSY];
+        assert!(!staying.into_iter().any(|code| sqlite(code).is_passing()));
+        assert!(Problem::Changing.is_passing() && !Problem::Replaced.is_passing());
+    }
+
+    #[test]
     fn a_report_has_the_cause() {
         let report = Problem::File(io::Error::other("no such disk")).report();
         assert_eq!(report, "the database file cannot be reached: no such disk");

@@ -116,26 +116,3 @@ async fn nothing_can_be_changed_through_it() {
         assert_eq!(answer.expect_err("it only reads").kind(), StoreErrorKind::Unavailable);
     }
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn it_reads_on_beside_a_process_that_writes_without_a_pause() {
-    let place = Place::new();
-    let writer = place.open().await;
-    writer.record(event("e1"), at(0)).await.unwrap();
-    let writing = tokio::spawn(async move {
-        for number in 0_u64.. {
-            writer.record(event(&format!("w{number}")), at(1)).await.unwrap();
-        }
-    });
-    let kept = reader(&place.path()).await;
-    let mut seen = 0;
-    for _ in 0..500 {
-        let anew = reader(&place.path()).await;
-        assert!(anew.find(&key("e1")).await.unwrap().is_some());
-        let count = kept.counts().await.unwrap().by_state.values().sum::<u64>();
-        assert!(count >= seen, "{count} after {seen}");
-        seen = count;
-    }
-    assert!(!writing.is_finished() && seen > 100, "{seen}");
-    writing.abort();
-}

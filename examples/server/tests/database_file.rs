@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::Command,
+    sync::atomic::Ordering,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -162,6 +163,40 @@ fn reading_commands_wait_for_no_lock_and_write_nothing() {
     assert_eq!(before.len(), 1);
     reading(&site);
     assert_eq!(files(site.folder.path()), before, "after an orderly stop");
+}
+
+/// Another process's reader meets the index of the log while it is being changed, now and then.
+#[test]
+fn reading_commands_read_on_beside_senders_that_never_pause() {
+    let mut site = Site::on_file();
+    site.set("COGNIGY_WORKER", "off").set("COGNIGY_LOG", "info");
+    let server = site.serve();
+    assert_eq!(server.deliver(&event("e1", "c")).status, 200);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let sent = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for sender in 0..4 {
+            let (server, stop, sent) = (&server, &stop, &sent);
+            scope.spawn(move || {
+                for number in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let body = event(&format!("s{sender}-{number}"), "c");
+                    assert_eq!(server.deliver(&body).status, 200);
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let failed: Vec<_> = (0..150)
+            .map(|_| site.run(&["show", "e1"]))
+            .filter(|output| !output.status.success())
+            .map(|output| stderr(&output))
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        assert!(failed.is_empty(), "{failed:?}");
+    });
+    assert!(sent.load(Ordering::Relaxed) > 500, "{sent:?}");
 }
 
 /// Needs the right to mount, which a container often lacks; the tests above show that nothing is
