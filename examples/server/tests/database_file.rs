@@ -261,7 +261,7 @@ fn what_is_forgotten_cannot_be_read_in_the_files_any_more() {
     site.set("CRM_BASE_URL", crm.url());
     let mut server = site.serve();
     let marked = |number: usize| {
-        let text = "marked-to-be-forgotten ".repeat(if number % 2 == 0 { 1 } else { 500 });
+        let text = "marked-to-be-forgotten ".repeat(if number.is_multiple_of(2) { 1 } else { 500 });
         String::from_utf8(event(&format!("e{number}"), "c1")).unwrap().replace("marked-body", &text)
     };
     for number in 0..EVENTS {

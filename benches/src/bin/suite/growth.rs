@@ -14,7 +14,7 @@ use cognigy_benches::{
     server::{SECRET, Server},
 };
 use cognigy_core::{
-    ClaimRequest, EventArchive, EventStore, Secret, Settlement, SourceName, Verdict,
+    ClaimRequest, EventArchive, EventStore, PurgeRequest, Secret, Settlement, SourceName, Verdict,
 };
 
 use crate::{
@@ -276,12 +276,15 @@ async fn purge_under_load(database: &Path) -> Outcome<String> {
 
     let purging = tokio::spawn(async move {
         let (now, began) = (std::time::SystemTime::now().into(), Instant::now());
+        let mut request = PurgeRequest::all_before(now, 500);
         let mut purged = 0;
         while began.elapsed() < PURGE_SPAN {
-            match store.purge(now, 500).await {
-                Ok(0) | Err(_) => break,
-                Ok(count) => purged += count,
-            };
+            let Ok(step) = store.purge(request).await else { break };
+            purged += step.purged.total_events();
+            request.after = step.next;
+            if request.after.is_none() {
+                break;
+            }
             // The pause that the server's own upkeep makes.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
