@@ -23,6 +23,7 @@ use crate::{
 
 /// How long a server waits for a database that is not up yet: PostgreSQL takes seconds to start, and
 /// longer after a crash.
+#[cfg(feature = "postgres")]
 const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
 /// Between two tries, and two log lines that say so.
 #[cfg(feature = "postgres")]
