@@ -1,11 +1,10 @@
 //! Wiring: settings become a store, the sources over it, and what the routes need.
 
 #[cfg(feature = "postgres")]
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use cognigy_core::{DeadLetterSink, EventOrder, Failure, Store, TokioClock};
