@@ -438,7 +438,7 @@ fn settings_that_cannot_work_are_refused_at_once() {
         ),
         (
             refused(HttpCrm::builder("ftp://crm")),
-            "the base URL must begin with http:// or https://",
+            "the base URL must begin with http:// or https://, followed by a host",
         ),
         (
             refused(HttpCrm::builder("http://me:pass@crm")),
