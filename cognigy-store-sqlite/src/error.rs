@@ -9,8 +9,10 @@ use rusqlite::ErrorCode;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Problem {
-    #[error("SQLite failed")]
+    #[error("{}", of_sqlite(.0))]
     Sqlite(#[from] rusqlite::Error),
+    #[error("{} is a folder, not a database", .0.display())]
+    Folder(PathBuf),
     #[error("the database file cannot be reached")]
     File(#[source] io::Error),
     #[error("a thread for the database cannot be started")]
@@ -173,6 +175,17 @@ impl Problem {
 impl From<Problem> for StoreError {
     fn from(problem: Problem) -> Self {
         Self::new(problem.kind(), problem)
+    }
+}
+
+/// What a failure of SQLite means, before its own words.
+fn of_sqlite(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "another process holds the database's lock; try again"
+        }
+        Some(ErrorCode::CannotOpen) => "the database file cannot be opened: may this user read it?",
+        _ => "SQLite failed",
     }
 }
 

@@ -60,6 +60,9 @@ impl Location {
 
     /// Makes sure that there is a file to open; makes an empty one where `access` allows it.
     pub(crate) fn prepare(&self, access: SqliteAccess) -> Result<(), Problem> {
+        if self.file.is_dir() {
+            return Err(Problem::Folder(self.file.clone()));
+        }
         if self.length()?.is_some_and(|length| length > 0) {
             return Ok(());
         }

@@ -132,12 +132,17 @@ pub(crate) async fn open_store(
                 Access::Write => SqliteAccess::Write,
                 Access::Read => SqliteAccess::Read,
             };
+            let is_new = access == SqliteAccess::Create && !path.exists();
             let options = SqliteOptions { access, order, ..SqliteOptions::default() };
             let store = SqliteStore::open_with(path, options).await.map_err(|error| {
                 let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
                 let set_by = &settings.database_set_by;
                 StartError::failed(&format!("cannot open {} ({set_by})", path.display()), &error)
             })?;
+            if is_new {
+                // Where a volume should be mounted and is not, this line tells it.
+                tracing::info!(path = %path.display(), "a new, empty database was created");
+            }
             Ok(Arc::new(store))
         }
         Database::Postgres(url) => {

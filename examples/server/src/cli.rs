@@ -281,7 +281,7 @@ fn subcommands() -> Vec<Command> {
         )
         .arg(at_least_one(number("limit", "50", "At most this many")))
         .arg(Arg::new("retry").long("retry").value_name("ID").value_parser(value_parser!(i64)).help("Parse this one again"))
-        .arg(Arg::new("show").long("show").value_name("ID").value_parser(value_parser!(i64)).conflicts_with("retry").help("Show this one, with its whole body"))
+        .arg(Arg::new("show").long("show").value_name("ID").value_parser(value_parser!(i64)).conflicts_with_all(["retry", "discard"]).help("Show this one, with its whole body"))
         .arg(
             Arg::new("discard").long("discard").value_name("ID").value_parser(value_parser!(i64))
                 .conflicts_with("retry").help("Remove this one"),

@@ -44,6 +44,7 @@ pub(crate) struct Telemetry {
     events: IntGaugeVec,
     purged: IntCounterVec,
     size: IntGaugeVec,
+    quarantined: IntGauge,
     oldest_pending: Gauge,
     held_back: IntGauge,
     stopped_contacts: IntGauge,
@@ -139,6 +140,10 @@ impl Telemetry {
                 &[State::Processed.as_str(), State::DeadLettered.as_str()],
             )?,
             oldest_pending,
+            quarantined: registrar.gauge(
+                "cognigy_quarantined_bodies",
+                "Bodies in quarantine, invalid ones and conflicts",
+            )?,
             held_back: registrar.gauge(
                 "cognigy_events_held_back",
                 "Events that wait for an earlier one of the same contact",
@@ -184,6 +189,7 @@ impl Telemetry {
                 self.events.with_label_values(&[state.as_str()]).set(count);
             }
             self.oldest_pending.set(age_seconds(counts, now));
+            self.quarantined.set(i64::try_from(counts.quarantined).unwrap_or(i64::MAX));
             self.held_back.set(i64::try_from(counts.held_back).unwrap_or(i64::MAX));
             self.stopped_contacts.set(i64::try_from(counts.stopped_contacts).unwrap_or(i64::MAX));
         }

@@ -67,6 +67,8 @@ fn refusal(error: ApiError) -> StartError {
             error.kind() != TransportErrorKind::Connect
         }
         ApiError::Unreadable { call: ApiCall::RegisterWebhook, .. } => true,
+        // A gateway in between knows nothing of what became of the request.
+        ApiError::Status { call: ApiCall::RegisterWebhook, status, .. } => *status >= 500,
         _ => false,
     };
     if !may_exist {

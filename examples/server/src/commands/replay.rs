@@ -56,6 +56,11 @@ pub(super) async fn replay(
         || !arguments.get_flag("here")
             && ids.is_empty()
             && Presence::is_announced(settings).await?;
+    if hands_over && !Presence::is_announced(settings).await? {
+        crate::output::complain(
+            "no server with workers is seen on this database: the events wait for one",
+        );
+    }
     let account = Account::new(keys.len(), arguments.get_flag("json"));
     let ended = match hands_over {
         true => {

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::{
     app::{Access, App, StartError},
     http::{self, Listening, MAX_CONNECTIONS, Routes, Size},
-    settings::Settings,
+    settings::{EXAMPLE_CRM, Settings},
 };
 
 /// Connections of operators, where they have a listener of their own.
@@ -38,6 +38,11 @@ pub(super) async fn run(settings: &Settings) -> Result<bool, StartError> {
     let mut running = start(app, settings).await?;
     let operators = running.listening.get(1).map(|listening| listening.address);
     let operators = operators.map(tracing::field::display);
+    if settings.plain.crm.base_url == EXAMPLE_CRM {
+        tracing::warn!(
+            "CRM_BASE_URL is not set: contacts are looked up at {EXAMPLE_CRM}, which is an example"
+        );
+    }
     tracing::info!(address = %running.address, operators, "listening");
     let ended =
         futures_util::future::select_all(running.listening.iter_mut().map(|it| &mut it.serving));

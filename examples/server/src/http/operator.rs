@@ -158,9 +158,11 @@ pub(super) async fn replay(
         }
         Ok(ReplayOutcome::Failed(reason)) => Err(failed(&format!("Replay failed: {reason}"))),
         Ok(ReplayOutcome::NotFound) => Err(not_found()),
-        Ok(ReplayOutcome::Busy | ReplayOutcome::Stopped) => {
-            Err(Problem::new(409, "Conflict", "Another run of this event is under way"))
-        }
+        Ok(ReplayOutcome::Busy | ReplayOutcome::Stopped) => Err(Problem::new(
+            409,
+            "Conflict",
+            "Another run of this event is under way, or an unfinished event of its contact comes first",
+        )),
         Err(error) => {
             tracing::error!(error = crate::app::chain(&error), "replay");
             Err(Problem::new(

@@ -106,6 +106,10 @@ impl Layers {
                     Some(known) => format!("unknown variable {variable}: did you mean {known}?"),
                     None => format!("unknown variable {variable}"),
                 });
+            } else if let Some(known) = nearest(&variable).filter(|_| !variable.starts_with("AWS_"))
+            {
+                // Other programs have variables that begin like ours.
+                warnings.push(format!("unknown variable {variable}: did you mean {known}?"));
             }
         }
         Ok(warnings)

@@ -22,7 +22,7 @@ pub(crate) use layers::{Layers, SettingError};
 pub(crate) use outside::{add_env_file, warnings};
 pub(crate) use source::{SourceSettings, Webhook};
 use sources::View;
-pub(crate) use table::SETTINGS;
+pub(crate) use table::{EXAMPLE_CRM, SETTINGS};
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]

@@ -36,8 +36,9 @@ pub(super) fn ours(
     value: OsString,
 ) -> Result<Option<(String, String)>, SettingError> {
     let variable = variable.to_string_lossy().into_owned();
-    let is_ours = ["COGNIGY_", "CRM_", "AWS_"].iter().any(|prefix| variable.starts_with(prefix))
-        || SETTINGS.iter().any(|setting| setting.variable == variable);
+    let is_ours =
+        ["COGNIGY_", "CRM_", "AWS_", "SQS_"].iter().any(|prefix| variable.starts_with(prefix))
+            || SETTINGS.iter().any(|setting| setting.variable == variable);
     if !is_ours {
         return Ok(None);
     }

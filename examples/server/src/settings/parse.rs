@@ -198,7 +198,7 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
 pub(super) fn duration_or_never(text: &str) -> Result<Option<Duration>, String> {
     match text {
         "never" => Ok(None),
-        _ => positive_duration(text).map(Some).map_err(|why| format!("{why}, or never")),
+        _ => positive_duration(text).map(Some).map_err(|why| format!("{why} (or never)")),
     }
 }
 
@@ -242,10 +242,22 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
+/// A level, or tracing directives. A word alone that is no level would be taken for the name of a target,
+/// and the log would be empty but for that.
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    let is_level =
+        |word: &str| word.eq_ignore_ascii_case("off") || word.parse::<tracing::Level>().is_ok();
+    let mut words = text.split(',').map(str::trim);
+    let well_formed = words.all(|word| word.contains(['=', '[']) || is_level(word));
     tracing_subscriber::EnvFilter::try_new(text)
+        .ok()
+        .filter(|_| well_formed)
         .map(|_| text.to_owned())
-        .map_err(|_| "expected a level (error, warn, info, debug, trace) or directives".to_owned())
+        .ok_or_else(|| {
+            "expected a level (error, warn, info, debug, trace, off) or directives such as \
+             info,cognigy_server=debug"
+                .to_owned()
+        })
 }
 
 pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
@@ -307,6 +319,17 @@ mod tests {
         }
         assert!(positive_duration("0s").is_err() && lease("999ms").is_err());
         assert!(positive_duration("0.0001ms").is_err(), "it rounds to nothing");
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_does_not_silence_the_log() {
+        for text in ["info", "WARN", "off", "info,actix_server=warn", "cognigy_server[span]=debug"]
+        {
+            assert_eq!(log_filter(text), Ok(text.to_owned()));
+        }
+        for text in ["warning", "verbose", "loud", "info;debug", "info,loud", "", "a=b=c"] {
+            assert!(log_filter(text).is_err(), "{text}");
+        }
     }
 
     #[test]

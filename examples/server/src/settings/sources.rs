@@ -194,7 +194,13 @@ impl Layers {
         let nearest = similar
             .filter(|(similarity, _)| *similarity >= SUGGESTION_THRESHOLD)
             .max_by(|one, other| one.0.total_cmp(&other.0));
+        let of_a_source = |setting: &&Setting| {
+            self.sources.keys().any(|source| setting.variable_of(source) == variable)
+        };
         match nearest {
+            _ if SETTINGS.iter().any(|setting| of_a_source(&setting)) => {
+                format!("{variable} is not used: no source can have that for itself")
+            }
             Some((_, known)) => format!("unknown variable {variable}: did you mean {known}?"),
             None => format!(
                 "unknown variable {variable}: it is of no source that COGNIGY_SOURCES or the file names"

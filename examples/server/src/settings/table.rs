@@ -67,6 +67,9 @@ const fn each(setting: Setting) -> Setting {
     Setting { per_source: true, ..setting }
 }
 
+/// Where contacts are looked up unless a CRM is set.
+pub(crate) const EXAMPLE_CRM: &str = "https://api.example-crm.com";
+
 /// All of them, in the order of the contract.
 pub(crate) const SETTINGS: &[Setting] = &[
     setting("COGNIGY_LISTEN", Some("127.0.0.1:8000"), "Address to listen on"),
@@ -115,7 +118,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("COGNIGY_BASE_URL", None, "Cognigy's API, for `register`"),
     setting("COGNIGY_CLIENT_ID", None, "OAuth client id there"),
     secret("COGNIGY_CLIENT_SECRET", "OAuth client secret there"),
-    each(setting("CRM_BASE_URL", Some("https://api.example-crm.com"), "The CRM")),
+    each(setting("CRM_BASE_URL", Some(EXAMPLE_CRM), "The CRM")),
     each(secret("CRM_TOKEN", "Bearer token for the CRM")),
     each(setting("CRM_NOT_FOUND", Some("404,empty"), "What means that the CRM knows nobody")),
     each(setting("CRM_TIMEOUT", Some("10s"), "Time for one CRM request, body included")),
