@@ -24,6 +24,9 @@ use crate::{
 /// longer after a crash.
 #[cfg(feature = "postgres")]
 const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a command waits for a free connection.
+#[cfg(feature = "postgres")]
+const COMMANDS_POOL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two tries, and two log lines that say so.
 #[cfg(feature = "postgres")]
 const DATABASE_PAUSE: Duration = Duration::from_millis(500);
@@ -160,7 +163,11 @@ async fn open_postgres(
     set_by: &str,
 ) -> Result<Arc<dyn Store>, StartError> {
     let create = access == Access::Create;
-    let options = PostgresOptions { create, order, ..PostgresOptions::default() };
+    let mut options = PostgresOptions { create, order, ..PostgresOptions::default() };
+    if !create {
+        // A bulk of replays waits for a connection rather than fail: no sender waits for it.
+        options.pool_timeout = COMMANDS_POOL_TIMEOUT;
+    }
     // A server is started together with its database, on one machine or by one manifest.
     let patience = if create { DATABASE_PATIENCE } else { Duration::ZERO };
     let started = Instant::now();
