@@ -2,7 +2,11 @@
 
 use deadpool_postgres::Object;
 
-use crate::{error::Problem, lanes::Belief, partitions, schema};
+use crate::{
+    error::Problem,
+    lanes::{self, Belief},
+    partitions, schema,
+};
 
 /// A row in every table that a delivery writes. No source has an empty name, and no event that is
 /// committed has this one's id, which the statement has drawn for itself.
@@ -49,6 +53,8 @@ async fn insert(connection: &mut Object, keeps_order: bool) -> Result<(), Proble
     let transaction = connection.transaction().await?;
     let insert = transaction.prepare_cached(&insert_sql(keeps_order)).await?;
     transaction.execute(&insert, &[]).await?;
+    // A delivery reads the settings too.
+    lanes::order(&transaction).await?;
     transaction.rollback().await?;
     Ok(())
 }

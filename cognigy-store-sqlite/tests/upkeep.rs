@@ -218,7 +218,14 @@ async fn readiness_tries_every_table_that_a_delivery_writes() {
     let store = place.open_with(SqliteOptions { order, ..SqliteOptions::default() }).await;
     store.ready().await.unwrap();
     let sql = place.sql();
-    for table in ["events", "bodies", "quarantine", "tallies", "lanes", "waiting", "heartbeat"] {
+    let tables = ["events", "bodies", "quarantine", "tallies", "lanes", "waiting", "heartbeat"];
+    let rows = || {
+        tables.map(|table| -> i64 {
+            sql.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+        })
+    };
+    let before = rows();
+    for table in tables {
         let veto = format!(
             "CREATE TRIGGER veto BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END"
         );
@@ -227,9 +234,5 @@ async fn readiness_tries_every_table_that_a_delivery_writes() {
         sql.execute_batch("DROP TRIGGER veto").unwrap();
         store.ready().await.unwrap();
     }
-    for table in ["events", "bodies", "quarantine", "lanes", "waiting", "tallies"] {
-        let count: i64 =
-            sql.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
-        assert_eq!(count, 0, "nothing is left in {table}");
-    }
+    assert_eq!(rows(), before, "nothing is left of it");
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use cognigy_core::{
     Attempt, Backlog, Counts, Cursor, EventArchive, EventFilter, EventKey, EventPage, EventSummary,
-    PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits,
-    QuarantinePage, QuarantineReason, QuarantinedItem, SourceName, State, StoreError, StoreSize,
-    StoredEvent, Timestamp, UnsentDeadLetter,
+    PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry,
+    QuarantineLimits, QuarantinePage, QuarantineReason, QuarantinedItem, SourceName, State,
+    StoreError, StoreSize, StoredEvent, Timestamp, UnsentDeadLetter,
 };
 
 use super::{Disk, EventRow, Tables};
@@ -106,12 +106,18 @@ impl EventArchive for Disk {
     async fn list(&self, filter: &EventFilter, page: PageRequest) -> Result<EventPage, StoreError> {
         let tables = self.tables();
         let end = page.after.map_or(i64::MAX, |cursor| cursor.0);
-        let mut rows: Vec<_> =
-            tables.events.range(..end).rev().filter(|(_, row)| row.matches(filter)).collect();
-        let has_more = rows.len() > page.limit;
-        rows.truncate(page.limit);
-        let next = rows.last().filter(|_| has_more).map(|(id, _)| Cursor(**id));
-        Ok(EventPage { events: rows.iter().map(|(_, row)| row.summary()).collect(), next })
+        let mut rows =
+            tables.events.range(..end).rev().filter(|(_, row)| row.matches(filter)).peekable();
+        let (mut found, mut last, mut bytes) = (EventPage::default(), None, 0);
+        while found.events.len() < page.limit && bytes <= PAGE_BYTES {
+            let Some((id, row)) = rows.next() else { break };
+            let summary = row.summary();
+            bytes += summary.page_bytes();
+            found.events.push(summary);
+            last = Some(Cursor(*id));
+        }
+        found.next = last.filter(|_| rows.peek().is_some());
+        Ok(found)
     }
 
     async fn attempts(&self, key: &EventKey) -> Result<Vec<Attempt>, StoreError> {
@@ -207,15 +213,25 @@ impl Quarantine for Disk {
         let id = tables.next_id();
         let item = QuarantinedItem { id, source, reason, event_id, detail, body, received_at: now };
         tables.quarantine.insert(id, item);
-        // No world sends so many that they would be too large together.
-        let invalid =
-            tables.quarantine.values().filter(|it| it.reason == QuarantineReason::Invalid);
-        let invalid: Vec<i64> = invalid.map(|item| item.id).collect();
-        let surplus = invalid.len().saturating_sub(limits.items);
-        for id in &invalid[..surplus] {
+        if reason != QuarantineReason::Invalid {
+            return Ok(0);
+        }
+        let of_source =
+            tables.quarantine.values().rev().filter(|item| {
+                item.reason == reason && item.source == tables.quarantine[&id].source
+            });
+        let (mut place, mut bytes, mut surplus) = (0, 0, Vec::new());
+        for item in of_source {
+            place += 1;
+            bytes += item.body.len() as u64;
+            if place > 1 && (place > limits.items || bytes > limits.bytes) {
+                surplus.push(item.id);
+            }
+        }
+        for id in &surplus {
             tables.quarantine.remove(id);
         }
-        Ok(surplus as u64)
+        Ok(surplus.len() as u64)
     }
 
     async fn quarantined(&self, page: PageRequest) -> Result<QuarantinePage, StoreError> {
