@@ -319,7 +319,7 @@ impl State {
     }
 
     fn stalls(&self) -> Option<Verdict> {
-        if self.verdict() != Verdict::Stay {
+        if self.verdict() == Verdict::Cut {
             return None;
         }
         let blocked = self.blocked.load(Relaxed);
@@ -328,7 +328,8 @@ impl State {
             let wanted = waited.as_secs().saturating_mul(LEAST_WRITE_RATE);
             return (self.written.load(Relaxed) <= wanted).then_some(Verdict::Cut);
         }
-        if self.is_busy() {
+        // No milder verdict would reach who does not read.
+        if self.verdict() != Verdict::Stay || blocked != 0 || self.is_busy() {
             return None;
         }
         if self.is_in_head() {
@@ -457,6 +458,18 @@ mod tests {
         assert_eq!(unread.stalls(), Some(Verdict::Cut));
         unread.written.store(30 * 1024, Relaxed);
         assert_eq!(unread.stalls(), None, "it is read slowly, and fast enough");
+        unread.blocked.store(unread.now() - 8_000, Relaxed);
+        unread.in_head.store(true, Relaxed);
+        unread.served.store(true, Relaxed);
+        unread.since.store(unread.now() - 8_000, Relaxed);
+        assert_eq!(unread.stalls(), None, "it would not read the 408 either");
+        unread.judge(Verdict::HeadTimedOut);
+        unread.blocked.store(unread.now() - 20_000, Relaxed);
+        unread.written.store(0, Relaxed);
+        assert_eq!(unread.stalls(), Some(Verdict::Cut), "or has not read it");
+        unread.judge(Verdict::Stay);
+        unread.in_head.store(false, Relaxed);
+        unread.since.store(unread.now() - 1_000, Relaxed);
         unread.sent(5, 5);
         unread.written.store(0, Relaxed);
         assert_eq!(unread.stalls(), None);
