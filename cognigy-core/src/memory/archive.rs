@@ -211,15 +211,9 @@ impl Quarantine for MemoryStore {
         let item = QuarantinedItem { id, source, reason, event_id, detail, body, received_at: now };
         let source = item.source.clone();
         tables.quarantine.insert(id, item);
-        let (mut items, mut bytes, mut evicted) = (0, 0, Vec::new());
         let of_source = tables.quarantine.values().rev().filter(|item| item.source == source);
-        for item in of_source.filter(|item| item.reason == QuarantineReason::Invalid) {
-            items += 1;
-            bytes += item.body.len() as u64;
-            if items > 1 && (items > limits.items || bytes > limits.bytes) {
-                evicted.push(item.id);
-            }
-        }
+        let invalid = of_source.filter(|item| item.reason == QuarantineReason::Invalid);
+        let evicted = limits.surplus(invalid.map(|item| (item.id, &item.body)));
         for id in &evicted {
             tables.quarantine.remove(id);
         }

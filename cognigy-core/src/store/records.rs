@@ -194,6 +194,23 @@ pub struct QuarantineLimits {
     pub bytes: u64,
 }
 
+impl QuarantineLimits {
+    /// The ids of one source's invalid bodies that have to go, for a store that holds them all in
+    /// memory. `newest_first` gives each body's id and itself.
+    #[must_use]
+    pub fn surplus<'a>(self, newest_first: impl IntoIterator<Item = (i64, &'a Bytes)>) -> Vec<i64> {
+        let (mut items, mut bytes, mut surplus) = (0, 0, Vec::new());
+        for (id, body) in newest_first {
+            items += 1;
+            bytes += body.len() as u64;
+            if items > 1 && (items > self.items || bytes > self.bytes) {
+                surplus.push(id);
+            }
+        }
+        surplus
+    }
+}
+
 impl Default for QuarantineLimits {
     /// 1000 bodies, 64 MiB: enough to see what a broken sender does.
     fn default() -> Self {

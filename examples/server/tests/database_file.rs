@@ -33,6 +33,13 @@ fn files(folder: &Path) -> BTreeMap<String, (Vec<u8>, SystemTime)> {
     fs::read_dir(folder).unwrap().map(|file| entry(&file.unwrap().path())).collect()
 }
 
+/// `EVENTS` events, each answered 200.
+fn deliver_all(server: &Server) {
+    for number in 0..EVENTS {
+        assert_eq!(server.deliver(&event(&format!("e{number}"), "c")).status, 200);
+    }
+}
+
 fn ready(server: &Server) -> bool {
     server.request("GET", "/readyz", &[], b"").status == 200
 }
@@ -42,9 +49,7 @@ fn no_command_and_no_second_server_replaces_a_database_that_was_moved_away() {
     let mut site = Site::on_file();
     site.set("COGNIGY_WORKER", "off");
     let mut server = site.serve();
-    for number in 0..EVENTS {
-        assert_eq!(server.deliver(&event(&format!("e{number}"), "c")).status, 200);
-    }
+    deliver_all(&server);
     let aside = site.folder.path().join("aside.db");
     fs::rename(site.database(), &aside).unwrap();
     let before = files(site.folder.path());
@@ -94,9 +99,7 @@ fn a_server_that_is_stopped_while_its_database_is_elsewhere_loses_nothing() {
     let mut site = Site::on_file();
     site.set("COGNIGY_WORKER", "off");
     let mut server = site.serve();
-    for number in 0..EVENTS {
-        assert_eq!(server.deliver(&event(&format!("e{number}"), "c")).status, 200);
-    }
+    deliver_all(&server);
     let aside = site.folder.path().join("aside.db");
     fs::rename(site.database(), &aside).unwrap();
     server.terminate();

@@ -212,22 +212,11 @@ impl Quarantine for Disk {
         }
         let id = tables.next_id();
         let item = QuarantinedItem { id, source, reason, event_id, detail, body, received_at: now };
+        let source = item.source.clone();
         tables.quarantine.insert(id, item);
-        if reason != QuarantineReason::Invalid {
-            return Ok(0);
-        }
-        let of_source =
-            tables.quarantine.values().rev().filter(|item| {
-                item.reason == reason && item.source == tables.quarantine[&id].source
-            });
-        let (mut place, mut bytes, mut surplus) = (0, 0, Vec::new());
-        for item in of_source {
-            place += 1;
-            bytes += item.body.len() as u64;
-            if place > 1 && (place > limits.items || bytes > limits.bytes) {
-                surplus.push(item.id);
-            }
-        }
+        let of_source = tables.quarantine.values().rev().filter(|item| item.source == source);
+        let invalid = of_source.filter(|item| item.reason == QuarantineReason::Invalid);
+        let surplus = limits.surplus(invalid.map(|item| (item.id, &item.body)));
         for id in &surplus {
             tables.quarantine.remove(id);
         }
