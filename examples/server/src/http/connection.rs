@@ -1,9 +1,11 @@
 //! A connection as actix-web's HTTP sees it: the socket, and what the server knows about it.
 //!
-//! Between socket and HTTP two things happen that actix-web has no hook for. A connection that has to
-//! go (see [`super::connections`]) reads the end of its input, which ends it in order. And where
+//! Between socket and HTTP three things happen that actix-web has no hook for. A connection that has
+//! to go (see [`super::connections`]) reads the end of its input, which ends it in order. Where
 //! actix-http answers by itself, because a head cannot be read or does not come, its bare status line
-//! goes out as a problem document that says what was wrong, like every other error.
+//! goes out as a problem document that says what was wrong, like every other error. And what is not
+//! needed yet stays in the kernel, where the sender's window bounds it: actix-http by itself reads up
+//! to 128 KiB ahead on each connection, whether or not anything has become of what it read before.
 
 use std::{
     io,
@@ -21,8 +23,17 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::connections::{Connections, State, Verdict};
+use super::{
+    connections::{Connections, State, Verdict},
+    parts::Parts,
+};
 use crate::refusals::{Refusals, refusal};
+
+/// A head is read in parts of so many bytes, so that little of what follows it comes along. Most
+/// deliveries fit into one with their bodies.
+const HEAD_PART: usize = 4 * 1024;
+/// A body is read in parts of so many bytes: as many as actix-http holds for a handler.
+const BODY_PART: usize = 32 * 1024;
 
 /// One that the server holds.
 pub(crate) struct Connection {
@@ -32,6 +43,7 @@ pub(crate) struct Connection {
     refusals: Arc<Refusals>,
     /// What is left to send of an answer in place of a bare one.
     answer: Bytes,
+    parts: Parts,
 }
 
 impl Connection {
@@ -43,7 +55,7 @@ impl Connection {
     ) -> Self {
         let state = all.enter(peer);
         let (all, refusals) = (Arc::clone(all), Arc::clone(refusals));
-        Self { socket, state, all, refusals, answer: Bytes::new() }
+        Self { socket, state, all, refusals, answer: Bytes::new(), parts: Parts::default() }
     }
 
     pub(crate) fn state(&self) -> Arc<State> {
@@ -119,11 +131,21 @@ impl AsyncRead for Connection {
             }
             return Poll::Ready(Ok(()));
         }
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.socket).poll_read(context, buffer);
+        if self.state.reads_later() {
+            self.state.task.register(context.waker());
+            if self.state.verdict() == Verdict::Cut {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            if self.parts.are_ahead() || self.socket.poll_read_ready(context)?.is_ready() {
+                self.state.hold_back();
+            }
+            return Poll::Pending;
+        }
+        let this = &mut *self;
+        let longest = if this.state.is_busy() { BODY_PART } else { HEAD_PART };
+        let read = this.parts.poll_read(&mut this.socket, context, buffer, longest);
         match read {
-            Poll::Ready(Ok(())) if buffer.filled().len() > before => {
-                let bytes = buffer.filled().len() - before;
+            Poll::Ready(Ok(bytes)) if bytes > 0 => {
                 if self.state.received(bytes, &self.all).is_err() {
                     // What comes next is the end of its input.
                     self.state.judge(Verdict::HeadRefused);
@@ -145,7 +167,7 @@ impl AsyncRead for Connection {
             }
             Poll::Ready(_) => {}
         }
-        read
+        read.map_ok(drop)
     }
 }
 

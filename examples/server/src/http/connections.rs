@@ -14,6 +14,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -47,6 +48,8 @@ const SMALL_HEAD: usize = 16 * 1024;
 /// than the memory that the deployments grant.
 const HEADS: usize = 32 * 1024 * 1024;
 const SENDERS_HEADS: usize = HEADS / 2;
+/// So many bytes of answers may wait to be sent before the next request of the connection is begun.
+const UNSENT: usize = 16 * 1024;
 /// How often stalled connections are looked for.
 const SWEEP: Duration = Duration::from_millis(500);
 /// What idles this much longer than the keep-alive has slipped through actix-web's own timer.
@@ -93,8 +96,11 @@ pub(crate) struct State {
     pub(crate) peer: IpAddr,
     sender: IpAddr,
     clock: Instant,
-    /// Requests under way.
+    /// Requests under way, and whether the body of the last one is being read.
     busy: AtomicUsize,
+    in_body: AtomicBool,
+    /// Whether something has come that is not read yet, since it is for a later request.
+    held_back: AtomicBool,
     /// Whether there has been a request; until then actix-web's own timer is at work.
     served: AtomicBool,
     /// Whether part of a head is here, how long that is in bytes, and the memory for it if that is
@@ -108,8 +114,11 @@ pub(crate) struct State {
     /// Since when an answer waits to be read, and how much has been read since; 0: none waits.
     blocked: AtomicU64,
     written: AtomicU64,
+    /// How many bytes of answers are not sent, and what wakes the request that waits for them.
+    unsent: AtomicUsize,
+    room: AtomicWaker,
     verdict: AtomicU8,
-    /// Wakes the connection to hear the verdict.
+    /// Wakes the connection to hear the verdict, and to read on.
     pub(super) task: AtomicWaker,
 }
 
@@ -214,6 +223,8 @@ impl State {
             sender: group(peer),
             clock,
             busy: AtomicUsize::new(0),
+            in_body: AtomicBool::new(false),
+            held_back: AtomicBool::new(false),
             served: AtomicBool::new(false),
             in_head: AtomicBool::new(false),
             head_bytes: AtomicUsize::new(0),
@@ -221,6 +232,8 @@ impl State {
             since: AtomicU64::new(0),
             blocked: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            unsent: AtomicUsize::new(0),
+            room: AtomicWaker::new(),
             verdict: AtomicU8::new(Verdict::Stay as u8),
             task: AtomicWaker::new(),
         };
@@ -240,6 +253,7 @@ impl State {
 
     /// A request begins: its head is complete.
     pub(super) fn begin(self: &Arc<Self>) -> Busy {
+        self.in_body.store(false, Relaxed);
         self.busy.fetch_add(1, Relaxed);
         self.served.store(true, Relaxed);
         self.in_head.store(false, Relaxed);
@@ -251,6 +265,54 @@ impl State {
 
     pub(super) fn is_busy(&self) -> bool {
         self.busy.load(Relaxed) > 0
+    }
+
+    /// The request under way has a body, which is read now.
+    pub(super) fn reads_a_body(&self) {
+        self.in_body.store(true, Relaxed);
+        self.read_on();
+    }
+
+    /// The body of the request under way is complete.
+    pub(super) fn body_is_complete(&self) {
+        self.in_body.store(false, Relaxed);
+    }
+
+    /// Whether what the sender sends next is for a later request, which begins after this one's end.
+    pub(super) fn reads_later(&self) -> bool {
+        self.is_busy() && !self.in_body.load(Relaxed)
+    }
+
+    /// Something has come for a later request.
+    pub(super) fn hold_back(&self) {
+        self.held_back.store(true, Relaxed);
+    }
+
+    /// What was held back may be read.
+    fn read_on(&self) {
+        if self.held_back.load(Relaxed) {
+            self.held_back.store(false, Relaxed);
+            self.task.wake();
+        }
+    }
+
+    /// A request has an answer of so many bytes, to be sent after those before it.
+    pub(super) fn answered(&self, bytes: usize) {
+        self.unsent.fetch_add(bytes, Relaxed);
+    }
+
+    /// Waits while too much of the answers before is not sent.
+    pub(super) async fn room_for_an_answer(&self) {
+        let has_room = || self.unsent.load(Relaxed) <= UNSENT || self.verdict() == Verdict::Cut;
+        std::future::poll_fn(|context| {
+            if has_room() {
+                return Poll::Ready(());
+            }
+            self.room.register(context.waker());
+            // It may have become otherwise before there was a waker.
+            if has_room() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Whether part of a head is here, and no more.
@@ -285,6 +347,13 @@ impl State {
 
     /// So many of `wanted` bytes of answers went out.
     pub(super) fn sent(&self, sent: usize, wanted: usize) {
+        // With the last byte that actix-http has, everything is sent; what its heads take is a guess.
+        let unsent = self.unsent.load(Relaxed);
+        let left = if sent == wanted { 0 } else { unsent.saturating_sub(sent) };
+        if left < unsent {
+            self.unsent.store(left, Relaxed);
+            self.room.wake();
+        }
         if sent == wanted {
             if self.blocked.load(Relaxed) != 0 {
                 self.blocked.store(0, Relaxed);
@@ -309,6 +378,7 @@ impl State {
     pub(super) fn judge(&self, verdict: Verdict) {
         self.verdict.store(verdict as u8, Relaxed);
         self.task.wake();
+        self.room.wake();
     }
 
     /// Whether it may be closed for another one: it is idle, or its head has stopped on the way.
@@ -349,6 +419,7 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.0.since.store(self.0.now(), Relaxed);
         self.0.busy.fetch_sub(1, Relaxed);
+        self.0.read_on();
     }
 }
 

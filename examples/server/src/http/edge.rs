@@ -4,23 +4,33 @@ use std::sync::Arc;
 
 use actix_web::{
     Error,
-    body::BoxBody,
+    body::{BodySize, BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
         ConnectionType,
-        header::{CACHE_CONTROL, HeaderValue},
+        header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING},
     },
     middleware::Next,
 };
 
 use super::{Shared, connections::State, paths, unknown_path, unread, upgrade};
 
+/// What an answer's head has, about, in bytes.
+const HEAD: usize = 256;
+
 /// The way of each request. Its connection is busy with it until its answer is there.
 pub(crate) async fn pass(
     mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let _busy = request.conn_data::<Arc<State>>().map(State::begin);
+    let connection = request.conn_data::<Arc<State>>().cloned();
+    let _busy = connection.as_ref().map(State::begin);
+    if let Some(connection) = &connection {
+        connection.room_for_an_answer().await;
+        if has_body(request.headers()) {
+            connection.reads_a_body();
+        }
+    }
     let mut ends = upgrade::decline(&mut request);
     let unread = unread::hold(&mut request);
     let private = paths::is_private(request.uri().path());
@@ -40,8 +50,18 @@ pub(crate) async fn pass(
     if ends {
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
+    if let (Some(connection), BodySize::Sized(bytes)) =
+        (connection, response.response().body().size())
+    {
+        connection.answered(HEAD + usize::try_from(bytes).unwrap_or(usize::MAX / 2));
+    }
     Ok(match unread {
         Some(body) => response.map_body(|_, answer| body.until_after(answer)),
         None => response,
     })
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
 }

@@ -43,11 +43,17 @@ pub(crate) struct Listening {
     watch: AbortHandle,
 }
 
+/// What the kernel holds of answers that are not read yet, in bytes of each connection. A sender's
+/// answers are a few hundred bytes, an operator's are sent at this much in each round trip.
+const SEND_BUFFER: u32 = 128 * 1024;
+
 /// A socket that listens at `address`.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // A server that is started again need not wait for the connections of the one before.
     socket.set_reuseaddr(true)?;
+    // Its connections inherit this. By itself the kernel lets it grow to megabytes for each.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)?.into_std()
 }

@@ -8,6 +8,7 @@ mod edge;
 mod guard;
 mod listen;
 mod operator;
+mod parts;
 mod paths;
 mod probes;
 mod sender;

@@ -1,11 +1,11 @@
 //! The webhook route: the body, whole and in time, then the pipeline.
 
-use std::{net::IpAddr, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use cognigy_core::{Clock, Intake, RawDelivery, Reply};
 
-use super::{Shared, answer, sender};
+use super::{Shared, answer, connections::State, sender};
 use crate::sources::Source;
 
 /// Takes a delivery in.
@@ -47,6 +47,9 @@ async fn take_in(
         .and_then(|length| length.to_str().ok()?.parse().ok());
     // The reservation lasts until the event is stored: until then its body is in memory.
     let (body, _reservation) = source.bodies.read(payload, announced, from).await?;
+    if let Some(connection) = request.conn_data::<Arc<State>>() {
+        connection.body_is_complete();
+    }
     // Only a whole body takes a place: one that does not come must not keep others out.
     let _place = source.places.reserve(1)?;
     let raw = RawDelivery::new(request.headers(), body);

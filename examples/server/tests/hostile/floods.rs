@@ -256,6 +256,47 @@ fn a_later_head_that_stalls_and_answers_that_nobody_reads_end_their_connections(
 }
 
 #[test]
+fn what_is_sent_ahead_on_a_connection_costs_little_memory() {
+    let site = Site::new();
+    let server = site.serve();
+    still_serves(&server, "before");
+    let before = peak_memory(&server);
+    let send = |bytes: &[u8]| {
+        let mut stream = connect_from(ATTACKER, &server);
+        stream.set_write_timeout(Some(Duration::from_millis(20))).unwrap();
+        // Of what the server does not take yet, only a part fits into the kernel's buffers.
+        let _ = stream.write_all(bytes);
+        stream
+    };
+    // Requests whose answers are not read.
+    let request = b"GET /metrics HTTP/1.1\r\nHost: t\r\n\r\n";
+    let unread: Vec<_> = (0..500).map(|_| send(&request.repeat(300))).collect();
+    // A request, and in the same bytes a long head of which the end does not come.
+    let long = "v".repeat(120 * 1024);
+    let first = "GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n";
+    let second = format!("{first}GET /healthz HTTP/1.1\r\nHost: t\r\nX: {long}");
+    let heads: Vec<_> = (0..600).map(|_| send(second.as_bytes())).collect();
+    // Chunks that consist of their extensions, which are no part of the body.
+    let head = "POST /webhooks/cognigy HTTP/1.1\r\nHost: t\r\nX-Cognigy-Signature: x\r\n\
+                Transfer-Encoding: chunked\r\n\r\n";
+    let extensions = format!("{head}1;{long}");
+    let chunks: Vec<_> = (0..600).map(|_| send(extensions.as_bytes())).collect();
+    // Bodies of which the last byte does not come.
+    let body = format!(
+        "POST /webhooks/cognigy HTTP/1.1\r\nHost: t\r\nX-Cognigy-Signature: x\r\n\
+         Content-Length: {}\r\n\r\n{long}",
+        long.len() + 1
+    );
+    let bodies: Vec<_> = (0..600).map(|_| send(body.as_bytes())).collect();
+    all_are_taken(&server, "beside", 10, Duration::from_secs(10));
+    let grown = peak_memory(&server) - before;
+    drop((unread, heads, chunks, bodies));
+    // Less than the deployments grant, and six times that without the limits on what is read ahead.
+    assert!(grown < 192 * 1024, "{grown} KiB more");
+    still_serves(&server, "after");
+}
+
+#[test]
 fn a_proxy_that_is_trusted_speaks_for_many_senders() {
     let mut site = Site::new();
     site.set("COGNIGY_TRUSTED_PROXIES", "127.0.0.2").set("COGNIGY_LOG", "info");
