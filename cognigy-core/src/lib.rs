@@ -23,73 +23,49 @@
 //!   every store must pass.
 #![forbid(unsafe_code)]
 
-mod bell;
-mod builder;
-mod claim;
-mod clock;
-mod crm;
-mod dead_letter;
-mod delivery;
-mod error;
 mod event;
-mod handler;
-mod ingest;
+mod intake;
 pub mod memory;
-mod observe;
-mod order;
+mod operations;
 mod pipeline;
-mod redrive;
-mod replay;
-mod reply;
-mod retry;
-mod settling;
-mod signature;
-mod source;
-mod state;
+mod ports;
+mod processing;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod worker;
 
-pub use builder::{NeedsStore, PipelineBuilder};
-pub use claim::{Attempt, AttemptOutcome, Claim, ClaimToken, Settlement, Verdict, WorkKind};
-#[cfg(feature = "tokio")]
-pub use clock::TokioClock;
-pub use clock::{Clock, Timestamp};
-pub use crm::{Contact, ContactQuery, CrmClient, NoCrm};
-pub use dead_letter::{
-    DeadLetter, DeadLetterMessage, DeadLetterSink, DeadLetterSource, KeepInStore,
-    ReceivedDeadLetter,
-};
-pub use delivery::{Headers, RawDelivery, VerifiedDelivery};
-pub use error::{BoxError, Failure, FailureKind, StoreError, StoreErrorKind};
 pub use event::{
-    CognigyFormat, Event, EventFormat, EventId, EventKey, EventParts, EventTime, EventType,
-    FieldError, IncomingEvent, InvalidEvent, MAX_JSON_DEPTH, same_content,
+    Event, EventId, EventKey, EventParts, EventTime, EventType, FieldError, IllegalMove,
+    IncomingEvent, InvalidEvent, MAX_JSON_DEPTH, Move, State, same_content,
 };
-pub use handler::{EventHandler, NoHandler};
-pub use ingest::{DEFAULT_MAX_BODY_BYTES, Intake};
-pub use observe::{CrmOutcome, Observation, Observer, Silent};
-pub use order::{AfterDeadLetter, EventOrder};
-pub use pipeline::{DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_LOST_LEASES, Pipeline};
-pub use redrive::{LeftMessage, RedriveReport, Redriven};
-pub use replay::{QuarantineRetry, ReplayError, ReplayOutcome};
-pub use reply::Reply;
-pub use retry::{Jitter, NextStep, RetryPolicy};
-pub use settling::{Completion, SettlingHandler};
-pub use signature::{
-    MIN_SECRET_BYTES, MatchedSecret, Secret, SecretError, SignatureError, SignatureScheme,
-    SignatureVerifier, sign,
+pub use intake::{
+    CognigyFormat, DEFAULT_MAX_BODY_BYTES, DEFAULT_SOURCE, EventFormat, Headers, Intake,
+    InvalidSourceName, MIN_SECRET_BYTES, MatchedSecret, RawDelivery, Reply, Secret, SecretError,
+    SignatureError, SignatureScheme, SignatureVerifier, Source, SourceName, VerifiedDelivery, sign,
 };
-pub use source::{DEFAULT_SOURCE, InvalidSourceName, Source, SourceName};
-pub use state::{IllegalMove, Move, State};
-pub use store::{
-    Backlog, ClaimBatch, ClaimRequest, ClaimedDeadLetter, ClaimedRun, Counts, Cursor,
-    EXCERPT_BYTES, EventArchive, EventFilter, EventPage, EventStore, EventSummary, PAGE_BYTES,
-    PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits,
-    QuarantinePage, QuarantineReason, QuarantineSummary, QuarantinedItem, Recorded, ReplayClaim,
-    Requeued, Settled, Store, StoreSize, StoredEvent, UnsentDeadLetter,
+pub use operations::{
+    LeftMessage, QuarantineRetry, RedriveReport, Redriven, ReplayError, ReplayOutcome,
+};
+pub use pipeline::{
+    DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_LOST_LEASES, NeedsStore, Pipeline,
+    PipelineBuilder,
 };
 #[cfg(feature = "tokio")]
-pub use worker::WorkerHandle;
-pub use worker::{Stop, Worker, WorkerOptions};
+pub use ports::TokioClock;
+pub use ports::{
+    BoxError, Clock, Completion, Contact, ContactQuery, CrmClient, CrmOutcome, DeadLetter,
+    DeadLetterMessage, DeadLetterSink, DeadLetterSource, EventHandler, Failure, FailureKind,
+    KeepInStore, NoCrm, NoHandler, Observation, Observer, ReceivedDeadLetter, SettlingHandler,
+    Silent, StoreError, StoreErrorKind, Timestamp,
+};
+#[cfg(feature = "tokio")]
+pub use processing::WorkerHandle;
+pub use processing::{Jitter, NextStep, RetryPolicy, Stop, Worker, WorkerOptions};
+pub use store::{
+    AfterDeadLetter, Attempt, AttemptOutcome, Backlog, Claim, ClaimBatch, ClaimRequest, ClaimToken,
+    ClaimedDeadLetter, ClaimedRun, Counts, Cursor, EXCERPT_BYTES, EventArchive, EventFilter,
+    EventOrder, EventPage, EventStore, EventSummary, PAGE_BYTES, PageRequest, PurgeRequest,
+    PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
+    QuarantineReason, QuarantineSummary, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled,
+    Settlement, Store, StoreSize, StoredEvent, UnsentDeadLetter, Verdict, WorkKind,
+};

@@ -1,4 +1,4 @@
-//! The sink and the source against moto, an emulator of SQS: `./scripts/moto` installs it.
+//! The sink and the source against moto, an emulator of SQS: `./scripts/install/moto` installs it.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

@@ -2,7 +2,7 @@
 //!
 //! All share this machine's processors with the database and the load, so more nodes cannot be
 //! faster here. What carries over to other machines is what an event *costs*: processor time of the
-//! nodes and of the database, bytes of write-ahead log, transactions. `./scripts/bench-nodes` builds
+//! nodes and of the database, bytes of write-ahead log, transactions. `./scripts/bench nodes` builds
 //! and runs it; `docs/scaling.md` has the figures and what follows from them.
 
 use std::{

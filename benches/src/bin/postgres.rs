@@ -1,5 +1,5 @@
 //! `postgres ingest|process|backlog|bloat [EVENTS]`: the PostgreSQL store beside its peers, each run
-//! on one private cluster that syncs its commits. `./scripts/bench-postgres` runs all of them.
+//! on one private cluster that syncs its commits. `./scripts/bench postgres` runs all of them.
 
 use std::time::Instant;
 

@@ -11,7 +11,7 @@ pub const MAX_JSON_DEPTH: usize = 127;
 
 /// Whether brackets nest deeper than [`MAX_JSON_DEPTH`]. Looks at brackets outside strings only, so
 /// it works in one pass, without recursion, on text that need not be valid.
-pub(super) fn is_too_deep(text: &str) -> bool {
+pub(crate) fn is_too_deep(text: &str) -> bool {
     let mut depth = 0_usize;
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -129,7 +129,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
 /// An object key, borrowed where it has no escapes (serde's own `Cow` always copies).
 #[derive(serde::Deserialize)]
-pub(super) struct Key<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+pub(crate) struct Key<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
 /// A JSON number, exactly: sign, significant digits without surrounding zeros, power of ten.
 #[derive(PartialEq, Eq)]

@@ -1,27 +1,27 @@
 //! What an event is: its identity, its type, its time, its contact, and the bytes it came in.
 //!
 //! An [`Event`] is a typed view; the received body travels beside it untouched, so that whatever
-//! the types do not know is preserved byte for byte. Parsing lives in [`format`], JSON limits and
-//! comparison in [`json`].
+//! the types do not know is preserved byte for byte. Reading a body is the work of an
+//! [`EventFormat`](crate::EventFormat); JSON limits and comparison are in [`json`].
 
-mod format;
 mod id;
 mod invalid;
-mod json;
+pub(crate) mod json;
 mod kind;
+mod state;
 mod time;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-pub use format::{CognigyFormat, EventFormat};
 pub use id::{EventId, EventKey};
 pub use invalid::{FieldError, InvalidEvent};
 pub use json::{MAX_JSON_DEPTH, same_content};
 pub use kind::EventType;
+pub use state::{IllegalMove, Move, State};
 pub use time::EventTime;
 
-use crate::{Timestamp, VerifiedDelivery};
+use crate::{intake::{EventFormat, VerifiedDelivery}, ports::Timestamp};
 
 /// The fields an [`EventFormat`] reads from a body, and a store keeps beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc};
 
-use crate::Timestamp;
+use crate::ports::Timestamp;
 
 /// A Unix time at or above this is milliseconds: as seconds it would lie past the year 5100, as
 /// milliseconds it is 1973.

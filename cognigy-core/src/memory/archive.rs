@@ -6,10 +6,15 @@ use async_trait::async_trait;
 
 use super::{MemoryStore, Row, Tables};
 use crate::{
-    Attempt, Backlog, Counts, Cursor, EventArchive, EventFilter, EventKey, EventPage, EventSummary,
-    PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry,
-    QuarantineLimits, QuarantinePage, QuarantineReason, QuarantinedItem, SourceName, State,
-    StoreError, StoreSize, StoredEvent, Timestamp, UnsentDeadLetter,
+    event::{EventKey, State},
+    intake::SourceName,
+    ports::{StoreError, Timestamp},
+    store::{
+        Attempt, Backlog, Counts, Cursor, EventArchive, EventFilter, EventPage, EventSummary,
+        PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry,
+        QuarantineLimits, QuarantinePage, QuarantineReason, QuarantinedItem, StoreSize,
+        StoredEvent, UnsentDeadLetter,
+    },
 };
 
 impl Row {

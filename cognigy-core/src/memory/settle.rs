@@ -1,7 +1,11 @@
 //! How claims end, and what that sets off.
 
 use super::{Letter, Tables};
-use crate::{Attempt, DeadLetter, Move, Settled, Settlement, Timestamp, Verdict, WorkKind};
+use crate::{
+    event::Move,
+    ports::{DeadLetter, Timestamp},
+    store::{Attempt, Settled, Settlement, Verdict, WorkKind},
+};
 
 impl Tables {
     pub(super) fn settle(&mut self, settlement: &Settlement) -> Settled {

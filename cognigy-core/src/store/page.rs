@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use bytes::Bytes;
 
 use super::QuarantineReason;
-use crate::{Contact, Event, EventId, EventTime, EventType, SourceName, State, Timestamp};
+use crate::{
+    event::{Event, EventId, EventTime, EventType, State},
+    intake::SourceName,
+    ports::{Contact, Timestamp},
+};
 
 /// Ids of contacts that one page of events holds, in bytes, beyond its first event. A sender may
 /// give each event an `externalId` as large as a body; thousands of usual ones fit.

@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Claim, DeadLetter, Event, EventKey, SourceName, Timestamp};
+use crate::{
+    event::{Event, EventKey},
+    intake::SourceName,
+    ports::{DeadLetter, Timestamp},
+    store::Claim,
+};
 
 /// What became of a delivery in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,10 @@ use super::{
     StoredEvent,
 };
 use crate::{
-    Attempt, ClaimToken, EventKey, IncomingEvent, Settlement, SourceName, StoreError, Timestamp,
+    event::{EventKey, IncomingEvent},
+    intake::SourceName,
+    ports::{StoreError, Timestamp},
+    store::{Attempt, ClaimToken, Settlement},
 };
 
 #[async_trait]

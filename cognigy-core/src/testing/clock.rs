@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Clock, Timestamp};
+use crate::ports::{Clock, Timestamp};
 
 /// A clock for tests. Clones are the same clock.
 #[derive(Debug, Clone)]

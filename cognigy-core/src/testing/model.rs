@@ -4,10 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use super::sample::{self, key};
 use crate::{
-    Attempt, AttemptOutcome, ClaimRequest, ClaimToken, ClaimedRun, Contact, EventFilter, EventKey,
-    EventOrder, EventType, IncomingEvent, PageRequest, PurgeRequest, QuarantineEntry,
-    QuarantineLimits, QuarantineReason, ReplayClaim, Settlement, SourceName, State, Store,
-    Timestamp, Verdict, memory::MemoryStore,
+    event::{EventKey, EventType, IncomingEvent, State},
+    intake::SourceName,
+    memory::MemoryStore,
+    ports::{Contact, Timestamp},
+    store::{
+        Attempt, AttemptOutcome, ClaimRequest, ClaimToken, ClaimedRun, EventFilter, EventOrder,
+        PageRequest, PurgeRequest, QuarantineEntry, QuarantineLimits, QuarantineReason,
+        ReplayClaim, Settlement, Store, Verdict,
+    },
 };
 
 /// What a store may do otherwise than the one in memory and still keep the contract.

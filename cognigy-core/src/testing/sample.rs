@@ -3,8 +3,12 @@
 use bytes::Bytes;
 
 use crate::{
-    CognigyFormat, EventKey, Headers, IncomingEvent, RawDelivery, Secret, SignatureScheme,
-    SignatureVerifier, SourceName, Timestamp, sign,
+    event::{EventKey, IncomingEvent},
+    intake::{
+        CognigyFormat, Headers, RawDelivery, Secret, SignatureScheme, SignatureVerifier,
+        SourceName, sign,
+    },
+    ports::Timestamp,
 };
 
 /// The secret that [`verifier`] expects.

@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use crate::{Contact, ContactQuery, CrmClient, DeadLetter, DeadLetterSink, Failure};
+use crate::ports::{Contact, ContactQuery, CrmClient, DeadLetter, DeadLetterSink, Failure};
 
 /// What a [`ScriptedCrm`] answers.
 #[derive(Debug, Clone)]

@@ -147,7 +147,7 @@ fn moto_server() -> PathBuf {
     }
     let path =
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/moto-venv/bin/moto_server");
-    assert!(path.exists(), "no moto_server: run ./scripts/moto first, or set MOTO_SERVER");
+    assert!(path.exists(), "no moto_server: run ./scripts/install/moto first, or set MOTO_SERVER");
     path
 }
 

@@ -2,8 +2,12 @@
 
 use super::{at, claim, claim_for, claim_one, give_up, process, record, sample, settle};
 use crate::{
-    Backlog, EventFilter, EventPage, EventType, PAGE_BYTES, PageRequest, PurgeRequest, Purged,
-    Recorded, Settled, SourceName, State, Store, UnsentDeadLetter, Verdict,
+    event::{EventType, State},
+    intake::SourceName,
+    store::{
+        Backlog, EventFilter, EventPage, PAGE_BYTES, PageRequest, PurgeRequest, Purged, Recorded,
+        Settled, Store, UnsentDeadLetter, Verdict,
+    },
 };
 
 async fn list(store: &dyn Store, filter: EventFilter) -> Vec<String> {

@@ -8,7 +8,11 @@ use super::{
     LEASE, at, attempt, claim, claim_for, claim_one, gave_up, give_up, processed, record, sample,
     settle, state_of,
 };
-use crate::{AttemptOutcome, EventKey, Requeued, Settled, SourceName, State, Store, Verdict};
+use crate::{
+    event::{EventKey, State},
+    intake::SourceName,
+    store::{AttemptOutcome, Requeued, Settled, Store, Verdict},
+};
 
 /// A claimed event is `processing` and out of reach.
 pub async fn nothing_is_claimed_twice_within_its_lease(store: &dyn Store) {

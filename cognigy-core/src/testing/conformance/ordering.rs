@@ -8,8 +8,12 @@ use super::{
     LEASE, at, attempt, claim, claim_for, claim_one, gave_up, processed, sample, settle, state_of,
 };
 use crate::{
-    AttemptOutcome, ClaimedRun, EventFilter, PageRequest, PurgeRequest, Recorded, ReplayClaim,
-    Requeued, Settled, SourceName, State, Store, Verdict,
+    event::State,
+    intake::SourceName,
+    store::{
+        AttemptOutcome, ClaimedRun, EventFilter, PageRequest, PurgeRequest, Recorded, ReplayClaim,
+        Requeued, Settled, Store, Verdict,
+    },
 };
 
 /// Runs the suite for stores that keep the order of each contact's events: one test for each promise.

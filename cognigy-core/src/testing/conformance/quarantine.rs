@@ -2,8 +2,11 @@
 
 use super::{at, sample};
 use crate::{
-    EXCERPT_BYTES, PageRequest, PurgeRequest, QuarantineEntry, QuarantineLimits, QuarantineReason,
-    SourceName, Store,
+    intake::SourceName,
+    store::{
+        EXCERPT_BYTES, PageRequest, PurgeRequest, QuarantineEntry, QuarantineLimits,
+        QuarantineReason, Store,
+    },
 };
 
 fn entry(body: &str, reason: QuarantineReason) -> QuarantineEntry {

@@ -3,7 +3,11 @@
 use futures_util::future::join_all;
 
 use super::{at, claim, claim_for, sample, state_of};
-use crate::{Recorded, SourceName, State, Store};
+use crate::{
+    event::State,
+    intake::SourceName,
+    store::{Recorded, Store},
+};
 
 /// `New` once; `Identical` or `Differs` with the first body ever after.
 pub async fn the_first_delivery_is_new_and_later_ones_change_nothing(store: &dyn Store) {

@@ -3,7 +3,10 @@
 use super::{
     LEASE, at, claim, claim_one, give_up, process, processed, record, sample, settle, state_of,
 };
-use crate::{AttemptOutcome, ClaimedRun, ReplayClaim, Requeued, Settled, State, Store, Verdict};
+use crate::{
+    event::State,
+    store::{AttemptOutcome, ClaimedRun, ReplayClaim, Requeued, Settled, Store, Verdict},
+};
 
 async fn replay(store: &dyn Store, id: &str, seconds: i64) -> ClaimedRun {
     match store.replay(&sample::key(id), LEASE, at(seconds)).await.unwrap() {

@@ -5,7 +5,10 @@ use super::{
     settle, state_of,
 };
 use crate::{
-    AttemptOutcome, ClaimedDeadLetter, Contact, Settled, SourceName, State, Store, Verdict,
+    event::State,
+    intake::SourceName,
+    ports::Contact,
+    store::{AttemptOutcome, ClaimedDeadLetter, Settled, Store, Verdict},
 };
 
 /// Done is done: not due again, and the CRM's answer is kept.

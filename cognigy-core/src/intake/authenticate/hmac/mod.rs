@@ -1,0 +1,265 @@
+//! Who may hand us events: HMAC-SHA256 (RFC 2104, FIPS 180-4) over the raw body.
+//!
+//! The keyed hash state is computed once, the tag is decoded to exactly 32 bytes on the stack and
+//! compared in constant time. Nothing allocates. A current and a previous secret may be set, so
+//! that a secret can be rotated without losing a delivery.
+
+use std::{fmt, str::FromStr};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::intake::{Headers, RawDelivery, SourceName, VerifiedDelivery};
+
+/// Secrets shorter than this are refused: they can be guessed offline from one captured delivery.
+/// RFC 2104 recommends 32 bytes; Cognigy lets its users choose, so the floor only stops accidents.
+pub const MIN_SECRET_BYTES: usize = 6;
+
+/// Bytes in an HMAC-SHA256 tag.
+const TAG_BYTES: usize = 32;
+
+type Tag = [u8; TAG_BYTES];
+
+/// A shared webhook secret. Wiped from memory when dropped and never printed.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+/// The secret is unusable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a webhook secret needs at least {MIN_SECRET_BYTES} bytes")]
+pub struct SecretError;
+
+impl Secret {
+    /// Takes a secret of at least [`MIN_SECRET_BYTES`] bytes.
+    pub fn new(secret: impl Into<Vec<u8>>) -> Result<Self, SecretError> {
+        let secret = Zeroizing::new(secret.into());
+        if secret.len() < MIN_SECRET_BYTES || secret.iter().all(u8::is_ascii_whitespace) {
+            return Err(SecretError);
+        }
+        Ok(Self(secret))
+    }
+
+    /// How many bytes it has.
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn keyed(&self) -> Hmac<Sha256> {
+        // HMAC takes keys of any length (RFC 2104, section 2), so this cannot fail.
+        #[allow(clippy::expect_used)]
+        Hmac::new_from_slice(&self.0).expect("HMAC takes any key length")
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// How the tag is written in the header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SignatureScheme {
+    /// Standard base64 with padding (RFC 4648, section 4). Cognigy's and LINE's form.
+    #[default]
+    Base64,
+    /// Hexadecimal, either case (RFC 4648, section 8).
+    Hex,
+    /// `sha256=` and base64. Genesys Open Messaging's form.
+    Sha256Base64,
+    /// `sha256=` and hexadecimal. GitHub's form.
+    Sha256Hex,
+}
+
+impl SignatureScheme {
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Base64, "base64"),
+        (Self::Hex, "hex"),
+        (Self::Sha256Base64, "sha256=base64"),
+        (Self::Sha256Hex, "sha256=hex"),
+    ];
+
+    /// The tag in `value`, if it is written in this scheme and exactly 32 bytes long. A shorter tag
+    /// must never be compared "up to its length" (RUSTSEC-2024-0010).
+    fn decode(self, value: &[u8]) -> Option<Tag> {
+        let value = match self {
+            Self::Base64 | Self::Hex => value,
+            Self::Sha256Base64 | Self::Sha256Hex => value.strip_prefix(b"sha256=")?,
+        };
+        // The decoder may want room for its worst case: 44 characters of base64 are at most 33 bytes.
+        // More than there is room for is an error of either decoder.
+        let mut tag = [0; TAG_BYTES + 1];
+        let written = match self {
+            Self::Base64 | Self::Sha256Base64 => STANDARD.decode_slice(value, &mut tag).ok()?,
+            Self::Hex | Self::Sha256Hex => base16ct::mixed::decode(value, &mut tag).ok()?.len(),
+        };
+        if written != TAG_BYTES {
+            return None;
+        }
+        tag[..TAG_BYTES].try_into().ok()
+    }
+
+    fn encode(self, tag: &Tag) -> String {
+        match self {
+            Self::Base64 => STANDARD.encode(tag),
+            Self::Hex => base16ct::lower::encode_string(tag),
+            Self::Sha256Base64 => format!("sha256={}", STANDARD.encode(tag)),
+            Self::Sha256Hex => format!("sha256={}", base16ct::lower::encode_string(tag)),
+        }
+    }
+}
+
+impl fmt::Display for SignatureScheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::ALL.iter().find(|(scheme, _)| scheme == self).map_or("", |(_, name)| name);
+        f.write_str(name)
+    }
+}
+
+impl FromStr for SignatureScheme {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .iter()
+            .find(|(_, name)| *name == text)
+            .map(|(scheme, _)| *scheme)
+            .ok_or("expected base64, hex, sha256=base64 or sha256=hex")
+    }
+}
+
+/// The header value a sender puts beside `body`.
+#[must_use]
+pub fn sign(secret: &Secret, scheme: SignatureScheme, body: &[u8]) -> String {
+    scheme.encode(&tag(&secret.keyed(), body))
+}
+
+fn tag(key: &Hmac<Sha256>, body: &[u8]) -> Tag {
+    key.clone().chain_update(body).finalize().into_bytes().into()
+}
+
+/// Which of the two secrets a delivery was signed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatchedSecret {
+    /// The current one.
+    Current,
+    /// The one that is being rotated out.
+    Previous,
+}
+
+/// Why a delivery was refused. For counting only: the sender is told the same in every case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// No signature header.
+    #[error("no signature header")]
+    Missing,
+    /// More than one signature header: which of them a proxy in front looked at is anyone's guess.
+    #[error("more than one signature header")]
+    Repeated,
+    /// Not 32 bytes in the scheme's encoding.
+    #[error("the signature is not written in the expected scheme")]
+    Malformed,
+    /// Well-formed and wrong.
+    #[error("the signature does not match")]
+    Mismatch,
+}
+
+/// Checks signatures of one source. Cheap to clone; holds hash states, not secrets.
+#[derive(Clone)]
+pub struct SignatureVerifier {
+    header: String,
+    scheme: SignatureScheme,
+    current: Hmac<Sha256>,
+    previous: Option<Hmac<Sha256>>,
+}
+
+impl SignatureVerifier {
+    /// The header Cognigy's contract names.
+    pub const DEFAULT_HEADER: &'static str = "X-Cognigy-Signature";
+
+    /// Expects base64 in [`Self::DEFAULT_HEADER`], made with `secret`.
+    #[must_use]
+    pub fn new(secret: &Secret) -> Self {
+        Self {
+            header: Self::DEFAULT_HEADER.to_owned(),
+            scheme: SignatureScheme::Base64,
+            current: secret.keyed(),
+            previous: None,
+        }
+    }
+
+    /// Accepts `secret` as well, while senders move from it to the current one.
+    #[must_use]
+    pub fn previous_secret(mut self, secret: &Secret) -> Self {
+        self.previous = Some(secret.keyed());
+        self
+    }
+
+    /// Reads the signature from the header called `name`.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>) -> Self {
+        self.header = name.into();
+        self
+    }
+
+    /// Expects the signature written as `scheme` says.
+    #[must_use]
+    pub fn scheme(mut self, scheme: SignatureScheme) -> Self {
+        self.scheme = scheme;
+        self
+    }
+
+    /// Lets `raw` through if it carries exactly one signature and that is right.
+    pub fn verify<H: Headers>(
+        &self,
+        source: &SourceName,
+        raw: RawDelivery<H>,
+    ) -> Result<VerifiedDelivery, SignatureError> {
+        let matched = self.check(&raw.headers, &raw.body)?;
+        Ok(VerifiedDelivery { source: source.clone(), body: raw.body, matched })
+    }
+
+    /// Checks the signature of `body` in `headers` and says which secret it was made with.
+    pub fn check(
+        &self,
+        headers: &impl Headers,
+        body: &[u8],
+    ) -> Result<MatchedSecret, SignatureError> {
+        let mut found = 0;
+        let mut received = None;
+        headers.visit(&self.header, &mut |value| {
+            found += 1;
+            received = self.scheme.decode(value);
+        });
+        let received = match found {
+            0 => return Err(SignatureError::Missing),
+            1 => received.ok_or(SignatureError::Malformed)?,
+            _ => return Err(SignatureError::Repeated),
+        };
+        let matches = |key: &Hmac<Sha256>| bool::from(tag(key, body).ct_eq(&received));
+        if matches(&self.current) {
+            Ok(MatchedSecret::Current)
+        } else if self.previous.as_ref().is_some_and(matches) {
+            Ok(MatchedSecret::Previous)
+        } else {
+            Err(SignatureError::Mismatch)
+        }
+    }
+}
+
+impl fmt::Debug for SignatureVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignatureVerifier")
+            .field("header", &self.header)
+            .field("scheme", &self.scheme)
+            .field("rotating", &self.previous.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! The HTTP answer to a delivery, for any web framework: a status, a few headers, a body.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::{event::FieldError, intake::Intake};
+
+/// Seconds after which a sender should come back when the store cannot take its event. The queue
+/// in front of the store drains in well under a second.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+const JSON: &str = "application/json";
+const PROBLEM_JSON: &str = "application/problem+json";
+
+/// An answer to a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    status: u16,
+    content_type: &'static str,
+    retry_after: Option<u32>,
+    closes_connection: bool,
+    body: Bytes,
+}
+
+/// Problem details (RFC 9457).
+#[derive(Serialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<&'a [FieldError]>,
+}
+
+impl Reply {
+    /// The HTTP status code.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The headers to send: `Content-Type`, and `Retry-After` and `Connection` where they apply.
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, String)> {
+        [
+            Some(("Content-Type", self.content_type.to_owned())),
+            self.retry_after.map(|seconds| ("Retry-After", seconds.to_string())),
+            self.closes_connection.then(|| ("Connection", "close".to_owned())),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// Whether the connection should be closed after the answer: what follows on it is not known
+    /// to be a request.
+    #[must_use]
+    pub fn closes_connection(&self) -> bool {
+        self.closes_connection
+    }
+
+    /// The body: JSON.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Problem details (RFC 9457) for anything a server refuses on its own account.
+    #[must_use]
+    pub fn problem(status: u16, title: &'static str, detail: &str) -> Self {
+        Self::build_problem(status, title, detail, None)
+    }
+
+    /// Asks the other side to come back after `seconds`.
+    #[must_use]
+    pub fn with_retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    fn accepted(body: &'static [u8]) -> Self {
+        Self {
+            status: 200,
+            content_type: JSON,
+            retry_after: None,
+            closes_connection: false,
+            body: Bytes::from_static(body),
+        }
+    }
+
+    fn build_problem(
+        status: u16,
+        title: &'static str,
+        detail: &str,
+        errors: Option<&[FieldError]>,
+    ) -> Self {
+        let problem = Problem { kind: "about:blank", title, status, detail, errors };
+        Self {
+            status,
+            content_type: PROBLEM_JSON,
+            retry_after: None,
+            closes_connection: false,
+            body: serde_json::to_vec(&problem).unwrap_or_default().into(),
+        }
+    }
+
+    fn closing(mut self) -> Self {
+        self.closes_connection = true;
+        self
+    }
+}
+
+impl From<&Intake> for Reply {
+    fn from(intake: &Intake) -> Self {
+        match intake {
+            Intake::Accepted { .. } => Self::accepted(br#"{"status":"accepted"}"#),
+            Intake::Duplicate { .. } => {
+                Self::accepted(br#"{"status":"accepted","duplicate":true}"#)
+            }
+            Intake::Conflict { .. } => {
+                Self::accepted(br#"{"status":"accepted","duplicate":true,"conflict":true}"#)
+            }
+            // One answer whatever was wrong: a forger learns nothing.
+            Intake::Unsigned(_) => Self::problem(401, "Unauthorized", "Invalid HMAC signature"),
+            Intake::Invalid(invalid) => {
+                Self::build_problem(400, "Bad Request", &invalid.to_string(), Some(&invalid.errors))
+            }
+            Intake::TooLarge => {
+                Self::problem(413, "Content Too Large", "The body is over the limit").closing()
+            }
+            Intake::Encoded => Self::problem(
+                415,
+                "Unsupported Media Type",
+                "Content-Encoding must be absent or identity",
+            )
+            .closing(),
+            Intake::TimedOut => {
+                Self::problem(408, "Request Timeout", "The body did not arrive in time").closing()
+            }
+            Intake::Malformed => {
+                Self::problem(400, "Bad Request", "The body could not be read").closing()
+            }
+            Intake::Unavailable(_) => Self::problem(
+                503,
+                "Service Unavailable",
+                "The event could not be stored now; please send it again",
+            )
+            .with_retry_after(RETRY_AFTER_SECONDS),
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! The reference store: everything in memory, every rule in plain sight.
+//!
+//! For tests, demos and as the model that other stores are compared with. It keeps its contract in
+//! every point but one: nothing survives the process.
+
+mod archive;
+mod contact_queue;
+mod settle;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{
+    event::{Event, EventKey, EventParts, IncomingEvent, Move, State},
+    ports::{Contact, DeadLetter, StoreError, Timestamp},
+    store::{
+        Attempt, AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter,
+        ClaimedRun, EventOrder, EventStore, QuarantinedItem, Recorded, ReplayClaim, Requeued,
+        Settled, Settlement, WorkKind,
+    },
+};
+use contact_queue::Lanes;
+
+/// An event store in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    tables: Mutex<Tables>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    ids: HashMap<EventKey, i64>,
+    events: BTreeMap<i64, Row>,
+    outbox: BTreeMap<i64, Letter>,
+    quarantine: BTreeMap<i64, QuarantinedItem>,
+    lanes: Lanes,
+    last_handle: i64,
+}
+
+#[derive(Debug)]
+struct Row {
+    key: EventKey,
+    parts: EventParts,
+    body: Bytes,
+    received_at: Timestamp,
+    processed_at: Option<Timestamp>,
+    contact: Option<Contact>,
+    state: State,
+    /// When it needs attention: its next attempt, or the end of its lease. None where nothing
+    /// happens by itself, as while another event of its contact comes first.
+    due: Option<Timestamp>,
+    claimed_at: Timestamp,
+    fence: i64,
+    run: u32,
+    attempt: u32,
+    attempts: Vec<Attempt>,
+}
+
+#[derive(Debug)]
+struct Letter {
+    event: i64,
+    dead_letter: DeadLetter,
+    due: Timestamp,
+    fence: i64,
+    tries: u32,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty store that keeps `order`.
+    #[must_use]
+    pub fn keeping(order: EventOrder) -> Self {
+        let tables = Tables { lanes: Lanes::keeping(order), ..Tables::default() };
+        Self { tables: Mutex::new(tables) }
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        // No method leaves the tables half changed, so a panic elsewhere is no reason to stop.
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Row {
+    /// Moves the event on, if the state table allows it.
+    fn apply(&mut self, attempted: Move) -> bool {
+        match self.state.apply(attempted) {
+            Ok(state) => {
+                self.state = state;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn event(&self) -> Event {
+        Event::restore(
+            self.key.clone(),
+            self.parts.clone(),
+            self.body.clone(),
+            self.received_at,
+            self.run,
+        )
+    }
+
+    fn claim(&mut self, handle: i64, lease: Duration, now: Timestamp) -> ClaimedRun {
+        let took_over = self.state == State::Processing;
+        if took_over {
+            let lease_end = self.due.unwrap_or(now);
+            self.attempts.push(Attempt {
+                number: self.attempt,
+                run: self.run,
+                started_at: self.claimed_at,
+                duration: (lease_end - self.claimed_at).to_std().unwrap_or_default(),
+                outcome: AttemptOutcome::LeaseExpired,
+                error: Some("the worker's lease ran out".to_owned()),
+            });
+            self.apply(Move::Expire);
+        }
+        self.apply(Move::Claim);
+        self.fence += 1;
+        self.attempt += 1;
+        self.claimed_at = now;
+        self.due = Some(now + lease);
+        let token = ClaimToken { work: WorkKind::Run, handle, fence: self.fence };
+        ClaimedRun {
+            claim: Claim::granted(token),
+            key: self.key.clone(),
+            run: self.run,
+            attempt: self.attempt,
+            lost: self.lost(),
+            took_over,
+            event: Ok(self.event()),
+        }
+    }
+
+    /// How many attempts of the present run were lost.
+    fn lost(&self) -> u32 {
+        let of_run = self.attempts.iter().filter(|attempt| attempt.run == self.run);
+        let lost = of_run.filter(|attempt| attempt.outcome == AttemptOutcome::LeaseExpired);
+        u32::try_from(lost.count()).unwrap_or(u32::MAX)
+    }
+
+    fn begin_run(&mut self, now: Timestamp) {
+        self.apply(Move::Replay);
+        self.run += 1;
+        self.attempt = 0;
+        self.due = Some(now);
+    }
+}
+
+impl Tables {
+    fn next_handle(&mut self) -> i64 {
+        self.last_handle += 1;
+        self.last_handle
+    }
+
+    fn row(&self, key: &EventKey) -> Option<(i64, &Row)> {
+        let handle = *self.ids.get(key)?;
+        self.events.get(&handle).map(|row| (handle, row))
+    }
+
+    fn holds(&self, token: &ClaimToken) -> bool {
+        let fence = match token.work {
+            WorkKind::Run => self.events.get(&token.handle).map(|row| row.fence),
+            WorkKind::DeadLetter => self.outbox.get(&token.handle).map(|letter| letter.fence),
+        };
+        fence == Some(token.fence)
+    }
+
+    /// Has an event run again when its turn comes.
+    fn requeue(&mut self, key: &EventKey, now: Timestamp) -> Requeued {
+        let Self { ids, events, lanes, .. } = self;
+        let Some(handle) = ids.get(key).copied() else { return Requeued::NotFound };
+        let Some(row) = events.get_mut(&handle) else { return Requeued::NotFound };
+        match row.state {
+            State::Processing => return Requeued::Busy,
+            State::Pending => {
+                // None for one that waits for another: that stays as it is.
+                row.due = row.due.min(Some(now));
+                return Requeued::Waiting;
+            }
+            _ => row.begin_run(now),
+        }
+        let Some(contact) = lanes.contact(&key.source, &row.parts) else {
+            return Requeued::Scheduled;
+        };
+        if lanes.enter(contact.clone(), handle) {
+            return Requeued::Scheduled;
+        }
+        row.due = None;
+        // One that came later and was not begun lets it go first.
+        let unbegun = |head: &Row| head.state == State::Pending && head.attempt == 0;
+        let head = lanes.head(&contact).filter(|head| *head > handle);
+        if let Some(head) = head.and_then(|head| events.get_mut(&head)).filter(|head| unbegun(head))
+        {
+            head.due = None;
+            lanes.overtake(&contact, handle);
+            if let Some(row) = events.get_mut(&handle) {
+                row.due = Some(now);
+            }
+        }
+        Requeued::Scheduled
+    }
+}
+
+/// The first of `waiting` that are due, at most `limit`, and when the one after them is due.
+fn earliest(
+    mut waiting: Vec<(Timestamp, i64)>,
+    limit: usize,
+    now: Timestamp,
+) -> (Vec<(Timestamp, i64)>, Option<Timestamp>) {
+    if limit == 0 {
+        return (Vec::new(), None);
+    }
+    waiting.sort_unstable();
+    let due = waiting.iter().take_while(|(due, _)| *due <= now).take(limit).count();
+    let next = waiting.get(due).map(|(due, _)| *due);
+    waiting.truncate(due);
+    (waiting, next)
+}
+
+#[async_trait]
+impl EventStore for MemoryStore {
+    async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError> {
+        let mut tables = self.tables();
+        if let Some((_, row)) = tables.row(&event.key) {
+            let stored = row.body.clone();
+            return Ok(if stored == event.body {
+                Recorded::Identical
+            } else {
+                Recorded::Differs { stored }
+            });
+        }
+        let handle = tables.next_handle();
+        tables.ids.insert(event.key.clone(), handle);
+        let contact = tables.lanes.contact(&event.key.source, &event.parts);
+        let is_first = contact.is_none_or(|contact| tables.lanes.enter(contact, handle));
+        let row = Row {
+            key: event.key,
+            parts: event.parts,
+            body: event.body,
+            received_at: now,
+            processed_at: None,
+            contact: None,
+            state: State::Pending,
+            due: is_first.then_some(now),
+            claimed_at: now,
+            fence: 0,
+            run: 1,
+            attempt: 0,
+            attempts: Vec::new(),
+        };
+        tables.events.insert(handle, row);
+        Ok(Recorded::New)
+    }
+
+    async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError> {
+        let ClaimRequest { source, runs, dead_letters, lease, now } = request;
+        let mut tables = self.tables();
+        let mut batch = ClaimBatch::default();
+
+        let letters =
+            tables.outbox.iter().filter(|(_, letter)| letter.dead_letter.key.source == source);
+        let letters = letters.map(|(handle, letter)| (letter.due, *handle)).collect();
+        let (letters, next_letter) = earliest(letters, dead_letters, now);
+        let events = tables.events.iter().filter(|(_, row)| row.key.source == source);
+        let events = events.filter_map(|(handle, row)| row.due.map(|due| (due, *handle))).collect();
+        let (events, next_event) = earliest(events, runs, now);
+        batch.next_due = next_letter.into_iter().chain(next_event).min();
+
+        for (_, handle) in &letters {
+            let Some(letter) = tables.outbox.get_mut(handle) else { continue };
+            letter.fence += 1;
+            letter.tries += 1;
+            letter.due = now + lease;
+            let token =
+                ClaimToken { work: WorkKind::DeadLetter, handle: *handle, fence: letter.fence };
+            batch.dead_letters.push(ClaimedDeadLetter {
+                claim: Claim::granted(token),
+                dead_letter: letter.dead_letter.clone(),
+                attempt: letter.tries,
+            });
+        }
+        for (_, handle) in &events {
+            if let Some(row) = tables.events.get_mut(handle) {
+                batch.runs.push(row.claim(*handle, lease, now));
+            }
+        }
+        Ok(batch)
+    }
+
+    async fn renew(
+        &self,
+        tokens: &[ClaimToken],
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let mut tables = self.tables();
+        let renew = |token: &ClaimToken| {
+            if !tables.holds(token) {
+                return Settled::LeaseLost;
+            }
+            match token.work {
+                WorkKind::Run => {
+                    if let Some(row) = tables.events.get_mut(&token.handle) {
+                        row.due = row.due.max(Some(now + lease));
+                    }
+                }
+                WorkKind::DeadLetter => {
+                    if let Some(letter) = tables.outbox.get_mut(&token.handle) {
+                        letter.due = letter.due.max(now + lease);
+                    }
+                }
+            }
+            Settled::Done
+        };
+        Ok(tokens.iter().map(renew).collect())
+    }
+
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError> {
+        let mut tables = self.tables();
+        Ok(settlements.iter().map(|settlement| tables.settle(settlement)).collect())
+    }
+
+    async fn replay(
+        &self,
+        key: &EventKey,
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<ReplayClaim, StoreError> {
+        let mut tables = self.tables();
+        let Tables { ids, events, lanes, .. } = &mut *tables;
+        let Some(handle) = ids.get(key).copied() else { return Ok(ReplayClaim::NotFound) };
+        let Some(row) = events.get_mut(&handle) else { return Ok(ReplayClaim::NotFound) };
+        if row.state == State::Processing && row.due.is_some_and(|lease_end| lease_end > now) {
+            return Ok(ReplayClaim::Busy);
+        }
+        if let Some(contact) = lanes.contact(&key.source, &row.parts) {
+            if lanes.head(&contact).is_some_and(|head| head != handle) {
+                return Ok(ReplayClaim::Busy);
+            }
+            lanes.enter(contact, handle);
+        }
+        let took_over = row.state == State::Processing;
+        if took_over {
+            // Its worker vanished: that attempt goes into the history before the new run begins.
+            drop(row.claim(handle, lease, now));
+            row.apply(Move::Release);
+        }
+        row.begin_run(now);
+        let claimed = ClaimedRun { took_over, ..row.claim(handle, lease, now) };
+        Ok(ReplayClaim::Claimed(Box::new(claimed)))
+    }
+
+    async fn requeue(
+        &self,
+        keys: &[EventKey],
+        now: Timestamp,
+    ) -> Result<Vec<Requeued>, StoreError> {
+        let mut tables = self.tables();
+        Ok(keys.iter().map(|key| tables.requeue(key, now)).collect())
+    }
+}

@@ -1,0 +1,9 @@
+//! What operators have done: replays, redrives, retries from the quarantine.
+
+mod quarantine;
+mod redrive;
+mod replay;
+
+pub use quarantine::QuarantineRetry;
+pub use redrive::{LeftMessage, RedriveReport, Redriven};
+pub use replay::{ReplayError, ReplayOutcome};

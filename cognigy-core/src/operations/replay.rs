@@ -1,0 +1,181 @@
+//! Running a stored event again: one at once, or many by the workers.
+
+use futures_util::{
+    future::{Either, select},
+    pin_mut,
+};
+
+use crate::{
+    event::EventKey,
+    pipeline::Pipeline,
+    ports::{Clock, Contact, Observation, Settling, StoreError, StoreErrorKind, Timestamp},
+    processing::{Ending, Occasion, answered_by},
+    store::{ClaimToken, ReplayClaim, Requeued, Settled, Settlement, Verdict},
+};
+
+/// What came of a replay.
+#[derive(Debug)]
+pub enum ReplayOutcome {
+    /// The run succeeded; the contact as the CRM knows it now.
+    Replayed(Option<Contact>),
+    /// The run failed and left a dead letter; why.
+    Failed(String),
+    /// Nothing is stored under that key.
+    NotFound,
+    /// Another run holds the event, or took it over meanwhile, or an unfinished event of the same
+    /// contact comes first.
+    Busy,
+    /// It was stopped; the event was given back and is due, the attempt does not count.
+    Stopped,
+}
+
+/// A replay whose outcome could not be stored. Its lease runs out and a worker repeats the run.
+#[derive(Debug, thiserror::Error)]
+#[error("the outcome of the replay could not be stored")]
+pub struct ReplayError(#[from] StoreError);
+
+impl Pipeline {
+    /// Runs a stored event once, now, whatever became of it before, and waits for the outcome.
+    ///
+    /// The run has an identity of its own ([`Event::run`](crate::Event::run)). If it fails, it
+    /// leaves a dead letter "Replay failed: …" and is not retried.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot answer, or the outcome cannot be stored.
+    pub async fn replay(
+        &self,
+        key: &EventKey,
+        clock: &dyn Clock,
+    ) -> Result<ReplayOutcome, ReplayError> {
+        self.replay_until(key, clock, std::future::pending()).await
+    }
+
+    /// The same, unless `stop` resolves before the run has ended: then the run is broken off and its
+    /// event given back to the workers, so that no lease holds it.
+    ///
+    /// # Errors
+    ///
+    /// As [`replay`](Self::replay).
+    pub async fn replay_until(
+        &self,
+        key: &EventKey,
+        clock: &dyn Clock,
+        stop: impl Future<Output = ()>,
+    ) -> Result<ReplayOutcome, ReplayError> {
+        let lease = self.inner.lease;
+        // Leases count from when the store was asked, not from when it answered.
+        let leased_until = clock.now() + self.inner.usable_lease();
+        let work = match self.inner.store.replay(key, lease, clock.now()).await? {
+            ReplayClaim::Claimed(work) => *work,
+            ReplayClaim::NotFound => return Ok(ReplayOutcome::NotFound),
+            ReplayClaim::Busy => return Ok(ReplayOutcome::Busy),
+        };
+        let token = work.claim.token();
+        let lost = self.lease_lost(token, leased_until, clock);
+        let settling = Settling::default();
+        let attempt = self.attempt(work, Occasion::Replay, clock, &settling);
+        pin_mut!(lost, attempt, stop);
+        let ended = match select(stop, select(lost, attempt)).await {
+            Either::Left(((), run)) if settling.has_begun() => run.await,
+            Either::Left(..) => return self.give_back(token, clock).await,
+            Either::Right((ended, _)) => ended,
+        };
+        let attempted = match ended {
+            Either::Right((attempted, _)) => attempted,
+            // The claim is gone because the attempt has settled it, or else it will be told so.
+            Either::Left((None, attempt)) if settling.has_begun() => attempt.await,
+            Either::Left((reason, _)) => {
+                self.inner.observer.observe(&Observation::LeaseLost);
+                return reason.map_or(Ok(ReplayOutcome::Busy), |error| Err(error.into()));
+            }
+        };
+        let answer = match attempted.ending {
+            Ending::Unsettled(settlement) => {
+                self.inner.store.settle(&[settlement]).await?.first().copied()
+            }
+            Ending::Settled(answer) => Some(answer),
+        };
+        match answer {
+            Some(Settled::LeaseLost) => {
+                self.inner.observer.observe(&Observation::LeaseLost);
+                return Ok(ReplayOutcome::Busy);
+            }
+            Some(Settled::MadeWay) => self.inner.new_work.ring(),
+            Some(Settled::Done) | None => {}
+        }
+        Ok(match attempted.result {
+            Ok(contact) => ReplayOutcome::Replayed(contact),
+            Err(reason) => {
+                // The dead letter waits in the outbox.
+                self.inner.new_work.ring();
+                ReplayOutcome::Failed(reason)
+            }
+        })
+    }
+
+    /// Gives back what was claimed for a replay.
+    async fn give_back(
+        &self,
+        token: ClaimToken,
+        clock: &dyn Clock,
+    ) -> Result<ReplayOutcome, ReplayError> {
+        let (verdict, at) = (Verdict::Release, clock.now());
+        let settlement = Settlement { token, verdict, attempt: None, at };
+        let answers = self.inner.store.settle(&[settlement]).await?;
+        if answers.contains(&Settled::LeaseLost) {
+            self.inner.observer.observe(&Observation::LeaseLost);
+            return Ok(ReplayOutcome::Busy);
+        }
+        self.inner.new_work.ring();
+        Ok(ReplayOutcome::Stopped)
+    }
+
+    /// Renews a lease until it is lost all the same: taken over by someone else (`None`), or run
+    /// out because the store could not be asked in time.
+    async fn lease_lost(
+        &self,
+        token: ClaimToken,
+        mut leased_until: Timestamp,
+        clock: &dyn Clock,
+    ) -> Option<StoreError> {
+        let lease = self.inner.lease;
+        let mut error = None;
+        loop {
+            // After a failure there may be time for a few more tries.
+            let wait = if error.is_some() { lease / 12 } else { lease / 3 };
+            clock.sleep_until(leased_until.min(clock.now() + wait)).await;
+            let now = clock.now();
+            if now >= leased_until {
+                let late = "the lease ran out before it could be renewed";
+                let late = || StoreError::new(StoreErrorKind::Unavailable, late);
+                return Some(error.unwrap_or_else(late));
+            }
+            let tokens = [token];
+            let renewal = self.inner.store.renew(&tokens, lease, now);
+            let deadline = leased_until.min(now + lease / 3);
+            match answered_by(deadline, clock, renewal).await {
+                Ok(answers) if answers.contains(&Settled::LeaseLost) => return None,
+                Ok(_) => {
+                    leased_until = now + self.inner.usable_lease();
+                    error = None;
+                }
+                Err(failed) => {
+                    self.report_store_error("renew", &failed);
+                    error = Some(failed);
+                }
+            }
+        }
+    }
+
+    /// Has the workers run stored events again, each with the full number of attempts.
+    pub async fn requeue(
+        &self,
+        keys: &[EventKey],
+        now: Timestamp,
+    ) -> Result<Vec<Requeued>, StoreError> {
+        let answers = self.inner.store.requeue(keys, now).await?;
+        self.inner.new_work.ring();
+        Ok(answers)
+    }
+}

@@ -1,0 +1,148 @@
+//! Putting a pipeline together. Only the source and the store have no default.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    intake::{DEFAULT_MAX_BODY_BYTES, Source},
+    pipeline::{
+        DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_LOST_LEASES, Handler, Inner, Pipeline,
+    },
+    ports::{
+        CrmClient, DeadLetterSink, EventHandler, KeepInStore, NoCrm, NoHandler, Observer,
+        SettlingHandler, Silent,
+    },
+    processing::{Bell, RetryPolicy},
+    store::{QuarantineLimits, Store},
+};
+
+/// A pipeline that knows its source and still needs a store.
+#[derive(Debug)]
+#[must_use]
+pub struct NeedsStore {
+    source: Source,
+}
+
+impl NeedsStore {
+    pub(crate) fn new(source: Source) -> Self {
+        Self { source }
+    }
+
+    /// Keeps events in `store`.
+    pub fn store(self, store: impl Store) -> PipelineBuilder {
+        PipelineBuilder {
+            inner: Inner {
+                source: self.source,
+                store: Arc::new(store),
+                crm: Arc::new(NoCrm),
+                handler: Handler::Plain(Arc::new(NoHandler)),
+                sink: Arc::new(KeepInStore),
+                observer: Arc::new(Silent),
+                retry: RetryPolicy::default(),
+                sink_retry: RetryPolicy {
+                    max_delay: Duration::from_secs(60),
+                    ..RetryPolicy::default()
+                },
+                max_body_bytes: DEFAULT_MAX_BODY_BYTES,
+                quarantine_limits: QuarantineLimits::default(),
+                max_lost_leases: DEFAULT_MAX_LOST_LEASES,
+                lease: DEFAULT_LEASE,
+                attempt_timeout: DEFAULT_ATTEMPT_TIMEOUT,
+                new_work: Bell::default(),
+            },
+        }
+    }
+}
+
+/// A pipeline with a source and a store; everything else has a safe default.
+#[must_use]
+pub struct PipelineBuilder {
+    inner: Inner,
+}
+
+impl PipelineBuilder {
+    /// Asks `crm` who the person is. Default: nobody is asked.
+    pub fn crm(mut self, crm: impl CrmClient) -> Self {
+        self.inner.crm = Arc::new(crm);
+        self
+    }
+
+    /// Hands events and contacts to `handler`. Default: nothing more is done.
+    pub fn handler(mut self, handler: impl EventHandler) -> Self {
+        self.inner.handler = Handler::Plain(Arc::new(handler));
+        self
+    }
+
+    /// Hands events and contacts to `handler`, which settles their claims itself, in one step with
+    /// its own effects: such as a transactional handler of `cognigy-store-postgres`. There is one
+    /// handler, of either kind; the last one that was set counts.
+    pub fn settling_handler(mut self, handler: impl SettlingHandler) -> Self {
+        self.inner.handler = Handler::Settling(Arc::new(handler));
+        self
+    }
+
+    /// Sends dead letters to `sink`. Default: they stay in the store.
+    pub fn dead_letters(mut self, sink: impl DeadLetterSink) -> Self {
+        self.inner.sink = Arc::new(sink);
+        self
+    }
+
+    /// Tells `observer` what happens. Default: nobody.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.inner.observer = Arc::new(observer);
+        self
+    }
+
+    /// Retries failed attempts by `policy`. Default: [`RetryPolicy::default`].
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.inner.retry = policy;
+        self
+    }
+
+    /// Spaces tries to hand over a dead letter by the delays of `policy`; its number of attempts is
+    /// ignored, a dead letter is tried until the sink has it. Default: 2 s doubling up to 60 s.
+    pub fn dead_letter_retry(mut self, policy: RetryPolicy) -> Self {
+        self.inner.sink_retry = policy;
+        self
+    }
+
+    /// Refuses larger bodies. Default: [`DEFAULT_MAX_BODY_BYTES`].
+    pub fn max_body_bytes(mut self, bytes: usize) -> Self {
+        self.inner.max_body_bytes = bytes;
+        self
+    }
+
+    /// Keeps at most so many invalid bodies of this pipeline's source in quarantine. Default:
+    /// [`QuarantineLimits::default`].
+    pub fn quarantine_limits(mut self, limits: QuarantineLimits) -> Self {
+        self.inner.quarantine_limits = limits;
+        self
+    }
+
+    /// Gives an event up whose run has lost so many leases, at least one: its workers ended or stood
+    /// still, perhaps because of it. They do not count as attempts. Default:
+    /// [`DEFAULT_MAX_LOST_LEASES`].
+    pub fn max_lost_leases(mut self, leases: u32) -> Self {
+        self.inner.max_lost_leases = leases.max(1);
+        self
+    }
+
+    /// How long a claim lives without renewal, and so how soon a crashed worker's events are taken
+    /// over. Default: [`DEFAULT_LEASE`].
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.inner.lease = lease;
+        self
+    }
+
+    /// Ends an attempt, CRM look-up and handler together, after this long. Default:
+    /// [`DEFAULT_ATTEMPT_TIMEOUT`].
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.inner.attempt_timeout = timeout;
+        self
+    }
+
+    /// The finished pipeline.
+    #[must_use]
+    pub fn build(self) -> Pipeline {
+        Pipeline { inner: Arc::new(self.inner) }
+    }
+}

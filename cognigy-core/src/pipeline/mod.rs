@@ -1,0 +1,106 @@
+//! The pipeline of one source: what it is made of and with which limits.
+//!
+//! Its calls live where their work is: deliveries in [`intake`](crate::intake), attempts and dead
+//! letters in [`processing`](crate::processing), replays and redrives in
+//! [`operations`](crate::operations).
+
+mod builder;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+pub use builder::{NeedsStore, PipelineBuilder};
+
+use crate::{
+    intake::Source,
+    ports::{
+        CrmClient, DeadLetterSink, EventHandler, Observation, Observer, SettlingHandler,
+        StoreError, report,
+    },
+    processing::{Bell, RetryPolicy},
+    store::{QuarantineLimits, Store},
+};
+
+/// How long a claim lives without renewal: long enough for a slow disk or a paused virtual machine,
+/// short enough that a crashed worker's events are soon taken over.
+pub const DEFAULT_LEASE: Duration = Duration::from_secs(60);
+
+/// How long one attempt may take: twelve times the default CRM timeout leaves a handler room, and
+/// a handler that hangs still gives its slot back.
+pub const DEFAULT_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How many leases a run may lose before its event is given up: an event that kills the process that
+/// works on it must not go on for ever, and ten crashes within one run are hardly anything else.
+pub const DEFAULT_MAX_LOST_LEASES: u32 = 10;
+
+/// Receives, stores, processes and replays events. Cheap to clone; all clones are one pipeline.
+#[derive(Clone)]
+pub struct Pipeline {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) source: Source,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) crm: Arc<dyn CrmClient>,
+    pub(crate) handler: Handler,
+    pub(crate) sink: Arc<dyn DeadLetterSink>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) sink_retry: RetryPolicy,
+    pub(crate) max_body_bytes: usize,
+    pub(crate) quarantine_limits: QuarantineLimits,
+    pub(crate) max_lost_leases: u32,
+    pub(crate) lease: Duration,
+    pub(crate) attempt_timeout: Duration,
+    /// Rings when this process records or requeues an event. A hint: polling would find it too.
+    pub(crate) new_work: Bell,
+}
+
+impl Inner {
+    /// How much of a lease its holder makes use of. The last twentieth belongs to nobody: timers
+    /// are late and clocks differ a little, and by the time the store grants the work to someone
+    /// else, the holder must have stopped.
+    pub(crate) fn usable_lease(&self) -> Duration {
+        self.lease - self.lease / 20
+    }
+}
+
+/// The user's business logic.
+pub(crate) enum Handler {
+    /// The worker settles what it has done.
+    Plain(Arc<dyn EventHandler>),
+    /// It settles what it has done.
+    Settling(Arc<dyn SettlingHandler>),
+}
+
+impl Pipeline {
+    /// Starts a pipeline for deliveries from `source`: a [`Source`], or just a
+    /// [`SignatureVerifier`](crate::SignatureVerifier) for the default one. Pipelines for different
+    /// sources may share a store: each has workers of its own, which claim its source's work only.
+    pub fn builder(source: impl Into<Source>) -> NeedsStore {
+        NeedsStore::new(source.into())
+    }
+
+    /// The store, for reading what is in it.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    /// The source of its deliveries.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.inner.source
+    }
+
+    pub(crate) fn report_store_error(&self, operation: &'static str, error: &StoreError) {
+        let error = &report(error);
+        self.inner.observer.observe(&Observation::StoreError { operation, error });
+    }
+}
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline").field("source", &self.inner.source).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,226 @@
+//! Dead letters: events that were given up, on their way out and back in.
+//!
+//! A dead letter is first written to the store's outbox together with the decision to give up, and
+//! goes to the [`DeadLetterSink`] from there, as often as it takes. A [`DeadLetterSource`] brings
+//! messages back.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{
+    event::{EventKey, EventTime, EventType},
+    intake::SourceName,
+    ports::{Failure, Timestamp},
+};
+
+/// An event that was given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Which event.
+    pub key: EventKey,
+    /// The run that failed, from 1. A replay that fails is another dead letter.
+    pub run: u32,
+    /// What kind of event it was.
+    pub kind: EventType,
+    /// When it happened, by the sender's word.
+    pub time: EventTime,
+    /// Why it was given up.
+    pub error_message: String,
+    /// How many attempts the run made.
+    pub attempts: u32,
+    /// When the event was first received.
+    pub first_received_at: Timestamp,
+    /// The received bytes; empty if they cannot be read back.
+    pub raw_payload: Bytes,
+}
+
+/// The contract's message, shared by everything that carries dead letters.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetterMessage {
+    /// The event's id.
+    pub event_id: String,
+    /// The event's type, by name.
+    #[serde(rename = "type")]
+    pub kind: EventType,
+    /// The event's time as sent: a string or a number.
+    pub timestamp: Box<RawValue>,
+    /// Why it was given up.
+    pub error_message: String,
+    /// The received JSON object, unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_payload: Option<Box<RawValue>>,
+    /// Set where the payload did not fit, or could not be read back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub raw_payload_omitted: bool,
+    /// How many attempts the run made.
+    #[serde(default)]
+    pub attempts: u32,
+    /// When the event was first received, RFC 3339.
+    pub first_received_at: Option<String>,
+    /// The event's source, where it is not the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+impl DeadLetter {
+    /// The message's JSON text, with the payload unless `omit_payload` or it cannot be read.
+    #[must_use]
+    pub fn to_message(&self, omit_payload: bool) -> String {
+        let raw = |json: &str| serde_json::from_str::<&RawValue>(json).ok().map(ToOwned::to_owned);
+        let payload = (!omit_payload)
+            .then(|| std::str::from_utf8(&self.raw_payload).ok().and_then(raw))
+            .flatten();
+        let message = DeadLetterMessage {
+            event_id: self.key.id.as_str().to_owned(),
+            kind: self.kind.clone(),
+            timestamp: raw(self.time.as_json()).unwrap_or_else(|| RawValue::NULL.to_owned()),
+            error_message: self.error_message.clone(),
+            raw_payload_omitted: payload.is_none(),
+            raw_payload: payload,
+            attempts: self.attempts,
+            first_received_at: Some(
+                self.first_received_at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
+            ),
+            source: (!self.key.source.is_default()).then(|| self.key.source.to_string()),
+        };
+        // Strings, numbers and JSON that was parsed a line above: nothing here can fail.
+        #[allow(clippy::expect_used)]
+        serde_json::to_string(&message).expect("a dead letter is plain JSON")
+    }
+}
+
+impl DeadLetterMessage {
+    /// The event's identity, if the message names one that can exist.
+    #[must_use]
+    pub fn key(&self) -> Option<EventKey> {
+        let source = match &self.source {
+            Some(name) => name.parse().ok()?,
+            None => SourceName::default(),
+        };
+        Some(EventKey { source, id: self.event_id.parse().ok()? })
+    }
+}
+
+/// Takes dead letters in.
+///
+/// ## Contract
+/// * One answer for each entry, in order; `Ok` means the other side has it for good.
+/// * An entry may be sent again after an error or a crash: the same run of the same event should be
+///   recognisable as the same message.
+/// * Failures never end the matter: the pipeline tries again for as long as it takes.
+#[async_trait]
+pub trait DeadLetterSink: Send + Sync + 'static {
+    /// Sends a batch of any size.
+    async fn send(&self, batch: &[DeadLetter]) -> Vec<Result<(), Failure>>;
+
+    /// Whether there is no other side: dead letters stay in the store, and nothing is sent.
+    fn keeps_in_store(&self) -> bool {
+        false
+    }
+}
+
+#[async_trait]
+impl<S: DeadLetterSink + ?Sized> DeadLetterSink for Arc<S> {
+    async fn send(&self, batch: &[DeadLetter]) -> Vec<Result<(), Failure>> {
+        (**self).send(batch).await
+    }
+
+    fn keeps_in_store(&self) -> bool {
+        (**self).keeps_in_store()
+    }
+}
+
+/// No queue: dead letters stay in the store, where an operator finds and replays them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KeepInStore;
+
+#[async_trait]
+impl DeadLetterSink for KeepInStore {
+    async fn send(&self, batch: &[DeadLetter]) -> Vec<Result<(), Failure>> {
+        batch.iter().map(|_| Ok(())).collect()
+    }
+
+    fn keeps_in_store(&self) -> bool {
+        true
+    }
+}
+
+/// A message received from a queue of dead letters.
+#[derive(Debug, Clone)]
+pub struct ReceivedDeadLetter {
+    /// The queue's own name for the message: the same each time the message is received.
+    pub id: String,
+    /// The message's text: not yet trusted to be one of ours.
+    pub body: String,
+    /// What acknowledging needs; differs each time the message is received.
+    pub receipt: String,
+}
+
+/// Gives dead letters back.
+///
+/// ## Contract
+/// * What was received and neither acknowledged nor released comes back later.
+#[async_trait]
+pub trait DeadLetterSource: Send + Sync + 'static {
+    /// Up to `max` messages; none when the queue is empty.
+    async fn receive(&self, max: usize) -> Result<Vec<ReceivedDeadLetter>, Failure>;
+
+    /// Deletes messages for good. One answer for each receipt, in order.
+    async fn acknowledge(&self, receipts: &[String]) -> Vec<Result<(), Failure>>;
+
+    /// Makes received messages available again at once, instead of after a time. One answer for
+    /// each receipt, in order; an error means that they come back later.
+    async fn release(&self, receipts: &[String]) -> Vec<Result<(), Failure>> {
+        receipts.iter().map(|_| Ok(())).collect()
+    }
+
+    /// Whether a message that is received and neither acknowledged nor released holds back those
+    /// behind it, as in a FIFO queue.
+    fn holds_back(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::EventKey;
+
+    fn letter() -> DeadLetter {
+        DeadLetter {
+            key: EventKey::cognigy("e1".parse().unwrap()),
+            run: 1,
+            kind: EventType::DialogStarted,
+            time: EventTime::from_json("1772366400").unwrap(),
+            error_message: "503".into(),
+            attempts: 4,
+            first_received_at: Timestamp::UNIX_EPOCH,
+            raw_payload: Bytes::from_static(b"{\"amount\": 1e400}"),
+        }
+    }
+
+    #[test]
+    fn the_message_carries_the_contract_s_fields_and_the_payload_unchanged() {
+        let letter = letter();
+        assert_eq!(
+            letter.to_message(false),
+            r#"{"eventId":"e1","type":"DIALOG_STARTED","timestamp":1772366400,"errorMessage":"503","rawPayload":{"amount": 1e400},"attempts":4,"firstReceivedAt":"1970-01-01T00:00:00.000000Z"}"#
+        );
+        let omitted = letter.to_message(true);
+        assert!(omitted.contains(r#""rawPayloadOmitted":true"#) && !omitted.contains("1e400"));
+        let read: DeadLetterMessage = serde_json::from_str(&letter.to_message(false)).unwrap();
+        assert_eq!(read.key(), Some(letter.key));
+    }
+
+    #[test]
+    fn whoever_keeps_letters_in_the_store_takes_each_of_them() {
+        assert!(Arc::new(KeepInStore).keeps_in_store());
+        let answers = futures_executor::block_on(KeepInStore.send(&[letter(), letter()]));
+        assert!(matches!(answers[..], [Ok(()), Ok(())]), "{answers:?}");
+    }
+}

@@ -1,0 +1,25 @@
+//! What the core asks of the outside: a clock, a CRM, a handler, a sink for dead letters, an observer.
+//! The store's ports are in [`store`](crate::store).
+
+mod clock;
+mod crm;
+mod dead_letter;
+mod error;
+mod handler;
+mod observe;
+mod settling;
+
+#[cfg(feature = "tokio")]
+pub use clock::TokioClock;
+pub use clock::{Clock, Timestamp};
+pub use crm::{Contact, ContactQuery, CrmClient, NoCrm};
+pub use dead_letter::{
+    DeadLetter, DeadLetterMessage, DeadLetterSink, DeadLetterSource, KeepInStore,
+    ReceivedDeadLetter,
+};
+pub(crate) use error::report;
+pub use error::{BoxError, Failure, FailureKind, StoreError, StoreErrorKind};
+pub use handler::{EventHandler, NoHandler};
+pub use observe::{CrmOutcome, Observation, Observer, Silent};
+pub(crate) use settling::Settling;
+pub use settling::{Completion, SettlingHandler};

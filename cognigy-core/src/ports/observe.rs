@@ -1,0 +1,127 @@
+//! What happens inside, told to whoever counts or logs it.
+//!
+//! Observations carry ids, counts, durations and error texts; never a body, a secret or a token.
+
+use std::time::Duration;
+
+use crate::{event::EventKey, store::AttemptOutcome};
+
+/// How a CRM look-up ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrmOutcome {
+    /// Somebody is known.
+    Found,
+    /// Nobody is.
+    NotFound,
+    /// Failed, may pass.
+    Transient,
+    /// Failed for good.
+    Permanent,
+}
+
+impl CrmOutcome {
+    /// The name in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::NotFound => "not_found",
+            Self::Transient => "transient",
+            Self::Permanent => "permanent",
+        }
+    }
+}
+
+/// Something that happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Observation<'a> {
+    /// A look-up ended: the CRM answered, or did not. One for each attempt that asks, whether the
+    /// client asked the CRM for it alone, shared another look-up's answer, or remembered one.
+    CrmRequest {
+        /// How.
+        outcome: CrmOutcome,
+        /// How long it took.
+        duration: Duration,
+    },
+    /// An attempt ended.
+    Attempt {
+        /// Of which event.
+        key: &'a EventKey,
+        /// In which run.
+        run: u32,
+        /// Its number in the run.
+        number: u32,
+        /// How it ended.
+        outcome: AttemptOutcome,
+        /// How long it took.
+        duration: Duration,
+        /// Why it failed.
+        error: Option<&'a str>,
+        /// Whether the run was given up.
+        gave_up: bool,
+    },
+    /// A worker's lease was taken over; its result changed nothing.
+    LeaseLost,
+    /// An attempt was lost: its worker ended or stood still, its lease ran out, and the event has
+    /// been claimed again.
+    LeaseExpired {
+        /// Of which event.
+        key: &'a EventKey,
+        /// In which run; in the one before it, where a replay took the event over.
+        run: u32,
+        /// How many attempts of the run were lost so far.
+        lost: u32,
+        /// Whether the run was given up for it.
+        gave_up: bool,
+    },
+    /// Invalid bodies went from the quarantine to make room for a newer one.
+    QuarantineEvicted {
+        /// How many.
+        count: u64,
+    },
+    /// The sink took a dead letter.
+    DeadLetterSent {
+        /// Of which event.
+        key: &'a EventKey,
+    },
+    /// There is no queue: a dead letter stays in the store.
+    DeadLetterKept {
+        /// Of which event.
+        key: &'a EventKey,
+    },
+    /// The sink did not take a dead letter; it will be tried again.
+    DeadLetterFailed {
+        /// Of which event.
+        key: &'a EventKey,
+        /// Why.
+        error: &'a str,
+    },
+    /// The store could not answer.
+    StoreError {
+        /// What was asked of it.
+        operation: &'static str,
+        /// The error with its causes.
+        error: &'a str,
+    },
+}
+
+/// Told of everything that happens, on the task that it happens on: be quick, never block.
+pub trait Observer: Send + Sync + 'static {
+    /// Something happened.
+    fn observe(&self, observation: &Observation<'_>);
+}
+
+impl<O: Observer + ?Sized> Observer for std::sync::Arc<O> {
+    fn observe(&self, observation: &Observation<'_>) {
+        (**self).observe(observation);
+    }
+}
+
+/// Looks away.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn observe(&self, _observation: &Observation<'_>) {}
+}

@@ -1,0 +1,232 @@
+//! One attempt at one run: asks the CRM, calls the handler, and says how the claim ends.
+//!
+//! What to do after a failure is decided by a pure function, [`RetryPolicy::next_step`].
+//!
+//! [`RetryPolicy::next_step`]: crate::RetryPolicy::next_step
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::{
+    FutureExt,
+    future::{Either, select},
+    pin_mut,
+};
+
+use crate::{
+    event::{Event, EventKey, EventType},
+    pipeline::{Handler, Pipeline},
+    ports::{
+        Clock, Completion, Contact, ContactQuery, CrmOutcome, Failure, FailureKind, Observation,
+        Settling, Timestamp,
+    },
+    processing::NextStep,
+    processing::retry::spread,
+    store::{Attempt, AttemptOutcome, ClaimedRun, Settled, Settlement, Verdict},
+};
+
+/// What an attempt came to, for the store and for who asked for it.
+pub(crate) struct Attempted {
+    pub(crate) ending: Ending,
+    pub(crate) result: Result<Option<Contact>, String>,
+}
+
+/// What is left to do about an attempt's claim.
+pub(crate) enum Ending {
+    /// To settle it.
+    Unsettled(Settlement),
+    /// Nothing: it was settled, with this answer. `LeaseLost`: somebody else has it, and the attempt
+    /// changed nothing.
+    Settled(Settled),
+}
+
+/// A run that went well: what the CRM knew, and the answer to the settlement if the handler made it.
+struct Success {
+    contact: Option<Contact>,
+    settled: Option<Settled>,
+}
+
+/// Who an attempt is made for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    /// A worker: failures are retried as the policy says.
+    Worker,
+    /// An operator who waits for the answer: one attempt, then a dead letter.
+    Replay,
+}
+
+impl Pipeline {
+    /// Makes one attempt at the claimed run. `settling` tells whether it may have settled itself.
+    pub(crate) async fn attempt(
+        &self,
+        work: ClaimedRun,
+        occasion: Occasion,
+        clock: &dyn Clock,
+        settling: &Settling,
+    ) -> Attempted {
+        let ClaimedRun { claim, key, run, attempt: number, lost, took_over, event } = work;
+        // Lost attempts are not the event's failures: their workers had ended or stood still.
+        let counted = number.saturating_sub(lost);
+        let gives_up = lost >= self.inner.max_lost_leases;
+        if took_over {
+            self.inner.observer.observe(&Observation::LeaseExpired {
+                key: &key,
+                run,
+                lost,
+                gave_up: gives_up,
+            });
+        }
+        if gives_up {
+            // An event that kills the process that works on it must not go on.
+            let times = if lost == 1 { "once".to_owned() } else { format!("{lost} times") };
+            let reason =
+                format!("gave up: the lease on it was lost {times}, its workers had ended");
+            let attempts = counted.saturating_sub(1);
+            let verdict = Verdict::GiveUp { reason: reason.clone(), attempts };
+            let settlement = claim.settle(verdict, None, clock.now());
+            return Attempted { ending: Ending::Unsettled(settlement), result: Err(reason) };
+        }
+        let started_at = clock.now();
+        let result = match event {
+            Ok(event) => {
+                let (token, contact) = (claim.token(), None);
+                let completion =
+                    Completion { token, run, number, started_at, contact, clock, settling };
+                self.run_within_timeout(event, completion, clock).await
+            }
+            Err(reason) => {
+                Err(Failure::permanent(format!("the stored event is unreadable: {reason}")))
+            }
+        };
+        let ended_at = clock.now();
+        let duration = (ended_at - started_at).to_std().unwrap_or_default();
+
+        let (verdict, outcome, error) = match &result {
+            Ok(Success { contact, settled: Some(Settled::LeaseLost) }) => {
+                let ending = Ending::Settled(Settled::LeaseLost);
+                return Attempted { ending, result: Ok(contact.clone()) };
+            }
+            Ok(Success { contact, .. }) => {
+                (Verdict::Processed { contact: contact.clone() }, AttemptOutcome::Succeeded, None)
+            }
+            Err(failure) => {
+                let outcome = match failure.kind() {
+                    FailureKind::Transient { .. } => AttemptOutcome::FailedTransient,
+                    FailureKind::Permanent => AttemptOutcome::FailedPermanent,
+                };
+                let verdict = self.after_failure(&key, run, counted, failure, occasion, ended_at);
+                (verdict, outcome, Some(failure.report()))
+            }
+        };
+        self.inner.observer.observe(&Observation::Attempt {
+            key: &key,
+            run,
+            number,
+            outcome,
+            duration,
+            error: error.as_deref(),
+            gave_up: matches!(verdict, Verdict::GiveUp { .. }),
+        });
+        let ending = if let Ok(Success { settled: Some(answer), .. }) = &result {
+            Ending::Settled(*answer)
+        } else {
+            let attempt = Attempt { number, run, started_at, duration, outcome, error };
+            Ending::Unsettled(claim.settle(verdict, Some(attempt), ended_at))
+        };
+        let result = result.map(|success| success.contact).map_err(|failure| failure.report());
+        Attempted { ending, result }
+    }
+
+    fn after_failure(
+        &self,
+        key: &EventKey,
+        run: u32,
+        number: u32,
+        failure: &Failure,
+        occasion: Occasion,
+        now: Timestamp,
+    ) -> Verdict {
+        let report = failure.report();
+        if occasion == Occasion::Replay {
+            return Verdict::GiveUp {
+                reason: format!("Replay failed: {report}"),
+                attempts: number,
+            };
+        }
+        match self.inner.retry.next_step(number, failure, spread(&(key, run, number))) {
+            NextStep::RetryIn(delay) => Verdict::Retry { due: now + delay },
+            NextStep::GiveUp => {
+                let plural = if number == 1 { "" } else { "s" };
+                let reason = format!("gave up after {number} attempt{plural}: {report}");
+                Verdict::GiveUp { reason, attempts: number }
+            }
+        }
+    }
+
+    async fn run_within_timeout(
+        &self,
+        event: Event,
+        completion: Completion<'_>,
+        clock: &dyn Clock,
+    ) -> Result<Success, Failure> {
+        let timeout = self.inner.attempt_timeout;
+        // A panic, in the CRM client or in the handler, is that event's failure alone.
+        let run = AssertUnwindSafe(self.run(event, completion, clock)).catch_unwind();
+        pin_mut!(run);
+        match select(run, clock.sleep_until(clock.now() + timeout)).await {
+            Either::Left((Ok(result), _)) => result,
+            Either::Left((Err(_panic), _)) => Err(Failure::transient("the attempt panicked")),
+            Either::Right(_) => {
+                Err(Failure::transient(format!("the attempt took longer than {timeout:?}")))
+            }
+        }
+    }
+
+    /// The run itself: who is it, and what is to be done?
+    async fn run(
+        &self,
+        event: Event,
+        mut completion: Completion<'_>,
+        clock: &dyn Clock,
+    ) -> Result<Success, Failure> {
+        let contact = match event.contact_key() {
+            Some(contact_key) => {
+                let query = ContactQuery {
+                    contact_key: contact_key.to_owned(),
+                    idempotency_key: event.idempotency_key(),
+                    fresh: event.kind() == &EventType::ProfileUpdated || event.run() > 1,
+                };
+                self.find_contact(&query, clock).await?
+            }
+            None => None,
+        };
+        let settled = match &self.inner.handler {
+            Handler::Plain(handler) => {
+                handler.handle(Arc::new(event), contact.clone()).await?;
+                None
+            }
+            Handler::Settling(handler) => {
+                completion.contact.clone_from(&contact);
+                Some(handler.handle(Arc::new(event), contact.clone(), completion).await?)
+            }
+        };
+        Ok(Success { contact, settled })
+    }
+
+    async fn find_contact(
+        &self,
+        query: &ContactQuery,
+        clock: &dyn Clock,
+    ) -> Result<Option<Contact>, Failure> {
+        let started_at = clock.now();
+        let answer = self.inner.crm.find_contact(query).await;
+        let outcome = match &answer {
+            Ok(Some(_)) => CrmOutcome::Found,
+            Ok(None) => CrmOutcome::NotFound,
+            Err(failure) if failure.kind() == FailureKind::Permanent => CrmOutcome::Permanent,
+            Err(_) => CrmOutcome::Transient,
+        };
+        let duration = (clock.now() - started_at).to_std().unwrap_or_default();
+        self.inner.observer.observe(&Observation::CrmRequest { outcome, duration });
+        answer
+    }
+}

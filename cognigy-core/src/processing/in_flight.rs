@@ -1,0 +1,483 @@
+//! What lies on a worker's desk: claims, attempts in flight, settlements that wait to be stored.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+};
+
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{AbortHandle, Abortable},
+    stream::FuturesUnordered,
+};
+
+use super::{WorkerOptions, capacity::Places, store_call::Errand};
+use crate::{
+    pipeline::Pipeline,
+    ports::{Clock, Observation, Settling, StoreError, Timestamp},
+    processing::{Ending, Occasion, answered_by},
+    store::{
+        ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun, Settled, Settlement,
+        Verdict, WorkKind,
+    },
+};
+
+/// There is one place for a dead letter for so many places for runs: a sink takes a few letters at a
+/// time, and each is held with its whole body.
+const RUNS_PER_LETTER: usize = 4;
+/// Dead letters handed to the sink in one call: as many as SQS takes in one request.
+const HANDFUL: usize = 10;
+/// Such calls at once: four of them, at SQS's usual ten to twenty milliseconds, are 2,000 letters a
+/// second and more.
+const HANDFULS: usize = 4;
+
+/// Something that was under way and has ended.
+pub(super) enum Done {
+    Claimed { wanted: Wanted, until: Timestamp, result: Result<ClaimBatch, StoreError> },
+    Attempted(ClaimToken, Ending),
+    Sent(Vec<Settlement>),
+    Settled { settlements: Vec<Settlement>, result: Result<Vec<Settled>, StoreError> },
+    Renewed { tokens: Vec<ClaimToken>, until: Timestamp, result: Result<Vec<Settled>, StoreError> },
+}
+
+/// How much a claim asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    runs: usize,
+    dead_letters: usize,
+}
+
+type Task = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// A claim we hold.
+struct Held {
+    leased_until: Timestamp,
+    /// Whether there is nothing left to do but to settle it.
+    ended: bool,
+    abort: Option<AbortHandle>,
+    settling: Settling,
+}
+
+pub(super) struct Desk {
+    pub(super) tasks: FuturesUnordered<Task>,
+    pipeline: Pipeline,
+    clock: Arc<dyn Clock>,
+    options: WorkerOptions,
+    run_places: Places,
+    letter_places: Places,
+    unbegun: VecDeque<ClaimedRun>,
+    unsent: VecDeque<ClaimedDeadLetter>,
+    /// Handfuls on their way to the sink.
+    sending: usize,
+    /// In a fixed order, so that a run can be repeated step for step.
+    held: BTreeMap<ClaimToken, Held>,
+    in_flight: usize,
+    unsettled: Vec<Settlement>,
+    claim: Errand,
+    settle: Errand,
+    renew: Errand,
+    next_renewal: Timestamp,
+    /// No lease in `held` ends before this, but for those that have ended.
+    first_lease_end: Timestamp,
+    closed: bool,
+}
+
+impl Desk {
+    pub(super) fn new(pipeline: Pipeline, clock: Arc<dyn Clock>, options: WorkerOptions) -> Self {
+        let now = clock.now();
+        let capacity = options.batch.max(options.concurrency);
+        Self {
+            tasks: FuturesUnordered::new(),
+            run_places: Places::new(capacity, now),
+            letter_places: Places::new(capacity / RUNS_PER_LETTER, now),
+            next_renewal: now + pipeline.inner.lease / 3,
+            first_lease_end: Timestamp::MAX_UTC,
+            pipeline,
+            clock,
+            options,
+            unbegun: VecDeque::new(),
+            unsent: VecDeque::new(),
+            sending: 0,
+            held: BTreeMap::new(),
+            in_flight: 0,
+            unsettled: Vec::new(),
+            claim: Errand::default(),
+            settle: Errand::default(),
+            renew: Errand::default(),
+            closed: false,
+        }
+    }
+
+    /// Claims no more.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Begins whatever can be begun. `announced`: someone said there is new work.
+    pub(super) fn take_up(&mut self, announced: bool, now: Timestamp) {
+        if announced {
+            self.run_places.expect(now);
+            self.letter_places.expect(now);
+        }
+        self.abandon_expired(now);
+        self.begin_attempts(now);
+        self.begin_sending(now);
+        self.finish_up(now);
+        if self.next_claim().is_some_and(|next| next <= now) && self.claim.may_go(now) {
+            self.begin_claim(now);
+        }
+    }
+
+    /// Sends errands that end work: settlements and renewals.
+    pub(super) fn finish_up(&mut self, now: Timestamp) {
+        if !self.unsettled.is_empty() && self.settle.may_go(now) {
+            self.begin_settle(now);
+        }
+        if self.next_renewal <= now && self.renew.may_go(now) {
+            self.begin_renew(now);
+        }
+    }
+
+    /// Whether a claim could follow the news that there are more events.
+    pub(super) fn listens(&self) -> bool {
+        !self.closed && !self.claim.under_way && self.run_places.has_room()
+    }
+
+    /// When to claim next, if there is room for anything.
+    fn next_claim(&self) -> Option<Timestamp> {
+        let may_claim = !self.closed && !self.claim.under_way;
+        let next = [self.run_places.next_claim(), self.letter_places.next_claim()];
+        next.into_iter().flatten().min().filter(|_| may_claim)
+    }
+
+    fn places(&mut self, work: WorkKind) -> &mut Places {
+        match work {
+            WorkKind::Run => &mut self.run_places,
+            WorkKind::DeadLetter => &mut self.letter_places,
+        }
+    }
+
+    /// A claim is not held any more.
+    fn let_go(&mut self, token: ClaimToken) {
+        if let Some(held) = self.held.remove(&token) {
+            self.places(token.work).vacate(held.ended);
+        }
+    }
+
+    /// All that is left to do about a claim is to settle it.
+    fn end(&mut self, settlement: Settlement) {
+        let token = settlement.token;
+        if let Some(held) = self.held.get_mut(&token) {
+            held.ended = true;
+            self.places(token.work).end();
+        }
+        self.unsettled.push(settlement);
+    }
+
+    /// Whether nothing is left to be done before stopping.
+    pub(super) fn is_clear(&self) -> bool {
+        self.held.is_empty() && self.unsettled.is_empty() && !self.claim.under_way
+    }
+
+    /// When to look again at the latest.
+    pub(super) fn next_deadline(&self) -> Timestamp {
+        let mut deadline =
+            self.next_renewal.max(self.renew.not_before.unwrap_or(self.next_renewal));
+        if self.renew.under_way {
+            deadline = self.clock.now() + self.pipeline.inner.lease;
+        }
+        deadline = deadline.min(self.first_lease_end);
+        if let Some(next) = self.next_claim() {
+            deadline = deadline.min(next.max(self.claim.not_before.unwrap_or(next)));
+        }
+        if let (false, false, Some(settle)) =
+            (self.unsettled.is_empty(), self.settle.under_way, self.settle.not_before)
+        {
+            deadline = deadline.min(settle);
+        }
+        deadline
+    }
+
+    /// Gives claims back that were not begun; their attempts do not count.
+    pub(super) fn give_back_unbegun(&mut self, now: Timestamp) {
+        let released = self.unbegun.drain(..);
+        self.unsettled.extend(released.map(|work| work.claim.settle(Verdict::Release, None, now)));
+        let unsent = self.unsent.drain(..);
+        let again = Verdict::DeadLetterRetry { due: now };
+        self.unsettled.extend(unsent.map(|work| work.claim.settle(again.clone(), None, now)));
+    }
+
+    /// Deals with everything else that has ended by now, in one go: at tens of thousands of events
+    /// a second, arming the loop's timer for each of them would cost more than the work.
+    pub(super) fn put_down_all_ended(&mut self, now: Timestamp) {
+        for _ in 0..self.tasks.len() {
+            let Some(Some(done)) = self.tasks.next().now_or_never() else { return };
+            self.put_down(done, now);
+        }
+    }
+
+    /// Deals with something that has ended.
+    pub(super) fn put_down(&mut self, done: Done, now: Timestamp) {
+        match done {
+            Done::Claimed { wanted, until, result } => {
+                self.claim.back(result.is_ok(), now);
+                match result {
+                    Ok(batch) => self.accept(batch, wanted, until, now),
+                    Err(error) => self.pipeline.report_store_error("claim", &error),
+                }
+            }
+            Done::Attempted(token, ending) => {
+                self.in_flight -= 1;
+                match ending {
+                    Ending::Unsettled(settlement) => self.end(settlement),
+                    Ending::Settled(answer) => {
+                        self.let_go(token);
+                        match answer {
+                            Settled::Done => {}
+                            // The next event of its contact is due.
+                            Settled::MadeWay => self.run_places.expect(now),
+                            Settled::LeaseLost => {
+                                self.pipeline.inner.observer.observe(&Observation::LeaseLost);
+                            }
+                        }
+                    }
+                }
+            }
+            Done::Sent(settlements) => {
+                self.sending -= 1;
+                settlements.into_iter().for_each(|sent| self.end(sent));
+            }
+            Done::Settled { settlements, result } => {
+                self.settle.back(result.is_ok(), now);
+                match result {
+                    Ok(answers) => self.forget(&settlements, &answers, now),
+                    Err(error) => {
+                        // Whether they took effect is unknown; repeating them is harmless: what
+                        // did take effect answers LeaseLost.
+                        self.pipeline.report_store_error("settle", &error);
+                        self.unsettled.extend(settlements);
+                    }
+                }
+            }
+            Done::Renewed { tokens, until, result } => {
+                self.renew.back(result.is_ok(), now);
+                match result {
+                    Ok(answers) => self.renewed(&tokens, &answers, until),
+                    Err(error) => {
+                        // Again as soon as the errand may go, while there is time.
+                        self.next_renewal = now;
+                        self.pipeline.report_store_error("renew", &error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ready, when it is looked at, once a lease has run out. Looked at before the attempts: a worker
+    /// that was paused must not go on with one that is somebody else's by now. It sets no alarm;
+    /// [`next_deadline`](Self::next_deadline) has one.
+    pub(super) fn lease_ended(&self) -> impl Future<Output = ()> + use<> {
+        let (clock, first_lease_end) = (Arc::clone(&self.clock), self.first_lease_end);
+        poll_fn(move |_| match clock.now() >= first_lease_end {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+    }
+
+    /// Stops attempts whose leases have run out, as far as we know: renewing failed for too long.
+    /// Whoever claims their events next must not work beside us.
+    pub(super) fn abandon_expired(&mut self, now: Timestamp) {
+        if self.first_lease_end > now {
+            return;
+        }
+        self.first_lease_end = Timestamp::MAX_UTC;
+        for held in self.held.values() {
+            if held.leased_until > now {
+                self.first_lease_end = self.first_lease_end.min(held.leased_until);
+            } else if let Some(abort) = &held.abort {
+                abort.abort();
+            }
+        }
+    }
+
+    fn begin_claim(&mut self, now: Timestamp) {
+        self.claim.under_way = true;
+        let (runs, dead_letters) = (self.run_places.wanted(), self.letter_places.wanted());
+        let wanted = Wanted { runs, dead_letters };
+        let lease = self.pipeline.inner.lease;
+        let until = now + self.pipeline.inner.usable_lease();
+        let source = self.pipeline.inner.source.name.clone();
+        let request = ClaimRequest { source, runs, dead_letters, lease, now };
+        let (store, clock) = (Arc::clone(&self.pipeline.inner.store), Arc::clone(&self.clock));
+        self.tasks.push(Box::pin(async move {
+            let result = answered_by(until, &*clock, store.claim_due(request)).await;
+            Done::Claimed { wanted, until, result }
+        }));
+    }
+
+    /// Takes claims over that may be worked on until `until`: the store counts from when it was
+    /// asked, not from when it answered.
+    fn accept(&mut self, batch: ClaimBatch, wanted: Wanted, until: Timestamp, now: Timestamp) {
+        let poll = now + self.options.poll_interval;
+        let (runs, letters) = (batch.runs.len(), batch.dead_letters.len());
+        if wanted.runs > 0 {
+            self.run_places.look_again([wanted.runs, runs], batch.next_due, poll, now);
+        }
+        if wanted.dead_letters > 0 {
+            let answer = [wanted.dead_letters, letters];
+            self.letter_places.look_again(answer, batch.next_due, poll, now);
+        }
+        if until <= now {
+            // The answer took as long as the leases last: they are somebody else's to take now.
+            (0..batch.len()).for_each(|_| {
+                self.pipeline.inner.observer.observe(&Observation::LeaseLost);
+            });
+            return;
+        }
+        if !batch.is_empty() {
+            self.first_lease_end = self.first_lease_end.min(until);
+        }
+        self.run_places.fill(runs);
+        self.letter_places.fill(letters);
+        let tokens = batch.runs.iter().map(|work| work.claim.token());
+        let tokens = tokens.chain(batch.dead_letters.iter().map(|work| work.claim.token()));
+        self.held.extend(tokens.map(|token| {
+            let settling = Settling::default();
+            (token, Held { leased_until: until, ended: false, abort: None, settling })
+        }));
+        self.unbegun.extend(batch.runs);
+        self.unsent.extend(batch.dead_letters);
+    }
+
+    fn begin_attempts(&mut self, now: Timestamp) {
+        while self.in_flight < self.options.concurrency.max(1) {
+            let Some(work) = self.unbegun.pop_front() else { return };
+            let token = work.claim.token();
+            let held = self.held.get_mut(&token).filter(|held| held.leased_until > now);
+            let Some(held) = held else {
+                self.forfeit(token);
+                continue;
+            };
+            let (abort, registration) = AbortHandle::new_pair();
+            held.abort = Some(abort);
+            self.in_flight += 1;
+            let settling = held.settling.clone();
+            let pipeline = self.pipeline.clone();
+            let clock = Arc::clone(&self.clock);
+            self.tasks.push(Box::pin(async move {
+                let attempt = pipeline.attempt(work, Occasion::Worker, &*clock, &settling);
+                // Aborted, since the lease ran out or a renewal found that somebody else has it.
+                let aborted = |_| Ending::Settled(Settled::LeaseLost);
+                let ending = Abortable::new(attempt, registration).await;
+                Done::Attempted(token, ending.map_or_else(aborted, |attempted| attempted.ending))
+            }));
+        }
+    }
+
+    /// Leaves a claim alone that was not begun in time: we slept through its lease (a paused machine),
+    /// and whoever holds it now works on it.
+    fn forfeit(&mut self, token: ClaimToken) {
+        if self.held.contains_key(&token) {
+            self.let_go(token);
+            self.pipeline.inner.observer.observe(&Observation::LeaseLost);
+        }
+    }
+
+    /// A handful at a time: each is settled as soon as it is sent, and a crash, or a sink that hangs,
+    /// has no more than these sent again.
+    fn begin_sending(&mut self, now: Timestamp) {
+        while self.sending < HANDFULS {
+            let mut handful = Vec::new();
+            while handful.len() < HANDFUL
+                && let Some(work) = self.unsent.pop_front()
+            {
+                let token = work.claim.token();
+                match self.held.get(&token) {
+                    Some(held) if held.leased_until > now => handful.push(work),
+                    _ => self.forfeit(token),
+                }
+            }
+            if handful.is_empty() {
+                return;
+            }
+            self.sending += 1;
+            let pipeline = self.pipeline.clone();
+            let clock = Arc::clone(&self.clock);
+            self.tasks.push(Box::pin(async move {
+                Done::Sent(pipeline.send_dead_letters(handful, &*clock).await)
+            }));
+        }
+    }
+
+    fn begin_settle(&mut self, now: Timestamp) {
+        self.settle.under_way = true;
+        let settlements = std::mem::take(&mut self.unsettled);
+        let until = now + self.pipeline.inner.lease;
+        let (store, clock) = (Arc::clone(&self.pipeline.inner.store), Arc::clone(&self.clock));
+        self.tasks.push(Box::pin(async move {
+            let result = answered_by(until, &*clock, store.settle(&settlements)).await;
+            Done::Settled { settlements, result }
+        }));
+    }
+
+    fn forget(&mut self, settlements: &[Settlement], answers: &[Settled], now: Timestamp) {
+        for (settlement, answer) in settlements.iter().zip(answers) {
+            self.let_go(settlement.token);
+            match (answer, &settlement.verdict) {
+                (Settled::LeaseLost, _) => {
+                    self.pipeline.inner.observer.observe(&Observation::LeaseLost);
+                }
+                // Its dead letter is due now.
+                (Settled::Done, Verdict::GiveUp { .. }) => self.letter_places.expect(now),
+                // So is the next event of its contact.
+                (Settled::MadeWay, verdict) => {
+                    if matches!(verdict, Verdict::GiveUp { .. }) {
+                        self.letter_places.expect(now);
+                    }
+                    self.run_places.expect(now);
+                }
+                (Settled::Done, Verdict::Retry { due } | Verdict::DeadLetterRetry { due }) => {
+                    self.places(settlement.token.work).expect(*due);
+                }
+                (Settled::Done, _) => {}
+            }
+        }
+    }
+
+    fn begin_renew(&mut self, now: Timestamp) {
+        let lease = self.pipeline.inner.lease;
+        self.next_renewal = now + lease / 3;
+        if self.held.is_empty() {
+            return;
+        }
+        self.renew.under_way = true;
+        let until = now + self.pipeline.inner.usable_lease();
+        let tokens: Vec<_> = self.held.keys().copied().collect();
+        let (store, clock) = (Arc::clone(&self.pipeline.inner.store), Arc::clone(&self.clock));
+        self.tasks.push(Box::pin(async move {
+            // Early enough for two more tries.
+            let renewal = store.renew(&tokens, lease, now);
+            let result = answered_by(now + lease / 3, &*clock, renewal).await;
+            Done::Renewed { tokens, until, result }
+        }));
+    }
+
+    fn renewed(&mut self, tokens: &[ClaimToken], answers: &[Settled], until: Timestamp) {
+        for (token, answer) in tokens.iter().zip(answers) {
+            let Some(held) = self.held.get_mut(token) else { continue };
+            match (answer, &held.abort) {
+                (Settled::Done | Settled::MadeWay, _) => held.leased_until = until,
+                // Settled by its own handler, if by anyone; it is about to say.
+                (Settled::LeaseLost, _) if held.settling.has_begun() => {}
+                // Someone else works on it: stop, and do not settle.
+                (Settled::LeaseLost, Some(abort)) => abort.abort(),
+                // Not begun, or waiting to be settled; the first is skipped when its turn comes,
+                // the second is told by its settlement.
+                (Settled::LeaseLost, None) => held.leased_until = Timestamp::MIN_UTC,
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The way through: workers claim what is due, attempt it, and settle how it ended.
+
+mod attempt;
+mod capacity;
+mod dead_letters;
+mod in_flight;
+mod notify;
+mod retry;
+#[cfg(feature = "tokio")]
+mod spawn;
+mod store_call;
+mod worker;
+
+pub(crate) use attempt::{Ending, Occasion};
+pub(crate) use notify::Bell;
+pub use retry::{Jitter, NextStep, RetryPolicy};
+#[cfg(feature = "tokio")]
+pub use spawn::WorkerHandle;
+pub(crate) use store_call::answered_by;
+pub use worker::{Stop, Worker, WorkerOptions};

@@ -1,0 +1,39 @@
+//! A worker as a tokio task.
+
+use super::{Stop, Worker, WorkerOptions};
+use crate::{pipeline::Pipeline, ports::Clock};
+
+/// A worker that runs as a task. Dropping the handle leaves it running.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    stop: Stop,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts a worker with the default options on the current tokio runtime.
+    pub fn spawn(pipeline: Pipeline, clock: impl Clock) -> WorkerHandle {
+        Self::spawn_with(pipeline, clock, WorkerOptions::default())
+    }
+
+    /// Starts a worker that works as `options` say on the current tokio runtime.
+    pub fn spawn_with(
+        pipeline: Pipeline,
+        clock: impl Clock,
+        options: WorkerOptions,
+    ) -> WorkerHandle {
+        let stop = Stop::new();
+        let worker = Worker::new(pipeline, clock).options(options);
+        let task = tokio::spawn(worker.run(stop.clone()));
+        WorkerHandle { stop, task }
+    }
+}
+
+impl WorkerHandle {
+    /// Has the worker stop and waits until it has: attempts in flight end within the grace period.
+    pub async fn shutdown(self) {
+        self.stop.stop();
+        // The loop does not panic: handlers and adapters are caught one level down.
+        let _ = self.task.await;
+    }
+}

@@ -1,0 +1,204 @@
+//! The storage ports: [`EventStore`] for the hot path, [`EventArchive`] for reading and upkeep,
+//! [`Quarantine`] for what was signed but could not be taken.
+//!
+//! Every `## Contract` sentence is checked by the conformance suite in [`testing`](crate::testing),
+//! which any implementation can run. `now` is the caller's clock; a store that several nodes share
+//! may go by its own clock instead, as long as it always does.
+//!
+//! Every method is safe to repeat after an error, because an error says nothing about the effect.
+
+mod claim;
+mod order;
+mod page;
+mod records;
+mod shared;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use async_trait::async_trait;
+
+pub use claim::{Attempt, AttemptOutcome, Claim, ClaimToken, Settlement, Verdict, WorkKind};
+pub use order::{AfterDeadLetter, EventOrder};
+pub use page::{
+    Backlog, Counts, Cursor, EXCERPT_BYTES, EventFilter, EventPage, EventSummary, PAGE_BYTES,
+    PageRequest, PurgeRequest, PurgeStep, Purged, QuarantinePage, QuarantineSummary,
+    QuarantinedItem, StoreSize, StoredEvent, UnsentDeadLetter,
+};
+pub use records::{
+    ClaimBatch, ClaimRequest, ClaimedDeadLetter, ClaimedRun, QuarantineEntry, QuarantineLimits,
+    QuarantineReason, Recorded, ReplayClaim, Requeued, Settled,
+};
+
+use crate::{
+    event::{EventKey, IncomingEvent},
+    intake::SourceName,
+    ports::{StoreError, Timestamp},
+};
+
+/// Where events live: recorded, claimed, settled.
+///
+/// A store may be told to keep the order of each contact's events ([`EventOrder`](crate::EventOrder)).
+/// It then promises more, which a suite of its own checks:
+///
+/// * Of the events of one contact that are unfinished, one is to be had: nobody is handed another,
+///   by whichever method, before that one has ended, however often it is retried or its lease runs
+///   out. The others are `pending` and not due.
+/// * When it has ended, the earliest of those that wait is due, from the same moment on.
+/// * An event that is run again takes its place in the order of arrival, but does not displace one
+///   that was handed out.
+/// * Events of other contacts, and those of none, are never held up by it.
+#[async_trait]
+pub trait EventStore: Send + Sync + 'static {
+    /// Keeps an event, once.
+    ///
+    /// ## Contract
+    /// * When it returns `Ok`, the outcome survives a crash of the process and of the machine.
+    /// * The first delivery of a key gives `New` and makes the event `pending`, due at once.
+    /// * Any later one changes nothing: `Identical` for equal bytes, else `Differs` with the first
+    ///   body.
+    /// * Of any number of concurrent deliveries of one key, exactly one is `New`.
+    /// * The same id at two sources is two events.
+    async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError>;
+
+    /// Takes work that is due: attempts at runs, and dead letters for the sink.
+    ///
+    /// ## Contract
+    /// * Only work of the source that is named; another's is neither taken nor announced.
+    /// * At most `runs` attempts and `dead_letters` letters, and nothing before its time; earliest
+    ///   due first within each kind. However much waits of one kind, the other gets its share.
+    /// * A claimed event is `processing`; nobody else can claim it until the lease runs out.
+    /// * Once it has, the event can be claimed again under a new token, which tells so (`took_over`);
+    ///   the lost attempt is in its history as `lease_expired`.
+    /// * A claim tells how many attempts of its run were lost before.
+    /// * An event whose body cannot be read back is claimed with the reason in place of the event.
+    /// * `next_due` is not later than the time at which the next piece that was not claimed is due.
+    ///   It says nothing of a kind whose limit is 0.
+    async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError>;
+
+    /// Prolongs leases to `now + lease`. One answer for each token, in order.
+    ///
+    /// ## Contract
+    /// * No lease is shortened: a renewal that was held up on its way changes nothing where a later
+    ///   one has been answered.
+    /// * A token that is not the latest grant gets `LeaseLost` and changes nothing.
+    async fn renew(
+        &self,
+        tokens: &[ClaimToken],
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<Settled>, StoreError>;
+
+    /// Ends claims. One answer for each settlement, in order.
+    ///
+    /// ## Contract
+    /// * All settlements of one call that are not lost take effect together, durably.
+    /// * A token that is not the latest grant, or was settled before, gets `LeaseLost` and changes
+    ///   nothing. A lease that ran out but was not granted again can still be settled.
+    /// * `MadeWay` in place of `Done` where the end of a run made another event due.
+    /// * `GiveUp` makes the event `dead_lettering` and its dead letter due, in one transaction.
+    /// * A dead letter that was sent makes its event `dead_lettered`, unless a replay has taken the
+    ///   event further meanwhile.
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError>;
+
+    /// Takes one event for a new run, now.
+    ///
+    /// ## Contract
+    /// * `Busy` while another run holds the event, or while an unfinished event of the same contact
+    ///   comes first where the store keeps that order; otherwise the event is `processing` in a run of
+    ///   its own, numbered one higher than the last, at attempt 1.
+    /// * A dead letter of an earlier run that still waits for the sink is sent all the same.
+    async fn replay(
+        &self,
+        key: &EventKey,
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<ReplayClaim, StoreError>;
+
+    /// Has workers run events again. One answer for each key, in order.
+    ///
+    /// ## Contract
+    /// * A finished event becomes `pending` in a new run, due at once.
+    /// * One that is `pending` already keeps its run and becomes due at once, so that repeating the
+    ///   call adds nothing.
+    async fn requeue(&self, keys: &[EventKey], now: Timestamp)
+    -> Result<Vec<Requeued>, StoreError>;
+}
+
+/// Reading what is stored, and keeping it small.
+#[async_trait]
+pub trait EventArchive: Send + Sync + 'static {
+    /// One event with its body, as stored.
+    async fn find(&self, key: &EventKey) -> Result<Option<StoredEvent>, StoreError>;
+
+    /// Events that match, newest first.
+    ///
+    /// ## Contract
+    /// * Following `next` from page to page yields every event that was there at the start exactly
+    ///   once, whatever arrives meanwhile.
+    /// * A page ends early rather than hold more than [`PAGE_BYTES`] beyond its first event.
+    async fn list(&self, filter: &EventFilter, page: PageRequest) -> Result<EventPage, StoreError>;
+
+    /// The history of an event, oldest attempt first; empty for an unknown one.
+    async fn attempts(&self, key: &EventKey) -> Result<Vec<Attempt>, StoreError>;
+
+    /// How many events there are of each state and type, and how long the oldest has waited.
+    async fn counts(&self) -> Result<Counts, StoreError>;
+
+    /// How much room the store takes.
+    async fn size(&self) -> Result<StoreSize, StoreError>;
+
+    /// How much of each source's work is not finished; a source without any is absent. It may read
+    /// all of it: a question for a start, not for every scrape.
+    async fn backlog(&self) -> Result<BTreeMap<SourceName, Backlog>, StoreError>;
+
+    /// Forgets what `request` names, a step at a time, and says what went. An event forgotten can be
+    /// recorded again.
+    ///
+    /// ## Contract
+    /// * Events that are not `processed` or `dead_lettered` stay, however old, and so do events
+    ///   with a dead letter still in the outbox or a contact that waits for them.
+    /// * Dead-lettered events and conflicting bodies have a time of their own, and stay without one.
+    /// * At most `limit` events and `limit` bodies go in one step. Following `next` from step to step,
+    ///   all that could go at the start does.
+    async fn purge(&self, request: PurgeRequest) -> Result<PurgeStep, StoreError>;
+
+    /// What [`purge`](Self::purge) would forget in all its steps; `limit` and `after` mean nothing
+    /// here. It may read everything that is stored.
+    async fn purgeable(&self, request: PurgeRequest) -> Result<Purged, StoreError>;
+
+    /// Whether the store can take events right now: does what a delivery needs in every table that
+    /// a delivery writes, leaves none of it, and makes something durable.
+    async fn ready(&self) -> Result<(), StoreError>;
+}
+
+/// Bodies that were signed but could not be taken, for an operator to look at and try again.
+#[async_trait]
+pub trait Quarantine: Send + Sync + 'static {
+    /// Keeps a body, and says how many older ones had to go for it.
+    ///
+    /// ## Contract
+    /// * The same body from the same source for the same reason is kept once.
+    /// * Durable like [`EventStore::record`].
+    /// * Where the source's invalid bodies are more than `limits` allows, its oldest invalid ones go.
+    ///   Conflicts and other sources' bodies never go for it.
+    async fn quarantine(
+        &self,
+        entry: QuarantineEntry,
+        limits: QuarantineLimits,
+        now: Timestamp,
+    ) -> Result<u64, StoreError>;
+
+    /// What is in quarantine, newest first, with excerpts of the bodies.
+    async fn quarantined(&self, page: PageRequest) -> Result<QuarantinePage, StoreError>;
+
+    /// One item.
+    async fn quarantined_item(&self, id: i64) -> Result<Option<QuarantinedItem>, StoreError>;
+
+    /// Removes an item; whether it was there.
+    async fn discharge(&self, id: i64) -> Result<bool, StoreError>;
+}
+
+/// All three storage ports in one object, as the pipeline uses them.
+pub trait Store: EventStore + EventArchive + Quarantine {}
+
+impl<S: EventStore + EventArchive + Quarantine> Store for S {}
