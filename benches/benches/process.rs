@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use cognigy_benches::process;
-use cognigy_core::{ClaimRequest, EventStore, Settlement, SourceName, Verdict};
+use cognigy_core::{ClaimRequest, EventStore, RunEnd, Settlement, SourceName};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 fn claim_and_settle(criterion: &mut Criterion) {
@@ -29,7 +29,7 @@ fn claim_and_settle(criterion: &mut Criterion) {
                     let claimed = runtime.block_on(store.claim_due(request)).unwrap();
                     assert_eq!(claimed.runs.len(), *batch);
                     let ends = claimed.runs.into_iter().map(|work| {
-                        work.claim.settle(Verdict::Processed { contact: None }, None, now)
+                        work.claim.settle(RunEnd::Processed { contact: None }, None, now)
                     });
                     let ends: Vec<Settlement> = ends.collect();
                     runtime.block_on(store.settle(&ends)).unwrap();

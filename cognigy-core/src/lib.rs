@@ -66,6 +66,6 @@ pub use store::{
     ClaimedDeadLetter, ClaimedRun, Counts, Cursor, EXCERPT_BYTES, EventArchive, EventFilter,
     EventOrder, EventPage, EventStore, EventSummary, PAGE_BYTES, PageRequest, PurgeRequest,
     PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
-    QuarantineReason, QuarantineSummary, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled,
-    Settlement, Store, StoreSize, StoredEvent, UnsentDeadLetter, Verdict, WorkKind,
+    QuarantineReason, QuarantineSummary, QuarantinedItem, Recorded, ReplayClaim, Requeued, RunEnd,
+    Settled, Settlement, Store, StoreSize, StoredEvent, UnsentDeadLetter, WorkKind,
 };

@@ -17,7 +17,7 @@ use deadpool_postgres::{HookError, PoolError, TimeoutType};
 use tokio_postgres::error::{DbError, SqlState};
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Problem {
+pub(crate) enum PostgresError {
     #[error("the database URL cannot be used: {0}")]
     Url(String),
     #[error("TLS cannot be set up: {0}")]
@@ -58,8 +58,8 @@ pub(crate) enum Problem {
 #[must_use]
 pub fn is_not_up_yet(error: &StoreError) -> bool {
     match error.source().and_then(<dyn Error>::downcast_ref) {
-        Some(Problem::NotListening(_)) => true,
-        Some(Problem::Refused(refusal)) => refusal.state == SqlState::CANNOT_CONNECT_NOW,
+        Some(PostgresError::NotListening(_)) => true,
+        Some(PostgresError::Refused(refusal)) => refusal.state == SqlState::CANNOT_CONNECT_NOW,
         _ => false,
     }
 }
@@ -93,7 +93,7 @@ impl Refusal {
     }
 }
 
-impl Problem {
+impl PostgresError {
     pub(crate) fn kind(&self) -> StoreErrorKind {
         match self {
             Self::Newer { .. }
@@ -188,7 +188,7 @@ impl Problem {
     }
 }
 
-impl From<tokio_postgres::Error> for Problem {
+impl From<tokio_postgres::Error> for PostgresError {
     fn from(error: tokio_postgres::Error) -> Self {
         if let Some(refusal) = error.as_db_error() {
             return Self::Refused(Refusal::new(refusal));
@@ -219,7 +219,7 @@ impl From<tokio_postgres::Error> for Problem {
     }
 }
 
-impl From<PoolError> for Problem {
+impl From<PoolError> for PostgresError {
     fn from(error: PoolError) -> Self {
         match error {
             PoolError::Timeout(TimeoutType::Wait) => Self::Busy,
@@ -233,12 +233,12 @@ impl From<PoolError> for Problem {
     }
 }
 
-impl From<Problem> for StoreError {
-    fn from(problem: Problem) -> Self {
+impl From<PostgresError> for StoreError {
+    fn from(problem: PostgresError) -> Self {
         Self::new(problem.kind(), problem)
     }
 }
 
-pub(crate) fn unreadable(what: &str, why: impl std::fmt::Display) -> Problem {
-    Problem::Unreadable(format!("{what} {why}"))
+pub(crate) fn unreadable(what: &str, why: impl std::fmt::Display) -> PostgresError {
+    PostgresError::Unreadable(format!("{what} {why}"))
 }

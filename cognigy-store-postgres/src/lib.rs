@@ -47,42 +47,24 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
-mod archive;
-mod arrivals;
-mod claim;
+mod calls;
 mod config;
-mod connections;
 mod error;
-mod lanes;
-mod outbox;
-mod partitions;
-mod presence;
-mod probe;
-mod purge;
-mod quarantine;
-mod record;
-mod replay;
 mod row;
 mod schema;
-mod session;
-mod settle;
+mod server;
 mod store;
-mod tls;
-mod transaction;
 mod transactional;
-mod upkeep;
-mod url;
-mod writers;
 
 pub use config::{PostgresOptions, TimeSource};
 /// A transaction as a [`TransactionalHandler`] is given it, and the trait for code that takes a
 /// transaction or a connection.
 pub use deadpool_postgres::{GenericClient, Transaction};
 pub use error::is_not_up_yet;
-pub use presence::WorkerPresence;
+pub use server::presence::WorkerPresence;
+pub use server::url::check_url;
 pub use store::PostgresStore;
 /// In the version that [`Transaction`] is of.
 pub use tokio_postgres;
-pub use transaction::{Rollback, TransactionOptions, TransactionalHandler};
 pub use transactional::Transactional;
-pub use url::check_url;
+pub use transactional::transaction::{Rollback, TransactionOptions, TransactionalHandler};

@@ -11,7 +11,7 @@ use tokio_postgres::{
     types::{FromSql, IsNull, ToSql, Type},
 };
 
-use crate::error::{Problem, unreadable};
+use crate::error::{PostgresError, unreadable};
 
 /// A parameter that `Debug` does not show: tokio-postgres writes every statement's parameters to
 /// its log at level `debug`, and ours are people's words.
@@ -94,15 +94,15 @@ pub(crate) fn sql_limit(limit: usize) -> i64 {
 }
 
 /// A column that must be readable as `T`.
-pub(crate) fn read<'a, T: FromSql<'a>>(row: &'a Row, column: &str) -> Result<T, Problem> {
-    row.try_get(column).map_err(Problem::from)
+pub(crate) fn read<'a, T: FromSql<'a>>(row: &'a Row, column: &str) -> Result<T, PostgresError> {
+    row.try_get(column).map_err(PostgresError::from)
 }
 
 /// The columns of an event, aliased `events`, that [`read_key`] and [`read_parts`] read.
 pub(crate) const IDENTITY: &str = "events.source, events.event_id, events.type, \
      events.timestamp_json, events.external_id, events.user_id";
 
-pub(crate) fn read_key(row: &Row) -> Result<EventKey, Problem> {
+pub(crate) fn read_key(row: &Row) -> Result<EventKey, PostgresError> {
     let (source, id): (&str, &str) = (read(row, "source")?, read(row, "event_id")?);
     Ok(EventKey {
         source: source.parse().map_err(|error| unreadable("the source", error))?,
@@ -110,7 +110,7 @@ pub(crate) fn read_key(row: &Row) -> Result<EventKey, Problem> {
     })
 }
 
-pub(crate) fn read_kind(row: &Row) -> Result<EventType, Problem> {
+pub(crate) fn read_kind(row: &Row) -> Result<EventType, PostgresError> {
     Ok(EventType::from_name(&unescape(read(row, "type")?)))
 }
 
@@ -118,12 +118,12 @@ pub(crate) fn read_kind(row: &Row) -> Result<EventType, Problem> {
 pub(crate) const STATE: &str = "CASE WHEN queue.event IS NULL THEN events.state
     WHEN queue.held_until IS NULL THEN 'pending' ELSE 'processing' END AS state";
 
-pub(crate) fn read_state(row: &Row) -> Result<State, Problem> {
+pub(crate) fn read_state(row: &Row) -> Result<State, PostgresError> {
     read::<&str>(row, "state")?.parse().map_err(|error| unreadable("the state", error))
 }
 
 /// What was read from the body when the event came in.
-pub(crate) fn read_parts(row: &Row, key: &EventKey) -> Result<EventParts, Problem> {
+pub(crate) fn read_parts(row: &Row, key: &EventKey) -> Result<EventParts, PostgresError> {
     let time: &str = read(row, "timestamp_json")?;
     Ok(EventParts {
         id: key.id.clone(),
@@ -135,12 +135,12 @@ pub(crate) fn read_parts(row: &Row, key: &EventKey) -> Result<EventParts, Proble
 }
 
 /// The received bytes of an event, if they are there.
-pub(crate) fn read_body(row: &Row) -> Result<Option<Bytes>, Problem> {
+pub(crate) fn read_body(row: &Row) -> Result<Option<Bytes>, PostgresError> {
     Ok(read::<Option<&[u8]>>(row, "body")?.map(Bytes::copy_from_slice))
 }
 
 /// A number that is never negative here.
-pub(crate) fn read_number(row: &Row, column: &str) -> Result<u32, Problem> {
+pub(crate) fn read_number(row: &Row, column: &str) -> Result<u32, PostgresError> {
     let number: i32 = read(row, column)?;
     u32::try_from(number).map_err(|error| unreadable(column, error))
 }

@@ -8,7 +8,7 @@
 
 use deadpool_postgres::{GenericClient, Object};
 
-use crate::error::Problem;
+use crate::error::PostgresError;
 
 /// Names our lock among the advisory locks of the database: "cgnW" and "mgrt".
 const LOCK: i64 = 0x6367_6e57_6d67_7274;
@@ -30,7 +30,7 @@ fn known() -> i32 {
 }
 
 /// Brings the database to this program's schema, or finds that it can work with what is there.
-pub(crate) async fn migrate(connection: &mut Object) -> Result<(), Problem> {
+pub(crate) async fn migrate(connection: &mut Object) -> Result<(), PostgresError> {
     // Without the lock first: the usual start finds nothing to do, and needs no right to do it.
     if version(&*connection).await? >= known() {
         return Ok(());
@@ -66,16 +66,16 @@ pub(crate) async fn migrate(connection: &mut Object) -> Result<(), Problem> {
 }
 
 /// Fails unless the schema is one this program can work with as it is.
-pub(crate) async fn must_be_current(client: &impl GenericClient) -> Result<(), Problem> {
+pub(crate) async fn must_be_current(client: &impl GenericClient) -> Result<(), PostgresError> {
     match version(client).await? {
-        0 => Err(Problem::NoSchema),
-        found if found < known() => Err(Problem::Older { found }),
+        0 => Err(PostgresError::NoSchema),
+        found if found < known() => Err(PostgresError::Older { found }),
         _ => Ok(()),
     }
 }
 
 /// The schema's version, 0 for a database without one. Refuses one this program is too old for.
-async fn version(client: &impl GenericClient) -> Result<i32, Problem> {
+async fn version(client: &impl GenericClient) -> Result<i32, PostgresError> {
     // Not by to_regclass, which remembers what was not there before we waited for the lock.
     let there = client
         .query_one(
@@ -91,13 +91,13 @@ async fn version(client: &impl GenericClient) -> Result<i32, Problem> {
     let row = client.query_one("SELECT version, compatible_from FROM cognigy_schema", &[]).await?;
     let (found, compatible_from): (i32, i32) = (row.try_get(0)?, row.try_get(1)?);
     if compatible_from > known() {
-        return Err(Problem::Newer { found, known: known() });
+        return Err(PostgresError::Newer { found, known: known() });
     }
     Ok(found)
 }
 
 /// Writes something and makes it durable.
-pub(crate) async fn beat(connection: &Object) -> Result<(), Problem> {
+pub(crate) async fn beat(connection: &Object) -> Result<(), PostgresError> {
     let sql = "UPDATE cognigy_heartbeat SET beats = beats + 1 WHERE id = 1";
     let beat = connection.prepare_cached(sql).await?;
     connection.execute(&beat, &[]).await?;

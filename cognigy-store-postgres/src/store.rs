@@ -17,16 +17,22 @@ use cognigy_core::{
 };
 
 use crate::{
-    PostgresOptions, TimeSource, archive, claim,
-    claim::Term,
-    connections::{Connections, Tries, perform},
-    error::Problem,
-    lanes::{self, Belief},
-    probe, purge, quarantine,
-    record::Delivery,
-    replay, schema, settle,
-    upkeep::Upkeep,
-    writers::Writers,
+    PostgresOptions, TimeSource,
+    calls::{
+        archive,
+        claim::{self, LeaseWindow},
+        contact_queue::{self, OrderHint},
+        probe, purge, quarantine,
+        record::Delivery,
+        replay, settle,
+    },
+    error::PostgresError,
+    schema,
+    server::{
+        batch_writer::Writers,
+        maintenance::Upkeep,
+        pools::{Connections, Tries, perform},
+    },
 };
 
 /// Between two transactions of a purge that remove bytes row by row.
@@ -45,7 +51,7 @@ struct Inner {
     writers: Writers,
     options: PostgresOptions,
     /// Whether the order of each contact's events is kept.
-    order: Arc<Belief>,
+    order: Arc<OrderHint>,
     /// Sources and fences of claims that may have taken effect and whose answer was lost.
     doubtful: Mutex<Vec<(SourceName, i64)>>,
     _upkeep: Upkeep,
@@ -84,7 +90,7 @@ impl PostgresStore {
             schema::must_be_current(&connection).await?;
         }
         drop(connection);
-        let order = Arc::new(Belief::new(agree(&connections, options.order).await?));
+        let order = Arc::new(OrderHint::new(agree(&connections, options.order).await?));
         let writers = Writers::start(&connections.writing, &options, &order);
         let with_days = options.time == TimeSource::Database;
         let upkeep = Upkeep::start(connections.reading.clone(), with_days);
@@ -95,14 +101,14 @@ impl PostgresStore {
 
     /// `now`, where the caller's clock counts.
     fn now(&self, now: Timestamp) -> Option<Timestamp> {
-        self.caller_s_clock().then_some(now)
+        self.caller_clock().then_some(now)
     }
 
-    pub(crate) fn order(&self) -> &Belief {
+    pub(crate) fn order(&self) -> &OrderHint {
         &self.inner.order
     }
 
-    pub(crate) fn caller_s_clock(&self) -> bool {
+    pub(crate) fn caller_clock(&self) -> bool {
         self.inner.options.time == TimeSource::Caller
     }
 
@@ -114,8 +120,8 @@ impl PostgresStore {
         &self.inner.options
     }
 
-    fn term(&self, now: Timestamp, lease: Duration) -> Term {
-        Term::new(self.inner.options.time, now, lease)
+    fn term(&self, now: Timestamp, lease: Duration) -> LeaseWindow {
+        LeaseWindow::new(self.inner.options.time, now, lease)
     }
 
     fn doubtful(&self) -> std::sync::MutexGuard<'_, Vec<(SourceName, i64)>> {
@@ -137,7 +143,11 @@ impl PostgresStore {
         Ok(result?)
     }
 
-    async fn claim(&self, request: &ClaimRequest, term: Term) -> Result<ClaimBatch, Problem> {
+    async fn claim(
+        &self,
+        request: &ClaimRequest,
+        term: LeaseWindow,
+    ) -> Result<ClaimBatch, PostgresError> {
         let working = &self.inner.connections.working;
         let claimed = perform!(working, connection => claim::claim_due(connection, request, term))?;
         let doubtful = claimed.doubtful.map(|fence| (request.source.clone(), fence));
@@ -154,11 +164,11 @@ impl PostgresStore {
 async fn agree(
     connections: &Connections,
     wanted: Option<EventOrder>,
-) -> Result<EventOrder, Problem> {
+) -> Result<EventOrder, PostgresError> {
     let mut tries = Tries::new(false);
     loop {
         let mut connection = connections.working.lend().await?;
-        let agreed = lanes::agree(&mut connection, wanted).await;
+        let agreed = contact_queue::agree(&mut connection, wanted).await;
         if let Some(agreed) = tries.end(Some(connection), agreed).await {
             return agreed;
         }
@@ -196,7 +206,7 @@ impl EventStore for PostgresStore {
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError> {
-        let (working, ours) = (&self.inner.connections.working, self.caller_s_clock());
+        let (working, ours) = (&self.inner.connections.working, self.caller_clock());
         let order = &*self.inner.order;
         Ok(perform!(working, connection => settle::settle(connection, settlements, ours, order))?)
     }

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use cognigy_core::{ClaimRequest, EventArchive, EventStore, Settled, Settlement, Verdict};
+use cognigy_core::{ClaimRequest, EventArchive, EventStore, RunEnd, Settled, Settlement};
 use common::{Place, claim, claim_one, event, key, now, processed, request, settle};
 
 fn off(hours: i64) -> cognigy_core::Timestamp {
@@ -52,14 +52,9 @@ async fn a_retry_waits_as_long_as_its_node_meant() {
         .map(|run| {
             let delay = if run.key == key("soon") { 0 } else { 3600 };
             let due = off(5) + chrono::Duration::seconds(delay);
-            let Settlement { token, verdict, attempt, .. } =
-                common::ended(run, Verdict::Retry { due });
             // Its worker's clock reads five hours ahead throughout.
-            let attempt = attempt.map(|attempt| cognigy_core::Attempt {
-                started_at: off(5) - chrono::Duration::seconds(2),
-                ..attempt
-            });
-            Settlement { token, verdict, attempt, at: off(5) }
+            let started_at = off(5) - chrono::Duration::seconds(2);
+            common::ended_at(run, RunEnd::Retry { due }, started_at, off(5))
         })
         .collect();
     assert_eq!(ahead.settle(&retries).await.unwrap(), [Settled::Done; 2]);

@@ -4,7 +4,7 @@
 
 mod common;
 
-use cognigy_core::{EventArchive, EventStore, Recorded, Settled, State, StoreErrorKind, Verdict};
+use cognigy_core::{EventArchive, EventStore, Recorded, RunEnd, Settled, State, StoreErrorKind};
 use cognigy_store_postgres::PostgresStore;
 use common::{
     Place, claim_one, event, impatient, key, now, process, processed, proxy::Proxy, request,
@@ -54,7 +54,7 @@ async fn a_settlement_whose_answer_was_lost_stands_and_is_not_done_twice() {
     let (store, proxy) = behind_a_proxy(&place).await;
     store.record(event("e1"), now()).await.unwrap();
     let run = claim_one(&store).await;
-    let verdict = Verdict::GiveUp { reason: "no use".to_owned(), attempts: 1 };
+    let verdict = RunEnd::GiveUp { reason: "no use".to_owned(), attempts: 1 };
     let settlement = common::ended(run, verdict);
     proxy.lose([1]);
     assert!(store.settle(std::slice::from_ref(&settlement)).await.is_err());

@@ -10,14 +10,14 @@ use std::{
 };
 
 use cognigy_core::{
-    AfterDeadLetter, EventArchive, EventOrder, EventStore, Settled, State, Verdict, testing::sample,
+    AfterDeadLetter, EventArchive, EventOrder, EventStore, RunEnd, Settled, State, testing::sample,
 };
 use cognigy_store_postgres::{PostgresOptions, PostgresStore};
 use common::{Place, claim, ended, now, request, settle};
 
 const CONTINUE: EventOrder = EventOrder::PerContact(AfterDeadLetter::Continue);
 const STOP: EventOrder = EventOrder::PerContact(AfterDeadLetter::Stop);
-const WELL: Verdict = Verdict::Processed { contact: None };
+const WELL: RunEnd = RunEnd::Processed { contact: None };
 
 async fn open(place: &Place<'_>, order: impl Into<Option<EventOrder>>) -> PostgresStore {
     place.open_with(PostgresOptions { order: order.into(), ..PostgresOptions::default() }).await
@@ -30,7 +30,7 @@ async fn arrive(store: &PostgresStore, contact: &str, ids: &[&str]) {
 }
 
 /// Claims what is due, which has to be `ids`, and ends it with `verdict`.
-async fn end(store: &PostgresStore, ids: &[&str], verdict: Verdict) -> BTreeSet<String> {
+async fn end(store: &PostgresStore, ids: &[&str], verdict: RunEnd) -> BTreeSet<String> {
     let runs = claim(store, 100).await.runs;
     let found: BTreeSet<_> = runs.iter().map(|run| run.key.id.as_str().to_owned()).collect();
     assert_eq!(found, ids.iter().map(|id| (*id).to_owned()).collect());
@@ -39,13 +39,13 @@ async fn end(store: &PostgresStore, ids: &[&str], verdict: Verdict) -> BTreeSet<
         let id = run.key.id.as_str().to_owned();
         let settled = settle(store, ended(run, verdict.clone())).await;
         assert!(settled.took_effect());
-        made_way.extend((settled == Settled::MadeWay).then_some(id));
+        made_way.extend((settled == Settled::UnblockedNext).then_some(id));
     }
     made_way
 }
 
-fn for_good() -> Verdict {
-    Verdict::GiveUp { reason: "no use".to_owned(), attempts: 1 }
+fn for_good() -> RunEnd {
+    RunEnd::GiveUp { reason: "no use".to_owned(), attempts: 1 }
 }
 
 #[tokio::test]
@@ -59,8 +59,8 @@ async fn a_backlog_gets_its_order_when_that_is_turned_on() {
     let mut begun = old.claim_due(request(2, now())).await.unwrap().runs;
     let second = begun.pop().unwrap();
     let later = now() + Duration::from_millis(1);
-    settle(&old, ended(second, Verdict::Retry { due: later })).await;
-    let released = begun.pop().unwrap().claim.settle(Verdict::Release, None, now());
+    settle(&old, ended(second, RunEnd::Retry { due: later })).await;
+    let released = begun.pop().unwrap().claim.settle(RunEnd::Release, None, now());
     settle(&old, released).await;
 
     let new = open(&place, CONTINUE).await;
@@ -90,7 +90,7 @@ async fn what_was_in_hand_when_the_order_was_turned_on_ends_as_it_began() {
     let (second, first) = (runs.pop().unwrap(), runs.pop().unwrap());
     assert_eq!(settle(&old, ended(second, WELL)).await, Settled::Done);
     end(&new, &[], WELL).await;
-    assert_eq!(settle(&old, ended(first, WELL)).await, Settled::MadeWay);
+    assert_eq!(settle(&old, ended(first, WELL)).await, Settled::UnblockedNext);
     end(&new, &["a3"], WELL).await;
 }
 
@@ -174,9 +174,9 @@ impl Log {
     }
 
     /// Before the end is stored: nobody can have begun the next one yet.
-    fn leave(&mut self, contact: String, number: usize, verdict: &Verdict) {
+    fn leave(&mut self, contact: String, number: usize, verdict: &RunEnd) {
         self.at_work.remove(&contact);
-        if !matches!(verdict, Verdict::Retry { .. }) {
+        if !matches!(verdict, RunEnd::Retry { .. }) {
             self.ended.entry(contact).or_default().push(number);
         }
     }
@@ -203,7 +203,7 @@ fn have_worked(
                     let number: usize = number.parse().unwrap();
                     log.lock().unwrap().enter(contact, number);
                     let verdict = match number % 7 {
-                        0 if run.attempt == 1 => Verdict::Retry { due: now() },
+                        0 if run.attempt == 1 => RunEnd::Retry { due: now() },
                         1 => for_good(),
                         _ => WELL,
                     };

@@ -13,8 +13,8 @@ use std::{
 };
 
 use cognigy_core::{
-    AfterDeadLetter, EventArchive, EventOrder, EventStore, Recorded, Settled, StoreErrorKind,
-    Verdict, testing::sample,
+    AfterDeadLetter, EventArchive, EventOrder, EventStore, Recorded, RunEnd, Settled,
+    StoreErrorKind, testing::sample,
 };
 use cognigy_store_postgres::{PostgresOptions, PostgresStore};
 use cognigy_test_postgres::{Cluster, Stop};
@@ -406,7 +406,7 @@ async fn a_server_that_says_its_disk_is_full() {
     place.fail("cognigy_events", "INSERT", "53100", 2);
     let error = store.record(event("e2"), now()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
-    let verdict = Verdict::Processed { contact: None };
+    let verdict = RunEnd::Processed { contact: None };
     assert_eq!(settle(&store, common::ended(run, verdict)).await, Settled::Done);
     assert!(store.record(event("e2"), now()).await.is_err());
     assert_eq!(store.record(event("e2"), now()).await.unwrap(), Recorded::New);

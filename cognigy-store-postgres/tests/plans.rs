@@ -6,7 +6,8 @@ mod common;
 use std::collections::BTreeSet;
 
 use cognigy_core::{
-    AfterDeadLetter, EventArchive, EventOrder, EventStore, Settled, Verdict, testing::sample,
+    AfterDeadLetter, DeadLetterEnd, EventArchive, EventOrder, EventStore, RunEnd, Settled,
+    testing::sample,
 };
 use cognigy_store_postgres::PostgresOptions;
 use cognigy_test_postgres::Cluster;
@@ -66,10 +67,10 @@ async fn look_at_plans(order: EventOrder) {
         store.record(sample::incoming(sample::body_from(contact, id)), now()).await.unwrap();
     }
     for run in claim(&store, 10).await.runs {
-        store.settle(&[ended(run, Verdict::Processed { contact: None })]).await.unwrap();
+        store.settle(&[ended(run, RunEnd::Processed { contact: None })]).await.unwrap();
     }
     for run in claim(&store, 10).await.runs {
-        let gave_up = Verdict::GiveUp { reason: "no".to_owned(), attempts: 1 };
+        let gave_up = RunEnd::GiveUp { reason: "no".to_owned(), attempts: 1 };
         store.settle(&[ended(run, gave_up)]).await.unwrap();
     }
     store.requeue(&[key("a1")], now()).await.unwrap();
@@ -81,10 +82,10 @@ async fn look_at_plans(order: EventOrder) {
     let tokens: Vec<_> = runs.iter().map(|run| run.claim.token()).collect();
     store.renew(&tokens, LEASE, now()).await.unwrap();
     let verdicts = [
-        Verdict::Processed { contact: None },
-        Verdict::Retry { due: now() },
-        Verdict::GiveUp { reason: "no".to_owned(), attempts: 1 },
-        Verdict::Release,
+        RunEnd::Processed { contact: None },
+        RunEnd::Retry { due: now() },
+        RunEnd::GiveUp { reason: "no".to_owned(), attempts: 1 },
+        RunEnd::Release,
     ];
     let ends: Vec<_> =
         runs.into_iter().zip(verdicts).map(|(run, verdict)| ended(run, verdict)).collect();
@@ -92,8 +93,7 @@ async fn look_at_plans(order: EventOrder) {
     store.requeue(&[key("a")], now()).await.unwrap();
     store.replay(&key("warm-up"), LEASE, now()).await.unwrap();
     let letters = claim(&store, 10).await.dead_letters;
-    let sent =
-        letters.into_iter().map(|work| work.claim.settle(Verdict::DeadLetterSent, None, now()));
+    let sent = letters.into_iter().map(|work| work.claim.settle(DeadLetterEnd::Sent, now()));
     let answers = store.settle(&sent.collect::<Vec<_>>()).await.unwrap();
     assert!(!answers.is_empty() && answers.iter().all(|answer| *answer == Settled::Done));
     store.find(&key("a")).await.unwrap();

@@ -6,8 +6,8 @@ mod common;
 use std::collections::BTreeMap;
 
 use cognigy_core::{
-    ClaimRequest, Contact, EventArchive, EventStore, PurgeRequest, Settled, Settlement, SourceName,
-    Timestamp, Verdict, testing::sample,
+    ClaimRequest, Contact, DeadLetterEnd, EventArchive, EventStore, PurgeRequest, RunEnd, Settled,
+    Settlement, SourceName, Timestamp, testing::sample,
 };
 use cognigy_store_postgres::{PostgresOptions, PostgresStore, TimeSource};
 use common::{LEASE, Place, event, key, request};
@@ -23,7 +23,7 @@ async fn store(place: &Place<'_>) -> PostgresStore {
         .await
 }
 
-async fn end(store: &PostgresStore, id: &str, at: Timestamp, verdict: Verdict) {
+async fn end(store: &PostgresStore, id: &str, at: Timestamp, verdict: RunEnd) {
     store.record(event(id), at).await.unwrap();
     // Room for a dead letter that is due beside it.
     let request = ClaimRequest {
@@ -35,14 +35,13 @@ async fn end(store: &PostgresStore, id: &str, at: Timestamp, verdict: Verdict) {
     };
     let run = store.claim_due(request).await.unwrap().runs.remove(0);
     assert_eq!(run.key, key(id));
-    let Settlement { token, verdict, attempt, .. } = common::ended(run, verdict);
-    let settlement = Settlement { token, verdict, attempt, at };
+    let settlement = common::ended_at(run, verdict, now(), at);
     assert_eq!(store.settle(&[settlement]).await.unwrap(), [Settled::Done]);
 }
 
 async fn process(store: &PostgresStore, id: &str, at: Timestamp) {
     let contact = Contact::from_json("{}").unwrap();
-    end(store, id, at, Verdict::Processed { contact: Some(contact) }).await;
+    end(store, id, at, RunEnd::Processed { contact: Some(contact) }).await;
 }
 
 /// Purges until nothing is left to purge, as the server does.
@@ -91,7 +90,7 @@ async fn a_day_that_retention_has_emptied_is_dropped_as_a_whole() {
 async fn a_day_with_an_unfinished_event_stays_and_the_others_bytes_go() {
     let place = Place::new();
     let store = store(&place).await;
-    end(&store, "unsent", day(0), Verdict::GiveUp { reason: "no".to_owned(), attempts: 1 }).await;
+    end(&store, "unsent", day(0), RunEnd::GiveUp { reason: "no".to_owned(), attempts: 1 }).await;
     for id in ["a", "b", "c", "d", "e"] {
         process(&store, id, day(0)).await;
     }
@@ -140,10 +139,10 @@ async fn the_tallies_follow_every_move_and_are_the_same_when_added_up() {
         process(&store, id, day(0)).await;
     }
     for id in ["d", "e"] {
-        end(&other, id, day(0), Verdict::GiveUp { reason: "no".to_owned(), attempts: 1 }).await;
+        end(&other, id, day(0), RunEnd::GiveUp { reason: "no".to_owned(), attempts: 1 }).await;
     }
     let letter = store.claim_due(request(1, day(0))).await.unwrap().dead_letters.remove(0);
-    let sent = letter.claim.settle(Verdict::DeadLetterSent, None, day(0));
+    let sent = letter.claim.settle(DeadLetterEnd::Sent, day(0));
     assert_eq!(store.settle(&[sent]).await.unwrap(), [Settled::Done]);
     store.requeue(&[key("a"), key("d"), key("a")], day(0)).await.unwrap();
     store.replay(&key("b"), LEASE, day(0)).await.unwrap();

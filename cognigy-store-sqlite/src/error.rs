@@ -8,7 +8,7 @@ use cognigy_core::{IllegalMove, StoreError, StoreErrorKind};
 use rusqlite::ErrorCode;
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Problem {
+pub(crate) enum SqliteError {
     #[error("{}", of_sqlite(.0))]
     Sqlite(#[from] rusqlite::Error),
     #[error("{} is a folder, not a database", .0.display())]
@@ -70,7 +70,7 @@ pub(crate) enum Problem {
     Stopped,
 }
 
-impl Problem {
+impl SqliteError {
     pub(crate) fn kind(&self) -> StoreErrorKind {
         match self {
             Self::Foreign
@@ -172,8 +172,8 @@ impl Problem {
     }
 }
 
-impl From<Problem> for StoreError {
-    fn from(problem: Problem) -> Self {
+impl From<SqliteError> for StoreError {
+    fn from(problem: SqliteError) -> Self {
         Self::new(problem.kind(), problem)
     }
 }
@@ -197,8 +197,8 @@ fn names(files: &[PathBuf]) -> String {
 
 /// SQLite's failure of that code.
 #[cfg(test)]
-pub(crate) fn sqlite(code: i32) -> Problem {
-    Problem::Sqlite(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None))
+pub(crate) fn sqlite(code: i32) -> SqliteError {
+    SqliteError::Sqlite(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None))
 }
 
 #[cfg(test)]
@@ -207,12 +207,12 @@ mod tests {
 
     use super::*;
 
-    fn unreadable_row() -> Problem {
-        Problem::Sqlite(rusqlite::Error::InvalidColumnIndex(7))
+    fn unreadable_row() -> SqliteError {
+        SqliteError::Sqlite(rusqlite::Error::InvalidColumnIndex(7))
     }
 
     /// What is asked of a problem: is it of the disk, busy, damage, of one call alone?
-    fn answers(problem: &Problem) -> [bool; 4] {
+    fn answers(problem: &SqliteError) -> [bool; 4] {
         [
             problem.is_of_the_disk(),
             problem.is_busy(),
@@ -231,7 +231,7 @@ mod tests {
         let damage_for_one = [false, false, true, true];
         for (problem, kind, expected) in [
             (sqlite(ffi::SQLITE_IOERR_FSYNC), Unavailable, of_the_disk),
-            (Problem::File(io::ErrorKind::NotFound.into()), Unavailable, of_the_disk),
+            (SqliteError::File(io::ErrorKind::NotFound.into()), Unavailable, of_the_disk),
             (sqlite(ffi::SQLITE_BUSY_SNAPSHOT), Unavailable, busy),
             (sqlite(ffi::SQLITE_LOCKED), Unavailable, busy),
             (sqlite(ffi::SQLITE_READONLY), Unavailable, [false; 4]),
@@ -240,9 +240,9 @@ mod tests {
             (sqlite(ffi::SQLITE_CONSTRAINT_UNIQUE), Corrupt, of_one_call),
             (sqlite(ffi::SQLITE_TOOBIG), Unavailable, of_one_call),
             (unreadable_row(), Corrupt, damage_for_one),
-            (Problem::Unreadable("state".into()), Corrupt, damage_for_one),
-            (Problem::Panicked, Unavailable, of_one_call),
-            (Problem::Stopped, Unavailable, [false; 4]),
+            (SqliteError::Unreadable("state".into()), Corrupt, damage_for_one),
+            (SqliteError::Panicked, Unavailable, of_one_call),
+            (SqliteError::Stopped, Unavailable, [false; 4]),
         ] {
             assert_eq!((problem.kind(), answers(&problem)), (kind, expected), "{problem:?}");
         }
@@ -258,13 +258,13 @@ mod tests {
         assert!(passing.into_iter().all(|code| sqlite(code).is_passing()));
         let staying = [ffi::SQLITE_READONLY, ffi::SQLITE_CANTOPEN, ffi::SQLITE_BUSY];
         assert!(!staying.into_iter().any(|code| sqlite(code).is_passing()));
-        assert!(Problem::Changing.is_passing() && !Problem::Replaced.is_passing());
+        assert!(SqliteError::Changing.is_passing() && !SqliteError::Replaced.is_passing());
     }
 
     #[test]
     fn a_report_has_the_cause() {
-        let report = Problem::File(io::Error::other("no such disk")).report();
+        let report = SqliteError::File(io::Error::other("no such disk")).report();
         assert_eq!(report, "the database file cannot be reached: no such disk");
-        assert_eq!(Problem::Stopped.report(), "the database thread has stopped");
+        assert_eq!(SqliteError::Stopped.report(), "the database thread has stopped");
     }
 }

@@ -28,30 +28,13 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
-mod archive;
-mod checkpoint;
-mod claim;
+mod calls;
 mod config;
-mod database;
 mod error;
-mod group;
-mod intake;
-mod lanes;
-mod location;
-mod outbox;
-mod probe;
-mod purge;
-mod quarantine;
-mod read_only;
-mod reader;
-mod record;
-mod replay;
+mod file;
 mod row;
 mod schema;
-mod settle;
 mod store;
-mod write_back;
-mod writer;
 
 pub use config::{SqliteAccess, SqliteOptions};
 pub use store::SqliteStore;

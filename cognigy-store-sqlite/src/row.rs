@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cognigy_core::{Event, EventKey, EventParts, EventTime, EventType, State, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::error::Problem;
+use crate::error::SqliteError;
 
 /// A time in the unit of the tables.
 pub(crate) fn micros(time: Timestamp) -> i64 {
@@ -21,12 +21,12 @@ pub(crate) fn lease_end(now: Timestamp, lease: Duration) -> i64 {
     micros(now).saturating_add(lease).min(micros(Timestamp::MAX_UTC))
 }
 
-pub(crate) fn timestamp(micros: i64) -> Result<Timestamp, Problem> {
+pub(crate) fn timestamp(micros: i64) -> Result<Timestamp, SqliteError> {
     Timestamp::from_timestamp_micros(micros).ok_or_else(|| unreadable("a time", "is out of range"))
 }
 
-pub(crate) fn unreadable(what: &str, why: impl std::fmt::Display) -> Problem {
-    Problem::Unreadable(format!("{what} {why}"))
+pub(crate) fn unreadable(what: &str, why: impl std::fmt::Display) -> SqliteError {
+    SqliteError::Unreadable(format!("{what} {why}"))
 }
 
 /// A limit in SQL.
@@ -39,7 +39,7 @@ pub(crate) const IDENTITY: &str = "events.source, events.event_id, events.type, 
      events.user_id";
 
 /// The identity of an event; `at` is where [`IDENTITY`] begins in the row.
-pub(crate) fn read_key(row: &Row<'_>, at: usize) -> Result<EventKey, Problem> {
+pub(crate) fn read_key(row: &Row<'_>, at: usize) -> Result<EventKey, SqliteError> {
     let source = row.get_ref(at)?.as_str().map_err(|error| unreadable("the source", error))?;
     let id = row.get_ref(at + 1)?.as_str().map_err(|error| unreadable("the event id", error))?;
     Ok(EventKey {
@@ -49,18 +49,22 @@ pub(crate) fn read_key(row: &Row<'_>, at: usize) -> Result<EventKey, Problem> {
 }
 
 /// The type, even if its name is damaged: tallies have to balance.
-pub(crate) fn read_kind(row: &Row<'_>, column: usize) -> Result<EventType, Problem> {
+pub(crate) fn read_kind(row: &Row<'_>, column: usize) -> Result<EventType, SqliteError> {
     let name = row.get_ref(column)?.as_bytes().unwrap_or_default();
     Ok(EventType::from_name(&String::from_utf8_lossy(name)))
 }
 
-pub(crate) fn read_state(row: &Row<'_>, column: usize) -> Result<State, Problem> {
+pub(crate) fn read_state(row: &Row<'_>, column: usize) -> Result<State, SqliteError> {
     let name = row.get_ref(column)?.as_str().map_err(|error| unreadable("the state", error))?;
     name.parse().map_err(|error| unreadable("the state", error))
 }
 
 /// What was read from the body when the event came in; `at` is where [`IDENTITY`] begins.
-pub(crate) fn read_parts(row: &Row<'_>, at: usize, key: &EventKey) -> Result<EventParts, Problem> {
+pub(crate) fn read_parts(
+    row: &Row<'_>,
+    at: usize,
+    key: &EventKey,
+) -> Result<EventParts, SqliteError> {
     let time: String = row.get(at + 3)?;
     Ok(EventParts {
         id: key.id.clone(),
@@ -72,7 +76,7 @@ pub(crate) fn read_parts(row: &Row<'_>, at: usize, key: &EventKey) -> Result<Eve
 }
 
 /// The received bytes of an event, if they are there.
-pub(crate) fn read_body(connection: &Connection, id: i64) -> Result<Option<Bytes>, Problem> {
+pub(crate) fn read_body(connection: &Connection, id: i64) -> Result<Option<Bytes>, SqliteError> {
     let mut select = connection.prepare_cached("SELECT body FROM bodies WHERE event = ?1")?;
     let body =
         select.query_row([id], |row| Ok(Bytes::copy_from_slice(row.get_ref(0)?.as_bytes()?)));
@@ -84,11 +88,11 @@ pub(crate) fn restore(
     connection: &Connection,
     id: i64,
     key: &EventKey,
-    parts: Result<EventParts, Problem>,
+    parts: Result<EventParts, SqliteError>,
     received_at: i64,
     run: u32,
-) -> Result<Result<Event, String>, Problem> {
-    let event = || -> Result<Event, Problem> {
+) -> Result<Result<Event, String>, SqliteError> {
+    let event = || -> Result<Event, SqliteError> {
         let body =
             read_body(connection, id)?.ok_or_else(|| unreadable("the body", "is missing"))?;
         Ok(Event::restore(key.clone(), parts?, body, timestamp(received_at)?, run))

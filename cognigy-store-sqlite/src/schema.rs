@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::error::Problem;
+use crate::error::SqliteError;
 
 /// In the file's header, so that we refuse other applications' databases: "cgnW".
 const APPLICATION_ID: i64 = 0x6367_6e57;
@@ -23,7 +23,7 @@ pub(crate) enum Found {
 }
 
 /// Looks at what a database holds. Refuses other applications' and those of later versions.
-pub(crate) fn inspect(connection: &Connection) -> Result<Found, Problem> {
+pub(crate) fn inspect(connection: &Connection) -> Result<Found, SqliteError> {
     if connection.is_autocommit() {
         // All of it from one snapshot: between two looks another process may have made the
         // database, whose tables would then seem to be somebody else's.
@@ -32,24 +32,24 @@ pub(crate) fn inspect(connection: &Connection) -> Result<Found, Problem> {
     look(connection)
 }
 
-fn look(connection: &Connection) -> Result<Found, Problem> {
+fn look(connection: &Connection) -> Result<Found, SqliteError> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
     if application != APPLICATION_ID {
         let objects: i64 =
             connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         let is_empty = (application, version, objects) == (0, 0, 0);
-        return if is_empty { Ok(Found::Nothing) } else { Err(Problem::Foreign) };
+        return if is_empty { Ok(Found::Nothing) } else { Err(SqliteError::Foreign) };
     }
     match usize::try_from(version) {
         Ok(version) if version < MIGRATIONS.len() => Ok(Found::Older(version)),
         Ok(version) if version == MIGRATIONS.len() => Ok(Found::Current),
-        _ => Err(Problem::Newer { found: version, known: MIGRATIONS.len() }),
+        _ => Err(SqliteError::Newer { found: version, known: MIGRATIONS.len() }),
     }
 }
 
 /// Brings the database to the current schema.
-pub(crate) fn migrate(connection: &mut Connection) -> Result<(), Problem> {
+pub(crate) fn migrate(connection: &mut Connection) -> Result<(), SqliteError> {
     loop {
         let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Looked up under the lock: another process may be doing the same.

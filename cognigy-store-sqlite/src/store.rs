@@ -20,9 +20,14 @@ use cognigy_core::{
 };
 
 use crate::{
-    SqliteAccess, SqliteOptions, archive, claim, claim::Term, database::Database, error::Problem,
-    intake::Intake, probe, purge, quarantine, reader::Readers, record, replay, settle,
-    writer::Writer,
+    SqliteAccess, SqliteOptions,
+    calls::{
+        archive,
+        claim::{self, LeaseWindow},
+        probe, purge, quarantine, record, replay, settle,
+    },
+    error::SqliteError,
+    file::{admission::Admission, database::Database, reader::Readers, writer::Writer},
 };
 
 /// An event store in an SQLite file.
@@ -41,14 +46,14 @@ struct Inner {
     readers: Readers,
     /// None where the file is only read.
     writer: Option<Writer>,
-    intake: Intake,
+    intake: Admission,
     /// Whether the log may hold what was forgotten.
     log_to_empty: Arc<AtomicBool>,
 }
 
 impl Inner {
     fn writer(&self) -> Result<&Writer, StoreError> {
-        Ok(self.writer.as_ref().ok_or(Problem::OpenedForReading)?)
+        Ok(self.writer.as_ref().ok_or(SqliteError::OpenedForReading)?)
     }
 }
 
@@ -86,7 +91,7 @@ impl SqliteStore {
             // Whether it can be read shows now and not at the first question.
             readers.query(|_| Ok(())).await?;
         }
-        let intake = Intake::up_to(database.options.queue_limit);
+        let intake = Admission::up_to(database.options.queue_limit);
         Ok(Self {
             inner: Arc::new(Inner { readers, writer, intake, log_to_empty: Arc::default() }),
         })
@@ -110,7 +115,7 @@ impl EventStore for SqliteStore {
         lease: Duration,
         now: Timestamp,
     ) -> Result<Vec<Settled>, StoreError> {
-        let (tokens, term) = (tokens.to_vec(), Term::new(now, lease));
+        let (tokens, term) = (tokens.to_vec(), LeaseWindow::new(now, lease));
         self.inner.writer()?.perform(move |group| settle::renew(group, &tokens, &term)).await
     }
 
@@ -125,7 +130,7 @@ impl EventStore for SqliteStore {
         lease: Duration,
         now: Timestamp,
     ) -> Result<ReplayClaim, StoreError> {
-        let (key, term) = (key.clone(), Term::new(now, lease));
+        let (key, term) = (key.clone(), LeaseWindow::new(now, lease));
         self.inner.writer()?.perform(move |group| replay::replay(group, &key, &term)).await
     }
 

@@ -4,8 +4,8 @@
 mod common;
 
 use cognigy_core::{
-    ClaimRequest, EventArchive, EventStore, Recorded, ReplayClaim, Settled, State, StoreErrorKind,
-    Verdict,
+    ClaimRequest, EventArchive, EventStore, Recorded, ReplayClaim, RunEnd, Settled, State,
+    StoreErrorKind,
 };
 use common::{LEASE, Place, at, claim, ended, event, give_up, key, request, settle};
 
@@ -36,7 +36,7 @@ async fn a_lost_body_or_field_is_the_reason_in_place_of_the_event() {
 
     // They end as dead letters, which still say what is known.
     for run in batch.runs {
-        let verdict = Verdict::GiveUp { reason: "unreadable".to_owned(), attempts: 1 };
+        let verdict = RunEnd::GiveUp { reason: "unreadable".to_owned(), attempts: 1 };
         assert_eq!(settle(&store, ended(run, verdict, at(2))).await, Settled::Done);
     }
     let letters = claim(&store, 10, at(3)).await.dead_letters;

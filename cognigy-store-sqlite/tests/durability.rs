@@ -5,7 +5,7 @@ mod common;
 
 use cognigy_core::{
     Contact, EventArchive, EventStore, PageRequest, PurgeRequest, Quarantine, QuarantineEntry,
-    QuarantineLimits, QuarantineReason, Recorded, Settled, SourceName, State, Verdict,
+    QuarantineLimits, QuarantineReason, Recorded, RunEnd, Settled, SourceName, State,
 };
 use cognigy_store_sqlite::SqliteOptions;
 use common::{Place, at, claim, claim_one, ended, event, event_saying, give_up, key, settle};
@@ -19,7 +19,7 @@ async fn reopening_finds_everything_byte_for_byte() {
         assert_eq!(store.record(first.clone(), at(0)).await.unwrap(), Recorded::New);
         let run = claim_one(&store, at(1)).await;
         let contact = Contact::from_json(r#"{"name": "Ada"}"#).unwrap();
-        let verdict = Verdict::Processed { contact: Some(contact) };
+        let verdict = RunEnd::Processed { contact: Some(contact) };
         assert_eq!(settle(&store, ended(run, verdict, at(2))).await, Settled::Done);
         give_up(&store, &["e2"], at(3)).await;
         store.record(event("e3"), at(4)).await.unwrap();
@@ -116,9 +116,9 @@ async fn a_worker_that_comes_too_late_changes_nothing() {
     let run = claim_one(&other, at(60)).await;
     assert_eq!((run.run, run.attempt), (1, 2));
 
-    let failed = Verdict::GiveUp { reason: "late".to_owned(), attempts: 1 };
+    let failed = RunEnd::GiveUp { reason: "late".to_owned(), attempts: 1 };
     assert_eq!(settle(&store, ended(late, failed, at(61))).await, Settled::LeaseLost);
-    let processed = Verdict::Processed { contact: None };
+    let processed = RunEnd::Processed { contact: None };
     assert_eq!(settle(&other, ended(run, processed, at(62))).await, Settled::Done);
 
     let found = store.find(&key("e1")).await.unwrap().unwrap();
@@ -137,7 +137,7 @@ async fn an_id_is_not_used_again_after_a_purge() {
     store.record(event("e1"), at(0)).await.unwrap();
     let stale = claim_one(&store, at(0)).await;
     let run = claim_one(&store, at(60)).await;
-    settle(&store, ended(run, Verdict::Processed { contact: None }, at(61))).await;
+    settle(&store, ended(run, RunEnd::Processed { contact: None }, at(61))).await;
     assert_eq!(
         store.purge(PurgeRequest::all_before(at(100), 10)).await.unwrap().purged.total_events(),
         1
@@ -146,7 +146,7 @@ async fn an_id_is_not_used_again_after_a_purge() {
     store.record(event("e2"), at(200)).await.unwrap();
     let fresh = claim_one(&store, at(200)).await;
     assert_ne!(stale.claim.token(), fresh.claim.token());
-    let verdict = Verdict::Processed { contact: None };
+    let verdict = RunEnd::Processed { contact: None };
     assert_eq!(settle(&store, ended(stale, verdict, at(201))).await, Settled::LeaseLost);
 }
 

@@ -3,9 +3,7 @@
 
 mod common;
 
-use cognigy_core::{
-    AfterDeadLetter, EventArchive, EventOrder, EventStore, Settled, State, Verdict,
-};
+use cognigy_core::{AfterDeadLetter, EventArchive, EventOrder, EventStore, RunEnd, Settled, State};
 use cognigy_store_sqlite::{SqliteOptions, SqliteStore};
 use common::{Place, at, claim, ended, event_from, key, settle};
 
@@ -23,7 +21,7 @@ async fn arrive(store: &SqliteStore, contact: &str, ids: &[&str]) {
 }
 
 /// Claims what is due, which has to be `ids`, and ends it with `verdict`.
-async fn end(store: &SqliteStore, ids: &[&str], verdict: Verdict) -> Vec<Settled> {
+async fn end(store: &SqliteStore, ids: &[&str], verdict: RunEnd) -> Vec<Settled> {
     let runs = claim(store, 100, at(10)).await.runs;
     assert_eq!(runs.iter().map(|run| run.key.id.as_str()).collect::<Vec<_>>(), ids);
     let mut answers = Vec::new();
@@ -33,10 +31,10 @@ async fn end(store: &SqliteStore, ids: &[&str], verdict: Verdict) -> Vec<Settled
     answers
 }
 
-const WELL: Verdict = Verdict::Processed { contact: None };
+const WELL: RunEnd = RunEnd::Processed { contact: None };
 
-fn for_good() -> Verdict {
-    Verdict::GiveUp { reason: "no use".to_owned(), attempts: 1 }
+fn for_good() -> RunEnd {
+    RunEnd::GiveUp { reason: "no use".to_owned(), attempts: 1 }
 }
 
 #[tokio::test]
@@ -47,19 +45,19 @@ async fn a_backlog_gets_its_order_when_that_is_turned_on() {
     arrive(&store, "bob", &["b1", "b2"]).await;
     // The second of ann's is the first to be begun, and waits for its next attempt.
     let begun = claim(&store, 2, at(1)).await.runs.pop().unwrap();
-    settle(&store, ended(begun, Verdict::Retry { due: at(5) }, at(1))).await;
+    settle(&store, ended(begun, RunEnd::Retry { due: at(5) }, at(1))).await;
     let held = open(&place, CONTINUE).await;
     let counts = held.counts().await.unwrap();
     assert_eq!((counts.held_back, counts.of(State::Pending)), (3, 4));
 
     // The store that was open goes by it too, and what was in hand ends as it began.
     arrive(&store, "ann", &["a4"]).await;
-    assert_eq!(end(&store, &["b1"], WELL).await, [Settled::MadeWay]);
+    assert_eq!(end(&store, &["b1"], WELL).await, [Settled::UnblockedNext]);
     assert_eq!(end(&store, &["b2"], WELL).await, [Settled::Done]);
     let lapsed = claim(&store, 10, at(100)).await.runs.pop().unwrap();
     assert_eq!(lapsed.key, key("a1"));
     let settled = settle(&store, ended(lapsed, WELL, at(100))).await;
-    assert_eq!(settled, Settled::MadeWay);
+    assert_eq!(settled, Settled::UnblockedNext);
     for id in ["a2", "a3", "a4"] {
         end(&store, &[id], WELL).await;
     }
@@ -75,7 +73,7 @@ async fn what_was_in_hand_when_the_order_was_turned_on_ends_as_it_began() {
     drop(open(&place, CONTINUE).await);
     assert_eq!(settle(&store, ended(second, WELL, at(2))).await, Settled::Done);
     end(&store, &[], WELL).await;
-    assert_eq!(settle(&store, ended(first, WELL, at(2))).await, Settled::MadeWay);
+    assert_eq!(settle(&store, ended(first, WELL, at(2))).await, Settled::UnblockedNext);
     assert_eq!(end(&store, &["a3"], WELL).await, [Settled::Done]);
 }
 

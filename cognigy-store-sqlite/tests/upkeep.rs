@@ -6,8 +6,9 @@ mod common;
 use std::collections::BTreeMap;
 
 use cognigy_core::{
-    AfterDeadLetter, EventArchive, EventOrder, EventStore, PageRequest, PurgeRequest, Quarantine,
-    QuarantineEntry, QuarantineLimits, QuarantineReason, Settled, SourceName, State, Verdict,
+    AfterDeadLetter, DeadLetterEnd, EventArchive, EventOrder, EventStore, PageRequest,
+    PurgeRequest, Quarantine, QuarantineEntry, QuarantineLimits, QuarantineReason, RunEnd, Settled,
+    SourceName, State,
 };
 use cognigy_store_sqlite::SqliteOptions;
 use common::{
@@ -59,11 +60,11 @@ async fn the_tallies_follow_every_move() {
     }
     give_up(&other, &["d", "e"], at(0)).await;
     let mut letters = claim(&store, 1, at(1)).await.dead_letters;
-    let sent = letters.remove(0).claim.settle(Verdict::DeadLetterSent, None, at(1));
+    let sent = letters.remove(0).claim.settle(DeadLetterEnd::Sent, at(1));
     assert_eq!(settle(&store, sent).await, Settled::Done);
     store.requeue(&[key("a"), key("d")], at(2)).await.unwrap();
     let run = claim(&other, 3, at(2)).await.runs.remove(0);
-    settle(&other, ended(run, Verdict::Retry { due: at(500) }, at(3))).await;
+    settle(&other, ended(run, RunEnd::Retry { due: at(500) }, at(3))).await;
     store.replay(&key("b"), common::LEASE, at(4)).await.unwrap();
     claim(&store, 1, at(100)).await; // an expired lease: processing to processing
     store.record(event("f"), at(5)).await.unwrap();
@@ -114,10 +115,10 @@ async fn purging_takes_the_oldest_finished_events_with_all_that_is_theirs() {
     for id in ["unfinished", "unsent", "young"] {
         assert!(store.find(&key(id)).await.unwrap().is_some(), "{id} stays");
     }
-    settle(&store, ended(held, Verdict::Processed { contact: None }, at(51))).await;
+    settle(&store, ended(held, RunEnd::Processed { contact: None }, at(51))).await;
 
     let letter = claim(&store, 1, at(51)).await.dead_letters.remove(0);
-    settle(&store, letter.claim.settle(Verdict::DeadLetterSent, None, at(51))).await;
+    settle(&store, letter.claim.settle(DeadLetterEnd::Sent, at(51))).await;
     assert_eq!(
         store.purge(PurgeRequest::all_before(at(50), 3)).await.unwrap().purged.total_events(),
         2

@@ -21,7 +21,10 @@ pub use kind::EventType;
 pub use state::{IllegalMove, Move, State};
 pub use time::EventTime;
 
-use crate::{intake::{EventFormat, VerifiedDelivery}, ports::Timestamp};
+use crate::{
+    intake::{EventFormat, VerifiedDelivery},
+    ports::Timestamp,
+};
 
 /// The fields an [`EventFormat`] reads from a body, and a store keeps beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -174,7 +174,7 @@ impl Pipeline {
         let (key, body) = (event.key.clone(), event.body.clone());
         Ok(match self.inner.store.record(event, now).await? {
             Recorded::New => {
-                self.inner.new_work.ring();
+                self.inner.new_work.notify();
                 Comparison::New
             }
             Recorded::Identical => Comparison::Same,

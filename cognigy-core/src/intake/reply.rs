@@ -22,9 +22,9 @@ pub struct Reply {
     body: Bytes,
 }
 
-/// Problem details (RFC 9457).
+/// ProblemDocument details (RFC 9457).
 #[derive(Serialize)]
-struct Problem<'a> {
+struct ProblemDocument<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     title: &'static str,
@@ -65,7 +65,7 @@ impl Reply {
         &self.body
     }
 
-    /// Problem details (RFC 9457) for anything a server refuses on its own account.
+    /// ProblemDocument details (RFC 9457) for anything a server refuses on its own account.
     #[must_use]
     pub fn problem(status: u16, title: &'static str, detail: &str) -> Self {
         Self::build_problem(status, title, detail, None)
@@ -94,7 +94,7 @@ impl Reply {
         detail: &str,
         errors: Option<&[FieldError]>,
     ) -> Self {
-        let problem = Problem { kind: "about:blank", title, status, detail, errors };
+        let problem = ProblemDocument { kind: "about:blank", title, status, detail, errors };
         Self {
             status,
             content_type: PROBLEM_JSON,

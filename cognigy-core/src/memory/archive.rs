@@ -66,8 +66,8 @@ impl Tables {
         };
         let unsent: Vec<i64> = self.outbox.values().map(|letter| letter.event).collect();
         let stops = |handle: i64, row: &Row| {
-            let contact = self.lanes.contact(&row.key.source, &row.parts);
-            contact.is_some_and(|contact| self.lanes.is_stopped_by(&contact, handle))
+            let contact = self.queues.contact(&row.key.source, &row.parts);
+            contact.is_some_and(|contact| self.queues.is_stopped_by(&contact, handle))
         };
         let events = self.events.iter().filter(|(handle, row)| {
             let is_over =
@@ -130,7 +130,7 @@ impl EventArchive for MemoryStore {
 
     async fn counts(&self) -> Result<Counts, StoreError> {
         let tables = self.tables();
-        let (waiting, stopped_contacts) = tables.lanes.counts();
+        let (waiting, stopped_contacts) = tables.queues.counts();
         let mut counts = Counts {
             unsent_dead_letters: tables.outbox.len() as u64,
             quarantined: tables.quarantine.len() as u64,

@@ -9,13 +9,13 @@ pub(super) type Contact = (SourceName, String);
 
 /// The contacts that have unfinished events.
 #[derive(Debug, Default)]
-pub(super) struct Lanes {
+pub(super) struct ContactQueues {
     order: EventOrder,
-    lanes: HashMap<Contact, Lane>,
+    queues: HashMap<Contact, ContactQueue>,
 }
 
 #[derive(Debug)]
-struct Lane {
+struct ContactQueue {
     /// The one event that may be due or held, or that was given up and stops the contact.
     head: i64,
     /// Given up, and the contact waits for it.
@@ -24,9 +24,9 @@ struct Lane {
     waiting: BTreeSet<i64>,
 }
 
-impl Lanes {
+impl ContactQueues {
     pub(super) fn keeping(order: EventOrder) -> Self {
-        Self { order, lanes: HashMap::new() }
+        Self { order, queues: HashMap::new() }
     }
 
     /// Whose event it is, if that is of importance.
@@ -37,24 +37,24 @@ impl Lanes {
 
     /// The head of a contact's events.
     pub(super) fn head(&self, contact: &Contact) -> Option<i64> {
-        self.lanes.get(contact).map(|lane| lane.head)
+        self.queues.get(contact).map(|queue| queue.head)
     }
 
     /// Lets an event in: at the head if there is nobody, else among those that wait. Whether it is
     /// the head.
     pub(super) fn enter(&mut self, contact: Contact, event: i64) -> bool {
-        match self.lanes.get_mut(&contact) {
+        match self.queues.get_mut(&contact) {
             None => {
-                let lane = Lane { head: event, stopped: false, waiting: BTreeSet::new() };
-                self.lanes.insert(contact, lane);
+                let queue = ContactQueue { head: event, stopped: false, waiting: BTreeSet::new() };
+                self.queues.insert(contact, queue);
                 true
             }
-            Some(lane) if lane.head == event => {
-                lane.stopped = false;
+            Some(queue) if queue.head == event => {
+                queue.stopped = false;
                 true
             }
-            Some(lane) => {
-                lane.waiting.insert(event);
+            Some(queue) => {
+                queue.waiting.insert(event);
                 false
             }
         }
@@ -62,26 +62,26 @@ impl Lanes {
 
     /// Puts `event` at the head, and the head among those that wait.
     pub(super) fn overtake(&mut self, contact: &Contact, event: i64) {
-        if let Some(lane) = self.lanes.get_mut(contact) {
-            lane.waiting.insert(std::mem::replace(&mut lane.head, event));
-            lane.waiting.remove(&event);
+        if let Some(queue) = self.queues.get_mut(contact) {
+            queue.waiting.insert(std::mem::replace(&mut queue.head, event));
+            queue.waiting.remove(&event);
         }
     }
 
     /// The head has ended. Yields the event that comes next.
     pub(super) fn end(&mut self, contact: &Contact, given_up: bool) -> Option<i64> {
-        let lane = self.lanes.get_mut(contact)?;
-        lane.stopped = given_up && self.order.stops();
-        if lane.stopped {
+        let queue = self.queues.get_mut(contact)?;
+        queue.stopped = given_up && self.order.stops();
+        if queue.stopped {
             return None;
         }
-        match lane.waiting.pop_first() {
+        match queue.waiting.pop_first() {
             Some(next) => {
-                lane.head = next;
+                queue.head = next;
                 Some(next)
             }
             None => {
-                self.lanes.remove(contact);
+                self.queues.remove(contact);
                 None
             }
         }
@@ -89,13 +89,13 @@ impl Lanes {
 
     /// Whether `event` was given up and its contact waits for it.
     pub(super) fn is_stopped_by(&self, contact: &Contact, event: i64) -> bool {
-        self.lanes.get(contact).is_some_and(|lane| lane.stopped && lane.head == event)
+        self.queues.get(contact).is_some_and(|queue| queue.stopped && queue.head == event)
     }
 
     /// How many events wait, and how many contacts are stopped.
     pub(super) fn counts(&self) -> (u64, u64) {
-        let waiting = self.lanes.values().map(|lane| lane.waiting.len() as u64).sum();
-        let stopped = self.lanes.values().filter(|lane| lane.stopped).count() as u64;
+        let waiting = self.queues.values().map(|queue| queue.waiting.len() as u64).sum();
+        let stopped = self.queues.values().filter(|queue| queue.stopped).count() as u64;
         (waiting, stopped)
     }
 }

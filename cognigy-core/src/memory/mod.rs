@@ -25,7 +25,7 @@ use crate::{
         Settled, Settlement, WorkKind,
     },
 };
-use contact_queue::Lanes;
+use contact_queue::ContactQueues;
 
 /// An event store in memory.
 #[derive(Debug, Default)]
@@ -37,9 +37,9 @@ pub struct MemoryStore {
 struct Tables {
     ids: HashMap<EventKey, i64>,
     events: BTreeMap<i64, Row>,
-    outbox: BTreeMap<i64, Letter>,
+    outbox: BTreeMap<i64, OutboxEntry>,
     quarantine: BTreeMap<i64, QuarantinedItem>,
-    lanes: Lanes,
+    queues: ContactQueues,
     last_handle: i64,
 }
 
@@ -63,7 +63,7 @@ struct Row {
 }
 
 #[derive(Debug)]
-struct Letter {
+struct OutboxEntry {
     event: i64,
     dead_letter: DeadLetter,
     due: Timestamp,
@@ -81,7 +81,7 @@ impl MemoryStore {
     /// An empty store that keeps `order`.
     #[must_use]
     pub fn keeping(order: EventOrder) -> Self {
-        let tables = Tables { lanes: Lanes::keeping(order), ..Tables::default() };
+        let tables = Tables { queues: ContactQueues::keeping(order), ..Tables::default() };
         Self { tables: Mutex::new(tables) }
     }
 
@@ -132,9 +132,8 @@ impl Row {
         self.attempt += 1;
         self.claimed_at = now;
         self.due = Some(now + lease);
-        let token = ClaimToken { work: WorkKind::Run, handle, fence: self.fence };
         ClaimedRun {
-            claim: Claim::granted(token),
+            claim: Claim::granted(handle, self.fence),
             key: self.key.clone(),
             run: self.run,
             attempt: self.attempt,
@@ -180,7 +179,7 @@ impl Tables {
 
     /// Has an event run again when its turn comes.
     fn requeue(&mut self, key: &EventKey, now: Timestamp) -> Requeued {
-        let Self { ids, events, lanes, .. } = self;
+        let Self { ids, events, queues, .. } = self;
         let Some(handle) = ids.get(key).copied() else { return Requeued::NotFound };
         let Some(row) = events.get_mut(&handle) else { return Requeued::NotFound };
         match row.state {
@@ -192,20 +191,20 @@ impl Tables {
             }
             _ => row.begin_run(now),
         }
-        let Some(contact) = lanes.contact(&key.source, &row.parts) else {
+        let Some(contact) = queues.contact(&key.source, &row.parts) else {
             return Requeued::Scheduled;
         };
-        if lanes.enter(contact.clone(), handle) {
+        if queues.enter(contact.clone(), handle) {
             return Requeued::Scheduled;
         }
         row.due = None;
         // One that came later and was not begun lets it go first.
         let unbegun = |head: &Row| head.state == State::Pending && head.attempt == 0;
-        let head = lanes.head(&contact).filter(|head| *head > handle);
+        let head = queues.head(&contact).filter(|head| *head > handle);
         if let Some(head) = head.and_then(|head| events.get_mut(&head)).filter(|head| unbegun(head))
         {
             head.due = None;
-            lanes.overtake(&contact, handle);
+            queues.overtake(&contact, handle);
             if let Some(row) = events.get_mut(&handle) {
                 row.due = Some(now);
             }
@@ -244,8 +243,8 @@ impl EventStore for MemoryStore {
         }
         let handle = tables.next_handle();
         tables.ids.insert(event.key.clone(), handle);
-        let contact = tables.lanes.contact(&event.key.source, &event.parts);
-        let is_first = contact.is_none_or(|contact| tables.lanes.enter(contact, handle));
+        let contact = tables.queues.contact(&event.key.source, &event.parts);
+        let is_first = contact.is_none_or(|contact| tables.queues.enter(contact, handle));
         let row = Row {
             key: event.key,
             parts: event.parts,
@@ -284,10 +283,8 @@ impl EventStore for MemoryStore {
             letter.fence += 1;
             letter.tries += 1;
             letter.due = now + lease;
-            let token =
-                ClaimToken { work: WorkKind::DeadLetter, handle: *handle, fence: letter.fence };
             batch.dead_letters.push(ClaimedDeadLetter {
-                claim: Claim::granted(token),
+                claim: DeadLetterClaim::granted(*handle, letter.fence),
                 dead_letter: letter.dead_letter.clone(),
                 attempt: letter.tries,
             });
@@ -340,17 +337,17 @@ impl EventStore for MemoryStore {
         now: Timestamp,
     ) -> Result<ReplayClaim, StoreError> {
         let mut tables = self.tables();
-        let Tables { ids, events, lanes, .. } = &mut *tables;
+        let Tables { ids, events, queues, .. } = &mut *tables;
         let Some(handle) = ids.get(key).copied() else { return Ok(ReplayClaim::NotFound) };
         let Some(row) = events.get_mut(&handle) else { return Ok(ReplayClaim::NotFound) };
         if row.state == State::Processing && row.due.is_some_and(|lease_end| lease_end > now) {
             return Ok(ReplayClaim::Busy);
         }
-        if let Some(contact) = lanes.contact(&key.source, &row.parts) {
-            if lanes.head(&contact).is_some_and(|head| head != handle) {
+        if let Some(contact) = queues.contact(&key.source, &row.parts) {
+            if queues.head(&contact).is_some_and(|head| head != handle) {
                 return Ok(ReplayClaim::Busy);
             }
-            lanes.enter(contact, handle);
+            queues.enter(contact, handle);
         }
         let took_over = row.state == State::Processing;
         if took_over {

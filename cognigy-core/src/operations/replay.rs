@@ -10,7 +10,7 @@ use crate::{
     pipeline::Pipeline,
     ports::{Clock, Contact, Observation, Settling, StoreError, StoreErrorKind, Timestamp},
     processing::{Ending, Occasion, answered_by},
-    store::{ClaimToken, ReplayClaim, Requeued, Settled, Settlement, Verdict},
+    store::{ClaimToken, ReplayClaim, Requeued, RunEnd, Settled, Settlement},
 };
 
 /// What came of a replay.
@@ -101,14 +101,14 @@ impl Pipeline {
                 self.inner.observer.observe(&Observation::LeaseLost);
                 return Ok(ReplayOutcome::Busy);
             }
-            Some(Settled::MadeWay) => self.inner.new_work.ring(),
+            Some(Settled::UnblockedNext) => self.inner.new_work.notify(),
             Some(Settled::Done) | None => {}
         }
         Ok(match attempted.result {
             Ok(contact) => ReplayOutcome::Replayed(contact),
             Err(reason) => {
                 // The dead letter waits in the outbox.
-                self.inner.new_work.ring();
+                self.inner.new_work.notify();
                 ReplayOutcome::Failed(reason)
             }
         })
@@ -120,14 +120,13 @@ impl Pipeline {
         token: ClaimToken,
         clock: &dyn Clock,
     ) -> Result<ReplayOutcome, ReplayError> {
-        let (verdict, at) = (Verdict::Release, clock.now());
-        let settlement = Settlement { token, verdict, attempt: None, at };
+        let settlement = Settlement::of_run(token, RunEnd::Release, None, clock.now());
         let answers = self.inner.store.settle(&[settlement]).await?;
         if answers.contains(&Settled::LeaseLost) {
             self.inner.observer.observe(&Observation::LeaseLost);
             return Ok(ReplayOutcome::Busy);
         }
-        self.inner.new_work.ring();
+        self.inner.new_work.notify();
         Ok(ReplayOutcome::Stopped)
     }
 
@@ -175,7 +174,7 @@ impl Pipeline {
         now: Timestamp,
     ) -> Result<Vec<Requeued>, StoreError> {
         let answers = self.inner.store.requeue(keys, now).await?;
-        self.inner.new_work.ring();
+        self.inner.new_work.notify();
         Ok(answers)
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         CrmClient, DeadLetterSink, EventHandler, KeepInStore, NoCrm, NoHandler, Observer,
         SettlingHandler, Silent,
     },
-    processing::{Bell, RetryPolicy},
+    processing::{Notify, RetryPolicy},
     store::{QuarantineLimits, Store},
 };
 
@@ -47,7 +47,7 @@ impl NeedsStore {
                 max_lost_leases: DEFAULT_MAX_LOST_LEASES,
                 lease: DEFAULT_LEASE,
                 attempt_timeout: DEFAULT_ATTEMPT_TIMEOUT,
-                new_work: Bell::default(),
+                new_work: Notify::default(),
             },
         }
     }

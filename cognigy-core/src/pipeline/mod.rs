@@ -16,7 +16,7 @@ use crate::{
         CrmClient, DeadLetterSink, EventHandler, Observation, Observer, SettlingHandler,
         StoreError, report,
     },
-    processing::{Bell, RetryPolicy},
+    processing::{Notify, RetryPolicy},
     store::{QuarantineLimits, Store},
 };
 
@@ -53,7 +53,7 @@ pub(crate) struct Inner {
     pub(crate) lease: Duration,
     pub(crate) attempt_timeout: Duration,
     /// Rings when this process records or requeues an event. A hint: polling would find it too.
-    pub(crate) new_work: Bell,
+    pub(crate) new_work: Notify,
 }
 
 impl Inner {

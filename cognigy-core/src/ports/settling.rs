@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use crate::{
     event::Event,
     ports::{Clock, Contact, Failure, Timestamp},
-    store::{Attempt, AttemptOutcome, ClaimToken, Settled, Settlement, Verdict},
+    store::{Attempt, AttemptOutcome, ClaimToken, RunEnd, Settled, Settlement},
 };
 
 /// What to do with an event and its contact, by a handler that settles the event's claim itself.
@@ -76,8 +76,8 @@ impl Completion<'_> {
             outcome: AttemptOutcome::Succeeded,
             error: None,
         };
-        let verdict = Verdict::Processed { contact: self.contact.clone() };
-        Settlement { token: self.token, verdict, attempt: Some(attempt), at }
+        let end = RunEnd::Processed { contact: self.contact.clone() };
+        Settlement::of_run(self.token, end, Some(attempt), at)
     }
 }
 

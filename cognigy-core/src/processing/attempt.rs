@@ -21,7 +21,7 @@ use crate::{
     },
     processing::NextStep,
     processing::retry::spread,
-    store::{Attempt, AttemptOutcome, ClaimedRun, Settled, Settlement, Verdict},
+    store::{Attempt, AttemptOutcome, ClaimedRun, RunEnd, Settled, Settlement},
 };
 
 /// What an attempt came to, for the store and for who asked for it.
@@ -81,8 +81,8 @@ impl Pipeline {
             let reason =
                 format!("gave up: the lease on it was lost {times}, its workers had ended");
             let attempts = counted.saturating_sub(1);
-            let verdict = Verdict::GiveUp { reason: reason.clone(), attempts };
-            let settlement = claim.settle(verdict, None, clock.now());
+            let end = RunEnd::GiveUp { reason: reason.clone(), attempts };
+            let settlement = claim.settle(end, None, clock.now());
             return Attempted { ending: Ending::Unsettled(settlement), result: Err(reason) };
         }
         let started_at = clock.now();
@@ -100,21 +100,21 @@ impl Pipeline {
         let ended_at = clock.now();
         let duration = (ended_at - started_at).to_std().unwrap_or_default();
 
-        let (verdict, outcome, error) = match &result {
+        let (end, outcome, error) = match &result {
             Ok(Success { contact, settled: Some(Settled::LeaseLost) }) => {
                 let ending = Ending::Settled(Settled::LeaseLost);
                 return Attempted { ending, result: Ok(contact.clone()) };
             }
             Ok(Success { contact, .. }) => {
-                (Verdict::Processed { contact: contact.clone() }, AttemptOutcome::Succeeded, None)
+                (RunEnd::Processed { contact: contact.clone() }, AttemptOutcome::Succeeded, None)
             }
             Err(failure) => {
                 let outcome = match failure.kind() {
                     FailureKind::Transient { .. } => AttemptOutcome::FailedTransient,
                     FailureKind::Permanent => AttemptOutcome::FailedPermanent,
                 };
-                let verdict = self.after_failure(&key, run, counted, failure, occasion, ended_at);
-                (verdict, outcome, Some(failure.report()))
+                let end = self.after_failure(&key, run, counted, failure, occasion, ended_at);
+                (end, outcome, Some(failure.report()))
             }
         };
         self.inner.observer.observe(&Observation::Attempt {
@@ -124,13 +124,13 @@ impl Pipeline {
             outcome,
             duration,
             error: error.as_deref(),
-            gave_up: matches!(verdict, Verdict::GiveUp { .. }),
+            gave_up: matches!(end, RunEnd::GiveUp { .. }),
         });
         let ending = if let Ok(Success { settled: Some(answer), .. }) = &result {
             Ending::Settled(*answer)
         } else {
             let attempt = Attempt { number, run, started_at, duration, outcome, error };
-            Ending::Unsettled(claim.settle(verdict, Some(attempt), ended_at))
+            Ending::Unsettled(claim.settle(end, Some(attempt), ended_at))
         };
         let result = result.map(|success| success.contact).map_err(|failure| failure.report());
         Attempted { ending, result }
@@ -144,20 +144,17 @@ impl Pipeline {
         failure: &Failure,
         occasion: Occasion,
         now: Timestamp,
-    ) -> Verdict {
+    ) -> RunEnd {
         let report = failure.report();
         if occasion == Occasion::Replay {
-            return Verdict::GiveUp {
-                reason: format!("Replay failed: {report}"),
-                attempts: number,
-            };
+            return RunEnd::GiveUp { reason: format!("Replay failed: {report}"), attempts: number };
         }
         match self.inner.retry.next_step(number, failure, spread(&(key, run, number))) {
-            NextStep::RetryIn(delay) => Verdict::Retry { due: now + delay },
+            NextStep::RetryIn(delay) => RunEnd::Retry { due: now + delay },
             NextStep::GiveUp => {
                 let plural = if number == 1 { "" } else { "s" };
                 let reason = format!("gave up after {number} attempt{plural}: {report}");
-                Verdict::GiveUp { reason, attempts: number }
+                RunEnd::GiveUp { reason, attempts: number }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The places on a worker's desk for one kind of work, and when to ask the store for more of it.
+//! The places on a worker's in_flight for one kind of work, and when to ask the store for more of it.
 //!
 //! Runs and dead letters have places of their own: a sink that hangs fills none that an event could
 //! have, and a CRM that hangs none of a dead letter's.
@@ -11,7 +11,7 @@ use crate::ports::Timestamp;
 /// to take it.
 const CONTENDED_PAUSE: Duration = Duration::from_millis(10);
 
-pub(super) struct Places {
+pub(super) struct Capacity {
     capacity: usize,
     /// Worked on, or about to be.
     taken: usize,
@@ -21,7 +21,7 @@ pub(super) struct Places {
     next_claim: Timestamp,
 }
 
-impl Places {
+impl Capacity {
     pub(super) fn new(capacity: usize, now: Timestamp) -> Self {
         Self { capacity: capacity.max(1), taken: 0, ended: 0, next_claim: now }
     }
@@ -104,7 +104,7 @@ mod tests {
             (0, Some(now), now + CONTENDED_PAUSE),
             (0, Some(millis(70)), millis(70)),
         ] {
-            let mut places = Places::new(10, now);
+            let mut places = Capacity::new(10, now);
             places.look_again([10, got], next_due, poll, now);
             assert_eq!(places.next_claim(), Some(expected), "{got} of 10, more at {next_due:?}");
         }

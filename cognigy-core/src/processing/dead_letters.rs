@@ -12,7 +12,7 @@ use crate::{
     pipeline::Pipeline,
     ports::{Clock, Failure, FailureKind, Observation},
     processing::retry::spread,
-    store::{ClaimedDeadLetter, Settlement, Verdict},
+    store::{ClaimedDeadLetter, DeadLetterEnd, Settlement},
 };
 
 impl Pipeline {
@@ -38,13 +38,13 @@ impl Pipeline {
             .map(|work| {
                 let key = &work.dead_letter.key;
                 let answer = answers.next().unwrap_or_else(|| Err(Failure::transient(unanswered)));
-                let verdict = match answer {
+                let end = match answer {
                     Ok(()) => {
                         self.inner.observer.observe(&match self.inner.sink.keeps_in_store() {
                             true => Observation::DeadLetterKept { key },
                             false => Observation::DeadLetterSent { key },
                         });
-                        Verdict::DeadLetterSent
+                        DeadLetterEnd::Sent
                     }
                     Err(failure) => {
                         let error = &failure.report();
@@ -56,10 +56,10 @@ impl Pipeline {
                         };
                         let random = spread(&(key, work.attempt));
                         let delay = self.inner.sink_retry.delay(work.attempt, retry_after, random);
-                        Verdict::DeadLetterRetry { due: now + delay }
+                        DeadLetterEnd::Retry { due: now + delay }
                     }
                 };
-                work.claim.settle(verdict, None, now)
+                work.claim.settle(end, now)
             })
             .collect()
     }

@@ -1,4 +1,4 @@
-//! What lies on a worker's desk: claims, attempts in flight, settlements that wait to be stored.
+//! What lies on a worker's in_flight: claims, attempts in flight, settlements that wait to be stored.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,25 +14,25 @@ use futures_util::{
     stream::FuturesUnordered,
 };
 
-use super::{WorkerOptions, capacity::Places, store_call::Errand};
+use super::{WorkerOptions, capacity::Capacity, store_call::StoreCall};
 use crate::{
     pipeline::Pipeline,
     ports::{Clock, Observation, Settling, StoreError, Timestamp},
     processing::{Ending, Occasion, answered_by},
     store::{
-        ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun, Settled, Settlement,
-        Verdict, WorkKind,
+        ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun, DeadLetterEnd, RunEnd,
+        Settled, Settlement, WorkKind,
     },
 };
 
 /// There is one place for a dead letter for so many places for runs: a sink takes a few letters at a
 /// time, and each is held with its whole body.
-const RUNS_PER_LETTER: usize = 4;
+const RUNS_PER_DEAD_LETTER: usize = 4;
 /// Dead letters handed to the sink in one call: as many as SQS takes in one request.
-const HANDFUL: usize = 10;
+const SINK_BATCH: usize = 10;
 /// Such calls at once: four of them, at SQS's usual ten to twenty milliseconds, are 2,000 letters a
 /// second and more.
-const HANDFULS: usize = 4;
+const SINK_CALLS: usize = 4;
 
 /// Something that was under way and has ended.
 pub(super) enum Done {
@@ -61,13 +61,13 @@ struct Held {
     settling: Settling,
 }
 
-pub(super) struct Desk {
+pub(super) struct InFlight {
     pub(super) tasks: FuturesUnordered<Task>,
     pipeline: Pipeline,
     clock: Arc<dyn Clock>,
     options: WorkerOptions,
-    run_places: Places,
-    letter_places: Places,
+    run_capacity: Capacity,
+    dead_letter_capacity: Capacity,
     unbegun: VecDeque<ClaimedRun>,
     unsent: VecDeque<ClaimedDeadLetter>,
     /// Handfuls on their way to the sink.
@@ -76,23 +76,23 @@ pub(super) struct Desk {
     held: BTreeMap<ClaimToken, Held>,
     in_flight: usize,
     unsettled: Vec<Settlement>,
-    claim: Errand,
-    settle: Errand,
-    renew: Errand,
+    claim: StoreCall,
+    settle: StoreCall,
+    renew: StoreCall,
     next_renewal: Timestamp,
     /// No lease in `held` ends before this, but for those that have ended.
     first_lease_end: Timestamp,
     closed: bool,
 }
 
-impl Desk {
+impl InFlight {
     pub(super) fn new(pipeline: Pipeline, clock: Arc<dyn Clock>, options: WorkerOptions) -> Self {
         let now = clock.now();
         let capacity = options.batch.max(options.concurrency);
         Self {
             tasks: FuturesUnordered::new(),
-            run_places: Places::new(capacity, now),
-            letter_places: Places::new(capacity / RUNS_PER_LETTER, now),
+            run_capacity: Capacity::new(capacity, now),
+            dead_letter_capacity: Capacity::new(capacity / RUNS_PER_DEAD_LETTER, now),
             next_renewal: now + pipeline.inner.lease / 3,
             first_lease_end: Timestamp::MAX_UTC,
             pipeline,
@@ -104,9 +104,9 @@ impl Desk {
             held: BTreeMap::new(),
             in_flight: 0,
             unsettled: Vec::new(),
-            claim: Errand::default(),
-            settle: Errand::default(),
-            renew: Errand::default(),
+            claim: StoreCall::default(),
+            settle: StoreCall::default(),
+            renew: StoreCall::default(),
             closed: false,
         }
     }
@@ -117,62 +117,62 @@ impl Desk {
     }
 
     /// Begins whatever can be begun. `announced`: someone said there is new work.
-    pub(super) fn take_up(&mut self, announced: bool, now: Timestamp) {
+    pub(super) fn start_due(&mut self, announced: bool, now: Timestamp) {
         if announced {
-            self.run_places.expect(now);
-            self.letter_places.expect(now);
+            self.run_capacity.expect(now);
+            self.dead_letter_capacity.expect(now);
         }
         self.abandon_expired(now);
         self.begin_attempts(now);
         self.begin_sending(now);
         self.finish_up(now);
-        if self.next_claim().is_some_and(|next| next <= now) && self.claim.may_go(now) {
+        if self.next_claim().is_some_and(|next| next <= now) && self.claim.may_start(now) {
             self.begin_claim(now);
         }
     }
 
     /// Sends errands that end work: settlements and renewals.
     pub(super) fn finish_up(&mut self, now: Timestamp) {
-        if !self.unsettled.is_empty() && self.settle.may_go(now) {
+        if !self.unsettled.is_empty() && self.settle.may_start(now) {
             self.begin_settle(now);
         }
-        if self.next_renewal <= now && self.renew.may_go(now) {
+        if self.next_renewal <= now && self.renew.may_start(now) {
             self.begin_renew(now);
         }
     }
 
     /// Whether a claim could follow the news that there are more events.
     pub(super) fn listens(&self) -> bool {
-        !self.closed && !self.claim.under_way && self.run_places.has_room()
+        !self.closed && !self.claim.under_way && self.run_capacity.has_room()
     }
 
     /// When to claim next, if there is room for anything.
     fn next_claim(&self) -> Option<Timestamp> {
         let may_claim = !self.closed && !self.claim.under_way;
-        let next = [self.run_places.next_claim(), self.letter_places.next_claim()];
+        let next = [self.run_capacity.next_claim(), self.dead_letter_capacity.next_claim()];
         next.into_iter().flatten().min().filter(|_| may_claim)
     }
 
-    fn places(&mut self, work: WorkKind) -> &mut Places {
+    fn capacity_for(&mut self, work: WorkKind) -> &mut Capacity {
         match work {
-            WorkKind::Run => &mut self.run_places,
-            WorkKind::DeadLetter => &mut self.letter_places,
+            WorkKind::Run => &mut self.run_capacity,
+            WorkKind::DeadLetter => &mut self.dead_letter_capacity,
         }
     }
 
     /// A claim is not held any more.
     fn let_go(&mut self, token: ClaimToken) {
         if let Some(held) = self.held.remove(&token) {
-            self.places(token.work).vacate(held.ended);
+            self.capacity_for(token.work).vacate(held.ended);
         }
     }
 
     /// All that is left to do about a claim is to settle it.
     fn end(&mut self, settlement: Settlement) {
-        let token = settlement.token;
+        let token = settlement.token();
         if let Some(held) = self.held.get_mut(&token) {
             held.ended = true;
-            self.places(token.work).end();
+            self.capacity_for(token.work).end();
         }
         self.unsettled.push(settlement);
     }
@@ -204,26 +204,26 @@ impl Desk {
     /// Gives claims back that were not begun; their attempts do not count.
     pub(super) fn give_back_unbegun(&mut self, now: Timestamp) {
         let released = self.unbegun.drain(..);
-        self.unsettled.extend(released.map(|work| work.claim.settle(Verdict::Release, None, now)));
+        self.unsettled.extend(released.map(|work| work.claim.settle(RunEnd::Release, None, now)));
         let unsent = self.unsent.drain(..);
-        let again = Verdict::DeadLetterRetry { due: now };
-        self.unsettled.extend(unsent.map(|work| work.claim.settle(again.clone(), None, now)));
+        let again = DeadLetterEnd::Retry { due: now };
+        self.unsettled.extend(unsent.map(|work| work.claim.settle(again, now)));
     }
 
     /// Deals with everything else that has ended by now, in one go: at tens of thousands of events
     /// a second, arming the loop's timer for each of them would cost more than the work.
-    pub(super) fn put_down_all_ended(&mut self, now: Timestamp) {
+    pub(super) fn end_tasks_that_are_done(&mut self, now: Timestamp) {
         for _ in 0..self.tasks.len() {
             let Some(Some(done)) = self.tasks.next().now_or_never() else { return };
-            self.put_down(done, now);
+            self.end_task(done, now);
         }
     }
 
     /// Deals with something that has ended.
-    pub(super) fn put_down(&mut self, done: Done, now: Timestamp) {
+    pub(super) fn end_task(&mut self, done: Done, now: Timestamp) {
         match done {
             Done::Claimed { wanted, until, result } => {
-                self.claim.back(result.is_ok(), now);
+                self.claim.ended(result.is_ok(), now);
                 match result {
                     Ok(batch) => self.accept(batch, wanted, until, now),
                     Err(error) => self.pipeline.report_store_error("claim", &error),
@@ -238,7 +238,7 @@ impl Desk {
                         match answer {
                             Settled::Done => {}
                             // The next event of its contact is due.
-                            Settled::MadeWay => self.run_places.expect(now),
+                            Settled::UnblockedNext => self.run_capacity.expect(now),
                             Settled::LeaseLost => {
                                 self.pipeline.inner.observer.observe(&Observation::LeaseLost);
                             }
@@ -251,7 +251,7 @@ impl Desk {
                 settlements.into_iter().for_each(|sent| self.end(sent));
             }
             Done::Settled { settlements, result } => {
-                self.settle.back(result.is_ok(), now);
+                self.settle.ended(result.is_ok(), now);
                 match result {
                     Ok(answers) => self.forget(&settlements, &answers, now),
                     Err(error) => {
@@ -263,7 +263,7 @@ impl Desk {
                 }
             }
             Done::Renewed { tokens, until, result } => {
-                self.renew.back(result.is_ok(), now);
+                self.renew.ended(result.is_ok(), now);
                 match result {
                     Ok(answers) => self.renewed(&tokens, &answers, until),
                     Err(error) => {
@@ -305,7 +305,7 @@ impl Desk {
 
     fn begin_claim(&mut self, now: Timestamp) {
         self.claim.under_way = true;
-        let (runs, dead_letters) = (self.run_places.wanted(), self.letter_places.wanted());
+        let (runs, dead_letters) = (self.run_capacity.wanted(), self.dead_letter_capacity.wanted());
         let wanted = Wanted { runs, dead_letters };
         let lease = self.pipeline.inner.lease;
         let until = now + self.pipeline.inner.usable_lease();
@@ -324,11 +324,11 @@ impl Desk {
         let poll = now + self.options.poll_interval;
         let (runs, letters) = (batch.runs.len(), batch.dead_letters.len());
         if wanted.runs > 0 {
-            self.run_places.look_again([wanted.runs, runs], batch.next_due, poll, now);
+            self.run_capacity.look_again([wanted.runs, runs], batch.next_due, poll, now);
         }
         if wanted.dead_letters > 0 {
             let answer = [wanted.dead_letters, letters];
-            self.letter_places.look_again(answer, batch.next_due, poll, now);
+            self.dead_letter_capacity.look_again(answer, batch.next_due, poll, now);
         }
         if until <= now {
             // The answer took as long as the leases last: they are somebody else's to take now.
@@ -340,8 +340,8 @@ impl Desk {
         if !batch.is_empty() {
             self.first_lease_end = self.first_lease_end.min(until);
         }
-        self.run_places.fill(runs);
-        self.letter_places.fill(letters);
+        self.run_capacity.fill(runs);
+        self.dead_letter_capacity.fill(letters);
         let tokens = batch.runs.iter().map(|work| work.claim.token());
         let tokens = tokens.chain(batch.dead_letters.iter().map(|work| work.claim.token()));
         self.held.extend(tokens.map(|token| {
@@ -386,28 +386,28 @@ impl Desk {
         }
     }
 
-    /// A handful at a time: each is settled as soon as it is sent, and a crash, or a sink that hangs,
+    /// A batch at a time: each is settled as soon as it is sent, and a crash, or a sink that hangs,
     /// has no more than these sent again.
     fn begin_sending(&mut self, now: Timestamp) {
-        while self.sending < HANDFULS {
-            let mut handful = Vec::new();
-            while handful.len() < HANDFUL
+        while self.sending < SINK_CALLS {
+            let mut batch = Vec::new();
+            while batch.len() < SINK_BATCH
                 && let Some(work) = self.unsent.pop_front()
             {
                 let token = work.claim.token();
                 match self.held.get(&token) {
-                    Some(held) if held.leased_until > now => handful.push(work),
+                    Some(held) if held.leased_until > now => batch.push(work),
                     _ => self.forfeit(token),
                 }
             }
-            if handful.is_empty() {
+            if batch.is_empty() {
                 return;
             }
             self.sending += 1;
             let pipeline = self.pipeline.clone();
             let clock = Arc::clone(&self.clock);
             self.tasks.push(Box::pin(async move {
-                Done::Sent(pipeline.send_dead_letters(handful, &*clock).await)
+                Done::Sent(pipeline.send_dead_letters(batch, &*clock).await)
             }));
         }
     }
@@ -425,24 +425,25 @@ impl Desk {
 
     fn forget(&mut self, settlements: &[Settlement], answers: &[Settled], now: Timestamp) {
         for (settlement, answer) in settlements.iter().zip(answers) {
-            self.let_go(settlement.token);
-            match (answer, &settlement.verdict) {
-                (Settled::LeaseLost, _) => {
-                    self.pipeline.inner.observer.observe(&Observation::LeaseLost);
+            self.let_go(settlement.token());
+            if *answer == Settled::LeaseLost {
+                self.pipeline.inner.observer.observe(&Observation::LeaseLost);
+                continue;
+            }
+            match settlement.end() {
+                WorkEnd::Run { end: RunEnd::GiveUp { .. }, .. } => {
+                    // Its dead letter is due now.
+                    self.dead_letter_capacity.expect(now);
                 }
-                // Its dead letter is due now.
-                (Settled::Done, Verdict::GiveUp { .. }) => self.letter_places.expect(now),
-                // So is the next event of its contact.
-                (Settled::MadeWay, verdict) => {
-                    if matches!(verdict, Verdict::GiveUp { .. }) {
-                        self.letter_places.expect(now);
-                    }
-                    self.run_places.expect(now);
+                WorkEnd::Run { end: RunEnd::Retry { due }, .. } => self.run_capacity.expect(*due),
+                WorkEnd::DeadLetter(DeadLetterEnd::Retry { due }) => {
+                    self.dead_letter_capacity.expect(*due);
                 }
-                (Settled::Done, Verdict::Retry { due } | Verdict::DeadLetterRetry { due }) => {
-                    self.places(settlement.token.work).expect(*due);
-                }
-                (Settled::Done, _) => {}
+                WorkEnd::Run { .. } | WorkEnd::DeadLetter(DeadLetterEnd::Sent) => {}
+            }
+            if *answer == Settled::UnblockedNext {
+                // The next event of its contact is due now.
+                self.run_capacity.expect(now);
             }
         }
     }
@@ -469,7 +470,7 @@ impl Desk {
         for (token, answer) in tokens.iter().zip(answers) {
             let Some(held) = self.held.get_mut(token) else { continue };
             match (answer, &held.abort) {
-                (Settled::Done | Settled::MadeWay, _) => held.leased_until = until,
+                (Settled::Done | Settled::UnblockedNext, _) => held.leased_until = until,
                 // Settled by its own handler, if by anyone; it is about to say.
                 (Settled::LeaseLost, _) if held.settling.has_begun() => {}
                 // Someone else works on it: stop, and do not settle.

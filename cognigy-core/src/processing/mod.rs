@@ -12,7 +12,7 @@ mod store_call;
 mod worker;
 
 pub(crate) use attempt::{Ending, Occasion};
-pub(crate) use notify::Bell;
+pub(crate) use notify::Notify;
 pub use retry::{Jitter, NextStep, RetryPolicy};
 #[cfg(feature = "tokio")]
 pub use spawn::WorkerHandle;

@@ -12,15 +12,15 @@ use std::{
 };
 
 #[derive(Debug, Default)]
-pub(crate) struct Bell {
-    rung: AtomicBool,
+pub(crate) struct Notify {
+    notified: AtomicBool,
     waiting: Mutex<Vec<Waker>>,
 }
 
-impl Bell {
+impl Notify {
     /// Wakes everyone who waits. Rings between two waits are remembered as one.
-    pub(crate) fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
+    pub(crate) fn notify(&self) {
+        if !self.notified.swap(true, Ordering::AcqRel) {
             for waker in self.waiting().drain(..) {
                 waker.wake();
             }
@@ -28,19 +28,19 @@ impl Bell {
     }
 
     /// Whether it rang and nobody has answered yet.
-    pub(crate) fn has_rung(&self) -> bool {
-        self.rung.load(Ordering::Acquire)
+    pub(crate) fn is_notified(&self) -> bool {
+        self.notified.load(Ordering::Acquire)
     }
 
     /// Takes the ring back, if there was one.
     pub(crate) fn take(&self) -> bool {
-        self.rung.swap(false, Ordering::AcqRel)
+        self.notified.swap(false, Ordering::AcqRel)
     }
 
-    /// Resolves once it has rung, without taking the ring back.
-    pub(crate) async fn rung(&self) {
+    /// Resolves once it has notified, without taking the ring back.
+    pub(crate) async fn notified(&self) {
         poll_fn(|context| {
-            if self.has_rung() {
+            if self.is_notified() {
                 return Poll::Ready(());
             }
             let mut waiting = self.waiting();
@@ -49,7 +49,7 @@ impl Bell {
             }
             drop(waiting);
             // A ring between the first look and the registration would otherwise be missed.
-            if self.has_rung() { Poll::Ready(()) } else { Poll::Pending }
+            if self.is_notified() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }

@@ -16,18 +16,18 @@ const MAX_STORE_BACKOFF: Duration = Duration::from_secs(5);
 
 /// A kind of store call: one at a time, and after an error not again before a while.
 #[derive(Default)]
-pub(super) struct Errand {
+pub(super) struct StoreCall {
     pub(super) under_way: bool,
     failures: u32,
     pub(super) not_before: Option<Timestamp>,
 }
 
-impl Errand {
-    pub(super) fn may_go(&self, now: Timestamp) -> bool {
+impl StoreCall {
+    pub(super) fn may_start(&self, now: Timestamp) -> bool {
         !self.under_way && self.not_before.is_none_or(|time| time <= now)
     }
 
-    pub(super) fn back(&mut self, succeeded: bool, now: Timestamp) {
+    pub(super) fn ended(&mut self, succeeded: bool, now: Timestamp) {
         self.under_way = false;
         if succeeded {
             self.failures = 0;

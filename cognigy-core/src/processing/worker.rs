@@ -16,8 +16,8 @@ use futures_util::{
     pin_mut, select_biased,
 };
 
-use super::in_flight::Desk;
-use crate::{pipeline::Pipeline, ports::Clock, processing::Bell};
+use super::in_flight::InFlight;
+use crate::{pipeline::Pipeline, ports::Clock, processing::Notify};
 
 /// How a worker goes about its work.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ impl Default for WorkerOptions {
 
 /// Tells a worker to stop. Clones tell the same worker.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<Bell>);
+pub struct Stop(Arc<Notify>);
 
 impl Stop {
     /// A stop that nobody has asked for yet.
@@ -62,18 +62,18 @@ impl Stop {
 
     /// Asks for it. Not to be taken back.
     pub fn stop(&self) {
-        self.0.ring();
+        self.0.notify();
     }
 
     /// Whether it has been asked for.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.0.has_rung()
+        self.0.is_notified()
     }
 
     /// Resolves once it has been asked for.
     pub async fn stopped(&self) {
-        self.0.rung().await;
+        self.0.notified().await;
     }
 }
 
@@ -102,53 +102,53 @@ impl Worker {
     pub async fn run(self, stop: Stop) {
         let Self { pipeline, clock, options } = self;
         let grace = options.grace;
-        let mut desk = Desk::new(pipeline.clone(), Arc::clone(&clock), options);
+        let mut in_flight = InFlight::new(pipeline.clone(), Arc::clone(&clock), options);
 
         while !stop.is_stopped() {
             // An announcement is left standing until a claim can follow it.
-            let announced = desk.listens() && pipeline.inner.new_work.take();
-            desk.take_up(announced, clock.now());
-            let listens = desk.listens();
+            let announced = in_flight.listens() && pipeline.inner.new_work.take();
+            in_flight.start_due(announced, clock.now());
+            let listens = in_flight.listens();
             let more = async {
                 // Listening while nothing more can be claimed would only spin.
                 if listens {
-                    pipeline.inner.new_work.rung().await;
+                    pipeline.inner.new_work.notified().await;
                 } else {
                     std::future::pending::<()>().await;
                 }
             }
             .fuse();
             let stopped = stop.stopped().fuse();
-            let alarm = clock.sleep_until(desk.next_deadline()).fuse();
-            let expired = desk.lease_ended().fuse();
+            let alarm = clock.sleep_until(in_flight.next_deadline()).fuse();
+            let expired = in_flight.lease_ended().fuse();
             pin_mut!(more, stopped, alarm, expired);
             select_biased! {
                 () = stopped => {}
                 () = expired => {}
-                done = desk.tasks.select_next_some() => desk.put_down(done, clock.now()),
+                done = in_flight.tasks.select_next_some() => in_flight.end_task(done, clock.now()),
                 () = more => {}
                 () = alarm => {}
             }
-            desk.abandon_expired(clock.now());
-            desk.put_down_all_ended(clock.now());
+            in_flight.abandon_expired(clock.now());
+            in_flight.end_tasks_that_are_done(clock.now());
         }
 
         let deadline = clock.now() + grace;
         let drain = async {
-            desk.close();
+            in_flight.close();
             loop {
-                desk.abandon_expired(clock.now());
-                desk.give_back_unbegun(clock.now());
-                desk.finish_up(clock.now());
-                if desk.is_clear() {
+                in_flight.abandon_expired(clock.now());
+                in_flight.give_back_unbegun(clock.now());
+                in_flight.finish_up(clock.now());
+                if in_flight.is_clear() {
                     return;
                 }
-                let alarm = clock.sleep_until(desk.next_deadline()).fuse();
-                let expired = desk.lease_ended().fuse();
+                let alarm = clock.sleep_until(in_flight.next_deadline()).fuse();
+                let expired = in_flight.lease_ended().fuse();
                 pin_mut!(alarm, expired);
                 select_biased! {
                     () = expired => {}
-                    done = desk.tasks.select_next_some() => desk.put_down(done, clock.now()),
+                    done = in_flight.tasks.select_next_some() => in_flight.end_task(done, clock.now()),
                     () = alarm => {}
                 }
             }

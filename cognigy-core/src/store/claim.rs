@@ -28,7 +28,7 @@ pub struct ClaimToken {
     pub fence: i64,
 }
 
-/// The right to work on something until its lease runs out.
+/// The right to work on an event's run until the lease runs out.
 #[derive(Debug)]
 #[must_use = "a claim that is not settled blocks its event until the lease runs out"]
 pub struct Claim {
@@ -36,9 +36,9 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// For stores: grants the work that `token` names.
-    pub fn granted(token: ClaimToken) -> Self {
-        Self { token }
+    /// For stores: grants the run with the store's `handle` under the fencing token `fence`.
+    pub fn granted(handle: i64, fence: i64) -> Self {
+        Self { token: ClaimToken { work: WorkKind::Run, handle, fence } }
     }
 
     /// What renewing needs.
@@ -47,56 +47,138 @@ impl Claim {
         self.token
     }
 
-    /// Ends the claim with `verdict`, reached at `at`; `attempt` goes into the event's history.
+    /// Ends the claim with `end`, reached at `at`; `attempt` goes into the event's history.
     #[must_use]
-    pub fn settle(self, verdict: Verdict, attempt: Option<Attempt>, at: Timestamp) -> Settlement {
-        Settlement { token: self.token, verdict, attempt, at }
+    pub fn settle(self, end: RunEnd, attempt: Option<Attempt>, at: Timestamp) -> Settlement {
+        Settlement { token: self.token, end: WorkEnd::Run { end, attempt }, at }
     }
 }
 
-/// How a piece of work ended.
+/// The right to hand a dead letter to the sink until the lease runs out.
+#[derive(Debug)]
+#[must_use = "a claim that is not settled delays its dead letter until the lease runs out"]
+pub struct DeadLetterClaim {
+    token: ClaimToken,
+}
+
+impl DeadLetterClaim {
+    /// For stores: grants the dead letter with the store's `handle` under the fencing token `fence`.
+    pub fn granted(handle: i64, fence: i64) -> Self {
+        Self { token: ClaimToken { work: WorkKind::DeadLetter, handle, fence } }
+    }
+
+    /// What renewing needs.
+    #[must_use]
+    pub fn token(&self) -> ClaimToken {
+        self.token
+    }
+
+    /// Ends the claim with `end`, reached at `at`.
+    #[must_use]
+    pub fn settle(self, end: DeadLetterEnd, at: Timestamp) -> Settlement {
+        Settlement { token: self.token, end: WorkEnd::DeadLetter(end), at }
+    }
+}
+
+/// How a claimed run ended.
 #[derive(Debug, Clone)]
-pub enum Verdict {
-    /// The run succeeded; `contact` is what the CRM knew.
+pub enum RunEnd {
+    /// The run succeeded.
     Processed {
-        /// Kept as the event's CRM context.
+        /// What the CRM knew. Kept as the event's CRM context.
         contact: Option<Contact>,
     },
-    /// The attempt failed; another is due at `due`.
+    /// The attempt failed; another follows.
     Retry {
-        /// When.
+        /// When the next attempt is due.
         due: Timestamp,
     },
-    /// The run failed for good: the event becomes `dead_lettering` and `reason` goes to the outbox
-    /// in the same transaction.
+    /// The run failed for good: the event becomes `dead_lettering`, and its dead letter goes to the
+    /// outbox in the same transaction.
     GiveUp {
         /// The dead letter's `errorMessage`.
         reason: String,
         /// How many attempts the run made.
         attempts: u32,
     },
-    /// Not worked on at all: back to `pending`, due at once, the attempt not counted.
+    /// The run was not begun: the event is `pending` again, due at once, and the attempt is not
+    /// counted.
     Release,
-    /// The sink has the dead letter.
-    DeadLetterSent,
-    /// The sink did not take the dead letter; try again at `due`.
-    DeadLetterRetry {
-        /// When.
+}
+
+/// How a claimed dead letter ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadLetterEnd {
+    /// The sink has it.
+    Sent,
+    /// The sink did not take it.
+    Retry {
+        /// When sending it is tried again.
         due: Timestamp,
     },
 }
 
-/// A claim's end, ready for [`EventStore::settle`](crate::EventStore::settle).
+/// How claimed work of either kind ended.
+#[derive(Debug, Clone)]
+pub enum WorkEnd {
+    /// A run.
+    Run {
+        /// How it ended.
+        end: RunEnd,
+        /// What goes into the event's history.
+        attempt: Option<Attempt>,
+    },
+    /// A dead letter.
+    DeadLetter(DeadLetterEnd),
+}
+
+/// The end of a claim, ready for [`EventStore::settle`](crate::EventStore::settle). Made by
+/// [`Claim::settle`] and [`DeadLetterClaim::settle`], so that a run ends as runs do, and a dead letter as
+/// dead letters do.
 #[derive(Debug, Clone)]
 pub struct Settlement {
-    /// Whose end it is.
-    pub token: ClaimToken,
+    token: ClaimToken,
+    end: WorkEnd,
+    at: Timestamp,
+}
+
+impl Settlement {
+    /// The end of the run that `token` names, whose claim was handed to the attempt.
+    pub(crate) fn of_run(
+        token: ClaimToken,
+        end: RunEnd,
+        attempt: Option<Attempt>,
+        at: Timestamp,
+    ) -> Self {
+        Self { token, end: WorkEnd::Run { end, attempt }, at }
+    }
+
+    /// The grant that ends.
+    #[must_use]
+    pub fn token(&self) -> ClaimToken {
+        self.token
+    }
+
     /// How it ended.
-    pub verdict: Verdict,
-    /// What to write into the event's history.
-    pub attempt: Option<Attempt>,
+    #[must_use]
+    pub fn end(&self) -> &WorkEnd {
+        &self.end
+    }
+
+    /// How it ended, if it is a run's.
+    #[must_use]
+    pub fn run_end(&self) -> Option<&RunEnd> {
+        match &self.end {
+            WorkEnd::Run { end, .. } => Some(end),
+            WorkEnd::DeadLetter(_) => None,
+        }
+    }
+
     /// When it ended.
-    pub at: Timestamp,
+    #[must_use]
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
 }
 
 /// How one attempt ended.

@@ -17,7 +17,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 
-pub use claim::{Attempt, AttemptOutcome, Claim, ClaimToken, Settlement, Verdict, WorkKind};
+pub use claim::{
+    Attempt, AttemptOutcome, Claim, ClaimToken, DeadLetterClaim, DeadLetterEnd, RunEnd, Settlement,
+    WorkEnd, WorkKind,
+};
 pub use order::{AfterDeadLetter, EventOrder};
 pub use page::{
     Backlog, Counts, Cursor, EXCERPT_BYTES, EventFilter, EventPage, EventSummary, PAGE_BYTES,
@@ -94,7 +97,7 @@ pub trait EventStore: Send + Sync + 'static {
     /// * All settlements of one call that are not lost take effect together, durably.
     /// * A token that is not the latest grant, or was settled before, gets `LeaseLost` and changes
     ///   nothing. A lease that ran out but was not granted again can still be settled.
-    /// * `MadeWay` in place of `Done` where the end of a run made another event due.
+    /// * `UnblockedNext` in place of `Done` where the end of a run made another event due.
     /// * `GiveUp` makes the event `dead_lettering` and its dead letter due, in one transaction.
     /// * A dead letter that was sent makes its event `dead_lettered`, unless a replay has taken the
     ///   event further meanwhile.

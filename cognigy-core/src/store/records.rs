@@ -92,7 +92,7 @@ pub struct ClaimedRun {
 #[derive(Debug)]
 pub struct ClaimedDeadLetter {
     /// The right to send it.
-    pub claim: Claim,
+    pub claim: DeadLetterClaim,
     /// What to send.
     pub dead_letter: DeadLetter,
     /// How often sending was tried before this claim, plus one.
@@ -105,7 +105,7 @@ pub enum Settled {
     /// It took effect.
     Done,
     /// It took effect, and the event of the same contact that waited behind is due now.
-    MadeWay,
+    UnblockedNext,
     /// The token is not the latest grant; nothing changed.
     LeaseLost,
 }
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn only_a_lost_lease_changes_nothing() {
-        let answers = [Settled::Done, Settled::MadeWay, Settled::LeaseLost];
+        let answers = [Settled::Done, Settled::UnblockedNext, Settled::LeaseLost];
         assert_eq!(answers.map(Settled::took_effect), [true, true, false]);
     }
 

@@ -9,9 +9,9 @@ use crate::{
     memory::MemoryStore,
     ports::{Contact, Timestamp},
     store::{
-        Attempt, AttemptOutcome, ClaimRequest, ClaimToken, ClaimedRun, EventFilter, EventOrder,
-        PageRequest, PurgeRequest, QuarantineEntry, QuarantineLimits, QuarantineReason,
-        ReplayClaim, Settlement, Store, Verdict,
+        Attempt, AttemptOutcome, ClaimRequest, ClaimToken, ClaimedRun, DeadLetterEnd, EventFilter,
+        EventOrder, PageRequest, PurgeRequest, QuarantineEntry, QuarantineLimits, QuarantineReason,
+        ReplayClaim, RunEnd, Settlement, Store,
     },
 };
 
@@ -149,16 +149,26 @@ impl Pair {
                 _ => self.tokens.swap_remove(chosen),
             };
             let later = now + Duration::from_secs(dice.roll(40) as u64);
-            let verdict = match (run, dice.roll(5)) {
-                (0, 0 | 1) => Verdict::DeadLetterRetry { due: later },
-                (0, _) => Verdict::DeadLetterSent,
-                (_, 0) => Verdict::Retry { due: later },
-                (_, 1) => Verdict::GiveUp { reason: "no use".to_owned(), attempts: number },
-                (_, 2) => Verdict::Release,
-                (_, 3) => Verdict::Processed { contact: None },
-                _ => Verdict::Processed { contact: Contact::from_json("{\"id\": 7}").ok() },
+            let choice = dice.roll(5);
+            if run == 0 {
+                let end = match choice {
+                    0 | 1 => DeadLetterEnd::Retry { due: later },
+                    _ => DeadLetterEnd::Sent,
+                };
+                for (list, token) in settlements.iter_mut().zip(tokens) {
+                    let claim = DeadLetterClaim::granted(token.handle, token.fence);
+                    list.push(claim.settle(end, now));
+                }
+                continue;
+            }
+            let end = match choice {
+                0 => RunEnd::Retry { due: later },
+                1 => RunEnd::GiveUp { reason: "no use".to_owned(), attempts: number },
+                2 => RunEnd::Release,
+                3 => RunEnd::Processed { contact: None },
+                _ => RunEnd::Processed { contact: Contact::from_json("{\"id\": 7}").ok() },
             };
-            let attempt = (run > 0 && !matches!(verdict, Verdict::Release)).then(|| Attempt {
+            let attempt = (!matches!(end, RunEnd::Release)).then(|| Attempt {
                 number,
                 run,
                 started_at: now,
@@ -167,8 +177,8 @@ impl Pair {
                 error: Some("no".to_owned()),
             });
             for (list, token) in settlements.iter_mut().zip(tokens) {
-                let (verdict, attempt) = (verdict.clone(), attempt.clone());
-                list.push(Settlement { token, verdict, attempt, at: now });
+                let claim = Claim::granted(token.handle, token.fence);
+                list.push(claim.settle(end.clone(), attempt.clone(), now));
             }
         }
         let [model, store] = &settlements;

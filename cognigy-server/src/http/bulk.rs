@@ -19,7 +19,7 @@ use serde::{
 };
 use serde_json::{Value, json};
 
-use super::{Answer, Problem, Shared, operator::Operator};
+use super::{Answer, ProblemResponse, Shared, operator::Operator};
 use crate::{app::App, filter};
 
 /// Events handed over in one store call: large enough for one fsync to matter little.
@@ -108,7 +108,7 @@ enum Selection {
 /// Begins a bulk replay of `{"ids": […]}` or of a filter such as `{"status": "dead_lettered"}`.
 pub(super) async fn begin(_: Operator, app: Shared, body: web::Bytes) -> Answer {
     let selection =
-        selection(&body, app.clock.now()).map_err(|error| Problem::bad_request(&error))?;
+        selection(&body, app.clock.now()).map_err(|error| ProblemResponse::bad_request(&error))?;
     let id = app.replays.begin();
     let app = App::clone(&app);
     tokio::spawn(async move {
@@ -126,7 +126,7 @@ pub(super) async fn begin(_: Operator, app: Shared, body: web::Bytes) -> Answer 
 
 /// How far it is.
 pub(super) async fn progress(_: Operator, app: Shared, id: web::Path<String>) -> Answer {
-    let missing = || Problem::new(404, "Not Found", "There is no such replay");
+    let missing = || ProblemResponse::new(404, "Not Found", "There is no such replay");
     let progress = id.parse().ok().and_then(|id| app.replays.get(id)).ok_or_else(missing)?;
     Ok(HttpResponse::Ok().json(progress))
 }

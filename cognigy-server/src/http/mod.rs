@@ -152,9 +152,9 @@ fn answer(reply: &Reply) -> HttpResponse {
 
 /// A problem to answer with, where a handler cannot go on.
 #[derive(Debug)]
-struct Problem(Reply);
+struct ProblemResponse(Reply);
 
-impl Problem {
+impl ProblemResponse {
     fn new(status: u16, title: &'static str, detail: &str) -> Self {
         Self(Reply::problem(status, title, detail))
     }
@@ -164,13 +164,13 @@ impl Problem {
     }
 }
 
-impl std::fmt::Display for Problem {
+impl std::fmt::Display for ProblemResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "problem {}", self.0.status())
     }
 }
 
-impl ResponseError for Problem {
+impl ResponseError for ProblemResponse {
     fn status_code(&self) -> StatusCode {
         StatusCode::from_u16(self.0.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
@@ -187,7 +187,7 @@ impl ResponseError for Problem {
     }
 }
 
-impl From<StoreError> for Problem {
+impl From<StoreError> for ProblemResponse {
     fn from(error: StoreError) -> Self {
         let report = Failure::from(error).report();
         tracing::error!(error = report, "the store could not answer an operator");
@@ -198,5 +198,5 @@ impl From<StoreError> for Problem {
     }
 }
 
-type Answer = Result<HttpResponse, Problem>;
+type Answer = Result<HttpResponse, ProblemResponse>;
 type Shared = web::Data<App>;

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::{
-    Answer, Problem, Shared,
+    Answer, ProblemResponse, Shared,
     guard::{Guard, Pause},
     view::{EventDetail, EventLine, QuarantineLine, Rates, Stats},
     webhook::sender_of,
@@ -32,7 +32,7 @@ pub(crate) struct AdminToken {
 }
 
 /// A request that is not an operator's: its answer, and what that waits for.
-struct Refused(Problem, Option<Pause>);
+struct Refused(ProblemResponse, Option<Pause>);
 
 impl AdminToken {
     pub(crate) fn new(token: Option<&str>) -> Self {
@@ -50,7 +50,11 @@ impl AdminToken {
         };
         let Some(expected) = &self.digest else {
             let detail = "The operator API is closed: COGNIGY_ADMIN_TOKEN is not set";
-            return refused("no token is set", Problem::new(403, "Forbidden", detail), None);
+            return refused(
+                "no token is set",
+                ProblemResponse::new(403, "Forbidden", detail),
+                None,
+            );
         };
         let mut sent = request.headers().get_all(header::AUTHORIZATION);
         let token = match (sent.next(), sent.next()) {
@@ -61,8 +65,11 @@ impl AdminToken {
         if token.is_some() && bool::from(digest.ct_eq(&**expected)) {
             return Ok(());
         }
-        let problem =
-            Problem::new(401, "Unauthorized", "The operator's bearer token is missing or wrong");
+        let problem = ProblemResponse::new(
+            401,
+            "Unauthorized",
+            "The operator's bearer token is missing or wrong",
+        );
         match token {
             Some(_) => refused("wrong operator token", problem, self.guard.wrong(from)),
             None => refused("no operator token", problem, None),
@@ -80,12 +87,13 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 pub(super) struct Operator;
 
 impl FromRequest for Operator {
-    type Error = Problem;
-    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+    type Error = ProblemResponse;
+    type Future = LocalBoxFuture<'static, Result<Self, ProblemResponse>>;
 
     fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
         let app = request.app_data::<Shared>();
-        let not_wired = || Refused(Problem::new(500, "Internal Server Error", "Not wired"), None);
+        let not_wired =
+            || Refused(ProblemResponse::new(500, "Internal Server Error", "Not wired"), None);
         let checked = app.ok_or_else(not_wired).and_then(|app| app.admin.check(request, app));
         Box::pin(async move {
             let Err(Refused(problem, pause)) = checked else { return Ok(Self) };
@@ -99,16 +107,21 @@ impl FromRequest for Operator {
 
 /// The event that a path names, of the source that `?source=` does. Without that it is the plain
 /// source's; if that has none, the only other source's that has one.
-async fn key(app: &App, event_id: &str, request: &HttpRequest) -> Result<EventKey, Problem> {
+async fn key(
+    app: &App,
+    event_id: &str,
+    request: &HttpRequest,
+) -> Result<EventKey, ProblemResponse> {
     let mut parameters = parameters(request)?;
     let source = parameters.remove("source");
     if let Some(name) = parameters.keys().next() {
-        return Err(Problem::bad_request(&format!("{name:?} is not a parameter here")));
+        return Err(ProblemResponse::bad_request(&format!("{name:?} is not a parameter here")));
     }
     let id: EventId = event_id.parse().map_err(|_| not_found())?;
     if let Some(source) = source {
-        let source =
-            source.parse().map_err(|error| Problem::bad_request(&format!("source: {error}")))?;
+        let source = source
+            .parse()
+            .map_err(|error| ProblemResponse::bad_request(&format!("source: {error}")))?;
         return Ok(EventKey { source, id });
     }
     let plain = EventKey { source: SourceName::default(), id };
@@ -124,19 +137,19 @@ async fn key(app: &App, event_id: &str, request: &HttpRequest) -> Result<EventKe
         several => {
             let named = find::listed(several);
             let detail = format!("Several sources have such an event: {named}. Add ?source=");
-            Err(Problem::new(409, "Conflict", &detail))
+            Err(ProblemResponse::new(409, "Conflict", &detail))
         }
     }
 }
 
 /// Nobody here knows that source's CRM.
-fn not_configured(source: &SourceName) -> Problem {
+fn not_configured(source: &SourceName) -> ProblemResponse {
     let detail = format!("The source {source} is not configured, so its events cannot be run");
-    Problem::new(409, "Conflict", &detail)
+    ProblemResponse::new(409, "Conflict", &detail)
 }
 
-fn not_found() -> Problem {
-    Problem::new(404, "Not Found", "Event not found in local store")
+fn not_found() -> ProblemResponse {
+    ProblemResponse::new(404, "Not Found", "Event not found in local store")
 }
 
 /// Runs the event now, once.
@@ -151,21 +164,21 @@ pub(super) async fn replay(
     let (pipeline, clock) = (source.pipeline.clone(), app.clock);
     // As a task of its own: an operator who hangs up must not leave the run half done.
     let run = tokio::spawn(async move { pipeline.replay(&key, &clock).await });
-    let failed = |detail: &str| Problem::new(500, "Internal Server Error", detail);
+    let failed = |detail: &str| ProblemResponse::new(500, "Internal Server Error", detail);
     match run.await.map_err(|_| failed("Replay failed: the run broke off"))? {
         Ok(ReplayOutcome::Replayed(contact)) => {
             Ok(HttpResponse::Ok().json(json!({ "status": "replayed", "crm_context": contact })))
         }
         Ok(ReplayOutcome::Failed(reason)) => Err(failed(&format!("Replay failed: {reason}"))),
         Ok(ReplayOutcome::NotFound) => Err(not_found()),
-        Ok(ReplayOutcome::Busy | ReplayOutcome::Stopped) => Err(Problem::new(
+        Ok(ReplayOutcome::Busy | ReplayOutcome::Stopped) => Err(ProblemResponse::new(
             409,
             "Conflict",
             "Another run of this event is under way, or an unfinished event of its contact comes first",
         )),
         Err(error) => {
             tracing::error!(error = crate::app::chain(&error), "replay");
-            Err(Problem::new(
+            Err(ProblemResponse::new(
                 503,
                 "Service Unavailable",
                 "The outcome could not be stored; a worker will run the event again",
@@ -175,34 +188,34 @@ pub(super) async fn replay(
 }
 
 /// The query's parameters, each at most once.
-fn parameters(request: &HttpRequest) -> Result<BTreeMap<String, String>, Problem> {
+fn parameters(request: &HttpRequest) -> Result<BTreeMap<String, String>, ProblemResponse> {
     let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
-        .map_err(|_| Problem::bad_request("The query cannot be read"))?
+        .map_err(|_| ProblemResponse::bad_request("The query cannot be read"))?
         .into_inner();
     let mut parameters = BTreeMap::new();
     for (name, value) in pairs {
         if parameters.insert(name.clone(), value).is_some() {
-            return Err(Problem::bad_request(&format!("{name:?} appears more than once")));
+            return Err(ProblemResponse::bad_request(&format!("{name:?} appears more than once")));
         }
     }
     Ok(parameters)
 }
 
 /// Takes `limit` and `cursor` out of the parameters.
-fn page(parameters: &mut BTreeMap<String, String>) -> Result<PageRequest, Problem> {
+fn page(parameters: &mut BTreeMap<String, String>) -> Result<PageRequest, ProblemResponse> {
     let limit = match parameters.remove("limit") {
         None => PAGE,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|limit| (1..=MAX_PAGE).contains(limit))
-            .ok_or_else(|| Problem::bad_request("limit: expected a number from 1 to 500"))?,
+        Some(text) => {
+            text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit)).ok_or_else(|| {
+                ProblemResponse::bad_request("limit: expected a number from 1 to 500")
+            })?
+        }
     };
     let after = match parameters.remove("cursor").filter(|cursor| !cursor.is_empty()) {
         None => None,
-        Some(text) => {
-            Some(text.parse().map_err(|_| Problem::bad_request("cursor: is not one of ours"))?)
-        }
+        Some(text) => Some(
+            text.parse().map_err(|_| ProblemResponse::bad_request("cursor: is not one of ours"))?,
+        ),
     };
     Ok(PageRequest { limit, after })
 }
@@ -211,7 +224,7 @@ pub(super) async fn list(_: Operator, request: HttpRequest, app: Shared) -> Answ
     let mut parameters = parameters(&request)?;
     let page = page(&mut parameters)?;
     let filter: EventFilter = filter::from_pairs(&parameters, app.clock.now())
-        .map_err(|error| Problem::bad_request(&error))?;
+        .map_err(|error| ProblemResponse::bad_request(&error))?;
     let found = app.store.list(&filter, page).await?;
     let events: Vec<EventLine> = found.events.into_iter().map(EventLine::from).collect();
     let next = found.next.map(|cursor| cursor.to_string());
@@ -234,7 +247,7 @@ pub(super) async fn quarantine(_: Operator, request: HttpRequest, app: Shared) -
     let mut parameters = parameters(&request)?;
     let page = page(&mut parameters)?;
     if let Some(name) = parameters.keys().next() {
-        return Err(Problem::bad_request(&format!("{name:?} is not a parameter here")));
+        return Err(ProblemResponse::bad_request(&format!("{name:?} is not a parameter here")));
     }
     let found = app.store.quarantined(page).await?;
     let items: Vec<QuarantineLine> = found.items.into_iter().map(QuarantineLine::from).collect();
@@ -244,16 +257,16 @@ pub(super) async fn quarantine(_: Operator, request: HttpRequest, app: Shared) -
 
 /// One body, whole.
 pub(super) async fn quarantined(_: Operator, app: Shared, id: web::Path<String>) -> Answer {
-    let missing = || Problem::new(404, "Not Found", "There is no such item in quarantine");
+    let missing = || ProblemResponse::new(404, "Not Found", "There is no such item in quarantine");
     let id = id.parse().map_err(|_| missing())?;
     let item = app.store.quarantined_item(id).await?.ok_or_else(missing)?;
     Ok(HttpResponse::Ok().json(QuarantineLine::from(item)))
 }
 
 pub(super) async fn retry_quarantined(_: Operator, app: Shared, id: web::Path<String>) -> Answer {
-    let missing = || Problem::new(404, "Not Found", "There is no such item in quarantine");
+    let missing = || ProblemResponse::new(404, "Not Found", "There is no such item in quarantine");
     let id = id.parse().map_err(|_| missing())?;
-    let conflict = |detail: &str| Err(Problem::new(409, "Conflict", detail));
+    let conflict = |detail: &str| Err(ProblemResponse::new(409, "Conflict", detail));
     let item = app.store.quarantined_item(id).await?.ok_or_else(missing)?;
     let source = app.sources.get(&item.source).ok_or_else(|| not_configured(&item.source))?;
     match source.pipeline.retry_quarantined(id, app.clock.now()).await? {

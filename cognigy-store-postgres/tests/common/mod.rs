@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use cognigy_core::{
     Attempt, AttemptOutcome, ClaimBatch, ClaimRequest, ClaimedRun, Clock, EventStore,
-    IncomingEvent, Settled, Settlement, SourceName, Timestamp, TokioClock, Verdict,
-    testing::sample,
+    IncomingEvent, RunEnd, Settled, Settlement, SourceName, Timestamp, TokioClock, testing::sample,
 };
 use cognigy_store_postgres::{PostgresOptions, PostgresStore};
 use cognigy_test_postgres::Cluster;
@@ -117,20 +116,30 @@ pub(crate) async fn claim_one(store: &PostgresStore) -> ClaimedRun {
 }
 
 /// Ends a run that was claimed, with an attempt in its history.
-pub(crate) fn ended(run: ClaimedRun, verdict: Verdict) -> Settlement {
+pub(crate) fn ended(run: ClaimedRun, end: RunEnd) -> Settlement {
+    ended_at(run, end, now(), now())
+}
+
+/// As [`ended`], by a worker that read these times off its clock.
+pub(crate) fn ended_at(
+    run: ClaimedRun,
+    end: RunEnd,
+    started_at: Timestamp,
+    at: Timestamp,
+) -> Settlement {
     let attempt = Attempt {
         number: run.attempt,
         run: run.run,
-        started_at: now(),
+        started_at,
         duration: Duration::from_millis(5),
         outcome: AttemptOutcome::Succeeded,
         error: None,
     };
-    run.claim.settle(verdict, Some(attempt), now())
+    run.claim.settle(end, Some(attempt), at)
 }
 
 pub(crate) fn processed(run: ClaimedRun) -> Settlement {
-    ended(run, Verdict::Processed { contact: None })
+    ended(run, RunEnd::Processed { contact: None })
 }
 
 pub(crate) async fn settle(store: &PostgresStore, settlement: Settlement) -> Settled {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cognigy_core::{Contact, Event, EventStore, Settled, State, TokioClock, Verdict, Worker};
+use cognigy_core::{Contact, Event, EventStore, RunEnd, Settled, State, TokioClock, Worker};
 use cognigy_store_postgres::{
     PostgresStore, Rollback, Transaction, TransactionOptions, TransactionalHandler,
 };
@@ -64,7 +64,7 @@ async fn what_was_done_under_a_lease_that_somebody_else_has_is_undone() {
     assert_eq!(bank.moved(), 0, "nothing of it stands");
     bank.books_are_right();
     // The other one gives it back, and it is done after all.
-    let verdict = Verdict::Release;
+    let verdict = RunEnd::Release;
     assert_eq!(settle(&bank.store, common::ended(taken_over, verdict)).await, Settled::Done);
     gate.add_permits(1);
     bank.at_rest().await;

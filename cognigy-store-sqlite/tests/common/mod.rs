@@ -5,8 +5,8 @@ use std::{path::PathBuf, time::Duration};
 
 use cognigy_core::{
     Attempt, AttemptOutcome, ClaimBatch, ClaimRequest, ClaimedRun, CognigyFormat, EventKey,
-    EventStore, IncomingEvent, RawDelivery, Secret, Settled, Settlement, SignatureScheme,
-    SignatureVerifier, SourceName, Timestamp, Verdict, sign,
+    EventStore, IncomingEvent, RawDelivery, RunEnd, Secret, Settled, Settlement, SignatureScheme,
+    SignatureVerifier, SourceName, Timestamp, sign,
 };
 use cognigy_store_sqlite::{SqliteOptions, SqliteStore};
 use rusqlite::Connection;
@@ -104,7 +104,7 @@ pub(crate) async fn claim_one(store: &SqliteStore, now: Timestamp) -> ClaimedRun
 }
 
 /// Ends a run that was claimed, with an attempt in its history.
-pub(crate) fn ended(run: ClaimedRun, verdict: Verdict, now: Timestamp) -> Settlement {
+pub(crate) fn ended(run: ClaimedRun, verdict: RunEnd, now: Timestamp) -> Settlement {
     let attempt = Attempt {
         number: run.attempt,
         run: run.run,
@@ -124,7 +124,7 @@ pub(crate) async fn process(store: &SqliteStore, id: &str, now: Timestamp) {
     store.record(event(id), now).await.unwrap();
     let run = claim_one(store, now).await;
     assert_eq!(run.key, key(id));
-    let settled = settle(store, ended(run, Verdict::Processed { contact: None }, now)).await;
+    let settled = settle(store, ended(run, RunEnd::Processed { contact: None }, now)).await;
     assert_eq!(settled, Settled::Done);
 }
 
@@ -136,7 +136,7 @@ pub(crate) async fn give_up(store: &SqliteStore, ids: &[&str], now: Timestamp) {
     let batch = claim(store, ids.len(), now).await;
     assert_eq!(batch.runs.len(), ids.len(), "all of them are due, and nothing else");
     for run in batch.runs {
-        let verdict = Verdict::GiveUp { reason: "no use".to_owned(), attempts: run.attempt };
+        let verdict = RunEnd::GiveUp { reason: "no use".to_owned(), attempts: run.attempt };
         assert_eq!(settle(store, ended(run, verdict, now)).await, Settled::Done);
     }
 }

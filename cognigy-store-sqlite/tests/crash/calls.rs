@@ -4,9 +4,9 @@
 use std::{future::Future, path::Path, pin::Pin};
 
 use cognigy_core::{
-    Claim, ClaimedRun, Contact, EventArchive, EventFilter, EventStore, PageRequest, PurgeRequest,
-    Quarantine, QuarantineEntry, QuarantineLimits, QuarantineReason, Recorded, ReplayClaim,
-    Requeued, Settled, SourceName, StoreError, Verdict,
+    Claim, ClaimedRun, Contact, DeadLetterEnd, EventArchive, EventFilter, EventStore, PageRequest,
+    PurgeRequest, Quarantine, QuarantineEntry, QuarantineLimits, QuarantineReason, Recorded,
+    ReplayClaim, Requeued, RunEnd, Settled, SourceName, StoreError,
 };
 use cognigy_store_sqlite::SqliteStore;
 
@@ -60,18 +60,18 @@ pub(crate) async fn make_world(path: &Path) {
         store.record(event(id), at(time)).await.unwrap();
         let run = claim_one(&store, at(time)).await;
         let verdict = match id {
-            "dead" => Verdict::GiveUp { reason: "no use".to_owned(), attempts: 1 },
+            "dead" => RunEnd::GiveUp { reason: "no use".to_owned(), attempts: 1 },
             _ => processed(id),
         };
         assert_eq!(settle(&store, ended(run, verdict, at(time))).await, Settled::Done);
         for letter in claim(&store, 1, at(time)).await.dead_letters {
-            let sent = letter.claim.settle(Verdict::DeadLetterSent, None, at(time));
+            let sent = letter.claim.settle(DeadLetterEnd::Sent, at(time));
             assert_eq!(settle(&store, sent).await, Settled::Done);
         }
     }
     store.record(event("letter"), at(-10)).await.unwrap();
     let run = claim_one(&store, at(-10)).await;
-    let verdict = Verdict::GiveUp { reason: "no use".to_owned(), attempts: 1 };
+    let verdict = RunEnd::GiveUp { reason: "no use".to_owned(), attempts: 1 };
     assert_eq!(settle(&store, ended(run, verdict, at(10))).await, Settled::Done);
     store.record(event("held"), at(0)).await.unwrap();
     for id in ["a", "b", "c"] {
@@ -90,8 +90,8 @@ fn entry(body: &'static str) -> QuarantineEntry {
     }
 }
 
-fn processed(id: &str) -> Verdict {
-    Verdict::Processed { contact: Some(Contact::from_json(&contact(id)).unwrap()) }
+fn processed(id: &str) -> RunEnd {
+    RunEnd::Processed { contact: Some(Contact::from_json(&contact(id)).unwrap()) }
 }
 
 fn store(hands: &Hands) -> SqliteStore {
@@ -139,14 +139,14 @@ fn fill_wal<'h>(_: &'h mut Hands, store: &'h SqliteStore) -> Work<'h, ()> {
 fn settle_held(
     hands: &mut Hands,
     again: bool,
-    verdict: fn() -> Verdict,
+    verdict: fn() -> RunEnd,
 ) -> Work<'_, Result<(), StoreError>> {
     Box::pin(async move {
         let run = hands.run.as_ref().unwrap();
         let (token, number, round) = (run.claim.token(), run.attempt, run.run);
         // The same settlement once more, as the worker repeats it after an error.
         let copy = ClaimedRun {
-            claim: Claim::granted(token),
+            claim: Claim::granted(token.handle, token.fence),
             key: run.key.clone(),
             run: round,
             attempt: number,
@@ -163,11 +163,12 @@ fn settle_held(
 fn settle_letter(
     hands: &mut Hands,
     again: bool,
-    verdict: fn() -> Verdict,
+    end: DeadLetterEnd,
 ) -> Work<'_, Result<(), StoreError>> {
     Box::pin(async move {
         let token = hands.letter.as_ref().unwrap().token();
-        let settlement = Claim::granted(token).settle(verdict(), None, at(20));
+        let claim = DeadLetterClaim::granted(token.handle, token.fence);
+        let settlement = claim.settle(end, at(20));
         let settled = store(hands).settle(&[settlement]).await?;
         assert!(settled[0] == Settled::Done || again, "nobody else has it");
         Ok(())
@@ -298,14 +299,14 @@ pub(crate) const ALL: &[Call] = &[
     Call {
         name: "settle for another attempt",
         prepare: hold_run,
-        perform: |hands, again| settle_held(hands, again, || Verdict::Retry { due: at(40) }),
+        perform: |hands, again| settle_held(hands, again, || RunEnd::Retry { due: at(40) }),
         effect: "SELECT state = 'pending' AND attempt = 1 FROM events WHERE event_id = 'held'",
         ..PLAIN
     },
     Call {
         name: "give back",
         prepare: hold_run,
-        perform: |hands, again| settle_held(hands, again, || Verdict::Release),
+        perform: |hands, again| settle_held(hands, again, || RunEnd::Release),
         effect: "SELECT state = 'pending' AND attempt = 0 FROM events WHERE event_id = 'held'",
         ..PLAIN
     },
@@ -313,7 +314,7 @@ pub(crate) const ALL: &[Call] = &[
         name: "give up",
         prepare: hold_run,
         perform: |hands, again| {
-            let verdict = || Verdict::GiveUp { reason: "no use".to_owned(), attempts: 1 };
+            let verdict = || RunEnd::GiveUp { reason: "no use".to_owned(), attempts: 1 };
             settle_held(hands, again, verdict)
         },
         effect: "SELECT state = 'dead_lettering' AND count(*) = 1 FROM events
@@ -323,7 +324,7 @@ pub(crate) const ALL: &[Call] = &[
     Call {
         name: "settle a dead letter as sent",
         prepare: hold_letter,
-        perform: |hands, again| settle_letter(hands, again, || Verdict::DeadLetterSent),
+        perform: |hands, again| settle_letter(hands, again, DeadLetterEnd::Sent),
         effect: "SELECT state = 'dead_lettered' FROM events WHERE event_id = 'letter'",
         ..PLAIN
     },
@@ -331,7 +332,7 @@ pub(crate) const ALL: &[Call] = &[
         name: "settle a dead letter for another try",
         prepare: hold_letter,
         perform: |hands, again| {
-            settle_letter(hands, again, || Verdict::DeadLetterRetry { due: at(40) })
+            settle_letter(hands, again, DeadLetterEnd::Retry { due: at(40) })
         },
         effect: "SELECT fence = 2 FROM outbox WHERE sent_at IS NULL",
         ..PLAIN

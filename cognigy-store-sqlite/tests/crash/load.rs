@@ -12,9 +12,9 @@ use std::{
 };
 
 use cognigy_core::{
-    Attempt, AttemptOutcome, Contact, EventStore, IncomingEvent, Quarantine, QuarantineEntry,
-    QuarantineLimits, QuarantineReason, Recorded, Settled, SourceName, StoreError, Timestamp,
-    Verdict,
+    Attempt, AttemptOutcome, Contact, DeadLetterEnd, EventStore, IncomingEvent, Quarantine,
+    QuarantineEntry, QuarantineLimits, QuarantineReason, Recorded, RunEnd, Settled, SourceName,
+    StoreError, Timestamp,
 };
 use cognigy_store_sqlite::{SqliteOptions, SqliteStore};
 
@@ -59,11 +59,11 @@ pub(crate) fn contact(id: &str) -> String {
 }
 
 /// How the worker ends a run.
-pub(crate) fn verdict(id: &str, attempt: u32, now: Timestamp) -> Verdict {
+pub(crate) fn verdict(id: &str, attempt: u32, now: Timestamp) -> RunEnd {
     match draw(id, 2) % 10 {
-        0 if attempt == 1 => Verdict::Retry { due: now },
-        1 | 2 => Verdict::GiveUp { reason: format!("no use: {id}"), attempts: attempt },
-        _ => Verdict::Processed { contact: Some(Contact::from_json(&contact(id)).unwrap()) },
+        0 if attempt == 1 => RunEnd::Retry { due: now },
+        1 | 2 => RunEnd::GiveUp { reason: format!("no use: {id}"), attempts: attempt },
+        _ => RunEnd::Processed { contact: Some(Contact::from_json(&contact(id)).unwrap()) },
     }
 }
 
@@ -173,15 +173,15 @@ impl Load {
                 assert_eq!(stored, body(&id).as_bytes(), "{id}");
                 let verdict = verdict(&id, run.attempt, now);
                 notes.push(match verdict {
-                    Verdict::Processed { .. } => Some((PROCESSED, id)),
-                    Verdict::GiveUp { .. } => Some((GIVEN_UP, id)),
+                    RunEnd::Processed { .. } => Some((PROCESSED, id)),
+                    RunEnd::GiveUp { .. } => Some((GIVEN_UP, id)),
                     _ => None,
                 });
                 settlements.push(ended(run, verdict, now));
             }
             for letter in batch.dead_letters {
                 notes.push(Some((SENT, letter.dead_letter.key.id.as_str().to_owned())));
-                settlements.push(letter.claim.settle(Verdict::DeadLetterSent, None, now));
+                settlements.push(letter.claim.settle(DeadLetterEnd::Sent, now));
             }
             let (settled, failed) = self.insist(|| self.store.settle(&settlements)).await;
             for (settled, note) in settled.into_iter().zip(notes) {
@@ -234,7 +234,7 @@ pub(crate) async fn finish_everything(store: &SqliteStore, now: Timestamp) {
             settlements.push(run.claim.settle(verdict, Some(attempt), now));
         }
         for letter in batch.dead_letters {
-            settlements.push(letter.claim.settle(Verdict::DeadLetterSent, None, now));
+            settlements.push(letter.claim.settle(DeadLetterEnd::Sent, now));
         }
         let settled = store.settle(&settlements).await.unwrap();
         assert!(settled.iter().all(|settled| *settled == Settled::Done));

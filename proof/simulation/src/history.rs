@@ -109,7 +109,7 @@ pub enum Happened {
         now: Timestamp,
     },
     Granted(Grant),
-    GrantedLetter(LetterGrant),
+    GrantedLetter(DeadLetterGrant),
     Renewed {
         token: ClaimToken,
         answer: Settled,
@@ -213,7 +213,7 @@ pub struct Grant {
 /// A dead letter handed out.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
-pub struct LetterGrant {
+pub struct DeadLetterGrant {
     pub token: ClaimToken,
     pub event: u32,
     pub run: u32,

@@ -51,7 +51,7 @@ pub use dice::Latency;
 pub use disk::Disk;
 pub use executor::Micros;
 pub use fault::Fault;
-pub use history::{AttemptRow, Ended, Entry, Grant, Happened, LetterGrant, RecordedAs, Told};
+pub use history::{AttemptRow, DeadLetterGrant, Ended, Entry, Grant, Happened, RecordedAs, Told};
 pub use plan::{Body, Delivery, Incident, Nature, Plan, Settings, What};
 pub use planted::Bug;
 pub use run::{Run, run};

@@ -151,7 +151,7 @@ impl StoreClient {
         let world = &self.world;
         let mut unknown = self.unknown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match answer {
-            Settled::Done | Settled::MadeWay => unknown.push(token),
+            Settled::Done | Settled::UnblockedNext => unknown.push(token),
             Settled::LeaseLost if unknown.contains(&token) => {
                 world.count(Fault::RepeatedSettlement);
             }

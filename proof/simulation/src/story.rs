@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use cognigy_core::{ClaimToken, Settled, Settlement, Verdict, WorkKind};
+use cognigy_core::{ClaimToken, DeadLetterEnd, RunEnd, Settled, Settlement, WorkKind};
 
 use crate::{
     Bug, Ended, Entry, Happened, Micros, RecordedAs, Run, Told,
@@ -188,17 +188,19 @@ fn line(entry: &Entry, plan: &Plan, handles: &Handles) -> String {
 }
 
 fn settled(settlement: &Settlement, answer: Settled, handles: &Handles) -> String {
-    let name = handles.name(&settlement.token);
+    let name = handles.name(&settlement.token());
     if answer == Settled::LeaseLost {
         return format!("store: {name} changes nothing, the lease is lost");
     }
-    match &settlement.verdict {
-        Verdict::Processed { .. } => format!("store: {name} is processed"),
-        Verdict::Retry { due } => format!("store: {name} failed, due again {}", due.time()),
-        Verdict::GiveUp { reason, .. } => format!("store: {name} is given up: {reason}"),
-        Verdict::Release => format!("store: {name} is given back"),
-        Verdict::DeadLetterSent => format!("store: {name} is sent"),
-        Verdict::DeadLetterRetry { due } => {
+    match settlement.end() {
+        WorkEnd::Run { end, .. } => match end {
+            RunEnd::Processed { .. } => format!("store: {name} is processed"),
+            RunEnd::Retry { due } => format!("store: {name} failed, due again {}", due.time()),
+            RunEnd::GiveUp { reason, .. } => format!("store: {name} is given up: {reason}"),
+            RunEnd::Release => format!("store: {name} is given back"),
+        },
+        WorkEnd::DeadLetter(DeadLetterEnd::Sent) => format!("store: {name} is sent"),
+        WorkEnd::DeadLetter(DeadLetterEnd::Retry { due }) => {
             format!("store: {name} was not taken, due again {}", due.time())
         }
     }

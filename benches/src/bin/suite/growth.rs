@@ -14,7 +14,7 @@ use cognigy_benches::{
     server::{SECRET, Server},
 };
 use cognigy_core::{
-    ClaimRequest, EventArchive, EventStore, PurgeRequest, Secret, Settlement, SourceName, Verdict,
+    ClaimRequest, EventArchive, EventStore, PurgeRequest, RunEnd, Secret, Settlement, SourceName,
 };
 
 use crate::{
@@ -159,7 +159,7 @@ async fn claim_and_settle(database: &Path) -> Outcome<f64> {
         let settlements: Vec<Settlement> = batch
             .runs
             .into_iter()
-            .map(|work| work.claim.settle(Verdict::Processed { contact: None }, None, now))
+            .map(|work| work.claim.settle(RunEnd::Processed { contact: None }, None, now))
             .collect();
         store.settle(&settlements).await?;
     }

@@ -5,8 +5,8 @@ use crate::{
     event::{EventType, State},
     intake::SourceName,
     store::{
-        Backlog, EventFilter, EventPage, PAGE_BYTES, PageRequest, PurgeRequest, Purged, Recorded,
-        Settled, Store, UnsentDeadLetter, Verdict,
+        Backlog, DeadLetterEnd, EventFilter, EventPage, PAGE_BYTES, PageRequest, PurgeRequest,
+        Purged, Recorded, RunEnd, Settled, Store, UnsentDeadLetter,
     },
 };
 
@@ -95,7 +95,7 @@ pub async fn counts_agree_with_what_happened(store: &dyn Store) {
 
     let batch = claim(store, 1, 4).await;
     for work in batch.dead_letters {
-        let sent = work.claim.settle(Verdict::DeadLetterSent, None, at(5));
+        let sent = work.claim.settle(DeadLetterEnd::Sent, at(5));
         assert_eq!(settle(store, sent).await, Settled::Done);
     }
     let counts = store.counts().await.unwrap();
@@ -139,7 +139,7 @@ pub async fn dead_letters_are_kept_apart_from_what_was_processed(store: &dyn Sto
     for (id, seconds) in [("dead-1", 0), ("dead-2", 10)] {
         give_up(store, id, seconds).await;
         for work in claim(store, 1, seconds).await.dead_letters {
-            let sent = work.claim.settle(Verdict::DeadLetterSent, None, at(seconds));
+            let sent = work.claim.settle(DeadLetterEnd::Sent, at(seconds));
             assert_eq!(settle(store, sent).await, Settled::Done);
         }
     }
@@ -175,12 +175,12 @@ pub async fn an_unsent_dead_letter_shows(store: &dyn Store) {
     let waiting = unsent().await.expect("it waits for the sink");
     assert_eq!((waiting.run, waiting.tries, waiting.due), (1, 0, at(0)));
     for work in claim(store, 1, 1).await.dead_letters {
-        let again = Verdict::DeadLetterRetry { due: at(9) };
+        let again = DeadLetterEnd::Retry { due: at(9) };
         assert_eq!(settle(store, work.claim.settle(again, None, at(1))).await, Settled::Done);
     }
     assert_eq!(unsent().await, Some(UnsentDeadLetter { tries: 1, due: at(9), ..waiting }));
     for work in claim(store, 1, 9).await.dead_letters {
-        let sent = work.claim.settle(Verdict::DeadLetterSent, None, at(9));
+        let sent = work.claim.settle(DeadLetterEnd::Sent, at(9));
         assert_eq!(settle(store, sent).await, Settled::Done);
     }
     assert_eq!(unsent().await, None);
@@ -215,13 +215,12 @@ async fn process_among(store: &dyn Store, id: &str, seconds: i64) {
         let settlement = if work.key == sample::key(id) {
             super::processed(work.claim, seconds)
         } else {
-            work.claim.settle(Verdict::Release, None, at(seconds))
+            work.claim.settle(RunEnd::Release, None, at(seconds))
         };
         assert_eq!(settle(store, settlement).await, Settled::Done);
     }
     for work in batch.dead_letters {
-        let retry =
-            work.claim.settle(Verdict::DeadLetterRetry { due: at(seconds) }, None, at(seconds));
+        let retry = work.claim.settle(DeadLetterEnd::Retry { due: at(seconds) }, at(seconds));
         assert_eq!(settle(store, retry).await, Settled::Done);
     }
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     event::{EventKey, State},
     intake::SourceName,
-    store::{AttemptOutcome, Requeued, Settled, Store, Verdict},
+    store::{AttemptOutcome, DeadLetterEnd, Requeued, RunEnd, Settled, Store},
 };
 
 /// A claimed event is `processing` and out of reach.
@@ -72,7 +72,7 @@ pub async fn a_claim_is_of_one_source(store: &dyn Store) {
         assert_eq!(settle(store, processed(work.claim, 1001)).await, Settled::Done);
     }
     for work in theirs.dead_letters {
-        let sent = work.claim.settle(Verdict::DeadLetterSent, None, at(1001));
+        let sent = work.claim.settle(DeadLetterEnd::Sent, at(1001));
         assert_eq!(settle(store, sent).await, Settled::Done);
     }
 
@@ -89,7 +89,7 @@ pub async fn nothing_is_claimed_before_its_time(store: &dyn Store) {
     record(store, "a", 0).await;
     let work = claim_one(store, 0).await;
     let failed = attempt(1, 1, 0, AttemptOutcome::FailedTransient);
-    let retry = work.claim.settle(Verdict::Retry { due: at(30) }, Some(failed), at(1));
+    let retry = work.claim.settle(RunEnd::Retry { due: at(30) }, Some(failed), at(1));
     assert_eq!(settle(store, retry).await, Settled::Done);
     let early = claim(store, 10, 29).await;
     assert!(early.is_empty());
@@ -118,7 +118,7 @@ pub async fn lost_leases_of_a_run_are_counted(store: &dyn Store) {
     record(store, "a", 0).await;
     let first = claim_one(store, 0).await;
     let failed = attempt(1, 1, 0, AttemptOutcome::FailedTransient);
-    let retry = first.claim.settle(Verdict::Retry { due: at(1) }, Some(failed), at(1));
+    let retry = first.claim.settle(RunEnd::Retry { due: at(1) }, Some(failed), at(1));
     assert_eq!(settle(store, retry).await, Settled::Done);
     for (number, seconds, lost) in [(2, 1, 0), (3, 61, 1), (4, 121, 2)] {
         let work = claim_one(store, seconds).await;
@@ -126,7 +126,7 @@ pub async fn lost_leases_of_a_run_are_counted(store: &dyn Store) {
     }
     let last = claim_one(store, 181).await;
     let failed = attempt(1, 5, 181, AttemptOutcome::FailedTransient);
-    let retry = last.claim.settle(Verdict::Retry { due: at(190) }, Some(failed), at(182));
+    let retry = last.claim.settle(RunEnd::Retry { due: at(190) }, Some(failed), at(182));
     assert_eq!(settle(store, retry).await, Settled::Done);
     let after = claim_one(store, 190).await;
     assert_eq!((after.attempt, after.lost, after.took_over), (6, 3, false));

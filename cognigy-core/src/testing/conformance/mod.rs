@@ -27,8 +27,8 @@ use crate::{
     intake::SourceName,
     ports::Timestamp,
     store::{
-        Attempt, AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimedRun, Settled, Settlement,
-        Store, Verdict,
+        Attempt, AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimedRun, RunEnd, Settled,
+        Settlement, Store,
     },
 };
 
@@ -145,12 +145,12 @@ fn attempt(run: u32, number: u32, seconds: i64, outcome: AttemptOutcome) -> Atte
 
 fn processed(claim: Claim, seconds: i64) -> Settlement {
     let done = attempt(1, 1, seconds, AttemptOutcome::Succeeded);
-    claim.settle(Verdict::Processed { contact: None }, Some(done), at(seconds))
+    claim.settle(RunEnd::Processed { contact: None }, Some(done), at(seconds))
 }
 
 fn gave_up(claim: Claim, seconds: i64) -> Settlement {
     let failed = attempt(1, 1, seconds, AttemptOutcome::FailedPermanent);
-    let verdict = Verdict::GiveUp { reason: "the CRM refused".to_owned(), attempts: 1 };
+    let verdict = RunEnd::GiveUp { reason: "the CRM refused".to_owned(), attempts: 1 };
     claim.settle(verdict, Some(failed), at(seconds))
 }
 

@@ -11,8 +11,8 @@ use crate::{
     event::State,
     intake::SourceName,
     store::{
-        AttemptOutcome, ClaimedRun, EventFilter, PageRequest, PurgeRequest, Recorded, ReplayClaim,
-        Requeued, Settled, Store, Verdict,
+        AttemptOutcome, ClaimedRun, DeadLetterEnd, EventFilter, PageRequest, PurgeRequest,
+        Recorded, ReplayClaim, Requeued, RunEnd, Settled, Store,
     },
 };
 
@@ -111,8 +111,8 @@ pub async fn events_of_one_contact_come_one_at_a_time_in_order_of_arrival(store:
     }
     let first = claim_only(store, "z", 0).await;
     nothing_is_due(store, 1).await;
-    assert_eq!(settle(store, processed(first.claim, 2)).await, Settled::MadeWay);
-    assert_eq!(process_only(store, "y", 2).await, Settled::MadeWay);
+    assert_eq!(settle(store, processed(first.claim, 2)).await, Settled::UnblockedNext);
+    assert_eq!(process_only(store, "y", 2).await, Settled::UnblockedNext);
     assert_eq!(process_only(store, "x", 3).await, Settled::Done);
     record(store, "ann", "w", 4).await;
     assert_eq!(process_only(store, "w", 4).await, Settled::Done);
@@ -127,13 +127,13 @@ pub async fn a_retry_holds_back_only_its_own_contact(store: &dyn Store) {
     assert_eq!(claimed, ["a1", "b1"]);
     let (bob, ann) = (runs.pop().unwrap(), runs.pop().unwrap());
     let failed = attempt(1, 1, 0, AttemptOutcome::FailedTransient);
-    let retry = ann.claim.settle(Verdict::Retry { due: at(30) }, Some(failed), at(1));
+    let retry = ann.claim.settle(RunEnd::Retry { due: at(30) }, Some(failed), at(1));
     assert_eq!(settle(store, retry).await, Settled::Done);
-    assert_eq!(settle(store, processed(bob.claim, 1)).await, Settled::MadeWay);
+    assert_eq!(settle(store, processed(bob.claim, 1)).await, Settled::UnblockedNext);
     record(store, "ann", "a3", 2).await;
     assert_eq!(process_only(store, "b2", 29).await, Settled::Done);
-    assert_eq!(process_only(store, "a1", 30).await, Settled::MadeWay);
-    assert_eq!(process_only(store, "a2", 30).await, Settled::MadeWay);
+    assert_eq!(process_only(store, "a1", 30).await, Settled::UnblockedNext);
+    assert_eq!(process_only(store, "a2", 30).await, Settled::UnblockedNext);
     assert_eq!(process_only(store, "a3", 30).await, Settled::Done);
 }
 
@@ -169,7 +169,7 @@ pub async fn a_dead_letter_lets_the_next_event_go(store: &dyn Store) {
     record(store, "ann", "a1", 0).await;
     record(store, "ann", "a2", 0).await;
     let first = claim_only(store, "a1", 0).await;
-    assert_eq!(settle(store, gave_up(first.claim, 1)).await, Settled::MadeWay);
+    assert_eq!(settle(store, gave_up(first.claim, 1)).await, Settled::UnblockedNext);
     assert_eq!(state_of(store, "a1").await, State::DeadLettering);
     assert_eq!(process_only(store, "a2", 1).await, Settled::Done);
     assert_eq!(store.counts().await.unwrap().stopped_contacts, 0);
@@ -184,7 +184,7 @@ pub async fn an_expired_lease_leaves_the_event_in_its_place(store: &dyn Store) {
     let taken_over = claim_only(store, "a1", 60).await;
     assert_eq!(settle(store, processed(lost.claim, 61)).await, Settled::LeaseLost);
     nothing_is_due(store, 61).await;
-    assert_eq!(settle(store, processed(taken_over.claim, 62)).await, Settled::MadeWay);
+    assert_eq!(settle(store, processed(taken_over.claim, 62)).await, Settled::UnblockedNext);
     assert_eq!(process_only(store, "a2", 62).await, Settled::Done);
 }
 
@@ -193,9 +193,9 @@ pub async fn what_is_given_back_keeps_its_place(store: &dyn Store) {
     record(store, "ann", "a1", 0).await;
     record(store, "ann", "a2", 0).await;
     let work = claim_only(store, "a1", 0).await;
-    let released = work.claim.settle(Verdict::Release, None, at(1));
+    let released = work.claim.settle(RunEnd::Release, None, at(1));
     assert_eq!(settle(store, released).await, Settled::Done);
-    assert_eq!(process_only(store, "a1", 1).await, Settled::MadeWay);
+    assert_eq!(process_only(store, "a1", 1).await, Settled::UnblockedNext);
     assert_eq!(process_only(store, "a2", 1).await, Settled::Done);
 }
 
@@ -204,7 +204,7 @@ pub async fn a_duplicate_takes_no_second_place(store: &dyn Store) {
     for id in ["a1", "a2", "a1", "a2"] {
         record(store, "ann", id, 0).await;
     }
-    assert_eq!(process_only(store, "a1", 0).await, Settled::MadeWay);
+    assert_eq!(process_only(store, "a1", 0).await, Settled::UnblockedNext);
     assert_eq!(record(store, "ann", "a1", 1).await, Recorded::Identical);
     let different = record(store, "bob", "a1", 1).await;
     assert!(matches!(different, Recorded::Differs { .. }));
@@ -228,18 +228,18 @@ pub async fn a_replay_takes_its_turn(store: &dyn Store) {
     let second = claim_only(store, "a2", 2).await;
     assert!(busy("a1").await);
     let failed = attempt(1, 1, 2, AttemptOutcome::FailedTransient);
-    let retry = second.claim.settle(Verdict::Retry { due: at(90) }, Some(failed), at(2));
+    let retry = second.claim.settle(RunEnd::Retry { due: at(90) }, Some(failed), at(2));
     settle(store, retry).await;
     assert!(busy("a1").await && busy("a3").await);
     // It is that one's turn, and an operator need not wait for its time.
     let second = replay_now(store, "a2", 3).await;
-    assert_eq!(settle(store, processed(second.claim, 3)).await, Settled::MadeWay);
+    assert_eq!(settle(store, processed(second.claim, 3)).await, Settled::UnblockedNext);
     assert_eq!(process_only(store, "a3", 3).await, Settled::Done);
 
     let again = replay_now(store, "a1", 4).await;
     record(store, "ann", "a4", 5).await;
     nothing_is_due(store, 5).await;
-    assert_eq!(settle(store, processed(again.claim, 6)).await, Settled::MadeWay);
+    assert_eq!(settle(store, processed(again.claim, 6)).await, Settled::UnblockedNext);
     assert_eq!(process_only(store, "a4", 6).await, Settled::Done);
 }
 
@@ -256,7 +256,7 @@ pub async fn a_requeued_event_goes_before_those_that_came_later(store: &dyn Stor
     assert_eq!(requeue(store, &["a4", "a3"], 3).await, waiting);
     for (id, made_way) in [("a1", true), ("a2", true), ("a3", true), ("a4", false)] {
         let settled = process_only(store, id, 3).await;
-        assert_eq!(settled == Settled::MadeWay, made_way, "{id}");
+        assert_eq!(settled == Settled::UnblockedNext, made_way, "{id}");
     }
 }
 
@@ -272,13 +272,13 @@ pub async fn a_requeued_event_displaces_none_that_was_begun(store: &dyn Store) {
     assert_eq!(requeue(store, &["a2", "a3"], 2).await, [Requeued::Scheduled, Requeued::Busy]);
     nothing_is_due(store, 2).await;
     let failed = attempt(1, 1, 2, AttemptOutcome::FailedTransient);
-    let retry = begun.claim.settle(Verdict::Retry { due: at(30) }, Some(failed), at(2));
+    let retry = begun.claim.settle(RunEnd::Retry { due: at(30) }, Some(failed), at(2));
     assert_eq!(settle(store, retry).await, Settled::Done);
     // Neither does one that comes while the begun one waits for its next attempt.
     assert_eq!(requeue(store, &["a1", "a2"], 3).await, [Requeued::Scheduled, Requeued::Waiting]);
     nothing_is_due(store, 29).await;
     for id in ["a3", "a1", "a2"] {
-        assert_eq!(process_only(store, id, 30).await, Settled::MadeWay);
+        assert_eq!(process_only(store, id, 30).await, Settled::UnblockedNext);
     }
     assert_eq!(process_only(store, "a4", 30).await, Settled::Done);
 }
@@ -289,10 +289,10 @@ pub async fn a_requeued_event_displaces_one_that_was_given_back(store: &dyn Stor
     process_only(store, "a1", 0).await;
     record(store, "ann", "a2", 1).await;
     let unbegun = claim_only(store, "a2", 1).await;
-    let given_back = unbegun.claim.settle(Verdict::Release, None, at(50));
+    let given_back = unbegun.claim.settle(RunEnd::Release, None, at(50));
     assert_eq!(settle(store, given_back).await, Settled::Done);
     assert_eq!(requeue(store, &["a1"], 2).await, [Requeued::Scheduled]);
-    assert_eq!(process_only(store, "a1", 2).await, Settled::MadeWay);
+    assert_eq!(process_only(store, "a1", 2).await, Settled::UnblockedNext);
     // When its turn comes, whatever the time was that gave it back.
     assert_eq!(process_only(store, "a2", 2).await, Settled::Done);
 }
@@ -357,12 +357,12 @@ pub async fn concurrent_workers_keep_the_order(store: &dyn Store) {
                     now += 60;
                     continue;
                 }
-                1 if work.attempt < 3 => Verdict::Retry { due: at(now + 1) },
-                2 if round % 2 == 0 => Verdict::Release,
-                3 => Verdict::GiveUp { reason: "no use".to_owned(), attempts: work.attempt },
-                _ => Verdict::Processed { contact: None },
+                1 if work.attempt < 3 => RunEnd::Retry { due: at(now + 1) },
+                2 if round % 2 == 0 => RunEnd::Release,
+                3 => RunEnd::GiveUp { reason: "no use".to_owned(), attempts: work.attempt },
+                _ => RunEnd::Processed { contact: None },
             };
-            if matches!(verdict, Verdict::GiveUp { .. } | Verdict::Processed { .. }) {
+            if matches!(verdict, RunEnd::GiveUp { .. } | RunEnd::Processed { .. }) {
                 so_far.push(id);
             }
             settlements.push(work.claim.settle(verdict, None, at(now)));
@@ -401,7 +401,7 @@ pub async fn an_arrival_that_meets_an_end_is_not_left_behind(store: &dyn Store) 
         for left in (1..arrived).rev() {
             let work = claim_one(store, round).await;
             let settled = settle(store, processed(work.claim, round)).await;
-            assert_eq!(settled, Settled::MadeWay, "{left} of round {round} wait");
+            assert_eq!(settled, Settled::UnblockedNext, "{left} of round {round} wait");
         }
         head = claim_one(store, round).await;
     }
@@ -424,7 +424,7 @@ pub async fn a_stopped_contact_waits_for_a_replay(store: &dyn Store) {
     let batch = claim(store, 10, 1000).await;
     assert_eq!((batch.runs.len(), batch.dead_letters.len()), (1, 1), "bob, and the dead letter");
     for letter in batch.dead_letters {
-        settle(store, letter.claim.settle(Verdict::DeadLetterSent, None, at(1001))).await;
+        settle(store, letter.claim.settle(DeadLetterEnd::Sent, at(1001))).await;
     }
     assert_eq!(state_of(store, "a1").await, State::DeadLettered);
     let counts = store.counts().await.unwrap();
@@ -438,10 +438,10 @@ pub async fn a_stopped_contact_waits_for_a_replay(store: &dyn Store) {
     assert_eq!(settle(store, gave_up(again.claim, 1003)).await, Settled::Done);
     assert_eq!(store.counts().await.unwrap().stopped_contacts, 1);
     let again = replay_now(store, "a1", 1004).await;
-    assert_eq!(settle(store, processed(again.claim, 1005)).await, Settled::MadeWay);
+    assert_eq!(settle(store, processed(again.claim, 1005)).await, Settled::UnblockedNext);
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.held_back, counts.stopped_contacts), (1, 0));
-    assert_eq!(process_only(store, "a2", 1005).await, Settled::MadeWay);
+    assert_eq!(process_only(store, "a2", 1005).await, Settled::UnblockedNext);
     assert_eq!(process_only(store, "a3", 1005).await, Settled::Done);
 }
 
@@ -458,8 +458,8 @@ pub async fn a_stopped_contact_goes_on_when_a_requeued_run_succeeds(store: &dyn 
     assert_eq!(requeue(store, &["a2"], 3).await, [Requeued::Scheduled]);
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.held_back, counts.stopped_contacts), (2, 0));
-    assert_eq!(process_only(store, "a2", 3).await, Settled::MadeWay);
-    assert_eq!(process_only(store, "a1", 3).await, Settled::MadeWay);
+    assert_eq!(process_only(store, "a2", 3).await, Settled::UnblockedNext);
+    assert_eq!(process_only(store, "a1", 3).await, Settled::UnblockedNext);
     assert_eq!(process_only(store, "a3", 3).await, Settled::Done);
 }
 
@@ -469,10 +469,10 @@ pub async fn what_waited_is_due_since_it_came(store: &dyn Store) {
     record(store, "ann", "a2", 1).await;
     let head = claim_only(store, "a1", 1).await;
     record(store, "bob", "b1", 5).await;
-    assert_eq!(settle(store, processed(head.claim, 20)).await, Settled::MadeWay);
+    assert_eq!(settle(store, processed(head.claim, 20)).await, Settled::UnblockedNext);
     let head = claim_first(store, "a2", 20).await;
     assert_eq!(requeue(store, &["a1"], 21).await, [Requeued::Scheduled]);
-    assert_eq!(settle(store, processed(head.claim, 22)).await, Settled::MadeWay);
+    assert_eq!(settle(store, processed(head.claim, 22)).await, Settled::UnblockedNext);
     for id in ["b1", "a1"] {
         let work = claim_first(store, id, 22).await;
         assert_eq!(settle(store, processed(work.claim, 22)).await, Settled::Done);
@@ -497,7 +497,7 @@ pub async fn a_purge_spares_what_stops_a_contact(store: &dyn Store) {
         settle(store, gave_up(work.claim, 1)).await;
     }
     for letter in claim(store, 10, 2).await.dead_letters {
-        settle(store, letter.claim.settle(Verdict::DeadLetterSent, None, at(2))).await;
+        settle(store, letter.claim.settle(DeadLetterEnd::Sent, at(2))).await;
     }
     assert_eq!(
         store.purge(PurgeRequest::all_before(at(1000), 10)).await.unwrap().purged.total_events(),

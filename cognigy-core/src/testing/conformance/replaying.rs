@@ -5,7 +5,9 @@ use super::{
 };
 use crate::{
     event::State,
-    store::{AttemptOutcome, ClaimedRun, ReplayClaim, Requeued, Settled, Store, Verdict},
+    store::{
+        AttemptOutcome, ClaimedRun, DeadLetterEnd, ReplayClaim, Requeued, RunEnd, Settled, Store,
+    },
 };
 
 async fn replay(store: &dyn Store, id: &str, seconds: i64) -> ClaimedRun {
@@ -53,7 +55,7 @@ pub async fn a_replay_does_not_lose_an_unsent_dead_letter(store: &dyn Store) {
     let mut batch = claim(store, 10, 3).await;
     let letter = batch.dead_letters.pop().expect("the dead letter of the first run is still due");
     assert_eq!(letter.dead_letter.run, 1);
-    let sent = letter.claim.settle(Verdict::DeadLetterSent, None, at(4));
+    let sent = letter.claim.settle(DeadLetterEnd::Sent, at(4));
     assert_eq!(settle(store, sent).await, Settled::Done);
     assert_eq!(state_of(store, "a").await, State::Processed);
     assert_eq!(store.counts().await.unwrap().unsent_dead_letters, 0);
@@ -86,7 +88,7 @@ pub async fn a_requeue_schedules_once(store: &dyn Store) {
 
     let work = claim_one(store, 11).await;
     assert_eq!((work.key, work.run, work.attempt), (sample::key("done"), 2, 1));
-    let retry = held.claim.settle(Verdict::Retry { due: at(1000) }, None, at(12));
+    let retry = held.claim.settle(RunEnd::Retry { due: at(1000) }, None, at(12));
     assert_eq!(settle(store, retry).await, Settled::Done);
     assert_eq!(store.requeue(&keys[1..2], at(13)).await.unwrap(), [Requeued::Waiting]);
     let hastened = claim_one(store, 13).await;

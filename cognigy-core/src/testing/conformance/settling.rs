@@ -8,7 +8,7 @@ use crate::{
     event::State,
     intake::SourceName,
     ports::Contact,
-    store::{AttemptOutcome, ClaimedDeadLetter, Settled, Store, Verdict},
+    store::{AttemptOutcome, ClaimedDeadLetter, DeadLetterEnd, RunEnd, Settled, Store},
 };
 
 /// Done is done: not due again, and the CRM's answer is kept.
@@ -17,7 +17,7 @@ pub async fn a_processed_event_is_final_and_keeps_its_contact(store: &dyn Store)
     let work = claim_one(store, 0).await;
     let contact = Contact::from_json(r#"{"id": 7, "vip":1.0}"#).unwrap();
     let done = attempt(1, 1, 0, AttemptOutcome::Succeeded);
-    let verdict = Verdict::Processed { contact: Some(contact.clone()) };
+    let verdict = RunEnd::Processed { contact: Some(contact.clone()) };
     let settlement = work.claim.settle(verdict, Some(done.clone()), at(2));
     assert_eq!(settle(store, settlement).await, Settled::Done);
 
@@ -38,7 +38,7 @@ pub async fn a_retry_waits_and_counts(store: &dyn Store) {
         let work = claim_one(store, seconds).await;
         assert_eq!((work.run, work.attempt), (1, number));
         let failed = attempt(1, number, seconds, AttemptOutcome::FailedTransient);
-        let verdict = Verdict::Retry { due: at(seconds + 10) };
+        let verdict = RunEnd::Retry { due: at(seconds + 10) };
         let settlement = work.claim.settle(verdict, Some(failed), at(seconds));
         assert_eq!(settle(store, settlement).await, Settled::Done);
         assert_eq!(state_of(store, "a").await, State::Pending);
@@ -53,10 +53,7 @@ pub async fn a_retry_waits_and_counts(store: &dyn Store) {
 pub async fn a_release_does_not_count(store: &dyn Store) {
     record(store, "a", 0).await;
     let work = claim_one(store, 0).await;
-    assert_eq!(
-        settle(store, work.claim.settle(Verdict::Release, None, at(1))).await,
-        Settled::Done
-    );
+    assert_eq!(settle(store, work.claim.settle(RunEnd::Release, None, at(1))).await, Settled::Done);
     assert_eq!(state_of(store, "a").await, State::Pending);
     assert_eq!(claim_one(store, 1).await.attempt, 1);
     assert!(store.attempts(&sample::key("a")).await.unwrap().is_empty());
@@ -77,7 +74,7 @@ pub async fn a_settlement_that_comes_again_changes_nothing(store: &dyn Store) {
     record(store, "a", 0).await;
     let work = claim_one(store, 0).await;
     let failed = attempt(1, 1, 0, AttemptOutcome::FailedTransient);
-    let retry = work.claim.settle(Verdict::Retry { due: at(10) }, Some(failed), at(1));
+    let retry = work.claim.settle(RunEnd::Retry { due: at(10) }, Some(failed), at(1));
     assert_eq!(settle(store, retry.clone()).await, Settled::Done);
     assert_eq!(settle(store, retry.clone()).await, Settled::LeaseLost);
     let work = claim_one(store, 10).await;
@@ -86,12 +83,12 @@ pub async fn a_settlement_that_comes_again_changes_nothing(store: &dyn Store) {
 
     assert_eq!(settle(store, gave_up(work.claim, 11)).await, Settled::Done);
     let letter = claim_letter(store, 11).await;
-    let retry = letter.claim.settle(Verdict::DeadLetterRetry { due: at(20) }, None, at(12));
+    let retry = letter.claim.settle(DeadLetterEnd::Retry { due: at(20) }, at(12));
     assert_eq!(settle(store, retry.clone()).await, Settled::Done);
     assert_eq!(settle(store, retry.clone()).await, Settled::LeaseLost);
     let letter = claim_letter(store, 20).await;
     assert_eq!(settle(store, retry).await, Settled::LeaseLost);
-    let sent = letter.claim.settle(Verdict::DeadLetterSent, None, at(21));
+    let sent = letter.claim.settle(DeadLetterEnd::Sent, at(21));
     assert_eq!(settle(store, sent).await, Settled::Done);
 }
 
@@ -152,7 +149,7 @@ pub async fn giving_up_puts_a_dead_letter_in_the_outbox(store: &dyn Store) {
     assert_eq!(letter.first_received_at, at(5));
     assert!(claim(store, 10, 6).await.is_empty(), "it is leased");
 
-    let settlement = work.claim.settle(Verdict::DeadLetterSent, None, at(7));
+    let settlement = work.claim.settle(DeadLetterEnd::Sent, at(7));
     assert_eq!(settle(store, settlement.clone()).await, Settled::Done);
     assert_eq!(state_of(store, "a").await, State::DeadLettered);
     assert_eq!(store.counts().await.unwrap().unsent_dead_letters, 0);
@@ -165,7 +162,7 @@ pub async fn a_dead_letter_is_tried_until_it_is_sent(store: &dyn Store) {
     give_up(store, "a", 0).await;
     let refused = claim_letter(store, 0).await;
     assert_eq!(refused.attempt, 1);
-    let retry = refused.claim.settle(Verdict::DeadLetterRetry { due: at(10) }, None, at(1));
+    let retry = refused.claim.settle(DeadLetterEnd::Retry { due: at(10) }, at(1));
     assert_eq!(settle(store, retry).await, Settled::Done);
     assert_eq!(claim(store, 10, 9).await.next_due, Some(at(10)));
 
@@ -174,10 +171,10 @@ pub async fn a_dead_letter_is_tried_until_it_is_sent(store: &dyn Store) {
     assert_eq!(store.renew(&[lost.claim.token()], LEASE, at(20)).await.unwrap(), [Settled::Done]);
     assert!(claim(store, 10, 79).await.is_empty());
     let current = claim_letter(store, 80).await;
-    let late = lost.claim.settle(Verdict::DeadLetterSent, None, at(81));
+    let late = lost.claim.settle(DeadLetterEnd::Sent, at(81));
     assert_eq!(settle(store, late).await, Settled::LeaseLost);
     assert_eq!(state_of(store, "a").await, State::DeadLettering);
-    let sent = current.claim.settle(Verdict::DeadLetterSent, None, at(82));
+    let sent = current.claim.settle(DeadLetterEnd::Sent, at(82));
     assert_eq!(settle(store, sent).await, Settled::Done);
     assert_eq!(state_of(store, "a").await, State::DeadLettered);
 }
@@ -214,7 +211,7 @@ async fn give_up_one_of_many(store: &dyn Store, number: u32) {
         assert_eq!(settle(store, gave_up(work.claim, 0)).await, Settled::Done);
     }
     for work in batch.dead_letters {
-        let retry = work.claim.settle(Verdict::DeadLetterRetry { due: at(1) }, None, at(0));
+        let retry = work.claim.settle(DeadLetterEnd::Retry { due: at(1) }, at(0));
         assert_eq!(settle(store, retry).await, Settled::Done);
     }
 }

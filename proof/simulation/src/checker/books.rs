@@ -84,7 +84,7 @@ pub(super) type LetterKey = (u32, u32, u32);
 
 /// A dead letter, by the books.
 #[derive(Debug)]
-pub(super) struct LetterBook {
+pub(super) struct DeadLetterBook {
     pub(super) reason: String,
     pub(super) attempts: u32,
     pub(super) payload: Bytes,
@@ -120,7 +120,7 @@ pub(super) struct Books<'a> {
     pub(super) events: BTreeMap<u32, EventBook>,
     /// The first body of each life that each event has had.
     pub(super) lives: BTreeMap<u32, Vec<Bytes>>,
-    pub(super) letters: BTreeMap<LetterKey, LetterBook>,
+    pub(super) letters: BTreeMap<LetterKey, DeadLetterBook>,
     /// Which event or letter a store's handle stands for.
     pub(super) handles: BTreeMap<i64, u32>,
     pub(super) letter_handles: BTreeMap<i64, LetterKey>,

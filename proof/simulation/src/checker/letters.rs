@@ -1,18 +1,18 @@
 //! Dead letters: once in the store for each run given up, at least once at the sink.
 
 use bytes::Bytes;
-use cognigy_core::{ClaimToken, Settled, Settlement, Timestamp, Verdict};
+use cognigy_core::{ClaimToken, DeadLetterEnd, Settled, Settlement, Timestamp};
 
 use super::books::{Books, Phase};
-use crate::history::LetterGrant;
+use crate::history::DeadLetterGrant;
 
 const OUTBOX: &str = "each run given up has one dead letter in the store";
 const SINK: &str = "each dead letter reaches the sink, and only what was given up does";
 const FENCE: &str = "only the holder of the latest claim changes anything";
 
 impl Books<'_> {
-    pub(super) fn letter_granted(&mut self, grant: &LetterGrant) {
-        let LetterGrant { token, event, run, now, until, .. } = grant;
+    pub(super) fn letter_granted(&mut self, grant: &DeadLetterGrant) {
+        let DeadLetterGrant { token, event, run, now, until, .. } = grant;
         let life = self.lives.get(event).map_or(0, Vec::len);
         let key = (*event, u32::try_from(life).unwrap_or(0), *run);
         self.letter_handles.insert(token.handle, key);
@@ -45,49 +45,55 @@ impl Books<'_> {
         let held = letter.filter(|letter| letter.held == Some(*token));
         let event = key.map(|key| key.0);
         match (held, answer) {
-            (Some(letter), Settled::Done | Settled::MadeWay) => letter.due = letter.due.max(until),
+            (Some(letter), Settled::Done | Settled::UnblockedNext) => {
+                letter.due = letter.due.max(until)
+            }
             (None, Settled::LeaseLost) => {}
             (Some(_), Settled::LeaseLost) => {
                 self.violated(FENCE, event, "the holder's renewal of a letter was refused");
             }
-            (None, Settled::Done | Settled::MadeWay) => {
+            (None, Settled::Done | Settled::UnblockedNext) => {
                 self.violated(FENCE, event, "a letter's renewal by someone else took effect");
             }
         }
     }
 
-    pub(super) fn letter_settled(&mut self, settlement: &Settlement, answer: Settled) {
-        let token = &settlement.token;
+    pub(super) fn letter_settled(
+        &mut self,
+        settlement: &Settlement,
+        end: DeadLetterEnd,
+        answer: Settled,
+    ) {
+        let token = &settlement.token();
         let key = self.letter_handles.get(&token.handle).copied();
         let event = key.map(|key| key.0);
         let letter = key.and_then(|key| self.letters.get_mut(&key));
         let held = letter.filter(|letter| letter.held == Some(*token) && !letter.sent);
         match (key, held, answer) {
-            (Some(key), Some(letter), Settled::Done | Settled::MadeWay) => {
+            (Some(key), Some(letter), Settled::Done | Settled::UnblockedNext) => {
                 letter.held = None;
-                match &settlement.verdict {
-                    Verdict::DeadLetterSent => {
+                match end {
+                    DeadLetterEnd::Sent => {
                         letter.sent = true;
                         if letter.taken == 0 {
                             self.violated(SINK, event, "called sent, and the sink never had it");
                         }
                         self.letter_done(key.0, key.2);
                     }
-                    Verdict::DeadLetterRetry { due } => {
-                        letter.due = *due;
-                        let wait = (*due - settlement.at).to_std().unwrap_or_default();
+                    DeadLetterEnd::Retry { due } => {
+                        letter.due = due;
+                        let wait = (due - settlement.at()).to_std().unwrap_or_default();
                         if wait > self.plan.settings.sink_retry.max_delay {
                             self.violated(SINK, event, format!("tried again after {wait:?}"));
                         }
                     }
-                    other => self.violated(FENCE, event, format!("{other:?} on a dead letter")),
                 }
             }
             (_, None, Settled::LeaseLost) => {}
             (_, Some(_), Settled::LeaseLost) => {
                 self.violated(FENCE, event, "the holder's settlement of a letter was refused");
             }
-            (_, _, Settled::Done | Settled::MadeWay) => {
+            (_, _, Settled::Done | Settled::UnblockedNext) => {
                 self.violated(FENCE, event, "a late settlement of a letter took effect");
             }
         }

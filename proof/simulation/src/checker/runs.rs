@@ -1,10 +1,11 @@
 //! Claims on runs: who may work, how often, and whose word counts.
 
 use cognigy_core::{
-    Attempt, AttemptOutcome, ClaimToken, Contact, Settled, Settlement, Timestamp, Verdict, WorkKind,
+    Attempt, AttemptOutcome, ClaimToken, Contact, DeadLetterEnd, RunEnd, Settled, Settlement,
+    Timestamp, WorkKind,
 };
 
-use super::books::{Books, EventBook, Holder, LetterBook, Phase};
+use super::books::{Books, DeadLetterBook, EventBook, Holder, Phase};
 use crate::{
     fault::Fault,
     history::{AttemptRow, Ended, Grant, Told},
@@ -92,44 +93,44 @@ impl Books<'_> {
             }
         });
         match (holder, answer) {
-            (Some(holder), Settled::Done | Settled::MadeWay) => {
+            (Some(holder), Settled::Done | Settled::UnblockedNext) => {
                 holder.until = holder.until.max(until)
             }
             (None, Settled::LeaseLost) => {}
             (Some(_), Settled::LeaseLost) => {
                 self.violated(FENCE, event, "the holder's renewal was refused");
             }
-            (None, Settled::Done | Settled::MadeWay) => {
+            (None, Settled::Done | Settled::UnblockedNext) => {
                 self.violated(FENCE, event, "a renewal by someone else took effect");
             }
         }
     }
 
     pub(super) fn settled(&mut self, settlement: &Settlement, answer: Settled) {
-        let token = &settlement.token;
-        if token.work == WorkKind::DeadLetter {
-            return self.letter_settled(settlement, answer);
-        }
+        let token = &settlement.token();
+        let (end, attempt) = match settlement.end() {
+            WorkEnd::Run { end, attempt } => (end, attempt.as_ref()),
+            WorkEnd::DeadLetter(end) => return self.letter_settled(settlement, *end, answer),
+        };
         let event = self.event_of(token);
         let holds = |book: &&EventBook| matches!(&book.phase, Phase::Held(holder) if holder.token == *token);
         let held = event.and_then(|event| self.events.get(&event)).filter(holds).is_some();
         match (event, held, answer) {
-            (Some(event), true, Settled::Done | Settled::MadeWay) => {
-                self.run_ended(event, settlement)
+            (Some(event), true, Settled::Done | Settled::UnblockedNext) => {
+                self.run_ended(event, end, attempt, settlement.at())
             }
             (_, false, Settled::LeaseLost) => {}
             (_, true, Settled::LeaseLost) => {
                 self.violated(FENCE, event, "the holder's settlement was refused");
             }
-            (_, _, Settled::Done | Settled::MadeWay) => {
-                let text = format!("a late settlement took effect: {:?}", settlement.verdict);
+            (_, _, Settled::Done | Settled::UnblockedNext) => {
+                let text = format!("a late settlement took effect: {end:?}");
                 self.violated(FENCE, event, text);
             }
         }
     }
 
-    fn run_ended(&mut self, event: u32, settlement: &Settlement) {
-        let Settlement { verdict, attempt, at, .. } = settlement;
+    fn run_ended(&mut self, event: u32, end: &RunEnd, attempt: Option<&Attempt>, at: Timestamp) {
         let policy = self.plan.settings.retry;
         let max_lost = self.plan.settings.max_lost_leases;
         let Some(book) = self.events.get(&event) else { return };
@@ -148,11 +149,11 @@ impl Books<'_> {
             }
             book.attempts.push(row(attempt));
         }
-        let outcome = attempt.as_ref().map(|attempt| attempt.outcome);
+        let outcome = attempt.map(|attempt| attempt.outcome);
         let lost = book.lost();
         let number = book.attempt.saturating_sub(lost);
-        match verdict {
-            Verdict::Processed { contact } => {
+        match end {
+            RunEnd::Processed { contact } => {
                 if outcome != Some(AttemptOutcome::Succeeded) {
                     complaints.push((PROCESSED, format!("the attempt was {outcome:?}")));
                 }
@@ -161,11 +162,11 @@ impl Books<'_> {
                     complaints.push((PROCESSED, text));
                 }
                 book.phase = Phase::Processed;
-                book.processed_at = Some(*at);
+                book.processed_at = Some(at);
                 book.contact.clone_from(contact);
             }
-            Verdict::Retry { due } => {
-                let wait = (*due - *at).to_std().unwrap_or_default();
+            RunEnd::Retry { due } => {
+                let wait = (*due - at).to_std().unwrap_or_default();
                 if number >= policy.max_attempts || by_replay {
                     complaints.push((POLICY, format!("another attempt after number {number}")));
                 }
@@ -174,11 +175,11 @@ impl Books<'_> {
                 }
                 book.phase = Phase::Waiting { due: *due };
             }
-            Verdict::Release => {
+            RunEnd::Release => {
                 book.attempt -= 1;
-                book.phase = Phase::Waiting { due: *at };
+                book.phase = Phase::Waiting { due: at };
             }
-            Verdict::GiveUp { reason, attempts } => {
+            RunEnd::GiveUp { reason, attempts } => {
                 let in_policy = match outcome {
                     None => lost >= max_lost,
                     Some(AttemptOutcome::FailedPermanent) => true,
@@ -198,11 +199,11 @@ impl Books<'_> {
                     complaints.push((REPLAY, reason.clone()));
                 }
                 book.phase = Phase::DeadLettering;
-                let letter = LetterBook {
+                let letter = DeadLetterBook {
                     reason: reason.clone(),
                     attempts: *attempts,
                     payload,
-                    due: *at,
+                    due: at,
                     held: None,
                     sent: false,
                     taken: 0,
@@ -216,19 +217,16 @@ impl Books<'_> {
                     *self.fired.entry(Fault::VanishedGivenUp).or_default() += 1;
                 }
             }
-            Verdict::DeadLetterSent | Verdict::DeadLetterRetry { .. } => {
-                complaints.push((FENCE, "a dead letter's verdict on a run".to_owned()));
-            }
         }
-        if matches!(verdict, Verdict::Processed { .. } | Verdict::GiveUp { .. }) {
-            self.made_way(event, *at);
+        if matches!(end, RunEnd::Processed { .. } | RunEnd::GiveUp { .. }) {
+            self.made_way(event, at);
         }
         if by_replay {
-            match verdict {
-                Verdict::Processed { contact } => {
+            match end {
+                RunEnd::Processed { contact } => {
                     self.replays_ended.push((event, Ok(contact.clone())));
                 }
-                Verdict::GiveUp { reason, .. } => {
+                RunEnd::GiveUp { reason, .. } => {
                     self.replays_ended.push((event, Err(reason.clone())));
                 }
                 _ => {}

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use cognigy_core::{
     Attempt, AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter,
-    ClaimedRun, DeadLetter, Settled, Settlement, Timestamp, Verdict, WorkKind,
+    ClaimedRun, DeadLetter, DeadLetterEnd, RunEnd, Settled, Settlement, Timestamp, WorkKind,
 };
 
-use super::{Disk, EventRow, LetterRow, Phase, Tables};
+use super::{Disk, EventRow, OutboxRow, Phase, Tables};
 use crate::planted::Bug;
 
 impl EventRow {
@@ -62,9 +62,8 @@ impl EventRow {
         self.begun = true;
         self.stops = false;
         self.phase = Phase::Held { since: now, until: now + lease };
-        let token = ClaimToken { work: WorkKind::Run, handle: id, fence: self.fence };
         ClaimedRun {
-            claim: Claim::granted(token),
+            claim: Claim::granted(id, self.fence),
             key: self.key.clone(),
             run: self.run,
             attempt: self.attempt,
@@ -150,26 +149,32 @@ impl Disk {
 
     pub(super) fn end(&self, settlement: &Settlement) -> Settled {
         let mut tables = self.tables();
-        match settlement.token.work {
-            WorkKind::Run => {
+        match settlement.end() {
+            WorkEnd::Run { end, attempt } => {
                 let before = self.held_back(&tables);
-                let answer = self.end_run(&mut tables, settlement);
+                let answer = self.end_run(&mut tables, settlement, end, attempt.as_ref());
                 let now = self.held_back(&tables);
                 let next: Vec<i64> = before.difference(&now).copied().collect();
                 if next.is_empty() || !answer.took_effect() {
                     return answer;
                 }
                 for id in next {
-                    tables.events.entry(id).and_modify(|row| row.is_next(settlement.at));
+                    tables.events.entry(id).and_modify(|row| row.is_next(settlement.at()));
                 }
-                Settled::MadeWay
+                Settled::UnblockedNext
             }
-            WorkKind::DeadLetter => self.end_letter(&mut tables, settlement),
+            WorkEnd::DeadLetter(end) => self.end_letter(&mut tables, settlement.token(), *end),
         }
     }
 
-    fn end_run(&self, tables: &mut Tables, settlement: &Settlement) -> Settled {
-        let Settlement { token, verdict, attempt, at } = settlement;
+    fn end_run(
+        &self,
+        tables: &mut Tables,
+        settlement: &Settlement,
+        end: &RunEnd,
+        attempt: Option<&Attempt>,
+    ) -> Settled {
+        let (token, at) = (settlement.token(), settlement.at());
         let letter_id = tables.next_id();
         let Some(row) = tables.events.get_mut(&token.handle) else { return Settled::LeaseLost };
         let is_held = matches!(row.phase, Phase::Held { .. });
@@ -186,50 +191,46 @@ impl Disk {
             row.fence += 1;
         }
         if !self.has(Bug::HistoryNotKept) {
-            row.attempts.extend(attempt.clone());
+            row.attempts.extend(attempt.cloned());
         }
-        match verdict {
-            Verdict::Processed { contact } => {
+        match end {
+            RunEnd::Processed { contact } => {
                 row.begun = false;
                 row.stops = self.has(Bug::OrderKeepsHead);
                 row.phase = Phase::Processed;
-                row.processed_at = Some(*at);
+                row.processed_at = Some(at);
                 row.contact.clone_from(contact);
             }
-            Verdict::Retry { .. } if self.has(Bug::RetryForgotten) => row.phase = Phase::Processed,
-            Verdict::Retry { due } => row.phase = Phase::Waiting { due: *due },
-            Verdict::Release => {
+            RunEnd::Retry { .. } if self.has(Bug::RetryForgotten) => row.phase = Phase::Processed,
+            RunEnd::Retry { due } => row.phase = Phase::Waiting { due: *due },
+            RunEnd::Release => {
                 row.attempt -= u32::from(!self.has(Bug::ReleaseCounts));
                 row.begun = row.attempt > 0;
-                row.phase = Phase::Waiting { due: *at };
+                row.phase = Phase::Waiting { due: at };
             }
-            Verdict::GiveUp { reason, attempts } => {
+            RunEnd::GiveUp { reason, attempts } => {
                 row.phase = Phase::DeadLettering;
                 row.begun = false;
                 row.stops = self.order.stops();
                 let letter = row.dead_letter(reason, *attempts);
-                let (event, due) = (token.handle, *at);
-                let letter = LetterRow { event, letter, due, held: false, fence: 0, tries: 0 };
+                let (event, due) = (token.handle, at);
+                let letter = OutboxRow { event, letter, due, held: false, fence: 0, tries: 0 };
                 match self.has(Bug::OutboxAfterCommit) {
                     true => tables.unwritten.push((letter_id, letter)),
                     false => drop(tables.letters.insert(letter_id, letter)),
                 }
             }
-            Verdict::DeadLetterSent | Verdict::DeadLetterRetry { .. } => {
-                return Settled::LeaseLost;
-            }
         }
         Settled::Done
     }
 
-    fn end_letter(&self, tables: &mut Tables, settlement: &Settlement) -> Settled {
-        let token = &settlement.token;
+    fn end_letter(&self, tables: &mut Tables, token: ClaimToken, end: DeadLetterEnd) -> Settled {
         let Some(row) = tables.letters.get_mut(&token.handle) else { return Settled::LeaseLost };
         if !row.held || row.fence != token.fence {
             return Settled::LeaseLost;
         }
-        match &settlement.verdict {
-            Verdict::DeadLetterSent => {
+        match end {
+            DeadLetterEnd::Sent => {
                 let (event, run) = (row.event, row.letter.run);
                 tables.letters.remove(&token.handle);
                 if let Some(row) = tables.events.get_mut(&event)
@@ -239,11 +240,10 @@ impl Disk {
                     row.phase = Phase::DeadLettered;
                 }
             }
-            Verdict::DeadLetterRetry { due } => {
+            DeadLetterEnd::Retry { due } => {
                 row.held = false;
-                row.due = *due;
+                row.due = due;
             }
-            _ => return Settled::LeaseLost,
         }
         Settled::Done
     }
@@ -264,15 +264,14 @@ impl EventRow {
     }
 }
 
-impl LetterRow {
+impl OutboxRow {
     fn grant(&mut self, id: i64, lease: Duration, now: Timestamp) -> ClaimedDeadLetter {
         self.fence += 1;
         self.tries += 1;
         self.held = true;
         self.due = now + lease;
-        let token = ClaimToken { work: WorkKind::DeadLetter, handle: id, fence: self.fence };
         ClaimedDeadLetter {
-            claim: Claim::granted(token),
+            claim: DeadLetterClaim::granted(id, self.fence),
             dead_letter: self.letter.clone(),
             attempt: self.tries,
         }

@@ -34,11 +34,11 @@ pub struct Disk {
 #[derive(Debug, Default)]
 struct Tables {
     events: BTreeMap<i64, EventRow>,
-    letters: BTreeMap<i64, LetterRow>,
+    letters: BTreeMap<i64, OutboxRow>,
     quarantine: BTreeMap<i64, QuarantinedItem>,
     last_id: i64,
     /// Letters of a store that writes them in a transaction of their own. Empty without that bug.
-    unwritten: Vec<(i64, LetterRow)>,
+    unwritten: Vec<(i64, OutboxRow)>,
 }
 
 /// Where an event is.
@@ -73,7 +73,7 @@ struct EventRow {
 }
 
 #[derive(Debug)]
-struct LetterRow {
+struct OutboxRow {
     event: i64,
     letter: DeadLetter,
     due: Timestamp,

@@ -7,8 +7,8 @@ use cognigy_core::{
     Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, ClaimedRun, Counts, EventArchive,
     EventFilter, EventKey, EventPage, EventStore, IncomingEvent, PageRequest, PurgeRequest,
     PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
-    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, SourceName, StoreError,
-    StoreSize, StoredEvent, Timestamp, Verdict, WorkKind,
+    QuarantinedItem, Recorded, ReplayClaim, Requeued, RunEnd, Settled, Settlement, SourceName,
+    StoreError, StoreSize, StoredEvent, Timestamp, WorkKind,
 };
 
 use super::{StoreClient, at_once};
@@ -16,7 +16,7 @@ use crate::{
     body::number,
     executor::Owner,
     fault::Fault,
-    history::{Grant, Happened, LetterGrant, RecordedAs},
+    history::{DeadLetterGrant, Grant, Happened, RecordedAs},
     plan::Nature,
     planted::Bug,
 };
@@ -84,7 +84,7 @@ impl EventStore for StoreClient {
             }
             for work in &batch.dead_letters {
                 let letter = &work.dead_letter;
-                client.log(Happened::GrantedLetter(LetterGrant {
+                client.log(Happened::GrantedLetter(DeadLetterGrant {
                     token: work.claim.token(),
                     event: number(&letter.key),
                     run: letter.run,
@@ -127,11 +127,12 @@ impl EventStore for StoreClient {
         self.call("settle", String::new, move |client| {
             let answers = at_once(client.world.store.settle(&settlements))?;
             for (settlement, answer) in settlements.into_iter().zip(&answers) {
-                if *answer == Settled::Done && matches!(settlement.verdict, Verdict::Release) {
+                if *answer == Settled::Done && matches!(settlement.run_end(), Some(RunEnd::Release))
+                {
                     client.world.count(Fault::Released);
                 }
-                if settlement.token.work == WorkKind::Run {
-                    client.note_settled(settlement.token, *answer);
+                if settlement.token().work == WorkKind::Run {
+                    client.note_settled(settlement.token(), *answer);
                 }
                 let settlement = Box::new(settlement);
                 client.log(Happened::Settled { settlement, answer: *answer });

@@ -1,0 +1,12 @@
+//! What the store is asked: each call's SQL, and nothing about connections.
+
+pub(crate) mod archive;
+pub(crate) mod claim;
+pub(crate) mod contact_queue;
+pub(crate) mod outbox;
+pub(crate) mod probe;
+pub(crate) mod purge;
+pub(crate) mod quarantine;
+pub(crate) mod record;
+pub(crate) mod replay;
+pub(crate) mod settle;

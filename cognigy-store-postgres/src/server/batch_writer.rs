@@ -1,0 +1,145 @@
+//! The writers: tasks that take whatever deliveries wait and record them together.
+//!
+//! While one waits for its commit, the next takes what has gathered. A delivery whose data the
+//! database refuses is found by halving, and does not harm those it shared a statement with.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use cognigy_core::{Recorded, StoreError};
+use tokio::{
+    sync::{
+        Mutex,
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
+    task::JoinHandle,
+};
+
+use crate::{
+    PostgresOptions,
+    calls::{
+        contact_queue::OrderHint,
+        record::{self, Delivery},
+    },
+    config::{MAX_BATCH, MAX_BATCH_BYTES},
+    error::PostgresError,
+    server::pools::{ConnectionPool, perform},
+};
+
+/// A delivery that waited so long is told to come back rather than tried: its sender has most
+/// likely given up, and those behind it should not wait too.
+const STALE: Duration = Duration::from_secs(5);
+
+/// A delivery in the queue, and who waits for the outcome.
+struct Job {
+    delivery: Delivery,
+    since: Instant,
+    reply: oneshot::Sender<Result<Recorded, StoreError>>,
+}
+
+/// The way to the writers.
+#[derive(Debug)]
+pub(crate) struct Writers {
+    queue: mpsc::Sender<Job>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Writers {
+    /// Starts them on the current runtime.
+    pub(crate) fn start(
+        lane: &ConnectionPool,
+        options: &PostgresOptions,
+        order: &Arc<OrderHint>,
+    ) -> Self {
+        let (queue, waiting) = mpsc::channel(options.queue_limit.max(1));
+        let waiting = Arc::new(Mutex::new(waiting));
+        let write =
+            |_| tokio::spawn(work_off(lane.clone(), Arc::clone(&waiting), Arc::clone(order)));
+        Self { queue, tasks: (0..options.writers.max(1)).map(write).collect() }
+    }
+
+    /// Records a delivery and waits until that is durable.
+    pub(crate) async fn record(&self, delivery: Delivery) -> Result<Recorded, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job { delivery, since: Instant::now(), reply };
+        self.queue.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::overloaded(),
+            TrySendError::Closed(_) => PostgresError::Stopped.into(),
+        })?;
+        answer.await.unwrap_or_else(|_| Err(PostgresError::Stopped.into()))
+    }
+}
+
+impl Drop for Writers {
+    fn drop(&mut self) {
+        // Nobody waits any more: a waiting call would hold the store.
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn work_off(
+    lane: ConnectionPool,
+    waiting: Arc<Mutex<mpsc::Receiver<Job>>>,
+    order: Arc<OrderHint>,
+) {
+    loop {
+        let Some(batch) = next_batch(&waiting).await else { return };
+        let (deliveries, replies): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|job| (job.delivery, job.reply)).unzip();
+        settle_up(&lane, &deliveries, replies, &order).await;
+    }
+}
+
+/// Everything that waits, within a batch's bounds; at least one. None once the store is gone.
+async fn next_batch(waiting: &Mutex<mpsc::Receiver<Job>>) -> Option<Vec<Job>> {
+    let mut waiting = waiting.lock().await;
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
+        let job = if batch.is_empty() {
+            waiting.recv().await?
+        } else {
+            match waiting.try_recv() {
+                Ok(job) => job,
+                Err(_) => break,
+            }
+        };
+        if job.since.elapsed() > STALE {
+            // Who no longer waits gets no answer.
+            drop(job.reply.send(Err(StoreError::overloaded())));
+            continue;
+        }
+        bytes += job.delivery.event.body.len();
+        batch.push(job);
+    }
+    Some(batch)
+}
+
+/// Records the deliveries together, or in halves if one of them may be what is wrong; answers all.
+async fn settle_up(
+    lane: &ConnectionPool,
+    deliveries: &[Delivery],
+    mut replies: Vec<oneshot::Sender<Result<Recorded, StoreError>>>,
+    order: &OrderHint,
+) {
+    match perform!(again lane, connection => record::record(connection, deliveries, order)) {
+        Ok(outcomes) => {
+            for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                drop(reply.send(Ok(outcome)));
+            }
+        }
+        Err(problem) if deliveries.len() > 1 && problem.may_concern_one_call() => {
+            let (ours, theirs) = deliveries.split_at(deliveries.len() / 2);
+            let others = replies.split_off(ours.len());
+            Box::pin(settle_up(lane, ours, replies, order)).await;
+            Box::pin(settle_up(lane, theirs, others, order)).await;
+        }
+        Err(problem) => {
+            let problem = Arc::new(problem);
+            replies.into_iter().for_each(|reply| drop(reply.send(Err(problem.shared()))));
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Whether a server works on the database, for commands beside it.
+//!
+//! A process with workers holds an advisory lock of the database's, shared with all others of its
+//! kind, on a connection of its own. The lock goes with the connection, however the process ends.
+//! Asking reads the list of locks and takes none.
+
+use std::time::Duration;
+
+use cognigy_core::StoreError;
+use deadpool_postgres::Object;
+use tokio::task::JoinHandle;
+
+use crate::{
+    PostgresOptions,
+    error::PostgresError,
+    server::{pools::ConnectionPool, url::Target},
+};
+
+/// Names our lock among the advisory locks of the database: "cgnW"; beside it, the schema's name.
+const LOCK: i32 = i32::from_be_bytes(*b"cgnW");
+
+/// How soon a connection that was lost is noticed and made again.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Says that this process works on the database, until it is dropped.
+#[derive(Debug)]
+pub struct WorkerPresence(JoinHandle<()>);
+
+impl WorkerPresence {
+    /// Says so from now on, or from when the database can be reached. Runs on the current runtime.
+    ///
+    /// # Errors
+    ///
+    /// The URL cannot be used.
+    pub fn announce(url: &str) -> Result<Self, StoreError> {
+        let lane = lane(url)?;
+        Ok(Self(tokio::spawn(async move {
+            loop {
+                if let Err(problem) = hold(&lane).await {
+                    tracing::debug!(%problem, "the lock of those who work is not held");
+                }
+                tokio::time::sleep(INTERVAL).await;
+            }
+        })))
+    }
+
+    /// Whether any process says so of the database at `url` now.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be asked.
+    pub async fn is_announced(url: &str) -> Result<bool, StoreError> {
+        let lane = lane(url)?;
+        let connection = lane.lend().await?;
+        let sql = "SELECT EXISTS (
+                       SELECT FROM pg_locks
+                       WHERE locktype = 'advisory' AND granted AND objsubid = 2
+                         AND database = (SELECT oid FROM pg_database
+                                         WHERE datname = current_database())
+                         AND classid = $1::int8::oid
+                         AND objid = (hashtext(current_schema())::int8 & 4294967295)::oid)";
+        let ask = async {
+            let row = connection.query_one(sql, &[&i64::from(LOCK)]).await?;
+            Ok::<bool, PostgresError>(row.try_get(0)?)
+        };
+        Ok(lane.within_deadline(ask).await?)
+    }
+}
+
+impl Drop for WorkerPresence {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn lane(url: &str) -> Result<ConnectionPool, PostgresError> {
+    let options = PostgresOptions::default();
+    let target = Target::parse(url, &options)?;
+    ConnectionPool::new(&target, target.config.clone(), &options, 1, Some(options.pool_timeout))
+}
+
+/// Holds the lock until the connection fails.
+async fn hold(lane: &ConnectionPool) -> Result<(), PostgresError> {
+    // Out of the pool: when this ends, the connection is closed and the lock with it.
+    let connection = Object::take(lane.lend().await?);
+    let lock = "SELECT pg_advisory_lock_shared($1, hashtext(current_schema()))";
+    lane.within_deadline(async {
+        Ok::<_, PostgresError>(connection.execute(lock, &[&LOCK]).await?)
+    })
+    .await?;
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        lane.within_deadline(async { Ok::<_, PostgresError>(connection.simple_query("").await?) })
+            .await?;
+    }
+}

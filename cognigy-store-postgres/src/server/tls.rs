@@ -1,0 +1,170 @@
+//! TLS: rustls on ring, as everywhere in this project, and whom to believe.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::error::PostgresError;
+
+/// Who may be the server.
+#[derive(Debug)]
+pub(crate) enum Trust {
+    /// Anybody, in the clear.
+    NoTls,
+    /// Anybody, encrypted if they offer it.
+    AnyoneIfOffered,
+    /// Anybody, encrypted.
+    Anyone,
+    /// Whoever has a certificate from these roots, under whatever name.
+    Issued(Roots),
+    /// Whoever has a certificate from these roots for the name that was dialled.
+    Named(Roots),
+}
+
+/// Whose certificates count.
+#[derive(Debug)]
+pub(crate) enum Roots {
+    /// Those the system trusts, or `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+    System,
+    /// Those in a PEM file.
+    File(PathBuf),
+}
+
+impl Trust {
+    pub(crate) fn connector(&self) -> Result<MakeRustlsConnect, PostgresError> {
+        let provider = Arc::new(ring::default_provider());
+        let failed = |error: &dyn fmt::Display| PostgresError::Tls(error.to_string());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| failed(&error))?;
+        let verifier: Arc<dyn ServerCertVerifier> = match self {
+            Self::NoTls | Self::AnyoneIfOffered | Self::Anyone => Arc::new(AnyServer(provider)),
+            Self::Issued(roots) | Self::Named(roots) => {
+                let roots = Arc::new(roots.load()?);
+                let strict = WebPkiServerVerifier::builder_with_provider(roots, provider)
+                    .build()
+                    .map_err(|error| failed(&error))?;
+                if matches!(self, Self::Named(_)) { strict } else { Arc::new(AnyName(strict)) }
+            }
+        };
+        let config =
+            builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+        Ok(MakeRustlsConnect::new(config))
+    }
+}
+
+impl Roots {
+    fn load(&self) -> Result<RootCertStore, PostgresError> {
+        let mut roots = RootCertStore::empty();
+        let certificates = match self {
+            // Some systems ship a few certificates that no modern parser takes.
+            Self::System => rustls_native_certs::load_native_certs().certs,
+            Self::File(path) => {
+                let unusable =
+                    |error| PostgresError::Tls(format!("sslrootcert {}: {error}", path.display()));
+                let found = CertificateDer::pem_file_iter(path)
+                    .and_then(Iterator::collect::<Result<Vec<_>, _>>);
+                found.map_err(unusable)?
+            }
+        };
+        roots.add_parsable_certificates(certificates);
+        if roots.is_empty() {
+            return Err(PostgresError::Tls("no trusted root certificate was found".to_owned()));
+        }
+        Ok(roots)
+    }
+}
+
+/// Believes any certificate, but wants proof that the server holds its key.
+#[derive(Debug)]
+struct AnyServer(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Checks everything but the name, which is looked at last.
+#[derive(Debug)]
+struct AnyName(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.0.verify_server_cert(certificate, intermediates, name, ocsp_response, now) {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}

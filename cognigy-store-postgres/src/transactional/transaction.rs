@@ -1,0 +1,158 @@
+//! What users whose own tables live in the events' database see: a handler that is given a
+//! transaction, how to undo it, and how many there may be.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use cognigy_core::{Contact, Event, Failure};
+use deadpool_postgres::Transaction;
+use tokio_postgres::IsolationLevel;
+
+use crate::{error::PostgresError, server::url::session_limits};
+
+/// What to do with an event and its contact, in a transaction that also holds the event's
+/// completion: both are committed together, or neither is. So whatever the handler writes through
+/// `transaction` happens exactly once for each run of an event, through crashes, lost leases and
+/// lost answers.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use cognigy_core::{Contact, Event};
+/// use cognigy_store_postgres::{Rollback, Transaction, TransactionalHandler};
+///
+/// /// Counts how often each contact wrote.
+/// struct Count;
+///
+/// #[async_trait::async_trait]
+/// impl TransactionalHandler for Count {
+///     async fn handle(
+///         &self,
+///         transaction: &mut Transaction<'_>,
+///         event: Arc<Event>,
+///         _contact: Option<Contact>,
+///     ) -> Result<(), Rollback> {
+///         let key = event.contact_key().ok_or_else(|| Rollback::permanent("whose is it?"))?;
+///         let sql = "INSERT INTO visits VALUES ($1, 1)
+///                    ON CONFLICT (contact) DO UPDATE SET times = visits.times + 1";
+///         transaction.execute(sql, &[&key]).await?;
+///         Ok(())
+///     }
+/// }
+/// ```
+///
+/// ## Contract
+/// * Only what goes through `transaction` happens exactly once. A call to another service, or a
+///   write on another connection, happens at least once, as with any
+///   [`EventHandler`](cognigy_core::EventHandler), and stays when the transaction is undone.
+/// * It does not end the transaction: no `COMMIT`, no `ROLLBACK`. That is found out before the event
+///   is completed, and a permanent failure; but what was committed by then stands. Savepoints are
+///   the handler's to use.
+/// * It leaves the session as it was: `SET LOCAL`, not `SET`; no advisory lock of the session's. The
+///   next handler gets the same session.
+/// * It may run several times for one run of an event, each time in a new transaction, the earlier
+///   ones having been undone. Within one attempt it does where the transaction lost a deadlock or a
+///   serialization conflict (three times at most).
+/// * It may be dropped at any `await`, when the lease is lost or the attempt takes too long, and a
+///   panic counts as a transient failure of this event alone. Both undo the transaction.
+/// * The transaction is open while it runs: other transactions wait for the rows it has written.
+///   Whatever takes its time belongs in front of it, or into an event of its own.
+#[async_trait]
+pub trait TransactionalHandler: Send + Sync + 'static {
+    /// Handles one event. With `Err` nothing of it happens; then a transient failure is retried, a
+    /// permanent one dead-letters the event.
+    async fn handle(
+        &self,
+        transaction: &mut Transaction<'_>,
+        event: Arc<Event>,
+        contact: Option<Contact>,
+    ) -> Result<(), Rollback>;
+}
+
+/// Why a transaction is to be undone. `?` makes one of a [`Failure`] and of an error of PostgreSQL's.
+///
+/// What PostgreSQL refused is permanent if the same statement with the same values would be refused
+/// again: SQLSTATE classes 22 (a value), 42 (syntax, a missing table or right) and 0A, and values
+/// that do not read as the type that was asked for. Anything else may pass (a connection, a lock, a
+/// constraint that depends on other rows) and is transient. The message names the SQLSTATE, the
+/// table and the constraint, never a value. Where you know better, return a failure of your own.
+#[derive(Debug)]
+pub struct Rollback {
+    pub(crate) failure: Failure,
+    /// The transaction lost against another one and is worth another try at once.
+    pub(crate) lost_a_race: bool,
+}
+
+impl Rollback {
+    /// For something that may pass by itself.
+    pub fn transient(message: impl Into<String>) -> Self {
+        Failure::transient(message).into()
+    }
+
+    /// For something that will not pass by itself.
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Failure::permanent(message).into()
+    }
+}
+
+impl From<Failure> for Rollback {
+    fn from(failure: Failure) -> Self {
+        Self { failure, lost_a_race: false }
+    }
+}
+
+impl From<tokio_postgres::Error> for Rollback {
+    fn from(error: tokio_postgres::Error) -> Self {
+        PostgresError::from(error).into()
+    }
+}
+
+impl From<PostgresError> for Rollback {
+    fn from(problem: PostgresError) -> Self {
+        let lost_a_race = problem.lost_a_race();
+        let message = "the transaction was undone";
+        let failure = if problem.will_repeat_itself() {
+            Failure::permanent(message)
+        } else {
+            Failure::transient(message)
+        };
+        Self { failure: failure.caused_by(problem), lost_a_race }
+    }
+}
+
+/// How handlers' transactions are run.
+#[derive(Debug, Clone)]
+pub struct TransactionOptions {
+    /// Connections for handlers' transactions, beside those of the store. Default 8. Attempts beyond
+    /// it wait for one, as long as an attempt may take; the store's own calls (claims, renewals,
+    /// deliveries) never do. Each is a process on the server.
+    pub connections: usize,
+    /// Default `ReadCommitted`, as PostgreSQL's own. The stricter ones let transactions fail that
+    /// collide with others, which is tried again; among the others is the renewal of the event's own
+    /// lease, so that a transaction has to be shorter than a third of the lease.
+    pub isolation: IsolationLevel,
+    /// How long one statement may take; the server ends it then. Default 5 s.
+    pub statement_timeout: Duration,
+    /// How long a statement may wait for a row or a table that another transaction has. Default 2 s.
+    pub lock_timeout: Duration,
+    /// How long a transaction may go without a statement; the server ends it then, so that a node
+    /// that was paused holds nobody up. Default 10 s.
+    pub idle_timeout: Duration,
+}
+
+impl Default for TransactionOptions {
+    fn default() -> Self {
+        Self {
+            connections: 8,
+            isolation: IsolationLevel::ReadCommitted,
+            statement_timeout: Duration::from_secs(5),
+            lock_timeout: Duration::from_secs(2),
+            idle_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl TransactionOptions {
+    pub(crate) fn limits(&self) -> [String; 6] {
+        session_limits(self.statement_timeout, self.lock_timeout, self.idle_timeout)
+    }
+}

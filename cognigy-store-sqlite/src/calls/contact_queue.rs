@@ -1,0 +1,325 @@
+//! Keeping the order of each contact's events: who of them may be worked on, and who waits.
+//!
+//! A contact with unfinished events has a row in `lanes`, which names the one that may be due or
+//! held; the others are in `waiting`, and their `due_at` is NULL. Whether there is an order to keep
+//! stands in the file and is read in every transaction that asks, so that all processes agree.
+
+use cognigy_core::{EventOrder, IncomingEvent, Timestamp};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use crate::{
+    SqliteOptions,
+    error::SqliteError,
+    file::write_batch::WriteBatch,
+    row::{micros, unreadable},
+};
+
+/// The contact of a row of `events`; as `EventParts::contact_key` has it.
+pub(crate) const CONTACT: &str = "coalesce(nullif(external_id, ''), nullif(user_id, ''))";
+
+/// Where an arriving event belongs.
+pub(crate) enum QueuePosition<'a> {
+    /// It waits for nobody and nobody for it.
+    Anywhere,
+    /// Nothing of its contact is unfinished.
+    First(&'a str),
+    /// Behind another of its contact.
+    Behind(&'a str),
+}
+
+/// Where `event` will belong if it is new.
+pub(crate) fn place_for<'a>(
+    group: &mut WriteBatch<'_>,
+    event: &'a IncomingEvent,
+) -> Result<QueuePosition<'a>, SqliteError> {
+    if !group.order()?.is_kept() {
+        return Ok(QueuePosition::Anywhere);
+    }
+    let Some(contact) = event.parts.contact_key() else { return Ok(QueuePosition::Anywhere) };
+    let is_busy = group
+        .prepare("SELECT 1 FROM lanes WHERE source = ?1 AND contact = ?2")?
+        .exists([event.key.source.as_str(), contact])?;
+    Ok(if is_busy { QueuePosition::Behind(contact) } else { QueuePosition::First(contact) })
+}
+
+/// Puts the new event `id` there.
+pub(crate) fn take(
+    group: &mut WriteBatch<'_>,
+    place: &QueuePosition<'_>,
+    source: &str,
+    id: i64,
+) -> Result<(), SqliteError> {
+    match place {
+        QueuePosition::Anywhere => Ok(()),
+        QueuePosition::First(contact) => open(group, source, contact, id),
+        QueuePosition::Behind(contact) => wait(group, source, contact, id),
+    }
+}
+
+fn open(group: &WriteBatch<'_>, source: &str, contact: &str, head: i64) -> Result<(), SqliteError> {
+    group
+        .prepare("INSERT INTO lanes (source, contact, head, stopped) VALUES (?1, ?2, ?3, 0)")?
+        .execute(params![source, contact, head])?;
+    Ok(())
+}
+
+fn wait(
+    group: &mut WriteBatch<'_>,
+    source: &str,
+    contact: &str,
+    id: i64,
+) -> Result<(), SqliteError> {
+    group
+        .prepare("INSERT INTO waiting (source, contact, event) VALUES (?1, ?2, ?3)")?
+        .execute(params![source, contact, id])?;
+    group.waiting += 1;
+    Ok(())
+}
+
+/// A contact with unfinished events.
+struct ContactQueue {
+    source: String,
+    contact: String,
+    head: i64,
+    stopped: bool,
+}
+
+enum Found {
+    /// The event names nobody, or is not there.
+    NoContact,
+    /// Nothing of its contact is unfinished.
+    Idle {
+        source: String,
+        contact: String,
+    },
+    Busy(ContactQueue),
+}
+
+impl ContactQueue {
+    /// What there is of the contact of event `id`.
+    fn of(group: &WriteBatch<'_>, id: i64) -> Result<Found, SqliteError> {
+        let mut select = group.prepare(&format!(
+            "SELECT events.source, {CONTACT}, head, stopped
+             FROM events LEFT JOIN lanes ON lanes.source = events.source AND contact = {CONTACT}
+             WHERE events.id = ?1"
+        ))?;
+        let mut rows = select.query([id])?;
+        let Some(row) = rows.next()? else { return Ok(Found::NoContact) };
+        let source = row.get(0)?;
+        let Some(contact) = row.get(1)? else { return Ok(Found::NoContact) };
+        Ok(match row.get(2)? {
+            Some(head) => Found::Busy(Self { source, contact, head, stopped: row.get(3)? }),
+            None => Found::Idle { source, contact },
+        })
+    }
+
+    fn stop(&self, group: &mut WriteBatch<'_>, stopped: bool) -> Result<(), SqliteError> {
+        if self.stopped != stopped {
+            group
+                .prepare("UPDATE lanes SET stopped = ?3 WHERE source = ?1 AND contact = ?2")?
+                .execute(params![self.source, self.contact, stopped])?;
+            group.stopped += if stopped { 1 } else { -1 };
+        }
+        Ok(())
+    }
+
+    fn lead(&self, group: &WriteBatch<'_>, head: i64) -> Result<(), SqliteError> {
+        group
+            .prepare("UPDATE lanes SET head = ?3 WHERE source = ?1 AND contact = ?2")?
+            .execute(params![self.source, self.contact, head])?;
+        Ok(())
+    }
+
+    /// The earliest of those that wait, waiting no more.
+    fn next(&self, group: &mut WriteBatch<'_>) -> Result<Option<i64>, SqliteError> {
+        let next: Option<i64> = group
+            .prepare("SELECT min(event) FROM waiting WHERE source = ?1 AND contact = ?2")?
+            .query_row([&self.source, &self.contact], |row| row.get(0))?;
+        if let Some(next) = next {
+            group
+                .prepare("DELETE FROM waiting WHERE source = ?1 AND contact = ?2 AND event = ?3")?
+                .execute(params![self.source, self.contact, next])?;
+            group.waiting -= 1;
+        }
+        Ok(next)
+    }
+
+    /// The head is over: the next one is due, if one waits.
+    fn unblock_next(
+        &self,
+        group: &mut WriteBatch<'_>,
+        now: Option<i64>,
+    ) -> Result<bool, SqliteError> {
+        self.stop(group, false)?;
+        let Some(next) = self.next(group)? else {
+            group
+                .prepare("DELETE FROM lanes WHERE source = ?1 AND contact = ?2")?
+                .execute([&self.source, &self.contact])?;
+            return Ok(false);
+        };
+        self.lead(group, next)?;
+        // In its first run it has waited since it came, and should not wait as long again.
+        group
+            .prepare(
+                "UPDATE events SET due_at = CASE WHEN run = 1 THEN received_at
+                                                 ELSE coalesce(?2, received_at) END
+                 WHERE id = ?1",
+            )?
+            .execute(params![next, now])?;
+        Ok(true)
+    }
+}
+
+/// Event `id` has been processed or given up. Whether another is due now.
+pub(crate) fn end(
+    group: &mut WriteBatch<'_>,
+    id: i64,
+    given_up: bool,
+    at: Timestamp,
+) -> Result<bool, SqliteError> {
+    let order = group.order()?;
+    if !order.is_kept() {
+        return Ok(false);
+    }
+    match ContactQueue::of(group, id)? {
+        Found::Busy(lane) if lane.head == id => {
+            if given_up && order.stops() {
+                lane.stop(group, true)?;
+                return Ok(false);
+            }
+            lane.unblock_next(group, Some(micros(at)))
+        }
+        // It was being worked on when keeping the order began.
+        _ => Ok(false),
+    }
+}
+
+/// Whether event `id` may be run now, at the head of its contact's.
+pub(crate) fn admit(group: &mut WriteBatch<'_>, id: i64) -> Result<bool, SqliteError> {
+    if !group.order()?.is_kept() {
+        return Ok(true);
+    }
+    match ContactQueue::of(group, id)? {
+        Found::NoContact => {}
+        Found::Idle { source, contact } => open(group, &source, &contact, id)?,
+        Found::Busy(lane) if lane.head == id => lane.stop(group, false)?,
+        Found::Busy(_) => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Puts event `id`, which is pending again, where it belongs. Whether it is due now.
+pub(crate) fn enter(group: &mut WriteBatch<'_>, id: i64) -> Result<bool, SqliteError> {
+    if admit(group, id)? {
+        return Ok(true);
+    }
+    let Found::Busy(lane) = ContactQueue::of(group, id)? else { return Ok(true) };
+    let displaced = match lane.head > id {
+        true => hold_back(group, lane.head)?,
+        false => false,
+    };
+    if displaced {
+        wait(group, &lane.source, &lane.contact, lane.head)?;
+        lane.lead(group, id)?;
+    } else {
+        wait(group, &lane.source, &lane.contact, id)?;
+    }
+    Ok(displaced)
+}
+
+/// Makes an event that nobody has begun wait; whether there is such a one.
+fn hold_back(group: &WriteBatch<'_>, id: i64) -> Result<bool, SqliteError> {
+    let changed = group
+        .prepare(
+            "UPDATE events SET due_at = NULL WHERE id = ?1 AND state = 'pending' AND attempt = 0",
+        )?
+        .execute([id])?;
+    Ok(changed == 1)
+}
+
+/// What the file says.
+pub(crate) fn order(connection: &Connection) -> Result<EventOrder, SqliteError> {
+    let stored: Option<String> = connection
+        .prepare_cached("SELECT event_order FROM settings WHERE id = 1")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    let order = stored.map_or(Ok(EventOrder::default()), |order| order.parse());
+    order.map_err(|error| unreadable("the order of events", error))
+}
+
+/// Keeps the order that the options ask for from now on, whatever the file says.
+pub(crate) fn agree(
+    connection: &mut Connection,
+    options: &SqliteOptions,
+) -> Result<(), SqliteError> {
+    let Some(wanted) = options.order else { return Ok(()) };
+    if order(connection)? == wanted {
+        return Ok(());
+    }
+    let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    match (order(&change)?, wanted) {
+        (EventOrder::Any, EventOrder::Any) => {}
+        (EventOrder::Any, EventOrder::PerContact(_)) => begin(&change)?,
+        (EventOrder::PerContact(_), EventOrder::Any) => cease(&change)?,
+        // Who are stopped go on; there are none if stopping begins.
+        (EventOrder::PerContact(_), EventOrder::PerContact(_)) => {
+            let mut group = WriteBatch::new(&change);
+            for head in stopped(&change)? {
+                if let Found::Busy(lane) = ContactQueue::of(&group, head)? {
+                    lane.unblock_next(&mut group, None)?;
+                }
+            }
+            group.finish()?;
+        }
+    }
+    change.execute(
+        "INSERT OR REPLACE INTO settings (id, event_order) VALUES (1, ?1)",
+        [wanted.as_str()],
+    )?;
+    Ok(change.commit()?)
+}
+
+/// Of each contact's unfinished events one goes first: one that is being worked on, or was begun, or
+/// the earliest. What is being worked on beside it ends as it began.
+fn begin(connection: &Connection) -> Result<(), SqliteError> {
+    connection.execute_batch(&format!(
+        "INSERT INTO waiting (source, contact, event)
+         SELECT source, {CONTACT}, id FROM events
+         WHERE due_at IS NOT NULL AND {CONTACT} IS NOT NULL;
+
+         INSERT INTO lanes (source, contact, head, stopped)
+         SELECT waiting.source, contact,
+                coalesce(min(CASE WHEN state = 'processing' THEN event END),
+                         min(CASE WHEN attempt > 0 THEN event END), min(event)), 0
+         FROM waiting JOIN events ON events.id = event
+         GROUP BY waiting.source, contact;
+
+         DELETE FROM waiting
+         WHERE event = (SELECT head FROM lanes WHERE lanes.source = waiting.source
+                                                 AND lanes.contact = waiting.contact)
+            OR (SELECT state FROM events WHERE id = event) = 'processing';
+
+         UPDATE events SET due_at = NULL WHERE id IN (SELECT event FROM waiting);
+
+         INSERT INTO tallies (dimension, name, count)
+         SELECT 'lane', 'waiting', count(*) FROM waiting;"
+    ))?;
+    Ok(())
+}
+
+/// All that waits is due.
+fn cease(connection: &Connection) -> Result<(), SqliteError> {
+    connection.execute_batch(
+        "UPDATE events SET due_at = received_at WHERE id IN (SELECT event FROM waiting);
+         DELETE FROM waiting;
+         DELETE FROM lanes;
+         DELETE FROM tallies WHERE dimension = 'lane';",
+    )?;
+    Ok(())
+}
+
+fn stopped(connection: &Connection) -> Result<Vec<i64>, SqliteError> {
+    let mut select = connection.prepare("SELECT head FROM lanes WHERE stopped")?;
+    let heads = select.query_map([], |row| row.get(0))?;
+    Ok(heads.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,38 @@
+//! Whether deliveries can be taken: does what one needs, and undoes it.
+
+use rusqlite::params;
+
+use crate::{error::SqliteError, file::write_batch::WriteBatch};
+
+/// In every table that a delivery writes a row is inserted and undone: a lock, a trigger or a lost
+/// table shows here as it would to a sender. Then something is made durable.
+pub(crate) fn ready(group: &mut WriteBatch<'_>) -> Result<(), SqliteError> {
+    let id = group.next_event_id()?;
+    let connection = group.connection();
+    connection.execute_batch("SAVEPOINT probe")?;
+    // No source has an empty name.
+    group
+        .prepare(
+            "INSERT INTO events (id, state, due_at, fence, run, attempt, received_at, source, event_id,
+                                 type, event_time, timestamp_json, external_id, user_id)
+             VALUES (?1, 'pending', 0, 0, 1, 0, 0, '', '', '', 0, '0', NULL, NULL)",
+        )?
+        .execute([id])?;
+    group.prepare("INSERT INTO bodies (event, body) VALUES (?1, x'')")?.execute([id])?;
+    if group.order()?.is_kept() {
+        group.prepare("INSERT INTO lanes VALUES ('', '', ?1, 0)")?.execute([id])?;
+        group.prepare("INSERT INTO waiting VALUES ('', '', ?1)")?.execute([id])?;
+    }
+    group
+        .prepare(
+            "INSERT INTO quarantine (source, reason, event_id, detail, received_at, digest, body)
+             VALUES ('', '', NULL, '', 0, x'', x'')",
+        )?
+        .execute([])?;
+    group
+        .prepare("INSERT INTO tallies (dimension, name, count) VALUES (?1, ?1, 1)")?
+        .execute(params![""])?;
+    connection.execute_batch("ROLLBACK TO probe; RELEASE probe")?;
+    group.beat()?;
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! Forgetting what is old and finished.
+//!
+//! A reader looks for it, the writer removes it: the search may pass over any number of events that
+//! have to stay, and intake should not wait for that. What is removed is overwritten
+//! (`PRAGMA secure_delete`), and the log, which still holds it, is emptied once nothing is left to go.
+
+use cognigy_core::{PurgeRequest, Purged, QuarantineReason, State, Timestamp};
+use rusqlite::{Connection, params};
+
+use crate::{
+    calls::{archive::Arrivals, contact_queue::CONTACT},
+    error::SqliteError,
+    file::write_batch::WriteBatch,
+    row::{self, micros, sql_limit, unreadable},
+};
+
+/// What makes an event go; `?1` is the time for processed ones, `?2` for dead-lettered ones, or NULL.
+/// One that was given up and stops its contact has to stay: without it, the others could not be let go.
+fn is_old() -> String {
+    format!(
+        "events.received_at < CASE events.state WHEN 'processed' THEN ?1
+                                                WHEN 'dead_lettered' THEN ?2 END
+         AND NOT EXISTS (SELECT 1 FROM outbox
+                         WHERE outbox.event = events.id AND outbox.due_at IS NOT NULL)
+         AND NOT EXISTS (SELECT 1 FROM lanes
+                         WHERE lanes.source = events.source AND lanes.contact = {CONTACT}
+                           AND lanes.head = events.id)"
+    )
+}
+
+/// What makes a quarantined body go; the times are those of events.
+const IS_OLD_BODY: &str = "received_at < CASE reason WHEN 'conflict' THEN ?2 ELSE ?1 END";
+
+/// The two times, as the statements take them.
+fn times(request: &PurgeRequest) -> (i64, Option<i64>) {
+    (micros(request.before), request.unresolved_before.map(micros))
+}
+
+/// After this id everything was received too late to go.
+fn last_to_look_at(connection: &Connection, request: &PurgeRequest) -> Result<i64, SqliteError> {
+    let latest: Timestamp =
+        request.unresolved_before.into_iter().fold(request.before, Timestamp::max);
+    Ok(Arrivals::around(connection, latest)?.last)
+}
+
+/// The oldest events that can go, after those that were looked at before.
+pub(crate) fn find(
+    connection: &Connection,
+    request: &PurgeRequest,
+) -> Result<Vec<i64>, SqliteError> {
+    let from = request.after.map_or(i64::MIN, |cursor| cursor.0);
+    let last = last_to_look_at(connection, request)?;
+    let (before, unresolved_before) = times(request);
+    let mut select = connection.prepare_cached(&format!(
+        "SELECT id FROM events WHERE {} AND id > ?3 AND id <= ?4 ORDER BY id LIMIT ?5",
+        is_old()
+    ))?;
+    let values = params![before, unresolved_before, from, last, sql_limit(request.limit)];
+    let ids = select.query_map(values, |row| row.get(0))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
+/// Everything that can go, counted.
+pub(crate) fn count(
+    connection: &Connection,
+    request: &PurgeRequest,
+) -> Result<Purged, SqliteError> {
+    let last = last_to_look_at(connection, request)?;
+    let (before, unresolved_before) = times(request);
+    let mut counted = Purged::default();
+    let mut events = connection.prepare_cached(&format!(
+        "SELECT state, count(*) FROM events WHERE {} AND id <= ?3 GROUP BY state",
+        is_old()
+    ))?;
+    let mut rows = events.query(params![before, unresolved_before, last])?;
+    while let Some(row) = rows.next()? {
+        counted.events.insert(row::read_state(row, 0)?, row.get::<_, i64>(1)?.unsigned_abs());
+    }
+    let mut bodies = connection.prepare_cached(&format!(
+        "SELECT reason, count(*) FROM quarantine WHERE {IS_OLD_BODY} GROUP BY reason"
+    ))?;
+    let mut rows = bodies.query(params![before, unresolved_before])?;
+    while let Some(row) = rows.next()? {
+        let reason = read_reason(&row.get::<_, String>(0)?)?;
+        counted.quarantined.insert(reason, row.get::<_, i64>(1)?.unsigned_abs());
+    }
+    Ok(counted)
+}
+
+fn read_reason(name: &str) -> Result<QuarantineReason, SqliteError> {
+    QuarantineReason::from_name(name).ok_or_else(|| unreadable("the reason", "is unknown"))
+}
+
+/// Removes those of `events` that still can go, and as many quarantined bodies as the limit allows.
+pub(crate) fn remove(
+    group: &mut WriteBatch<'_>,
+    events: &[i64],
+    request: &PurgeRequest,
+) -> Result<Purged, SqliteError> {
+    let mut purged = Purged::default();
+    if !events.is_empty() {
+        group.remember_last_event()?;
+    }
+    for id in events {
+        if let Some(state) = remove_event(group, *id, request)? {
+            *purged.events.entry(state).or_default() += 1;
+        }
+    }
+    let (before, unresolved_before) = times(request);
+    let mut bodies = group.prepare(&format!(
+        "DELETE FROM quarantine WHERE id IN (
+             SELECT id FROM quarantine WHERE {IS_OLD_BODY} ORDER BY id LIMIT ?3) RETURNING reason"
+    ))?;
+    let mut rows = bodies.query(params![before, unresolved_before, sql_limit(request.limit)])?;
+    while let Some(row) = rows.next()? {
+        let reason = read_reason(&row.get::<_, String>(0)?)?;
+        *purged.quarantined.entry(reason).or_default() += 1;
+    }
+    Ok(purged)
+}
+
+/// The state in which it was.
+fn remove_event(
+    group: &mut WriteBatch<'_>,
+    id: i64,
+    request: &PurgeRequest,
+) -> Result<Option<State>, SqliteError> {
+    let (before, unresolved_before) = times(request);
+    let mut delete = group.prepare(&format!(
+        "DELETE FROM events WHERE {} AND id = ?3 RETURNING type, state",
+        is_old()
+    ))?;
+    let mut rows = delete.query(params![before, unresolved_before, id])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let (kind, state): (_, State) = (row::read_kind(row, 0)?, row::read_state(row, 1)?);
+    drop(rows);
+    for table in [
+        "DELETE FROM bodies WHERE event = ?1",
+        "DELETE FROM contexts WHERE event = ?1",
+        "DELETE FROM attempts WHERE event = ?1",
+        "DELETE FROM outbox WHERE event = ?1",
+    ] {
+        group.prepare(table)?.execute([id])?;
+    }
+    group.vanished(kind, state);
+    Ok(Some(state))
+}

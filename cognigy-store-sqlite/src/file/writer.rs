@@ -1,0 +1,365 @@
+//! The one thread that writes.
+//!
+//! It takes whatever waits, does it in one transaction, and answers once that is committed. A call
+//! that fails by its own data is taken out of the group and does not harm the others.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use cognigy_core::StoreError;
+use rusqlite::TransactionBehavior;
+use tokio::sync::oneshot;
+
+use crate::{
+    config::{MAX_GROUP, OTHER_CALLS},
+    error::SqliteError,
+    file::{
+        checkpoint::Checkpointer,
+        database::{Database, DatabaseConnection},
+        write_batch::WriteBatch,
+    },
+};
+
+/// The way to the writer's thread. Dropping it waits until everything in the queue is done.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    queue: Option<SyncSender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+    max_wait: Duration,
+}
+
+impl Writer {
+    /// Starts the thread and has it open the database.
+    pub(crate) async fn start(database: Database) -> Result<Self, StoreError> {
+        let (queue, waiting) =
+            sync_channel(database.options.queue_limit.saturating_add(OTHER_CALLS));
+        let max_wait = database.options.max_wait;
+        let (report, opened) = oneshot::channel();
+        let thread = thread::Builder::new()
+            .name("sqlite-writer".to_owned())
+            .spawn(move || match WriterState::set_up(database) {
+                Ok(desk) => {
+                    if report.send(Ok(())).is_ok() {
+                        desk.work_off(&waiting);
+                    }
+                }
+                Err(problem) => drop(report.send(Err(problem))),
+            })
+            .map_err(SqliteError::Thread)?;
+        let writer = Self { queue: Some(queue), thread: Some(thread), max_wait };
+        opened.await.map_err(|_| SqliteError::Panicked)??;
+        Ok(writer)
+    }
+
+    /// Does `work` in a transaction and waits until it is durable. `work` may be called again if
+    /// the transaction it was part of had to be undone.
+    pub(crate) async fn perform<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: FnMut(&mut WriteBatch<'_>) -> Result<T, SqliteError> + Send + 'static,
+    {
+        self.queue_up(work, None).await
+    }
+
+    /// As [`perform`](Self::perform), unless its turn comes too late: then nothing is done.
+    pub(crate) async fn perform_soon<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: FnMut(&mut WriteBatch<'_>) -> Result<T, SqliteError> + Send + 'static,
+    {
+        let begin_by = Instant::now() + self.max_wait;
+        self.queue_up(work, Some(begin_by)).await
+    }
+
+    async fn queue_up<T, W>(&self, work: W, begin_by: Option<Instant>) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: FnMut(&mut WriteBatch<'_>) -> Result<T, SqliteError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Task { work, outcome: None, reply, begin_by });
+        let queue = self.queue.as_ref().ok_or(SqliteError::Stopped)?;
+        queue.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::overloaded(),
+            TrySendError::Disconnected(_) => SqliteError::Stopped.into(),
+        })?;
+        answer.await.unwrap_or_else(|_| Err(SqliteError::Stopped.into()))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            // It catches panics itself, so there is no outcome to look at.
+            drop(thread.join());
+        }
+    }
+}
+
+/// A call in the queue.
+trait Job: Send {
+    /// Begun later than this it is not to be done at all.
+    fn begin_by(&self) -> Option<Instant>;
+    fn perform(&mut self, group: &mut WriteBatch<'_>) -> Result<(), SqliteError>;
+    fn answer(self: Box<Self>, result: Result<(), StoreError>);
+}
+
+struct Task<T, W> {
+    work: W,
+    outcome: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+    begin_by: Option<Instant>,
+}
+
+impl<T, W> Job for Task<T, W>
+where
+    T: Send,
+    W: FnMut(&mut WriteBatch<'_>) -> Result<T, SqliteError> + Send,
+{
+    fn begin_by(&self) -> Option<Instant> {
+        self.begin_by
+    }
+
+    fn perform(&mut self, group: &mut WriteBatch<'_>) -> Result<(), SqliteError> {
+        self.outcome = Some((self.work)(group)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, result: Result<(), StoreError>) {
+        let Self { outcome, reply, .. } = *self;
+        let outcome = result.and_then(|()| outcome.ok_or_else(|| SqliteError::Panicked.into()));
+        // Who no longer waits gets no answer.
+        drop(reply.send(outcome));
+    }
+}
+
+/// The thread's own state.
+struct WriterState {
+    database: Database,
+    // Dropped before the writer's connection, which is to be the last to close.
+    checkpointer: Checkpointer,
+    /// None after a failure, until the database could be opened again.
+    session: Option<DatabaseConnection>,
+}
+
+impl WriterState {
+    fn set_up(database: Database) -> Result<Self, SqliteError> {
+        let session = Some(database.set_up()?);
+        let checkpointer = Checkpointer::start(database.clone())?;
+        Ok(Self { database, checkpointer, session })
+    }
+
+    fn work_off(mut self, waiting: &Receiver<Box<dyn Job>>) {
+        while let Ok(first) = waiting.recv() {
+            let mut jobs = vec![first];
+            gather(&mut jobs, waiting);
+            let now = Instant::now();
+            let is_late = |job: &mut Box<dyn Job>| job.begin_by().is_some_and(|by| by < now);
+            for late in jobs.extract_if(.., is_late) {
+                late.answer(Err(StoreError::overloaded()));
+            }
+            self.settle_up(jobs);
+            // After the answers: nobody waits for it but the next group.
+            if let Some(session) = &self.session {
+                self.checkpointer.after_commit(session);
+            }
+        }
+    }
+
+    /// Does the jobs together, or in halves if one of them may be what is wrong; answers all.
+    fn settle_up(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        if jobs.is_empty() {
+            return;
+        }
+        match self.commit(&mut jobs) {
+            Ok(()) => jobs.into_iter().for_each(|job| job.answer(Ok(()))),
+            Err(problem) if jobs.len() > 1 && problem.may_concern_one_call() => {
+                let others = jobs.split_off(jobs.len() / 2);
+                self.settle_up(jobs);
+                self.settle_up(others);
+            }
+            Err(problem) => {
+                let problem = Arc::new(problem);
+                jobs.into_iter().for_each(|job| job.answer(Err(problem.shared())));
+            }
+        }
+    }
+
+    fn commit(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), SqliteError> {
+        let mut session = match self.session.take() {
+            session if !self.database.write_back.is_trusted() => {
+                self.database.begin_anew(session)?
+            }
+            Some(session) => session,
+            None => self.database.reopen()?,
+        };
+        let attempt = AssertUnwindSafe(|| transact(&mut session, jobs));
+        let result = catch_unwind(attempt).unwrap_or(Err(SqliteError::Panicked));
+        if result.as_ref().is_err_and(SqliteError::is_of_the_disk) {
+            self.database.write_back.distrust();
+        }
+        if matches!(result, Err(SqliteError::Replaced)) {
+            // Every connection lets go of the files, so that the ones that are opened next share
+            // nothing with them. SQLite writes a log back if its database is still in its place.
+            self.database.write_back.close_all(Some(session));
+            return result;
+        }
+        // After any other failure the connection's idea of the file may be wrong: it is dropped,
+        // and what is on disk counts.
+        if result.as_ref().err().is_none_or(SqliteError::is_busy) {
+            self.session = Some(session);
+        }
+        result
+    }
+}
+
+/// Adds what waits to the group, for as long as letting others run brings more: a group twice as
+/// large costs far less than two commits. Where nobody else wants the processor, this is over at
+/// once, and a lone call does not wait for company.
+fn gather<J>(jobs: &mut Vec<J>, waiting: &Receiver<J>) {
+    while jobs.len() < MAX_GROUP {
+        let before = jobs.len();
+        thread::yield_now();
+        jobs.extend(waiting.try_iter().take(MAX_GROUP - before));
+        if jobs.len() == before {
+            return;
+        }
+    }
+}
+
+fn transact(
+    session: &mut DatabaseConnection,
+    jobs: &mut [Box<dyn Job>],
+) -> Result<(), SqliteError> {
+    // Immediate: the lock is taken here, where waiting for it is possible, and not at the first
+    // write, where it can fail at once (SQLITE_BUSY_SNAPSHOT).
+    let transaction =
+        session.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut group = WriteBatch::new(&transaction);
+    for job in jobs {
+        job.perform(&mut group)?;
+    }
+    let log_to_empty = group.log_to_empty.take();
+    group.finish()?;
+    transaction.commit()?;
+    // Looked at after the commit and before the answer, so that no answer vouches for a file that
+    // was gone by then.
+    session.must_be_in_place()?;
+    if let Some(is_left) = log_to_empty
+        && session.empty_log()
+    {
+        is_left.store(false, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        pin::pin,
+        task::{Context, Waker},
+    };
+
+    use cognigy_core::StoreErrorKind;
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::SqliteOptions;
+
+    async fn writer(folder: &tempfile::TempDir) -> Writer {
+        let path = folder.path().join("w.db");
+        Writer::start(Database::new(&path, SqliteOptions::default()).unwrap()).await.unwrap()
+    }
+
+    fn beat(group: &mut WriteBatch<'_>) -> Result<i64, SqliteError> {
+        group.beat()
+    }
+
+    #[test]
+    fn a_group_takes_what_waits_up_to_its_limit() {
+        let (sender, waiting) = sync_channel(2 * MAX_GROUP);
+        for number in 1..MAX_GROUP + 10 {
+            sender.send(number).unwrap();
+        }
+        let mut groups = [vec![0], vec![MAX_GROUP + 10], vec![MAX_GROUP + 11]];
+        for group in &mut groups {
+            gather(group, &waiting);
+        }
+        assert_eq!(groups.each_ref().map(Vec::len), [MAX_GROUP, 11, 1]);
+        assert!(groups[0].is_sorted(), "in the order in which they came");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_or_breaks_a_rule_harms_only_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = writer(&folder).await;
+        for round in 0..20 {
+            let panics = writer.perform(|group| -> Result<(), SqliteError> {
+                beat(group)?;
+                panic!("poison")
+            });
+            let breaks = writer.perform(|group| {
+                beat(group)?;
+                Ok(group.connection().execute("INSERT INTO heartbeat VALUES (2, 2)", [])?)
+            });
+            let (panics, breaks, fine) = tokio::join!(panics, breaks, writer.perform(beat));
+            assert_eq!(panics.unwrap_err().kind(), StoreErrorKind::Unavailable);
+            assert_eq!(breaks.unwrap_err().kind(), StoreErrorKind::Corrupt);
+            assert_eq!(fine.unwrap(), round + 1, "what the others began must be undone");
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_failed_write_the_file_is_opened_afresh() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = writer(&folder).await;
+        let fill_up = |group: &mut WriteBatch<'_>| -> Result<(), SqliteError> {
+            let pages: i64 =
+                group.connection().pragma_query_value(None, "page_count", |row| row.get(0))?;
+            group.connection().pragma_update(None, "max_page_count", pages)?;
+            let body = vec![0; 1 << 20];
+            group.prepare("INSERT INTO bodies VALUES (1, ?1)")?.execute([body])?;
+            Ok(())
+        };
+        let (full, other) = tokio::join!(writer.perform(fill_up), writer.perform(beat));
+        assert_eq!(full.unwrap_err().kind(), StoreErrorKind::Unavailable);
+        // Whether the second call shared the transaction is up to the scheduler. The limit goes
+        // with the connection, so this only succeeds on a new one.
+        let beats = i64::from(other.is_ok());
+        let enough = |group: &mut WriteBatch<'_>| -> Result<(), SqliteError> {
+            let body = vec![0; 1 << 20];
+            group.prepare("INSERT INTO bodies VALUES (1, ?1)")?.execute([body])?;
+            Ok(())
+        };
+        writer.perform(enough).await.unwrap();
+        assert_eq!(writer.perform(beat).await.unwrap(), beats + 1);
+    }
+
+    #[tokio::test]
+    async fn dropping_the_writer_finishes_what_is_queued() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.db");
+        let writer = writer(&folder).await;
+        for _ in 0..100 {
+            // The first poll puts it into the queue; then nobody waits for it any more.
+            let mut call = pin!(writer.perform(beat));
+            let _ = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
+        drop(writer);
+        assert!(!folder.path().join("w.db-wal").exists(), "a clean end leaves a single file");
+        let connection = Connection::open(&path).unwrap();
+        let beats: i64 =
+            connection.query_row("SELECT beats FROM heartbeat", [], |row| row.get(0)).unwrap();
+        assert_eq!(beats, 100);
+    }
+}
