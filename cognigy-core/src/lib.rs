@@ -63,9 +63,10 @@ pub use processing::WorkerHandle;
 pub use processing::{Jitter, NextStep, RetryPolicy, Stop, Worker, WorkerOptions};
 pub use store::{
     AfterDeadLetter, Attempt, AttemptOutcome, Backlog, Claim, ClaimBatch, ClaimRequest, ClaimToken,
-    ClaimedDeadLetter, ClaimedRun, Counts, Cursor, EXCERPT_BYTES, EventArchive, EventFilter,
-    EventOrder, EventPage, EventStore, EventSummary, PAGE_BYTES, PageRequest, PurgeRequest,
-    PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
-    QuarantineReason, QuarantineSummary, QuarantinedItem, Recorded, ReplayClaim, Requeued, RunEnd,
-    Settled, Settlement, Store, StoreSize, StoredEvent, UnsentDeadLetter, WorkKind,
+    ClaimedDeadLetter, ClaimedRun, Counts, Cursor, DeadLetterClaim, DeadLetterEnd, EXCERPT_BYTES,
+    EventArchive, EventFilter, EventOrder, EventPage, EventStore, EventSummary, PAGE_BYTES,
+    PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits,
+    QuarantinePage, QuarantineReason, QuarantineSummary, QuarantinedItem, Recorded, ReplayClaim,
+    Requeued, RunEnd, Settled, Settlement, Store, StoreSize, StoredEvent, UnsentDeadLetter,
+    WorkEnd, WorkKind,
 };

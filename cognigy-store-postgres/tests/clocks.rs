@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use cognigy_core::{ClaimRequest, EventArchive, EventStore, RunEnd, Settled, Settlement};
+use cognigy_core::{ClaimRequest, EventArchive, EventStore, RunEnd, Settled};
 use common::{Place, claim, claim_one, event, key, now, processed, request, settle};
 
 fn off(hours: i64) -> cognigy_core::Timestamp {

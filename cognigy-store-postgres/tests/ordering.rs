@@ -211,7 +211,7 @@ fn have_worked(
                 }
                 tokio::task::yield_now().await;
                 for (contact, number, end) in ends {
-                    log.lock().unwrap().leave(contact, number, &end.verdict);
+                    log.lock().unwrap().leave(contact, number, end.run_end().unwrap());
                     while node.settle(std::slice::from_ref(&end)).await.is_err() {}
                 }
             }

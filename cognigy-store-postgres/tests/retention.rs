@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use cognigy_core::{
     ClaimRequest, Contact, DeadLetterEnd, EventArchive, EventStore, PurgeRequest, RunEnd, Settled,
-    Settlement, SourceName, Timestamp, testing::sample,
+    SourceName, Timestamp, testing::sample,
 };
 use cognigy_store_postgres::{PostgresOptions, PostgresStore, TimeSource};
 use common::{LEASE, Place, event, key, request};

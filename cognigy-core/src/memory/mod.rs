@@ -21,8 +21,8 @@ use crate::{
     ports::{Contact, DeadLetter, StoreError, Timestamp},
     store::{
         Attempt, AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter,
-        ClaimedRun, EventOrder, EventStore, QuarantinedItem, Recorded, ReplayClaim, Requeued,
-        Settled, Settlement, WorkKind,
+        ClaimedRun, DeadLetterClaim, EventOrder, EventStore, QuarantinedItem, Recorded,
+        ReplayClaim, Requeued, Settled, Settlement, WorkKind,
     },
 };
 use contact_queue::ContactQueues;

@@ -21,7 +21,7 @@ use crate::{
     processing::{Ending, Occasion, answered_by},
     store::{
         ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun, DeadLetterEnd, RunEnd,
-        Settled, Settlement, WorkKind,
+        Settled, Settlement, WorkEnd, WorkKind,
     },
 };
 

@@ -8,7 +8,7 @@ use crate::{
     event::{Event, EventKey},
     intake::SourceName,
     ports::{DeadLetter, Timestamp},
-    store::Claim,
+    store::{Claim, DeadLetterClaim},
 };
 
 /// What became of a delivery in the store.

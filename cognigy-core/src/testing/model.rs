@@ -9,9 +9,9 @@ use crate::{
     memory::MemoryStore,
     ports::{Contact, Timestamp},
     store::{
-        Attempt, AttemptOutcome, ClaimRequest, ClaimToken, ClaimedRun, DeadLetterEnd, EventFilter,
-        EventOrder, PageRequest, PurgeRequest, QuarantineEntry, QuarantineLimits, QuarantineReason,
-        ReplayClaim, RunEnd, Settlement, Store,
+        Attempt, AttemptOutcome, Claim, ClaimRequest, ClaimToken, ClaimedRun, DeadLetterClaim,
+        DeadLetterEnd, EventFilter, EventOrder, PageRequest, PurgeRequest, QuarantineEntry,
+        QuarantineLimits, QuarantineReason, ReplayClaim, RunEnd, Store,
     },
 };
 

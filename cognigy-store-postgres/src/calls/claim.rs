@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use cognigy_core::{
-    AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedRun, SourceName, Timestamp,
-    WorkKind,
+    AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimedRun, SourceName, Timestamp,
 };
 use deadpool_postgres::Object;
 use tokio_postgres::Row;

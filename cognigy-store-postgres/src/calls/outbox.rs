@@ -6,8 +6,8 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use cognigy_core::{
-    Claim, ClaimToken, ClaimedDeadLetter, DeadLetter, DeadLetterEnd, EventTime, Settlement,
-    SourceName, Timestamp, WorkKind,
+    ClaimedDeadLetter, DeadLetter, DeadLetterClaim, DeadLetterEnd, EventTime, Settlement,
+    SourceName, Timestamp, WorkEnd,
 };
 use deadpool_postgres::{GenericClient, Object};
 use tokio_postgres::{Row, types::ToSql};

@@ -5,8 +5,7 @@
 use std::collections::HashSet;
 
 use cognigy_core::{
-    Attempt, AttemptOutcome, ClaimToken, DeadLetterEnd, Move, RunEnd, Settled, Settlement, State,
-    WorkKind,
+    Attempt, AttemptOutcome, ClaimToken, RunEnd, Settled, Settlement, State, WorkEnd, WorkKind,
 };
 use deadpool_postgres::{GenericClient, Object};
 
@@ -77,7 +76,7 @@ pub(crate) async fn settle(
     order: &OrderHint,
 ) -> Result<Vec<Settled>, PostgresError> {
     let of = |work| -> (Vec<usize>, Vec<&Settlement>) {
-        settlements.iter().enumerate().filter(|(_, one)| one.token.work == work).unzip()
+        settlements.iter().enumerate().filter(|(_, one)| one.token().work == work).unzip()
     };
     let (run_places, mut runs) = of(WorkKind::Run);
     let (letter_places, letters) = of(WorkKind::DeadLetter);

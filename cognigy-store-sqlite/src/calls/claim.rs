@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use cognigy_core::{
-    AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedRun, EventKey, EventParts,
-    Move, SourceName, State, Timestamp, WorkKind,
+    AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimedRun, EventKey, EventParts, Move,
+    SourceName, State, Timestamp,
 };
 use rusqlite::{OptionalExtension, Row, params};
 

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use cognigy_core::{
-    Claim, ClaimToken, ClaimedDeadLetter, DeadLetter, DeadLetterEnd, EventTime, Move, RunEnd,
-    Settled, SourceName, State, Timestamp, WorkKind,
+    ClaimToken, ClaimedDeadLetter, DeadLetter, DeadLetterClaim, DeadLetterEnd, EventTime, Move,
+    Settled, SourceName, State, Timestamp,
 };
 use rusqlite::{OptionalExtension, Row, params};
 

@@ -3,8 +3,7 @@
 //! The fence alone decides whose word counts: it is compared and changed in the same statement.
 
 use cognigy_core::{
-    Attempt, ClaimToken, DeadLetterEnd, Move, RunEnd, Settled, Settlement, State, Timestamp,
-    WorkKind,
+    Attempt, ClaimToken, RunEnd, Settled, Settlement, State, Timestamp, WorkEnd, WorkKind,
 };
 use rusqlite::params;
 
@@ -133,7 +132,7 @@ impl NewState {
 
 fn write_attempt(
     group: &WriteBatch<'_>,
-    token: &ClaimToken,
+    token: ClaimToken,
     attempt: &Attempt,
 ) -> Result<(), SqliteError> {
     group

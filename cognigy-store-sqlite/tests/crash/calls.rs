@@ -4,9 +4,9 @@
 use std::{future::Future, path::Path, pin::Pin};
 
 use cognigy_core::{
-    Claim, ClaimedRun, Contact, DeadLetterEnd, EventArchive, EventFilter, EventStore, PageRequest,
-    PurgeRequest, Quarantine, QuarantineEntry, QuarantineLimits, QuarantineReason, Recorded,
-    ReplayClaim, Requeued, RunEnd, Settled, SourceName, StoreError,
+    Claim, ClaimedRun, Contact, DeadLetterClaim, DeadLetterEnd, EventArchive, EventFilter,
+    EventStore, PageRequest, PurgeRequest, Quarantine, QuarantineEntry, QuarantineLimits,
+    QuarantineReason, Recorded, ReplayClaim, Requeued, RunEnd, Settled, SourceName, StoreError,
 };
 use cognigy_store_sqlite::SqliteStore;
 
@@ -18,7 +18,7 @@ use crate::common::{LEASE, at, claim, claim_one, ended, event_saying, key, reque
 pub(crate) struct Hands {
     pub(crate) store: Option<SqliteStore>,
     run: Option<ClaimedRun>,
-    letter: Option<Claim>,
+    letter: Option<DeadLetterClaim>,
 }
 
 type Work<'h, T> = Pin<Box<dyn Future<Output = T> + Send + 'h>>;
@@ -331,9 +331,7 @@ pub(crate) const ALL: &[Call] = &[
     Call {
         name: "settle a dead letter for another try",
         prepare: hold_letter,
-        perform: |hands, again| {
-            settle_letter(hands, again, DeadLetterEnd::Retry { due: at(40) })
-        },
+        perform: |hands, again| settle_letter(hands, again, DeadLetterEnd::Retry { due: at(40) }),
         effect: "SELECT fence = 2 FROM outbox WHERE sent_at IS NULL",
         ..PLAIN
     },

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use cognigy_core::{ClaimToken, DeadLetterEnd, RunEnd, Settled, Settlement, WorkKind};
+use cognigy_core::{ClaimToken, DeadLetterEnd, RunEnd, Settled, Settlement, WorkEnd, WorkKind};
 
 use crate::{
     Bug, Ended, Entry, Happened, Micros, RecordedAs, Run, Told,

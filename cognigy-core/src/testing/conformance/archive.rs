@@ -176,7 +176,7 @@ pub async fn an_unsent_dead_letter_shows(store: &dyn Store) {
     assert_eq!((waiting.run, waiting.tries, waiting.due), (1, 0, at(0)));
     for work in claim(store, 1, 1).await.dead_letters {
         let again = DeadLetterEnd::Retry { due: at(9) };
-        assert_eq!(settle(store, work.claim.settle(again, None, at(1))).await, Settled::Done);
+        assert_eq!(settle(store, work.claim.settle(again, at(1))).await, Settled::Done);
     }
     assert_eq!(unsent().await, Some(UnsentDeadLetter { tries: 1, due: at(9), ..waiting }));
     for work in claim(store, 1, 9).await.dead_letters {

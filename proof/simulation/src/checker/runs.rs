@@ -1,8 +1,8 @@
 //! Claims on runs: who may work, how often, and whose word counts.
 
 use cognigy_core::{
-    Attempt, AttemptOutcome, ClaimToken, Contact, DeadLetterEnd, RunEnd, Settled, Settlement,
-    Timestamp, WorkKind,
+    Attempt, AttemptOutcome, ClaimToken, Contact, RunEnd, Settled, Settlement, Timestamp, WorkEnd,
+    WorkKind,
 };
 
 use super::books::{Books, DeadLetterBook, EventBook, Holder, Phase};

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use cognigy_core::{
     Attempt, AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter,
-    ClaimedRun, DeadLetter, DeadLetterEnd, RunEnd, Settled, Settlement, Timestamp, WorkKind,
+    ClaimedRun, DeadLetter, DeadLetterClaim, DeadLetterEnd, RunEnd, Settled, Settlement, Timestamp,
+    WorkEnd, WorkKind,
 };
 
 use super::{Disk, EventRow, OutboxRow, Phase, Tables};
