@@ -35,7 +35,7 @@ async fn end(store: &PostgresStore, id: &str, at: Timestamp, verdict: RunEnd) {
     };
     let run = store.claim_due(request).await.unwrap().runs.remove(0);
     assert_eq!(run.key, key(id));
-    let settlement = common::ended_at(run, verdict, now(), at);
+    let settlement = common::ended_at(run, verdict, common::now(), at);
     assert_eq!(store.settle(&[settlement]).await.unwrap(), [Settled::Done]);
 }
 

@@ -1,6 +1,6 @@
 //! Runs the load measurements and writes `benches/RESULTS.md` and `benches/results.svg`.
 //!
-//! `suite [--growth]`; started by `./scripts/bench`, which builds what it needs. Every comparison
+//! `suite [--growth | --ingest]`; started by `./scripts/bench`, which builds what it needs. Every comparison
 //! alternates between the peers in one run, and medians are quoted: machines are shared and noisy,
 //! and a ratio of two figures from the same minute says more than either.
 
@@ -17,6 +17,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     if std::env::args().any(|argument| argument == "--growth") {
         let results = growth::run(folder.path())?;
         return write("GROWTH.md", &results.table, "growth.svg", &results.panels);
+    }
+    if std::env::args().any(|argument| argument == "--ingest") {
+        println!("{}", measure::ingest(folder.path())?);
+        return Ok(());
     }
     let criterion = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/criterion");
     let results = measure::run(folder.path(), &criterion)?;

@@ -74,6 +74,13 @@ pub(crate) fn run(folder: &Path, criterion: &Path) -> Outcome<Results> {
     Ok(Results { table: text, panels })
 }
 
+/// Ingest alone, for a quick look after a change; nothing is written down.
+pub(crate) fn ingest(folder: &Path) -> Outcome<String> {
+    let mut text = String::new();
+    Bench { folder, runs: 0 }.ingest(&mut text)?;
+    Ok(text)
+}
+
 fn verification(criterion: &Path, text: &mut String) -> Outcome<()> {
     let peers = ["cognigy-core", "bare hmac", "ring", "standardwebhooks"];
     let mut table = Table::new(&[
