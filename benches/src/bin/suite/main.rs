@@ -1,4 +1,5 @@
-//! Runs the load measurements and writes `benches/RESULTS.md` and `benches/results.svg`.
+//! Runs the load measurements and writes `docs/measurements/results.md` and
+//! `results.svg` beside it.
 //!
 //! `suite [--growth | --ingest]`; started by `./scripts/bench`, which builds what it needs. Every comparison
 //! alternates between the peers in one run, and medians are quoted: machines are shared and noisy,
@@ -16,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     if std::env::args().any(|argument| argument == "--growth") {
         let results = growth::run(folder.path())?;
-        return write("GROWTH.md", &results.table, "growth.svg", &results.panels);
+        return write("growth.md", &results.table, "growth.svg", &results.panels);
     }
     if std::env::args().any(|argument| argument == "--ingest") {
         println!("{}", measure::ingest(folder.path())?);
@@ -24,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let criterion = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/criterion");
     let results = measure::run(folder.path(), &criterion)?;
-    write("RESULTS.md", &results.table, "results.svg", &results.panels)
+    write("results.md", &results.table, "results.svg", &results.panels)
 }
 
 fn write(
@@ -33,9 +34,9 @@ fn write(
     plot_name: &str,
     panels: &[plot::Panel],
 ) -> Result<(), Box<dyn Error>> {
-    let benches = Path::new(env!("CARGO_MANIFEST_DIR"));
-    fs::write(benches.join(table_name), table)?;
-    fs::write(benches.join(plot_name), plot::svg(panels))?;
+    let measurements = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/measurements");
+    fs::write(measurements.join(table_name), table)?;
+    fs::write(measurements.join(plot_name), plot::svg(panels))?;
     println!("{table}");
     Ok(())
 }
