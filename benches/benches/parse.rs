@@ -4,7 +4,7 @@
 
 use std::hint::black_box;
 
-use cognigy_core::{CognigyFormat, EventFormat, testing::sample};
+use cognigy_core::{CognigyFormat, testing::sample};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn parse(criterion: &mut Criterion) {
@@ -14,7 +14,7 @@ fn parse(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parse");
     group.throughput(Throughput::Bytes(body.len() as u64));
     group.bench_function("cognigy-core", |bencher| {
-        bencher.iter(|| CognigyFormat.read(black_box(&body)).unwrap());
+        bencher.iter(|| CognigyFormat.read_body(black_box(&body)).unwrap());
     });
     group.bench_function("serde_json::Value", |bencher| {
         bencher.iter(|| serde_json::from_slice::<serde_json::Value>(black_box(&body)).unwrap());

@@ -7,8 +7,9 @@ use std::{
 };
 
 use cognigy_core::{
-    CognigyFormat, EventArchive, EventStore, Failure, IncomingEvent, Pipeline, RawDelivery, Secret,
-    SignatureScheme, SignatureVerifier, SourceName, State, TokioClock, Worker, WorkerOptions, sign,
+    EventArchive, EventStore, Failure, Headers, IncomingEvent, Pipeline, RawDelivery, Secret,
+    SignatureScheme, SignatureVerifier, Source, State, Timestamp, TokioClock, Worker,
+    WorkerOptions, sign,
 };
 use cognigy_store_sqlite::SqliteStore;
 use rusqlite::{Connection, params};
@@ -48,8 +49,17 @@ fn verified(body: Vec<u8>) -> Result<IncomingEvent, Box<dyn Error>> {
     let signature = sign(&secret, SignatureScheme::Base64, &body);
     let headers = [(SignatureVerifier::DEFAULT_HEADER, signature.as_str())];
     let raw = RawDelivery::new(headers, body);
-    let delivery = SignatureVerifier::new(&secret).verify(&SourceName::default(), raw)?;
-    Ok(IncomingEvent::read(&delivery, &CognigyFormat)?)
+    let source = Source::cognigy(SignatureVerifier::new(&secret));
+    event_of(&source, raw)
+}
+
+fn event_of<H: Headers>(
+    source: &Source,
+    raw: RawDelivery<H>,
+) -> Result<IncomingEvent, Box<dyn Error>> {
+    let verified = source.verify(raw, Timestamp::UNIX_EPOCH);
+    let delivery = verified.map_err(|refused| format!("refused: {}", refused.as_str()))?;
+    source.read(&delivery)?.pop().ok_or_else(|| "no event".into())
 }
 
 /// Fills a new store with `count` events.
@@ -70,15 +80,13 @@ pub(crate) async fn fill_with(
 ) -> Result<SqliteStore, Box<dyn Error>> {
     let store = SqliteStore::open(path).await?;
     let secret = Secret::new("a secret for benchmarks")?;
-    let verifier = SignatureVerifier::new(&secret);
-    let source = SourceName::default();
+    let source = Source::cognigy(SignatureVerifier::new(&secret));
     let now = std::time::SystemTime::now().into();
     let mut waiting = Vec::new();
     for body in bodies {
         let signature = sign(&secret, SignatureScheme::Base64, &body);
         let headers = [(SignatureVerifier::DEFAULT_HEADER, signature.as_str())];
-        let delivery = verifier.verify(&source, RawDelivery::new(headers, body))?;
-        let event = IncomingEvent::read(&delivery, &CognigyFormat)?;
+        let event = event_of(&source, RawDelivery::new(headers, body))?;
         waiting.push(store.record(event, now));
         if waiting.len() == 1000 {
             for outcome in futures_util::future::join_all(waiting.drain(..)).await {

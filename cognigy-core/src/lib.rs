@@ -39,9 +39,11 @@ pub use event::{
     IncomingEvent, InvalidEvent, MAX_JSON_DEPTH, Move, State, same_content,
 };
 pub use intake::{
-    CognigyFormat, DEFAULT_MAX_BODY_BYTES, DEFAULT_SOURCE, EventFormat, Headers, Intake,
-    InvalidSourceName, MIN_SECRET_BYTES, MatchedSecret, RawDelivery, Reply, Secret, SecretError,
-    SignatureError, SignatureScheme, SignatureVerifier, Source, SourceName, VerifiedDelivery, sign,
+    AuthenticationError, Authenticator, CognigyFormat, ContextTooLarge, DEFAULT_MAX_BODY_BYTES,
+    DEFAULT_SOURCE, DeliveryContext, EventFormat, Headers, Intake, InvalidSourceName,
+    MAX_CONTEXT_BYTES, MAX_EVENTS, MIN_SECRET_BYTES, MatchedSecret, RawDelivery, ReadEvent, Reply,
+    Request, Secret, SecretError, SignatureScheme, SignatureVerifier, Source, SourceName,
+    UnknownScheme, VerifiedDelivery, sign,
 };
 pub use operations::{
     LeftMessage, QuarantineRetry, RedriveReport, Redriven, ReplayError, ReplayOutcome,

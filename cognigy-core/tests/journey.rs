@@ -15,8 +15,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use cognigy_core::{
-    AttemptOutcome, Clock, Contact, DeadLetter, DeadLetterSink, Event, EventType, Failure, Intake,
-    MatchedSecret, NoHandler, Observation, Observer, PageRequest, QuarantineEntry,
+    AttemptOutcome, Clock, Contact, DeadLetter, DeadLetterSink, DeliveryContext, Event, EventType,
+    Failure, Intake, MatchedSecret, NoHandler, Observation, Observer, PageRequest, QuarantineEntry,
     QuarantineLimits, QuarantineReason, QuarantineRetry, RawDelivery, ReplayOutcome, SourceName,
     State, WorkerOptions,
     memory::MemoryStore,
@@ -147,6 +147,7 @@ fn what_was_in_quarantine_is_taken_in_or_told_why_not() {
             event_id: None,
             detail: "an earlier version could not read it".to_owned(),
             body,
+            context: DeliveryContext::default(),
         };
         block_on(store.quarantine(entry, QuarantineLimits::default(), now)).unwrap();
         let page = PageRequest { limit: 10, after: None };

@@ -6,7 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use cognigy_core::{CognigyFormat, EventFormat, same_content};
+use cognigy_core::{CognigyFormat, same_content};
 
 #[derive(serde::Deserialize)]
 struct Case {
@@ -118,7 +118,7 @@ fn event_with(text: &[u8]) -> Vec<u8> {
 }
 
 fn accepts(text: &[u8]) -> bool {
-    CognigyFormat.read(&event_with(text)).is_ok()
+    CognigyFormat.read_body(&event_with(text)).is_ok()
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn what_the_standard_leaves_open_has_a_fixed_verdict() {
 #[test]
 fn as_a_body_of_its_own_no_case_is_an_event_and_none_does_harm() {
     for (name, text) in cases() {
-        assert!(CognigyFormat.read(&text).is_err(), "{name}");
+        assert!(CognigyFormat.read_body(&text).is_err(), "{name}");
         assert!(same_content(&text, &text), "{name}");
     }
 }

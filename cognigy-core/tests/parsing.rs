@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use cognigy_core::{CognigyFormat, EventFormat, same_content, testing::sample};
+use cognigy_core::{CognigyFormat, same_content, testing::sample};
 use proptest::prelude::*;
 
 proptest! {
     #[test]
     fn no_bytes_make_the_parser_panic(body: Vec<u8>) {
-        let _ = CognigyFormat.read(&body);
+        let _ = CognigyFormat.read_body(&body);
         prop_assert!(same_content(&body, &body));
     }
 
@@ -22,8 +22,8 @@ proptest! {
         let start = position.index(body.len());
         let end = (start + removed).min(body.len());
         body.splice(start..end, replacement);
-        if let Ok(parts) = CognigyFormat.read(&body) {
-            let again = CognigyFormat.read(&body).unwrap();
+        if let Ok(parts) = CognigyFormat.read_body(&body) {
+            let again = CognigyFormat.read_body(&body).unwrap();
             prop_assert_eq!(parts, again);
             prop_assert!(serde_json::from_slice::<&serde_json::value::RawValue>(&body).is_ok());
         }
@@ -32,7 +32,7 @@ proptest! {
 
     #[test]
     fn json_like_text_never_panics(body in r#"[\[\]{}":,\\u0-9eE+\-. a-f]{0,200}"#) {
-        let _ = CognigyFormat.read(body.as_bytes());
+        let _ = CognigyFormat.read_body(body.as_bytes());
         let _ = same_content(body.as_bytes(), b"{}");
     }
 }

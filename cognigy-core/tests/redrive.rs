@@ -12,7 +12,8 @@ use std::{
 
 use async_trait::async_trait;
 use cognigy_core::{
-    DeadLetter, DeadLetterSource, Failure, ReceivedDeadLetter, RedriveReport, Redriven, State,
+    DeadLetter, DeadLetterSource, DeliveryContext, Failure, ReceivedDeadLetter, RedriveReport,
+    Redriven, State,
     testing::{CrmAnswer, sample},
 };
 use futures_executor::block_on;
@@ -107,6 +108,7 @@ fn letter(id: &str, payload: &str) -> DeadLetter {
         attempts: 4,
         first_received_at: sample::start(),
         raw_payload: event.body,
+        context: DeliveryContext::default(),
     }
 }
 

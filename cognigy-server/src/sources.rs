@@ -3,10 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use cognigy_core::{
-    CognigyFormat, DeadLetterSink, KeepInStore, Pipeline, Secret, SignatureVerifier, SourceName,
-    Store,
-};
+use cognigy_core::{CognigyFormat, DeadLetterSink, KeepInStore, Pipeline, SourceName, Store};
 use cognigy_crm_http::{CoalescingCrm, HttpCrm};
 #[cfg(feature = "sqs")]
 use cognigy_sink_sqs::{SqsOptions, SqsSink, SqsSource};
@@ -88,9 +85,7 @@ impl Source {
         let crm = crm(source, settings.proxy_from_env)?;
         let look_ups = CoalescingCrm::new(crm.clone()).remembering(source.crm.cache);
         telemetry.count_spared(look_ups.clone()).map_err(metrics)?;
-        let origin =
-            cognigy_core::Source::new(source.name.clone(), verifier(source)?, CognigyFormat);
-        let pipeline = Pipeline::builder(origin)
+        let pipeline = Pipeline::builder(core_source(source))
             .store(store)
             .crm(look_ups)
             .dead_letters(sink)
@@ -113,16 +108,13 @@ impl Source {
     }
 }
 
-/// The verifier that is set. Commands that take nothing in need none; they get one nobody can
-/// sign for.
-fn verifier(source: &SourceSettings) -> Result<SignatureVerifier, StartError> {
-    if let Some(webhook) = &source.webhook {
-        return Ok(webhook.verifier());
+/// The source as it is set. Commands that take no deliveries need no secret.
+fn core_source(source: &SourceSettings) -> cognigy_core::Source {
+    let name = source.name.clone();
+    match &source.webhook {
+        Some(webhook) => cognigy_core::Source::new(name, webhook.verifier(), CognigyFormat),
+        None => cognigy_core::Source::without_intake(name, CognigyFormat),
     }
-    let unguessable = format!("{:?}", (std::time::SystemTime::now(), std::process::id()));
-    Secret::new(unguessable)
-        .map(|secret| SignatureVerifier::new(&secret))
-        .map_err(|error| StartError::failed("signature", &error))
 }
 
 fn crm(source: &SourceSettings, proxy_from_env: bool) -> Result<HttpCrm, StartError> {

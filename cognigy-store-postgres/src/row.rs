@@ -5,7 +5,9 @@
 use std::{borrow::Cow, error::Error, fmt, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use cognigy_core::{Event, EventKey, EventParts, EventTime, EventType, State, Timestamp};
+use cognigy_core::{
+    DeliveryContext, Event, EventKey, EventParts, EventTime, EventType, State, Timestamp,
+};
 use tokio_postgres::{
     Row,
     types::{FromSql, IsNull, ToSql, Type},
@@ -100,7 +102,7 @@ pub(crate) fn read<'a, T: FromSql<'a>>(row: &'a Row, column: &str) -> Result<T, 
 
 /// The columns of an event, aliased `events`, that [`read_key`] and [`read_parts`] read.
 pub(crate) const IDENTITY: &str = "events.source, events.event_id, events.type, \
-     events.timestamp_json, events.external_id, events.user_id";
+     events.timestamp_json, events.external_id, events.user_id, events.conversation";
 
 pub(crate) fn read_key(row: &Row) -> Result<EventKey, PostgresError> {
     let (source, id): (&str, &str) = (read(row, "source")?, read(row, "event_id")?);
@@ -131,12 +133,19 @@ pub(crate) fn read_parts(row: &Row, key: &EventKey) -> Result<EventParts, Postgr
         time: EventTime::from_json(time).map_err(|why| unreadable("the timestamp", why))?,
         external_id: read::<Option<String>>(row, "external_id")?.map(unescape),
         user_id: read::<Option<String>>(row, "user_id")?.map(unescape),
+        conversation: read::<Option<String>>(row, "conversation")?.map(unescape),
     })
 }
 
 /// The received bytes of an event, if they are there.
 pub(crate) fn read_body(row: &Row) -> Result<Option<Bytes>, PostgresError> {
     Ok(read::<Option<&[u8]>>(row, "body")?.map(Bytes::copy_from_slice))
+}
+
+/// The headers that were kept with a body.
+pub(crate) fn read_headers(row: &Row) -> Result<DeliveryContext, PostgresError> {
+    DeliveryContext::from_json(read(row, "headers")?)
+        .map_err(|error| unreadable("the kept headers", error))
 }
 
 /// A number that is never negative here.
@@ -156,7 +165,8 @@ pub(crate) fn restore(row: &Row, key: &EventKey, run: u32) -> Result<Event, Stri
     let body = read_body(row).map_err(|problem| problem.to_string())?;
     let body = body.ok_or_else(|| "the body is lost".to_owned())?;
     let received_at = read(row, "received_at").map_err(|problem| problem.to_string())?;
-    Ok(Event::restore(key.clone(), parts, body, received_at, run))
+    let context = read_headers(row).map_err(|problem| problem.to_string())?;
+    Ok(Event::restore(key.clone(), parts, body, received_at, run).with_context(context))
 }
 
 #[cfg(test)]

@@ -21,8 +21,10 @@ struct Migration {
 }
 
 /// From version n to n + 1. What has been released is never edited.
-const MIGRATIONS: [Migration; 1] =
-    [Migration { sql: include_str!("../migrations/0001_initial.sql"), compatible_from: 1 }];
+const MIGRATIONS: [Migration; 2] = [
+    Migration { sql: include_str!("../migrations/0001_initial.sql"), compatible_from: 1 },
+    Migration { sql: include_str!("../migrations/0002_delivery_context.sql"), compatible_from: 1 },
+];
 
 /// The version this program was written for.
 fn known() -> i32 {

@@ -186,7 +186,21 @@ impl fmt::Debug for PostgresStore {
 #[async_trait]
 impl EventStore for PostgresStore {
     async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError> {
-        self.inner.writers.record(Delivery { event, now: self.now(now) }).await
+        let delivery = Delivery { event, now: self.now(now) };
+        self.inner.writers.record(vec![delivery]).await.map(|mut answers| answers.swap_remove(0))
+    }
+
+    async fn record_all(
+        &self,
+        events: Vec<IncomingEvent>,
+        now: Timestamp,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = self.now(now);
+        let delivery = |event| Delivery { event, now };
+        self.inner.writers.record(events.into_iter().map(delivery).collect()).await
     }
 
     async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError> {

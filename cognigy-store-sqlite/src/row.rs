@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cognigy_core::{Event, EventKey, EventParts, EventTime, EventType, State, Timestamp};
+use cognigy_core::{
+    DeliveryContext, Event, EventKey, EventParts, EventTime, EventType, State, Timestamp,
+};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::error::SqliteError;
@@ -36,7 +38,7 @@ pub(crate) fn sql_limit(limit: usize) -> i64 {
 
 /// The columns that [`read_key`] and [`read_parts`] read, in their order.
 pub(crate) const IDENTITY: &str = "events.source, events.event_id, events.type, events.timestamp_json, events.external_id, \
-     events.user_id";
+     events.user_id, events.conversation";
 
 /// The identity of an event; `at` is where [`IDENTITY`] begins in the row.
 pub(crate) fn read_key(row: &Row<'_>, at: usize) -> Result<EventKey, SqliteError> {
@@ -72,15 +74,27 @@ pub(crate) fn read_parts(
         time: EventTime::from_json(&time).map_err(|why| unreadable("the timestamp", why))?,
         external_id: row.get(at + 4)?,
         user_id: row.get(at + 5)?,
+        conversation: row.get(at + 6)?,
     })
 }
 
-/// The received bytes of an event, if they are there.
-pub(crate) fn read_body(connection: &Connection, id: i64) -> Result<Option<Bytes>, SqliteError> {
-    let mut select = connection.prepare_cached("SELECT body FROM bodies WHERE event = ?1")?;
-    let body =
-        select.query_row([id], |row| Ok(Bytes::copy_from_slice(row.get_ref(0)?.as_bytes()?)));
-    Ok(body.optional()?)
+/// The received bytes of an event and the headers that were kept with them, if they are there.
+pub(crate) fn read_body(
+    connection: &Connection,
+    id: i64,
+) -> Result<Option<(Bytes, DeliveryContext)>, SqliteError> {
+    let mut select =
+        connection.prepare_cached("SELECT body, headers FROM bodies WHERE event = ?1")?;
+    let mut rows = select.query([id])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let body = row.get_ref(0)?.as_bytes().map_err(rusqlite::Error::from)?;
+    Ok(Some((Bytes::copy_from_slice(body), read_headers(row, 1)?)))
+}
+
+/// Kept headers.
+pub(crate) fn read_headers(row: &Row<'_>, column: usize) -> Result<DeliveryContext, SqliteError> {
+    let json = row.get_ref(column)?.as_str_or_null().map_err(rusqlite::Error::from)?;
+    DeliveryContext::from_json(json).map_err(|error| unreadable("the kept headers", error))
 }
 
 /// Puts an event together, or says why that cannot be done.
@@ -93,9 +107,10 @@ pub(crate) fn restore(
     run: u32,
 ) -> Result<Result<Event, String>, SqliteError> {
     let event = || -> Result<Event, SqliteError> {
-        let body =
+        let (body, context) =
             read_body(connection, id)?.ok_or_else(|| unreadable("the body", "is missing"))?;
-        Ok(Event::restore(key.clone(), parts?, body, timestamp(received_at)?, run))
+        let event = Event::restore(key.clone(), parts?, body, timestamp(received_at)?, run);
+        Ok(event.with_context(context))
     };
     match event() {
         Ok(event) => Ok(Ok(event)),

@@ -9,7 +9,10 @@ use crate::error::SqliteError;
 const APPLICATION_ID: i64 = 0x6367_6e57;
 
 /// From version n to n + 1. What has been released is never edited.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../migrations/0001_initial.sql"),
+    include_str!("../migrations/0002_delivery_context.sql"),
+];
 
 /// What a file holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,7 +84,7 @@ mod tests {
         INSERT INTO events (state, due_at, fence, run, attempt, received_at, source, event_id, type,
                             event_time, timestamp_json)
         VALUES ('pending', 1, 0, 1, 0, 1, 'cognigy', 'e1', 'DIALOG_ENDED', 1, '1');
-        INSERT INTO bodies VALUES (1, x'7b7d');";
+        INSERT INTO bodies (event, body) VALUES (1, x'7b7d');";
 
     /// A database as a program that knew `version` left it, with an event from version 1.
     fn database_at(version: usize) -> Connection {

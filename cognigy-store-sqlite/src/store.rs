@@ -27,7 +27,10 @@ use crate::{
         probe, purge, quarantine, record, replay, settle,
     },
     error::SqliteError,
-    file::{admission::Admission, database::Database, reader::Readers, writer::Writer},
+    file::{
+        admission::Admission, database::Database, reader::Readers, write_batch::WriteBatch,
+        writer::Writer,
+    },
 };
 
 /// An event store in an SQLite file.
@@ -103,6 +106,18 @@ impl EventStore for SqliteStore {
     async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError> {
         let _place = self.inner.intake.enter()?;
         self.inner.writer()?.perform_soon(move |group| record::record(group, &event, now)).await
+    }
+
+    async fn record_all(
+        &self,
+        events: Vec<IncomingEvent>,
+        now: Timestamp,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        let _place = self.inner.intake.enter()?;
+        let record_all = move |group: &mut WriteBatch<'_>| {
+            events.iter().map(|event| record::record(group, event, now)).collect()
+        };
+        self.inner.writer()?.perform_soon(record_all).await
     }
 
     async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError> {

@@ -4,8 +4,9 @@
 mod common;
 
 use cognigy_core::{
-    Contact, EventArchive, EventStore, PageRequest, PurgeRequest, Quarantine, QuarantineEntry,
-    QuarantineLimits, QuarantineReason, Recorded, RunEnd, Settled, SourceName, State,
+    Contact, DeliveryContext, EventArchive, EventStore, PageRequest, PurgeRequest, Quarantine,
+    QuarantineEntry, QuarantineLimits, QuarantineReason, Recorded, RunEnd, Settled, SourceName,
+    State,
 };
 use cognigy_store_sqlite::SqliteOptions;
 use common::{Place, at, claim, claim_one, ended, event, event_saying, give_up, key, settle};
@@ -30,6 +31,7 @@ async fn reopening_finds_everything_byte_for_byte() {
             event_id: None,
             detail: "is not JSON".to_owned(),
             body: body.into(),
+            context: DeliveryContext::default(),
         };
         store.quarantine(entry, QuarantineLimits::default(), at(5)).await.unwrap();
     }

@@ -6,9 +6,9 @@ mod common;
 use std::collections::BTreeMap;
 
 use cognigy_core::{
-    AfterDeadLetter, DeadLetterEnd, EventArchive, EventOrder, EventStore, PageRequest,
-    PurgeRequest, Quarantine, QuarantineEntry, QuarantineLimits, QuarantineReason, RunEnd, Settled,
-    SourceName, State,
+    AfterDeadLetter, DeadLetterEnd, DeliveryContext, EventArchive, EventOrder, EventStore,
+    PageRequest, PurgeRequest, Quarantine, QuarantineEntry, QuarantineLimits, QuarantineReason,
+    RunEnd, Settled, SourceName, State,
 };
 use cognigy_store_sqlite::SqliteOptions;
 use common::{
@@ -149,6 +149,7 @@ async fn the_quarantine_is_bounded_and_keeps_a_body_once() {
         event_id: Some("e1".to_owned()),
         detail: "is wrong".to_owned(),
         body: body.to_owned().into(),
+        context: DeliveryContext::default(),
     };
     let bodies = async || -> Vec<String> {
         let page = store.quarantined(PageRequest { limit: 10, after: None }).await.unwrap();

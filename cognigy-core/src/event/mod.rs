@@ -22,7 +22,7 @@ pub use state::{IllegalMove, Move, State};
 pub use time::EventTime;
 
 use crate::{
-    intake::{EventFormat, VerifiedDelivery},
+    intake::{DeliveryContext, EventFormat, MAX_EVENTS, ReadEvent, VerifiedDelivery},
     ports::Timestamp,
 };
 
@@ -39,6 +39,8 @@ pub struct EventParts {
     pub external_id: Option<String>,
     /// The contact's id at the sender.
     pub user_id: Option<String>,
+    /// What names the conversation that the event belongs to, where the format knows one.
+    pub conversation: Option<String>,
 }
 
 /// A verified, valid event that is not stored yet. Made only from a [`VerifiedDelivery`].
@@ -50,8 +52,10 @@ pub struct IncomingEvent {
     pub key: EventKey,
     /// What was read from the body.
     pub parts: EventParts,
-    /// The received bytes.
+    /// The received bytes: of a delivery with several events, this one's part.
     pub body: Bytes,
+    /// The kept headers of the delivery.
+    pub context: DeliveryContext,
 }
 
 impl EventParts {
@@ -64,14 +68,27 @@ impl EventParts {
 }
 
 impl IncomingEvent {
-    /// Reads a verified body in `format`.
+    /// The events of `delivery`, read in `format`, in their order.
+    ///
+    /// # Errors
+    ///
+    /// The delivery is not made of valid events, or holds more than [`MAX_EVENTS`].
     pub fn read(
         delivery: &VerifiedDelivery,
         format: &dyn EventFormat,
-    ) -> Result<Self, InvalidEvent> {
-        let parts = format.read(&delivery.body)?;
-        let key = EventKey { source: delivery.source.clone(), id: parts.id.clone() };
-        Ok(Self { key, parts, body: delivery.body.clone() })
+    ) -> Result<Vec<Self>, InvalidEvent> {
+        let events = format.read(delivery)?;
+        if events.len() > MAX_EVENTS {
+            let message = format!("holds more than {MAX_EVENTS} events");
+            return Err(InvalidEvent::new("body", message));
+        }
+        let of_delivery = |ReadEvent { parts, body }: ReadEvent| Self {
+            key: EventKey { source: delivery.source.clone(), id: parts.id.clone() },
+            parts,
+            body,
+            context: delivery.context.clone(),
+        };
+        Ok(events.into_iter().map(of_delivery).collect())
     }
 }
 
@@ -81,6 +98,7 @@ pub struct Event {
     key: EventKey,
     parts: EventParts,
     body: Bytes,
+    context: DeliveryContext,
     received_at: Timestamp,
     run: u32,
 }
@@ -95,7 +113,13 @@ impl Event {
         received_at: Timestamp,
         run: u32,
     ) -> Self {
-        Self { key, parts, body, received_at, run }
+        Self { key, parts, body, context: DeliveryContext::default(), received_at, run }
+    }
+
+    /// The same with the headers that were kept of its delivery.
+    #[must_use]
+    pub fn with_context(self, context: DeliveryContext) -> Self {
+        Self { context, ..self }
     }
 
     /// Its identity: source and id.
@@ -138,6 +162,18 @@ impl Event {
     #[must_use]
     pub fn contact_key(&self) -> Option<&str> {
         self.parts.contact_key()
+    }
+
+    /// What names the conversation that it belongs to, where the source's format knows one.
+    #[must_use]
+    pub fn conversation(&self) -> Option<&str> {
+        self.parts.conversation.as_deref()
+    }
+
+    /// The headers that the source keeps of its deliveries.
+    #[must_use]
+    pub fn context(&self) -> &DeliveryContext {
+        &self.context
     }
 
     /// When it was first received, by our clock.

@@ -1,19 +1,34 @@
-//! A webhook request as it travels towards the parser: raw, then verified.
+//! A webhook request as it travels towards the format: raw, then verified.
 //!
-//! The types carry the order. Only [`SignatureVerifier::verify`](crate::SignatureVerifier::verify)
-//! turns a [`RawDelivery`] into a [`VerifiedDelivery`], and only a verified one can be parsed.
+//! The types carry the order. Only [`Source::verify`](crate::Source::verify), which asks the source's
+//! [`Authenticator`](crate::Authenticator), turns a [`RawDelivery`] into a [`VerifiedDelivery`], and
+//! only a verified delivery can be read.
+
+use std::net::IpAddr;
 
 use bytes::Bytes;
 
-use crate::intake::{MatchedSecret, SourceName};
+use crate::{
+    intake::{DeliveryContext, MatchedSecret, Request, SourceName},
+    ports::Timestamp,
+};
 
 /// Request headers of any web framework, looked up without copying them.
 ///
 /// Implemented for everything that is `Copy` and iterates over name and value pairs: a reference to
 /// the header map of `http`, actix-web or hyper, or an array of string pairs.
 pub trait Headers {
+    /// Calls `visit` with the name and the value of every header.
+    fn for_each(&self, visit: &mut dyn FnMut(&str, &[u8]));
+
     /// Calls `visit` with the value of every header called `name` (case does not matter).
-    fn visit(&self, name: &str, visit: &mut dyn FnMut(&[u8]));
+    fn visit(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        self.for_each(&mut |candidate, value| {
+            if candidate.eq_ignore_ascii_case(name) {
+                visit(value);
+            }
+        });
+    }
 }
 
 impl<H, N, V> Headers for H
@@ -22,11 +37,9 @@ where
     N: AsRef<str>,
     V: AsRef<[u8]>,
 {
-    fn visit(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        for (candidate, value) in *self {
-            if candidate.as_ref().eq_ignore_ascii_case(name) {
-                visit(value.as_ref());
-            }
+    fn for_each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
+        for (name, value) in *self {
+            visit(name.as_ref(), value.as_ref());
         }
     }
 }
@@ -36,13 +49,51 @@ where
 pub struct RawDelivery<H> {
     pub(crate) headers: H,
     pub(crate) body: Bytes,
+    method: String,
+    target: String,
+    peer: Option<IpAddr>,
 }
 
 impl<H: Headers> RawDelivery<H> {
-    /// Wraps a request. `body` must be the bytes as they came, before any decompression: the
-    /// signature is over them.
+    /// Wraps a `POST`. `body` must be the bytes as they came, before any decompression: a signature
+    /// is over them.
     pub fn new(headers: H, body: impl Into<Bytes>) -> Self {
-        Self { headers, body: body.into() }
+        let (method, target) = ("POST".into(), String::new());
+        Self { headers, body: body.into(), method, target, peer: None }
+    }
+
+    /// The path and the query as received, for authenticators that look at them.
+    #[must_use]
+    pub fn target(mut self, target: impl Into<String>) -> Self {
+        self.target = target.into();
+        self
+    }
+
+    /// The method, where it is not `POST`.
+    #[must_use]
+    pub fn method(mut self, method: impl Into<String>) -> Self {
+        self.method = method.into();
+        self
+    }
+
+    /// The sender's address, for authenticators that go by it. Behind a proxy it is the address that
+    /// the proxy names, and only where the proxy is trusted.
+    #[must_use]
+    pub fn peer(mut self, address: IpAddr) -> Self {
+        self.peer = Some(address);
+        self
+    }
+
+    /// What an authenticator sees of it at `now`.
+    pub(crate) fn request(&self, now: Timestamp) -> Request<'_> {
+        Request {
+            headers: &self.headers,
+            body: &self.body,
+            method: &self.method,
+            target: &self.target,
+            peer: self.peer,
+            now,
+        }
     }
 
     /// Whether the body is encoded (`Content-Encoding` other than `identity` or nothing); such a body
@@ -57,25 +108,42 @@ impl<H: Headers> RawDelivery<H> {
     }
 }
 
-/// A body whose signature was right. Made by the verifier alone.
+/// A delivery whose sender was authenticated. Made by [`Source::verify`](crate::Source::verify) alone.
 #[derive(Debug, Clone)]
 pub struct VerifiedDelivery {
     pub(crate) source: SourceName,
     pub(crate) body: Bytes,
+    pub(crate) context: DeliveryContext,
     pub(crate) matched: MatchedSecret,
 }
 
 impl VerifiedDelivery {
-    /// A body that was verified when it first arrived and has been in our own keeping since: in
+    /// A delivery that was verified when it first arrived and has been in our own keeping since: in
     /// quarantine, or in a dead letter.
-    pub(crate) fn verified_earlier(source: SourceName, body: Bytes) -> Self {
-        Self { source, body, matched: MatchedSecret::Current }
+    pub(crate) fn verified_earlier(
+        source: SourceName,
+        body: Bytes,
+        context: DeliveryContext,
+    ) -> Self {
+        Self { source, body, context, matched: MatchedSecret::Current }
+    }
+
+    /// The source that it came from.
+    #[must_use]
+    pub fn source(&self) -> &SourceName {
+        &self.source
     }
 
     /// The verified bytes.
     #[must_use]
     pub fn body(&self) -> &Bytes {
         &self.body
+    }
+
+    /// The headers that the source keeps.
+    #[must_use]
+    pub fn context(&self) -> &DeliveryContext {
+        &self.context
     }
 
     /// Which secret matched: once no delivery matches the previous one, a rotation is finished.

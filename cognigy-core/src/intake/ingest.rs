@@ -4,7 +4,10 @@ use bytes::Bytes;
 
 use crate::{
     event::{EventKey, IncomingEvent, InvalidEvent, same_content},
-    intake::{Headers, MatchedSecret, RawDelivery, Reply, SignatureError, VerifiedDelivery},
+    intake::{
+        AuthenticationError, DeliveryContext, Headers, MatchedSecret, RawDelivery, Reply,
+        VerifiedDelivery,
+    },
     pipeline::Pipeline,
     ports::{Observation, StoreError, StoreErrorKind, Timestamp},
     store::{QuarantineEntry, QuarantineReason, Recorded},
@@ -35,13 +38,17 @@ pub enum Intake {
         matched: MatchedSecret,
     },
     /// Not signed by who should have. The body is forgotten.
-    Unsigned(SignatureError),
+    Unsigned(AuthenticationError),
     /// Signed, but not an event: in quarantine.
     Invalid(InvalidEvent),
     /// The body is over the limit.
     TooLarge,
     /// The body is encoded.
     Encoded,
+    /// The headers that have to be kept with the body are too large.
+    HeadersTooLarge,
+    /// The source takes no deliveries.
+    Closed,
     /// The body did not arrive in time.
     TimedOut,
     /// The body could not be read: the request was malformed or broke off.
@@ -62,6 +69,8 @@ impl Intake {
             Self::Invalid(_) => "invalid",
             Self::TooLarge => "too_large",
             Self::Encoded => "encoded",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::Closed => "closed",
             Self::TimedOut => "timed_out",
             Self::Malformed => "malformed",
             Self::Unavailable(_) => "unavailable",
@@ -103,8 +112,7 @@ impl Pipeline {
         } else if raw.body.len() > self.inner.max_body_bytes {
             Err(Intake::TooLarge)
         } else {
-            let source = &self.inner.source;
-            source.verifier.verify(&source.name, raw).map_err(Intake::Unsigned)
+            self.inner.source.verify(raw, now)
         };
         match verified {
             Ok(delivery) => self.take_in(delivery, now).await,
@@ -113,8 +121,8 @@ impl Pipeline {
     }
 
     async fn take_in(&self, delivery: VerifiedDelivery, now: Timestamp) -> Intake {
-        let outcome = match IncomingEvent::read(&delivery, &*self.inner.source.format) {
-            Ok(event) => self.record(event, delivery.matched(), now).await,
+        let outcome = match self.inner.source.read(&delivery) {
+            Ok(events) => self.record(events, delivery.matched(), now).await,
             Err(invalid) => self.quarantine_invalid(&delivery, invalid, now).await,
         };
         outcome.unwrap_or_else(|error| {
@@ -123,34 +131,46 @@ impl Pipeline {
         })
     }
 
+    /// Records the events of one delivery. Its answer says that it is a duplicate if every event is
+    /// known, and a conflict if one is known with other content.
     async fn record(
         &self,
-        event: IncomingEvent,
+        events: Vec<IncomingEvent>,
         matched: MatchedSecret,
         now: Timestamp,
     ) -> Result<Intake, StoreError> {
-        Ok(match self.record_and_compare(event, now).await? {
-            Comparison::New => Intake::Accepted { matched },
-            Comparison::Same => Intake::Duplicate { matched },
-            Comparison::Other { key, body } => {
-                self.quarantine_conflict(&key, body, now).await?;
-                Intake::Conflict { key, matched }
+        let mut conflict = None;
+        let mut all_known = !events.is_empty();
+        for comparison in self.record_and_compare(events, now).await? {
+            match comparison {
+                Comparison::New => all_known = false,
+                Comparison::Same => {}
+                Comparison::Other(other) => {
+                    let key = other.key.clone();
+                    self.quarantine_conflict(other, now).await?;
+                    conflict.get_or_insert(key);
+                }
             }
+        }
+        Ok(match conflict {
+            Some(key) => Intake::Conflict { key, matched },
+            None if all_known => Intake::Duplicate { matched },
+            None => Intake::Accepted { matched },
         })
     }
 
     pub(crate) async fn quarantine_conflict(
         &self,
-        key: &EventKey,
-        body: Bytes,
+        other: Conflicting,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let entry = QuarantineEntry {
-            source: key.source.clone(),
+            source: other.key.source,
             reason: QuarantineReason::Conflict,
-            event_id: Some(key.id.as_str().to_owned()),
+            event_id: Some(other.key.id.as_str().to_owned()),
             detail: "the event id is known with other content".to_owned(),
-            body,
+            body: other.body,
+            context: other.context,
         };
         self.quarantine(entry, now).await
     }
@@ -164,23 +184,33 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Records `event`; where its key is known, compares what the bodies say.
+    /// Records the events of one delivery, all or none; where a key is known, compares what the
+    /// bodies say. One answer for each event, in order.
     pub(crate) async fn record_and_compare(
         &self,
-        event: IncomingEvent,
+        mut events: Vec<IncomingEvent>,
         now: Timestamp,
-    ) -> Result<Comparison, StoreError> {
-        // What a conflict needs. The body is shared, not copied.
-        let (key, body) = (event.key.clone(), event.body.clone());
-        Ok(match self.inner.store.record(event, now).await? {
-            Recorded::New => {
-                self.inner.new_work.notify();
-                Comparison::New
-            }
+    ) -> Result<Vec<Comparison>, StoreError> {
+        let store = &self.inner.store;
+        // What a conflict needs. Bodies are shared, not copied.
+        let received: Vec<_> = events.iter().map(Conflicting::of).collect();
+        let recorded = match events.len() {
+            0 => Vec::new(),
+            1 => vec![store.record(events.swap_remove(0), now).await?],
+            _ => store.record_all(events, now).await?,
+        };
+        if recorded.contains(&Recorded::New) {
+            self.inner.new_work.notify();
+        }
+        let compare = |(received, recorded): (Conflicting, Recorded)| match recorded {
+            Recorded::New => Comparison::New,
             Recorded::Identical => Comparison::Same,
-            Recorded::Differs { stored } if same_content(&stored, &body) => Comparison::Same,
-            Recorded::Differs { .. } => Comparison::Other { key, body },
-        })
+            Recorded::Differs { stored } if same_content(&stored, &received.body) => {
+                Comparison::Same
+            }
+            Recorded::Differs { .. } => Comparison::Other(received),
+        };
+        Ok(received.into_iter().zip(recorded).map(compare).collect())
     }
 
     async fn quarantine_invalid(
@@ -190,11 +220,12 @@ impl Pipeline {
         now: Timestamp,
     ) -> Result<Intake, StoreError> {
         let entry = QuarantineEntry {
-            source: self.inner.source.name.clone(),
+            source: self.inner.source.name().clone(),
             reason: QuarantineReason::Invalid,
             event_id: invalid.event_id.clone(),
             detail: invalid.to_string(),
             body: Bytes::clone(delivery.body()),
+            context: delivery.context().clone(),
         };
         self.quarantine(entry, now).await?;
         Ok(Intake::Invalid(invalid))
@@ -205,5 +236,20 @@ impl Pipeline {
 pub(crate) enum Comparison {
     New,
     Same,
-    Other { key: EventKey, body: Bytes },
+    /// The key is known with other content than this one.
+    Other(Conflicting),
+}
+
+/// What was received under a key that may be known with other content.
+pub(crate) struct Conflicting {
+    pub(crate) key: EventKey,
+    pub(crate) body: Bytes,
+    pub(crate) context: DeliveryContext,
+}
+
+impl Conflicting {
+    fn of(event: &IncomingEvent) -> Self {
+        let (key, body) = (event.key.clone(), event.body.clone());
+        Self { key, body, context: event.context.clone() }
+    }
 }

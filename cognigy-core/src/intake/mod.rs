@@ -1,6 +1,7 @@
 //! The way in: a raw delivery is authenticated, read, recorded and answered.
 
 mod authenticate;
+mod context;
 mod delivery;
 mod format;
 mod ingest;
@@ -8,11 +9,12 @@ mod reply;
 mod source;
 
 pub use authenticate::{
-    MIN_SECRET_BYTES, MatchedSecret, Secret, SecretError, SignatureError, SignatureScheme,
-    SignatureVerifier, sign,
+    AuthenticationError, Authenticator, MIN_SECRET_BYTES, MatchedSecret, Request, Secret,
+    SecretError, SignatureScheme, SignatureVerifier, UnknownScheme, sign,
 };
+pub use context::{ContextTooLarge, DeliveryContext, MAX_CONTEXT_BYTES};
 pub use delivery::{Headers, RawDelivery, VerifiedDelivery};
-pub use format::{CognigyFormat, EventFormat};
+pub use format::{CognigyFormat, EventFormat, MAX_EVENTS, ReadEvent};
 pub(crate) use ingest::Comparison;
 pub use ingest::{DEFAULT_MAX_BODY_BYTES, Intake};
 pub use reply::Reply;

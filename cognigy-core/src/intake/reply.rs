@@ -134,6 +134,12 @@ impl From<&Intake> for Reply {
                 "Content-Encoding must be absent or identity",
             )
             .closing(),
+            Intake::HeadersTooLarge => Self::problem(
+                431,
+                "Request Header Fields Too Large",
+                "The headers that belong to the event are over the limit",
+            ),
+            Intake::Closed => Self::problem(404, "Not Found", "The source takes no deliveries"),
             Intake::TimedOut => {
                 Self::problem(408, "Request Timeout", "The body did not arrive in time").closing()
             }

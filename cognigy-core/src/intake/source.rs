@@ -2,7 +2,14 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use crate::intake::{CognigyFormat, EventFormat, SignatureVerifier};
+use crate::{
+    event::{IncomingEvent, InvalidEvent},
+    intake::{
+        Authenticator, CognigyFormat, DeliveryContext, EventFormat, Headers, Intake, RawDelivery,
+        VerifiedDelivery,
+    },
+    ports::Timestamp,
+};
 
 /// The source that the plain webhook path serves.
 pub const DEFAULT_SOURCE: &str = "cognigy";
@@ -59,21 +66,44 @@ impl fmt::Display for SourceName {
 /// A sender of events and all that is particular to it.
 #[derive(Clone)]
 pub struct Source {
-    pub(crate) name: SourceName,
-    pub(crate) verifier: SignatureVerifier,
-    pub(crate) format: Arc<dyn EventFormat>,
+    name: SourceName,
+    /// None for a source that takes no deliveries.
+    authenticator: Option<Arc<dyn Authenticator>>,
+    format: Arc<dyn EventFormat>,
+    /// The headers that are kept: those of the format, and those that were added.
+    kept: Vec<String>,
 }
 
 impl Source {
-    /// A source that signs as `verifier` expects and writes as `format` reads.
-    pub fn new(name: SourceName, verifier: SignatureVerifier, format: impl EventFormat) -> Self {
-        Self { name, verifier, format: Arc::new(format) }
+    /// A source whose sender is known by `authenticator` and whose deliveries are read by `format`.
+    pub fn new(
+        name: SourceName,
+        authenticator: impl Authenticator,
+        format: impl EventFormat,
+    ) -> Self {
+        let authenticator: Arc<dyn Authenticator> = Arc::new(authenticator);
+        Self { authenticator: Some(authenticator), ..Self::without_intake(name, format) }
     }
 
     /// The source of the contract: named `cognigy`, in Cognigy's event format.
     #[must_use]
-    pub fn cognigy(verifier: SignatureVerifier) -> Self {
-        Self::new(SourceName::default(), verifier, CognigyFormat)
+    pub fn cognigy(authenticator: impl Authenticator) -> Self {
+        Self::new(SourceName::default(), authenticator, CognigyFormat)
+    }
+
+    /// A source that takes no deliveries. Its stored events can be processed and replayed; `format`
+    /// reads what comes back from the quarantine or from a queue of dead letters.
+    pub fn without_intake(name: SourceName, format: impl EventFormat) -> Self {
+        let kept = format.context_headers().iter().map(|name| (*name).to_owned()).collect();
+        Self { name, authenticator: None, format: Arc::new(format), kept }
+    }
+
+    /// Keeps these headers beside each body, besides those that the format needs: names, or
+    /// beginnings of names with `*` behind them. Never name one that holds a credential.
+    #[must_use]
+    pub fn keep_headers<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.kept.extend(names.into_iter().map(Into::into));
+        self
     }
 
     /// Its name.
@@ -81,11 +111,41 @@ impl Source {
     pub fn name(&self) -> &SourceName {
         &self.name
     }
+
+    /// Lets `raw`, received at `now`, through if it comes from the source's sender.
+    ///
+    /// # Errors
+    ///
+    /// It does not, or the source takes no deliveries, or the headers that have to be kept are too
+    /// large.
+    pub fn verify<H: Headers>(
+        &self,
+        raw: RawDelivery<H>,
+        now: Timestamp,
+    ) -> Result<VerifiedDelivery, Intake> {
+        let authenticator = self.authenticator.as_deref().ok_or(Intake::Closed)?;
+        let matched = authenticator.authenticate(&raw.request(now)).map_err(Intake::Unsigned)?;
+        let context = match self.kept.is_empty() {
+            true => DeliveryContext::default(),
+            false => DeliveryContext::of(&raw.headers, &self.kept)
+                .map_err(|_| Intake::HeadersTooLarge)?,
+        };
+        Ok(VerifiedDelivery { source: self.name.clone(), body: raw.body, context, matched })
+    }
+
+    /// The events of a delivery that was verified.
+    ///
+    /// # Errors
+    ///
+    /// The delivery is not made of valid events.
+    pub fn read(&self, delivery: &VerifiedDelivery) -> Result<Vec<IncomingEvent>, InvalidEvent> {
+        IncomingEvent::read(delivery, &*self.format)
+    }
 }
 
-impl From<SignatureVerifier> for Source {
-    fn from(verifier: SignatureVerifier) -> Self {
-        Self::cognigy(verifier)
+impl<A: Authenticator> From<A> for Source {
+    fn from(authenticator: A) -> Self {
+        Self::cognigy(authenticator)
     }
 }
 
@@ -98,7 +158,7 @@ impl fmt::Debug for Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intake::Secret;
+    use crate::intake::{Secret, SignatureVerifier};
 
     #[test]
     fn a_name_is_short_and_of_the_narrow_alphabet() {

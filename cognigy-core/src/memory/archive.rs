@@ -27,6 +27,7 @@ impl Row {
             time: self.parts.time.clone(),
             external_id: self.parts.external_id.clone(),
             user_id: self.parts.user_id.clone(),
+            conversation: self.parts.conversation.clone(),
             received_at: self.received_at,
             processed_at: self.processed_at,
         }
@@ -206,14 +207,19 @@ impl Quarantine for MemoryStore {
     ) -> Result<u64, StoreError> {
         let mut tables = self.tables();
         let known = tables.quarantine.values().any(|item| {
-            item.body == entry.body && item.source == entry.source && item.reason == entry.reason
+            item.body == entry.body
+                && item.context == entry.context
+                && item.source == entry.source
+                && item.reason == entry.reason
         });
         if known {
             return Ok(0);
         }
         let id = tables.next_handle();
-        let QuarantineEntry { source, reason, event_id, detail, body } = entry;
-        let item = QuarantinedItem { id, source, reason, event_id, detail, body, received_at: now };
+        let QuarantineEntry { source, reason, event_id, detail, body, context } = entry;
+        let received_at = now;
+        let item =
+            QuarantinedItem { id, source, reason, event_id, detail, body, context, received_at };
         let source = item.source.clone();
         tables.quarantine.insert(id, item);
         let of_source = tables.quarantine.values().rev().filter(|item| item.source == source);

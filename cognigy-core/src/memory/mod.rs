@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use crate::{
     event::{Event, EventKey, EventParts, IncomingEvent, Move, State},
+    intake::DeliveryContext,
     ports::{Contact, DeadLetter, StoreError, Timestamp},
     store::{
         Attempt, AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter,
@@ -48,6 +49,7 @@ struct Row {
     key: EventKey,
     parts: EventParts,
     body: Bytes,
+    context: DeliveryContext,
     received_at: Timestamp,
     processed_at: Option<Timestamp>,
     contact: Option<Contact>,
@@ -111,6 +113,7 @@ impl Row {
             self.received_at,
             self.run,
         )
+        .with_context(self.context.clone())
     }
 
     fn claim(&mut self, handle: i64, lease: Duration, now: Timestamp) -> ClaimedRun {
@@ -167,6 +170,39 @@ impl Tables {
     fn row(&self, key: &EventKey) -> Option<(i64, &Row)> {
         let handle = *self.ids.get(key)?;
         self.events.get(&handle).map(|row| (handle, row))
+    }
+
+    fn record(&mut self, event: IncomingEvent, now: Timestamp) -> Recorded {
+        if let Some((_, row)) = self.row(&event.key) {
+            let stored = row.body.clone();
+            return if stored == event.body {
+                Recorded::Identical
+            } else {
+                Recorded::Differs { stored }
+            };
+        }
+        let handle = self.next_handle();
+        self.ids.insert(event.key.clone(), handle);
+        let contact = self.queues.contact(&event.key.source, &event.parts);
+        let is_first = contact.is_none_or(|contact| self.queues.enter(contact, handle));
+        let row = Row {
+            key: event.key,
+            parts: event.parts,
+            body: event.body,
+            context: event.context,
+            received_at: now,
+            processed_at: None,
+            contact: None,
+            state: State::Pending,
+            due: is_first.then_some(now),
+            claimed_at: now,
+            fence: 0,
+            run: 1,
+            attempt: 0,
+            attempts: Vec::new(),
+        };
+        self.events.insert(handle, row);
+        Recorded::New
     }
 
     fn holds(&self, token: &ClaimToken) -> bool {
@@ -232,36 +268,16 @@ fn earliest(
 #[async_trait]
 impl EventStore for MemoryStore {
     async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError> {
+        Ok(self.tables().record(event, now))
+    }
+
+    async fn record_all(
+        &self,
+        events: Vec<IncomingEvent>,
+        now: Timestamp,
+    ) -> Result<Vec<Recorded>, StoreError> {
         let mut tables = self.tables();
-        if let Some((_, row)) = tables.row(&event.key) {
-            let stored = row.body.clone();
-            return Ok(if stored == event.body {
-                Recorded::Identical
-            } else {
-                Recorded::Differs { stored }
-            });
-        }
-        let handle = tables.next_handle();
-        tables.ids.insert(event.key.clone(), handle);
-        let contact = tables.queues.contact(&event.key.source, &event.parts);
-        let is_first = contact.is_none_or(|contact| tables.queues.enter(contact, handle));
-        let row = Row {
-            key: event.key,
-            parts: event.parts,
-            body: event.body,
-            received_at: now,
-            processed_at: None,
-            contact: None,
-            state: State::Pending,
-            due: is_first.then_some(now),
-            claimed_at: now,
-            fence: 0,
-            run: 1,
-            attempt: 0,
-            attempts: Vec::new(),
-        };
-        tables.events.insert(handle, row);
-        Ok(Recorded::New)
+        Ok(events.into_iter().map(|event| tables.record(event, now)).collect())
     }
 
     async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError> {

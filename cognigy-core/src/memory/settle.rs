@@ -75,6 +75,7 @@ impl Tables {
                     attempts: *attempts,
                     first_received_at: row.received_at,
                     raw_payload: row.body.clone(),
+                    context: row.context.clone(),
                 };
                 let letter =
                     OutboxEntry { event: handle, dead_letter, due: at, fence: 0, tries: 0 };

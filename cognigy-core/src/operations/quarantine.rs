@@ -1,7 +1,7 @@
 //! Trying a quarantined body again.
 
 use crate::{
-    event::{EventKey, IncomingEvent, InvalidEvent},
+    event::{EventKey, InvalidEvent},
     intake::{Comparison, VerifiedDelivery},
     pipeline::Pipeline,
     ports::{StoreError, Timestamp},
@@ -33,28 +33,38 @@ impl Pipeline {
         let Some(item) = self.inner.store.quarantined_item(id).await? else {
             return Ok(QuarantineRetry::NotFound);
         };
-        if item.source != self.inner.source.name {
+        if &item.source != self.inner.source.name() {
             return Ok(QuarantineRetry::NotFound);
         }
-        let delivery = VerifiedDelivery::verified_earlier(item.source, item.body);
-        let event = match IncomingEvent::read(&delivery, &*self.inner.source.format) {
-            Ok(event) => event,
+        let delivery = VerifiedDelivery::verified_earlier(item.source, item.body, item.context);
+        let events = match self.inner.source.read(&delivery) {
+            Ok(events) => events,
             Err(invalid) => return Ok(QuarantineRetry::Invalid(invalid)),
         };
-        let key = event.key.clone();
-        let outcome = match self.record_and_compare(event, now).await? {
-            Comparison::New => QuarantineRetry::Accepted(key),
-            Comparison::Same => QuarantineRetry::Duplicate(key),
-            Comparison::Other { key, body } => {
-                if item.reason == QuarantineReason::Invalid {
-                    // It became valid, and turned out to contradict a stored event.
-                    self.quarantine_conflict(&key, body, now).await?;
-                    self.inner.store.discharge(id).await?;
-                }
-                return Ok(QuarantineRetry::Conflict(key));
+        let keys: Vec<_> = events.iter().map(|event| event.key.clone()).collect();
+        let (mut accepted, mut conflicts) = (None, Vec::new());
+        for (key, comparison) in keys.iter().zip(self.record_and_compare(events, now).await?) {
+            match comparison {
+                Comparison::New => drop(accepted.get_or_insert(key)),
+                Comparison::Same => {}
+                Comparison::Other(other) => conflicts.push(other),
             }
-        };
+        }
+        if let Some(key) = conflicts.first().map(|other| other.key.clone()) {
+            if item.reason == QuarantineReason::Invalid {
+                // It became valid, and turned out to contradict stored events.
+                for other in conflicts {
+                    self.quarantine_conflict(other, now).await?;
+                }
+                self.inner.store.discharge(id).await?;
+            }
+            return Ok(QuarantineRetry::Conflict(key));
+        }
         self.inner.store.discharge(id).await?;
-        Ok(outcome)
+        Ok(match (accepted, keys.first()) {
+            (Some(key), _) => QuarantineRetry::Accepted(key.clone()),
+            (None, Some(key)) => QuarantineRetry::Duplicate(key.clone()),
+            (None, None) => QuarantineRetry::NotFound,
+        })
     }
 }

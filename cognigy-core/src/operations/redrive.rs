@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use crate::{
-    event::{EventKey, IncomingEvent, same_content},
-    intake::{Comparison, VerifiedDelivery},
+    event::{EventKey, same_content},
+    intake::{Comparison, DeliveryContext, VerifiedDelivery},
     pipeline::Pipeline,
     ports::{
         Clock, DeadLetterMessage, DeadLetterSource, Failure, ReceivedDeadLetter, StoreError,
@@ -146,12 +146,12 @@ impl Pipeline {
     async fn take_event_back(
         &self,
         key: &EventKey,
-        payload: Option<Bytes>,
+        payload: Option<(Bytes, DeliveryContext)>,
         clock: &dyn Clock,
     ) -> Result<TakenBack, StoreError> {
         let left = |outcome, reason: &str| Ok(Err((outcome, reason.to_owned())));
         const DIFFERS: &str = "its payload differs from the stored event";
-        if let Some(payload) = &payload {
+        if let Some((payload, _)) = &payload {
             match self.inner.store.find(key).await {
                 Ok(Some(stored)) if !says_the_same(stored.event.body(), payload) => {
                     return left(Redriven::Differs, DIFFERS);
@@ -166,19 +166,19 @@ impl Pipeline {
             Some(Requeued::Busy) => return left(Redriven::Busy, "a run holds its event"),
             Some(Requeued::NotFound) | None => {}
         }
-        let Some(payload) = payload else {
+        let Some((payload, context)) = payload else {
             return left(
                 Redriven::Unusable,
                 "its event is not stored, and the message is without its payload",
             );
         };
         // We signed for these bytes when they first came; the queue is ours.
-        let delivery = VerifiedDelivery::verified_earlier(key.source.clone(), payload);
-        match IncomingEvent::read(&delivery, &*self.inner.source.format) {
-            Ok(event) if event.key == *key => {
-                match self.record_and_compare(event, clock.now()).await? {
-                    Comparison::New | Comparison::Same => Ok(Ok(Redriven::Stored)),
-                    Comparison::Other { .. } => left(Redriven::Differs, DIFFERS),
+        let delivery = VerifiedDelivery::verified_earlier(key.source.clone(), payload, context);
+        match self.inner.source.read(&delivery) {
+            Ok(events) if matches!(&events[..], [event] if event.key == *key) => {
+                match self.record_and_compare(events, clock.now()).await?.first() {
+                    Some(Comparison::Other(_)) => left(Redriven::Differs, DIFFERS),
+                    _ => Ok(Ok(Redriven::Stored)),
                 }
             }
             Ok(_) => left(
@@ -311,7 +311,7 @@ async fn take_back(
     let Some((key, payload)) = read_message(&message.body) else {
         return left(None, Redriven::Unusable, "it is not a dead letter".to_owned());
     };
-    let of_its_source = |pipeline: &&Pipeline| pipeline.inner.source.name == key.source;
+    let of_its_source = |pipeline: &&Pipeline| *pipeline.inner.source.name() == key.source;
     let Some(pipeline) = pipelines.iter().find(of_its_source) else {
         let reason = format!("its source {} is not configured", key.source);
         return left(Some(key), Redriven::Unusable, reason);
@@ -327,10 +327,10 @@ async fn take_back(
     Ok((Some(key), taken_back))
 }
 
-fn read_message(body: &str) -> Option<(EventKey, Option<Bytes>)> {
+fn read_message(body: &str) -> Option<(EventKey, Option<(Bytes, DeliveryContext)>)> {
     let message: DeadLetterMessage = serde_json::from_str(body).ok()?;
     let payload = message.raw_payload.as_ref().map(|raw| Bytes::from(raw.get().to_owned()));
-    Some((message.key()?, payload))
+    Some((message.key()?, payload.map(|payload| (payload, message.context.clone()))))
 }
 
 impl RedriveReport {

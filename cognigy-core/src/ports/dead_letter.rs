@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     event::{EventKey, EventTime, EventType},
-    intake::SourceName,
+    intake::{DeliveryContext, SourceName},
     ports::{Failure, Timestamp},
 };
 
@@ -36,6 +36,8 @@ pub struct DeadLetter {
     pub first_received_at: Timestamp,
     /// The received bytes; empty if they cannot be read back.
     pub raw_payload: Bytes,
+    /// The kept headers of the delivery.
+    pub context: DeliveryContext,
 }
 
 /// The contract's message, shared by everything that carries dead letters.
@@ -65,6 +67,9 @@ pub struct DeadLetterMessage {
     /// The event's source, where it is not the default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// The kept headers of the delivery, as pairs of name and value, where there are any.
+    #[serde(default, skip_serializing_if = "DeliveryContext::is_empty")]
+    pub context: DeliveryContext,
 }
 
 impl DeadLetter {
@@ -87,6 +92,7 @@ impl DeadLetter {
                 self.first_received_at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
             ),
             source: (!self.key.source.is_default()).then(|| self.key.source.to_string()),
+            context: self.context.clone(),
         };
         // Strings, numbers and JSON that was parsed a line above: nothing here can fail.
         #[allow(clippy::expect_used)]
@@ -201,6 +207,7 @@ mod tests {
             attempts: 4,
             first_received_at: Timestamp::UNIX_EPOCH,
             raw_payload: Bytes::from_static(b"{\"amount\": 1e400}"),
+            context: DeliveryContext::default(),
         }
     }
 

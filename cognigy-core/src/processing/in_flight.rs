@@ -309,7 +309,7 @@ impl InFlight {
         let wanted = Wanted { runs, dead_letters };
         let lease = self.pipeline.inner.lease;
         let until = now + self.pipeline.inner.usable_lease();
-        let source = self.pipeline.inner.source.name.clone();
+        let source = self.pipeline.inner.source.name().clone();
         let request = ClaimRequest { source, runs, dead_letters, lease, now };
         let (store, clock) = (Arc::clone(&self.pipeline.inner.store), Arc::clone(&self.clock));
         self.tasks.push(Box::pin(async move {

@@ -63,6 +63,19 @@ pub trait EventStore: Send + Sync + 'static {
     /// * The same id at two sources is two events.
     async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError>;
 
+    /// Keeps the events of one delivery, each as [`record`](Self::record) does.
+    ///
+    /// ## Contract
+    /// * One answer for each event, in order. Of two events with one key the first counts as delivered
+    ///   before the second.
+    /// * All of them are durable when it returns `Ok`. After an error, or a crash, all of them are
+    ///   stored or none is.
+    async fn record_all(
+        &self,
+        events: Vec<IncomingEvent>,
+        now: Timestamp,
+    ) -> Result<Vec<Recorded>, StoreError>;
+
     /// Takes work that is due: attempts at runs, and dead letters for the sink.
     ///
     /// ## Contract

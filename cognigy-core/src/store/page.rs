@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::QuarantineReason;
 use crate::{
     event::{Event, EventId, EventTime, EventType, State},
-    intake::SourceName,
+    intake::{DeliveryContext, SourceName},
     ports::{Contact, Timestamp},
 };
 
@@ -82,6 +82,8 @@ pub struct EventSummary {
     pub external_id: Option<String>,
     /// The contact's id at the sender.
     pub user_id: Option<String>,
+    /// What names its conversation.
+    pub conversation: Option<String>,
     /// When it was first received.
     pub received_at: Timestamp,
     /// When its last successful run ended.
@@ -93,7 +95,7 @@ impl EventSummary {
     #[must_use]
     pub fn page_bytes(&self) -> usize {
         let length = |id: &Option<String>| id.as_ref().map_or(0, String::len);
-        length(&self.external_id) + length(&self.user_id)
+        length(&self.external_id) + length(&self.user_id) + length(&self.conversation)
     }
 }
 
@@ -281,6 +283,8 @@ pub struct QuarantinedItem {
     pub detail: String,
     /// The received bytes.
     pub body: Bytes,
+    /// The kept headers of the delivery.
+    pub context: DeliveryContext,
     /// When it was first received.
     pub received_at: Timestamp,
 }

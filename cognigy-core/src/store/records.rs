@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     event::{Event, EventKey},
-    intake::SourceName,
+    intake::{DeliveryContext, SourceName},
     ports::{DeadLetter, Timestamp},
     store::{Claim, DeadLetterClaim},
 };
@@ -187,6 +187,8 @@ pub struct QuarantineEntry {
     pub detail: String,
     /// The received bytes.
     pub body: Bytes,
+    /// The kept headers of the delivery.
+    pub context: DeliveryContext,
 }
 
 /// How many invalid bodies of one source the quarantine keeps; the oldest go first. Conflicts are

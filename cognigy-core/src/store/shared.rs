@@ -23,6 +23,14 @@ impl<S: EventStore + ?Sized> EventStore for Arc<S> {
         (**self).record(event, now).await
     }
 
+    async fn record_all(
+        &self,
+        events: Vec<IncomingEvent>,
+        now: Timestamp,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        (**self).record_all(events, now).await
+    }
+
     async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError> {
         (**self).claim_due(request).await
     }

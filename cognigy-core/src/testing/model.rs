@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::sample::{self, key};
 use crate::{
     event::{EventKey, EventType, IncomingEvent, State},
-    intake::SourceName,
+    intake::{DeliveryContext, SourceName},
     memory::MemoryStore,
     ports::{Contact, Timestamp},
     store::{
@@ -57,6 +57,21 @@ fn event_from(contact: &str, id: &str, text: &str) -> IncomingEvent {
         r#"{{ "eventId":"{id}", "timestamp":1772366400, "type":"USER_INPUT_RECEIVED",
   "payload":{{"input":"{text}"}}, "externalId":"{contact}", "userId":"user-{id}" }}"#
     ))
+}
+
+fn any_event(dice: &mut Dice) -> IncomingEvent {
+    let number = dice.roll(12);
+    let contact = ["ann", "bob", "cid"][number % 3];
+    let text = ["hi", "ho"][dice.roll(2)];
+    let mut event = event_from(contact, &format!("e{number}"), text);
+    event.context = context(dice);
+    event.parts.conversation = (dice.roll(2) == 0).then(|| format!("s{number}"));
+    event
+}
+
+fn context(dice: &mut Dice) -> DeliveryContext {
+    let kept = [("ce-id", "1"), ("ce-type", "a")];
+    sample::context(&kept[..dice.roll(3)])
 }
 
 /// A repeatable source of choices (Knuth's MMIX generator).
@@ -212,14 +227,17 @@ impl Pair {
 
     async fn take_a_step(&mut self, dice: &mut Dice, now: Timestamp) {
         match dice.roll(12) {
-            0..=2 => {
-                let number = dice.roll(12);
-                let contact = ["ann", "bob", "cid"][number % 3];
-                let text = ["hi", "ho"][dice.roll(2)];
-                let event = event_from(contact, &format!("e{number}"), text);
-                let event = &event;
+            0 | 1 => {
+                let event = &any_event(dice);
                 self.same("record", async |store| store.record(event.clone(), now).await.unwrap())
                     .await;
+            }
+            2 => {
+                let events: &Vec<_> = &(0..dice.roll(4)).map(|_| any_event(dice)).collect();
+                self.same("record_all", async |store| {
+                    store.record_all(events.clone(), now).await.unwrap()
+                })
+                .await;
             }
             3 | 4 => {
                 let lease = Duration::from_secs(dice.roll(60) as u64);
@@ -247,6 +265,7 @@ impl Pair {
                     event_id: None,
                     detail: "differs".to_owned(),
                     body: vec![0xff; dice.roll(9)].into(),
+                    context: context(dice),
                 };
                 self.same("quarantine", async |store| {
                     let limits = QuarantineLimits { items: 3, bytes: 20 };

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::{
     event::{EventKey, IncomingEvent},
     intake::{
-        CognigyFormat, Headers, RawDelivery, Secret, SignatureScheme, SignatureVerifier,
-        SourceName, sign,
+        CognigyFormat, DeliveryContext, Headers, RawDelivery, Secret, SignatureScheme,
+        SignatureVerifier, Source, SourceName, sign,
     },
     ports::Timestamp,
 };
@@ -65,10 +65,8 @@ pub fn verifier() -> SignatureVerifier {
 pub struct Signed(pub String);
 
 impl Headers for Signed {
-    fn visit(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        if name.eq_ignore_ascii_case(SignatureVerifier::DEFAULT_HEADER) {
-            visit(self.0.as_bytes());
-        }
+    fn for_each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
+        visit(SignatureVerifier::DEFAULT_HEADER, self.0.as_bytes());
     }
 }
 
@@ -85,9 +83,29 @@ pub fn incoming(body: impl Into<Bytes>) -> IncomingEvent {
     incoming_from(&SourceName::default(), body)
 }
 
+/// `body` as an event with kept headers and a conversation.
+#[must_use]
+pub fn incoming_in(
+    body: impl Into<Bytes>,
+    context: DeliveryContext,
+    conversation: Option<&str>,
+) -> IncomingEvent {
+    let mut event = incoming(body);
+    event.context = context;
+    event.parts.conversation = conversation.map(ToOwned::to_owned);
+    event
+}
+
+/// A context of these headers.
+#[must_use]
+pub fn context(headers: &[(&str, &str)]) -> DeliveryContext {
+    headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+}
+
 /// `body` as an event that came from `source`.
 #[must_use]
 pub fn incoming_from(source: &SourceName, body: impl Into<Bytes>) -> IncomingEvent {
-    let delivery = verifier().verify(source, delivery(body)).expect("a right signature");
-    IncomingEvent::read(&delivery, &CognigyFormat).expect("a valid event")
+    let source = Source::new(source.clone(), verifier(), CognigyFormat);
+    let delivery = source.verify(delivery(body), start()).expect("a right signature");
+    source.read(&delivery).expect("a valid event").remove(0)
 }

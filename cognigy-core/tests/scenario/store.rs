@@ -89,6 +89,13 @@ impl EventStore for DistantStore {
     async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError> {
         self.on("record", self.inner.record(event, now)).await
     }
+    async fn record_all(
+        &self,
+        events: Vec<IncomingEvent>,
+        now: Timestamp,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        self.on("record_all", self.inner.record_all(events, now)).await
+    }
     async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError> {
         self.on("claim", self.inner.claim_due(request)).await
     }

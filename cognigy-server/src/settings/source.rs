@@ -52,8 +52,9 @@ impl SourceSettings {
     pub(super) fn read(view: &View<'_>) -> Result<Self, SettingError> {
         let secret = |key| view.optional(key, |text| Secret::new(text).map_err(|e| e.to_string()));
         let header = view.required("signature_header", parse::header_name)?;
-        let scheme =
-            view.required("signature_scheme", |text| text.parse().map_err(str::to_owned))?;
+        let scheme = view.required("signature_scheme", |text| {
+            text.parse().map_err(|error: cognigy_core::UnknownScheme| error.to_string())
+        })?;
         let previous = secret("webhook_secret_previous")?;
         let webhook =
             secret("webhook_secret")?.map(|secret| Webhook { secret, previous, header, scheme });

@@ -16,7 +16,9 @@ use aws_sdk_sqs::{
 };
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use bytes::Bytes;
-use cognigy_core::{DeadLetter, EventKey, EventTime, EventType, Failure, FailureKind, Timestamp};
+use cognigy_core::{
+    DeadLetter, DeliveryContext, EventKey, EventTime, EventType, Failure, FailureKind, Timestamp,
+};
 use cognigy_sink_sqs::SqsOptions;
 use serde_json::Value;
 
@@ -34,6 +36,7 @@ pub fn letter(id: &str, payload: &str) -> DeadLetter {
         attempts: 4,
         first_received_at: Timestamp::UNIX_EPOCH,
         raw_payload: Bytes::from(payload.to_owned()),
+        context: DeliveryContext::default(),
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) async fn find(
     let find = connection
         .prepare_cached(&format!(
             "SELECT {STATE}, events.received_at, events.processed_at,
-                    events.run, bodies.body, contexts.json, letter.run AS unsent_run,
+                    events.run, bodies.body, bodies.headers, contexts.json, letter.run AS unsent_run,
                     letter.reason AS unsent_reason, letter.tries, letter.due_at, {IDENTITY}
              FROM cognigy_events AS events
              {QUEUED}
@@ -38,7 +38,7 @@ pub(crate) async fn find(
                  WHERE event = events.id AND due_at IS NOT NULL ORDER BY run DESC LIMIT 1
              ) AS letter ON true
              LEFT JOIN LATERAL (
-                 SELECT body FROM cognigy_bodies
+                 SELECT body, headers FROM cognigy_bodies
                  WHERE event = events.id AND received_at = events.received_at LIMIT 1
              ) AS bodies ON true
              LEFT JOIN LATERAL (
@@ -54,7 +54,8 @@ pub(crate) async fn find(
     let (received_at, run) = (read(&row, "received_at")?, read_number(&row, "run")?);
     let contact = read::<Option<&str>>(&row, "json")?.map(Contact::from_json).transpose();
     Ok(Some(StoredEvent {
-        event: Event::restore(key.clone(), row::read_parts(&row, key)?, body, received_at, run),
+        event: Event::restore(key.clone(), row::read_parts(&row, key)?, body, received_at, run)
+            .with_context(row::read_headers(&row)?),
         state: row::read_state(&row)?,
         processed_at: read(&row, "processed_at")?,
         contact: contact.map_err(|error| unreadable("the CRM context", error))?,
@@ -106,6 +107,7 @@ fn read_summary(row: &Row) -> Result<EventSummary, PostgresError> {
         time: parts.time,
         external_id: parts.external_id,
         user_id: parts.user_id,
+        conversation: parts.conversation,
         received_at: read(row, "received_at")?,
         processed_at: read(row, "processed_at")?,
     })
@@ -193,7 +195,8 @@ impl Conditions {
         format!(
             "SELECT * FROM (
                  SELECT *, sum(octet_length(coalesce(external_id, ''))
-                               + octet_length(coalesce(user_id, '')))
+                               + octet_length(coalesce(user_id, ''))
+                               + octet_length(coalesce(conversation, '')))
                            OVER (ORDER BY id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING)
                            AS before
                  FROM (SELECT events.id, {STATE}, events.received_at, events.processed_at, {IDENTITY}

@@ -82,7 +82,7 @@ fn claim_sql() -> String {
     ) - coalesce($1, statement_timestamp())) * 1000000)::bigint END AS next_in
 )
 SELECT next.next_in, claimed.event, claimed.received_at, claimed.due_at, claimed.run,
-       claimed.attempt, bodies.body, {IDENTITY},
+       claimed.attempt, bodies.body, bodies.headers, {IDENTITY},
        claimed.event = ANY (ARRAY(
            SELECT event FROM picked WHERE held_until IS NOT NULL)) AS took_over,
        CASE WHEN claimed.attempt > 1 THEN (
@@ -94,7 +94,7 @@ LEFT JOIN claimed ON true
 LEFT JOIN LATERAL (
     SELECT * FROM cognigy_events WHERE id = claimed.event LIMIT 1) AS events ON true
 LEFT JOIN LATERAL (
-    SELECT body FROM cognigy_bodies
+    SELECT body, headers FROM cognigy_bodies
     WHERE event = claimed.event AND received_at = claimed.received_at LIMIT 1) AS bodies ON true"#
     )
 }

@@ -53,13 +53,13 @@ fn claim_sql() -> String {
     ) - coalesce($1, statement_timestamp())) * 1000000)::bigint AS next_in
 )
 SELECT fence.fence, next.next_in, claimed.id, claimed.run, claimed.reason, claimed.attempts,
-       claimed.tries, events.received_at, bodies.body, {IDENTITY}
+       claimed.tries, events.received_at, bodies.body, bodies.headers, {IDENTITY}
 FROM fence CROSS JOIN next
 LEFT JOIN claimed ON true
 LEFT JOIN LATERAL (
     SELECT * FROM cognigy_events WHERE id = claimed.event LIMIT 1) AS events ON true
 LEFT JOIN LATERAL (
-    SELECT body FROM cognigy_bodies
+    SELECT body, headers FROM cognigy_bodies
     WHERE event = claimed.event AND received_at = events.received_at LIMIT 1) AS bodies ON true
 ORDER BY claimed.id"#
     )
@@ -102,6 +102,7 @@ fn read_letter(row: &Row, fence: i64) -> Result<ClaimedDeadLetter, PostgresError
         attempts: read_number(row, "attempts")?,
         first_received_at,
         raw_payload: row::read_body(row)?.unwrap_or_else(Bytes::new),
+        context: row::read_headers(row)?,
     };
     let attempt = read_number(row, "tries")?;
     Ok(ClaimedDeadLetter { claim, dead_letter, attempt })

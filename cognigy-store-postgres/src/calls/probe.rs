@@ -20,16 +20,17 @@ fn insert_sql(keeps_order: bool) -> String {
     };
     format!(
         "WITH event AS (
-    INSERT INTO cognigy_events (received_at, source, event_id, type, timestamp_json)
-    VALUES (statement_timestamp(), '', '', '', '0') RETURNING id, received_at
+    INSERT INTO cognigy_events (received_at, source, event_id, type, timestamp_json, conversation)
+    VALUES (statement_timestamp(), '', '', '', '0', NULL) RETURNING id, received_at
 ), queue AS (
     INSERT INTO cognigy_queue (event, received_at, source, due_at, run, attempt)
     SELECT id, received_at, '', received_at, 1, 0 FROM event
 ), bodies AS (
-    INSERT INTO cognigy_bodies (event, received_at, body) SELECT id, received_at, '' FROM event
+    INSERT INTO cognigy_bodies (event, received_at, body, headers)
+    SELECT id, received_at, '', NULL FROM event
 ), quarantine AS (
-    INSERT INTO cognigy_quarantine (source, reason, detail, received_at, digest, body)
-    VALUES ('', '', '', statement_timestamp(), '', '')
+    INSERT INTO cognigy_quarantine (source, reason, detail, received_at, digest, body, headers)
+    VALUES ('', '', '', statement_timestamp(), '', '', NULL)
 ), tallies AS (
     INSERT INTO cognigy_tallies (dimension, name, count) VALUES ('', '', 0)
 ){lanes}

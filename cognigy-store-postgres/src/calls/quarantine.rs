@@ -11,18 +11,18 @@ use tokio_postgres::Row;
 
 use crate::{
     error::{PostgresError, unreadable},
-    row::{Private, escape, read, sql_limit, unescape},
+    row::{self, Private, escape, read, sql_limit, unescape},
 };
 
-const COLUMNS: &str = "id, source, reason, event_id, detail, received_at, body";
+const COLUMNS: &str = "id, source, reason, event_id, detail, received_at, body, headers";
 
 /// Where the source's invalid bodies are too many or too much together, its oldest ones go: `$8` is
 /// the most bodies, `$9` the most bytes. The new row is not among those that are counted, since a
 /// statement does not see its own insertions.
 const KEEP: &str = "
 WITH kept AS (
-    INSERT INTO cognigy_quarantine (source, reason, event_id, detail, received_at, digest, body)
-    VALUES ($1, $2, $3, $4, coalesce($5::timestamptz, statement_timestamp()), $6, $7)
+    INSERT INTO cognigy_quarantine (source, reason, event_id, detail, received_at, digest, body, headers)
+    VALUES ($1, $2, $3, $4, coalesce($5::timestamptz, statement_timestamp()), $6, $7, $10)
     ON CONFLICT (source, reason, digest) DO NOTHING RETURNING octet_length(body) AS bytes
 ), evicted AS (
     DELETE FROM cognigy_quarantine WHERE id = ANY (ARRAY(
@@ -46,7 +46,8 @@ pub(crate) async fn keep(
     let keep = connection.prepare_cached(KEEP).await?;
     let event_id = Private(entry.event_id.as_deref().map(escape));
     let detail = Private(escape(&entry.detail));
-    let digest = Sha256::digest(&entry.body);
+    let headers = Private(entry.context.to_json());
+    let digest = digest(&entry.body, headers.0.as_deref());
     let body = Private(&entry.body[..]);
     let row = connection
         .query_one(
@@ -61,10 +62,21 @@ pub(crate) async fn keep(
                 &body,
                 &sql_limit(limits.items),
                 &i64::try_from(limits.bytes).unwrap_or(i64::MAX),
+                &headers,
             ],
         )
         .await?;
     Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
+}
+
+/// Names what was received: its body, and the kept headers where there are any.
+fn digest(body: &[u8], headers: Option<&str>) -> [u8; 32] {
+    let mut digest = Sha256::new_with_prefix(body);
+    if let Some(headers) = headers {
+        // The body's own digest, so that no body with headers counts as another one without.
+        digest = Sha256::new_with_prefix(digest.finalize()).chain_update(headers);
+    }
+    digest.finalize().into()
 }
 
 pub(crate) async fn page(
@@ -114,7 +126,8 @@ fn read_item(row: &Row) -> Result<QuarantinedItem, PostgresError> {
     let QuarantineSummary {
         id, source, reason, event_id, detail, excerpt: body, received_at, ..
     } = read_columns(row)?;
-    Ok(QuarantinedItem { id, source, reason, event_id, detail, body, received_at })
+    let context = row::read_headers(row)?;
+    Ok(QuarantinedItem { id, source, reason, event_id, detail, body, context, received_at })
 }
 
 /// The columns that both kinds of rows have; what is read of the body counts as all of it.

@@ -41,23 +41,24 @@ fn insert_sql(keeps_order: bool) -> String {
 WITH incoming AS MATERIALIZED (
     SELECT nextval('cognigy_events_id_seq') AS id, row.ordinal,
            coalesce(row.now, statement_timestamp()) AS now, row.source, row.event_id, row.type,
-           row.timestamp_json, row.external_id, row.user_id, row.body,
-           row.lane
+           row.timestamp_json, row.external_id, row.user_id, row.conversation, row.body,
+           row.headers, row.lane
     FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-                $7::text[], $8::bytea[], $9::bigint[])
+                $7::text[], $8::bytea[], $9::bigint[], $10::text[], $11::text[])
          WITH ORDINALITY AS row (now, source, event_id, type, timestamp_json, external_id, user_id,
-                                 body, lane, ordinal)
+                                 body, lane, conversation, headers, ordinal)
     WHERE (SELECT event_order FROM cognigy_settings WHERE id = 1) {condition}
 ), events AS (
     INSERT INTO cognigy_events
-        (id, received_at, source, event_id, type, timestamp_json, external_id, user_id)
-    SELECT id, now, source, event_id, type, timestamp_json, external_id, user_id
+        (id, received_at, source, event_id, type, timestamp_json, external_id, user_id,
+         conversation)
+    SELECT id, now, source, event_id, type, timestamp_json, external_id, user_id, conversation
     FROM incoming ORDER BY source COLLATE "C", event_id COLLATE "C"
     ON CONFLICT (source, event_id) DO NOTHING
     RETURNING id, received_at, source, type
 ), {queue}, bodies AS (
-    INSERT INTO cognigy_bodies (event, received_at, body)
-    SELECT incoming.id, incoming.now, incoming.body FROM incoming JOIN events USING (id)
+    INSERT INTO cognigy_bodies (event, received_at, body, headers)
+    SELECT incoming.id, incoming.now, incoming.body, incoming.headers FROM incoming JOIN events USING (id)
 ), tallies AS (
     INSERT INTO cognigy_tallies (dimension, name, count)
     SELECT 'type', type, count(*) FROM events GROUP BY type
@@ -113,13 +114,13 @@ LEFT JOIN LATERAL (
 /// Records a batch. One answer for each delivery, in order.
 pub(crate) async fn record(
     connection: &mut Object,
-    batch: &[Delivery],
+    batch: &[&Delivery],
     order: &OrderHint,
 ) -> Result<Vec<Recorded>, PostgresError> {
     // The first of each key is sent; what comes again within the batch is compared with that.
     let mut firsts: HashMap<&EventKey, usize> = HashMap::with_capacity(batch.len());
     let mut distinct = Vec::with_capacity(batch.len());
-    for delivery in batch {
+    for delivery in batch.iter().copied() {
         firsts.entry(&delivery.event.key).or_insert_with(|| {
             distinct.push(delivery);
             distinct.len() - 1
@@ -165,7 +166,7 @@ pub(crate) async fn record(
             Recorded::Differs { stored: first.clone() }
         }
     };
-    Ok(batch.iter().map(answer).collect())
+    Ok(batch.iter().copied().map(answer).collect())
 }
 
 /// What became of each; None where nothing was done.
@@ -188,6 +189,9 @@ async fn insert(
     };
     let external_ids = optional(|event| &event.parts.external_id);
     let user_ids = optional(|event| &event.parts.user_id);
+    let conversations = optional(|event| &event.parts.conversation);
+    let headers: Private<Vec<_>> =
+        Private(batch.iter().map(|delivery| delivery.event.context.to_json()).collect());
     let lane = |place: usize| {
         let (external_id, user_id) =
             (external_ids.0[place].as_deref(), user_ids.0[place].as_deref());
@@ -199,7 +203,19 @@ async fn insert(
     let rows = connection
         .query(
             &insert,
-            &[&now, &sources, &ids, &kinds, &times, &external_ids, &user_ids, &bodies, &lanes],
+            &[
+                &now,
+                &sources,
+                &ids,
+                &kinds,
+                &times,
+                &external_ids,
+                &user_ids,
+                &bodies,
+                &lanes,
+                &conversations,
+                &headers,
+            ],
         )
         .await?;
 

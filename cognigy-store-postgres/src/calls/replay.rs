@@ -19,10 +19,10 @@ use crate::{
 /// An event with its body; `$1` source, `$2` id.
 fn select_event() -> String {
     format!(
-        "SELECT events.id AS event, events.received_at, bodies.body, {IDENTITY}
+        "SELECT events.id AS event, events.received_at, bodies.body, bodies.headers, {IDENTITY}
          FROM cognigy_events AS events
          LEFT JOIN LATERAL (
-             SELECT body FROM cognigy_bodies
+             SELECT body, headers FROM cognigy_bodies
              WHERE event = events.id AND received_at = events.received_at LIMIT 1) AS bodies ON true
          WHERE events.source = $1 AND events.event_id = $2"
     )

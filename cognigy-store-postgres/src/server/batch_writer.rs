@@ -33,11 +33,11 @@ use crate::{
 /// likely given up, and those behind it should not wait too.
 const STALE: Duration = Duration::from_secs(5);
 
-/// A delivery in the queue, and who waits for the outcome.
+/// What is recorded together, all or nothing, and what waits for the outcome.
 struct Job {
-    delivery: Delivery,
+    deliveries: Vec<Delivery>,
     since: Instant,
-    reply: oneshot::Sender<Result<Recorded, StoreError>>,
+    reply: oneshot::Sender<Result<Vec<Recorded>, StoreError>>,
 }
 
 /// The way to the writers.
@@ -61,10 +61,13 @@ impl Writers {
         Self { queue, tasks: (0..options.writers.max(1)).map(write).collect() }
     }
 
-    /// Records a delivery and waits until that is durable.
-    pub(crate) async fn record(&self, delivery: Delivery) -> Result<Recorded, StoreError> {
+    /// Records deliveries, all or none, and waits until that is durable. At least one.
+    pub(crate) async fn record(
+        &self,
+        deliveries: Vec<Delivery>,
+    ) -> Result<Vec<Recorded>, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let job = Job { delivery, since: Instant::now(), reply };
+        let job = Job { deliveries, since: Instant::now(), reply };
         self.queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::overloaded(),
             TrySendError::Closed(_) => PostgresError::Stopped.into(),
@@ -88,7 +91,7 @@ async fn work_off(
     loop {
         let Some(batch) = next_batch(&waiting).await else { return };
         let (deliveries, replies): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|job| (job.delivery, job.reply)).unzip();
+            batch.into_iter().map(|job| (job.deliveries, job.reply)).unzip();
         settle_up(&lane, &deliveries, replies, &order).await;
     }
 }
@@ -97,8 +100,8 @@ async fn work_off(
 async fn next_batch(waiting: &Mutex<mpsc::Receiver<Job>>) -> Option<Vec<Job>> {
     let mut waiting = waiting.lock().await;
     let mut batch = Vec::new();
-    let mut bytes = 0;
-    while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
+    let (mut count, mut bytes) = (0, 0);
+    while count < MAX_BATCH && bytes < MAX_BATCH_BYTES {
         let job = if batch.is_empty() {
             waiting.recv().await?
         } else {
@@ -112,7 +115,8 @@ async fn next_batch(waiting: &Mutex<mpsc::Receiver<Job>>) -> Option<Vec<Job>> {
             drop(job.reply.send(Err(StoreError::overloaded())));
             continue;
         }
-        bytes += job.delivery.event.body.len();
+        count += job.deliveries.len();
+        bytes += job.deliveries.iter().map(|delivery| delivery.event.body.len()).sum::<usize>();
         batch.push(job);
     }
     Some(batch)
@@ -121,14 +125,16 @@ async fn next_batch(waiting: &Mutex<mpsc::Receiver<Job>>) -> Option<Vec<Job>> {
 /// Records the deliveries together, or in halves if one of them may be what is wrong; answers all.
 async fn settle_up(
     lane: &ConnectionPool,
-    deliveries: &[Delivery],
-    mut replies: Vec<oneshot::Sender<Result<Recorded, StoreError>>>,
+    deliveries: &[Vec<Delivery>],
+    mut replies: Vec<oneshot::Sender<Result<Vec<Recorded>, StoreError>>>,
     order: &OrderHint,
 ) {
-    match perform!(again lane, connection => record::record(connection, deliveries, order)) {
-        Ok(outcomes) => {
-            for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                drop(reply.send(Ok(outcome)));
+    let all: Vec<_> = deliveries.iter().flatten().collect();
+    match perform!(again lane, connection => record::record(connection, &all, order)) {
+        Ok(mut outcomes) => {
+            for (reply, job) in replies.into_iter().zip(deliveries) {
+                let rest = outcomes.split_off(job.len().min(outcomes.len()));
+                drop(reply.send(Ok(std::mem::replace(&mut outcomes, rest))));
             }
         }
         Err(problem) if deliveries.len() > 1 && problem.may_concern_one_call() => {

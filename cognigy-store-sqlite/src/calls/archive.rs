@@ -27,12 +27,13 @@ pub(crate) fn find(
     let mut rows = select.query([key.source.as_str(), key.id.as_str()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let id = row.get(0)?;
-    let body = row::read_body(connection, id)?.unwrap_or_default();
+    let (body, context) = row::read_body(connection, id)?.unwrap_or_default();
     let parts = row::read_parts(row, 6, key)?;
     let contact = row.get::<_, Option<String>>(5)?;
     let contact = contact.map(|json| Contact::from_json(&json)).transpose();
     Ok(Some(StoredEvent {
-        event: Event::restore(key.clone(), parts, body, timestamp(row.get(2)?)?, row.get(4)?),
+        event: Event::restore(key.clone(), parts, body, timestamp(row.get(2)?)?, row.get(4)?)
+            .with_context(context),
         state: row::read_state(row, 1)?,
         processed_at: row.get::<_, Option<i64>>(3)?.map(timestamp).transpose()?,
         contact: contact.map_err(|error| unreadable("the CRM context", error))?,
@@ -90,6 +91,7 @@ fn read_summary(row: &Row<'_>) -> Result<EventSummary, SqliteError> {
         time: parts.time,
         external_id: parts.external_id,
         user_id: parts.user_id,
+        conversation: parts.conversation,
         received_at: timestamp(row.get(2)?)?,
         processed_at: row.get::<_, Option<i64>>(3)?.map(timestamp).transpose()?,
     })

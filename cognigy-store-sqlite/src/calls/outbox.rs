@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use cognigy_core::{
-    ClaimToken, ClaimedDeadLetter, DeadLetter, DeadLetterClaim, DeadLetterEnd, EventTime, Move,
-    Settled, SourceName, State, Timestamp,
+    ClaimToken, ClaimedDeadLetter, DeadLetter, DeadLetterClaim, DeadLetterEnd, DeliveryContext,
+    EventTime, Move, Settled, SourceName, State, Timestamp,
 };
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -91,6 +91,7 @@ impl Content {
                 attempts: row.get(6)?,
                 first_received_at,
                 raw_payload: Bytes::new(),
+                context: DeliveryContext::default(),
             },
         })
     }
@@ -111,11 +112,12 @@ impl OutboxRow {
         let Some(Content { event, fence, tries, mut dead_letter }) = self.content else {
             return Ok(None);
         };
-        dead_letter.raw_payload = match row::read_body(group.connection(), event) {
-            Ok(body) => body.unwrap_or_default(),
-            Err(problem) if problem.is_damage() => Bytes::new(),
+        let received = match row::read_body(group.connection(), event) {
+            Ok(received) => received.unwrap_or_default(),
+            Err(problem) if problem.is_damage() => Default::default(),
             Err(problem) => return Err(problem),
         };
+        (dead_letter.raw_payload, dead_letter.context) = received;
         let claim = DeadLetterClaim::granted(self.id, fence.saturating_add(1));
         Ok(Some(ClaimedDeadLetter { claim, dead_letter, attempt: tries.saturating_add(1) }))
     }

@@ -14,19 +14,21 @@ pub(crate) fn ready(group: &mut WriteBatch<'_>) -> Result<(), SqliteError> {
     group
         .prepare(
             "INSERT INTO events (id, state, due_at, fence, run, attempt, received_at, source, event_id,
-                                 type, event_time, timestamp_json, external_id, user_id)
-             VALUES (?1, 'pending', 0, 0, 1, 0, 0, '', '', '', 0, '0', NULL, NULL)",
+                                 type, event_time, timestamp_json, external_id, user_id, conversation)
+             VALUES (?1, 'pending', 0, 0, 1, 0, 0, '', '', '', 0, '0', NULL, NULL, NULL)",
         )?
         .execute([id])?;
-    group.prepare("INSERT INTO bodies (event, body) VALUES (?1, x'')")?.execute([id])?;
+    group
+        .prepare("INSERT INTO bodies (event, body, headers) VALUES (?1, x'', NULL)")?
+        .execute([id])?;
     if group.order()?.is_kept() {
         group.prepare("INSERT INTO lanes VALUES ('', '', ?1, 0)")?.execute([id])?;
         group.prepare("INSERT INTO waiting VALUES ('', '', ?1)")?.execute([id])?;
     }
     group
         .prepare(
-            "INSERT INTO quarantine (source, reason, event_id, detail, received_at, digest, body)
-             VALUES ('', '', NULL, '', 0, x'', x'')",
+            "INSERT INTO quarantine (source, reason, event_id, detail, received_at, digest, body, headers)
+             VALUES ('', '', NULL, '', 0, x'', x'', NULL)",
         )?
         .execute([])?;
     group

@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 use crate::{
     error::SqliteError,
     file::write_batch::WriteBatch,
-    row::{micros, sql_limit, timestamp, unreadable},
+    row::{self, micros, sql_limit, timestamp, unreadable},
 };
 
-const COLUMNS: &str = "id, source, reason, event_id, detail, received_at, body";
+const COLUMNS: &str = "id, source, reason, event_id, detail, received_at, body, headers";
 
 /// Keeps a body; how many older ones had to go for it.
 pub(crate) fn keep(
@@ -25,8 +25,8 @@ pub(crate) fn keep(
 ) -> Result<u64, SqliteError> {
     let inserted = group
         .prepare(
-            "INSERT INTO quarantine (source, reason, event_id, detail, received_at, digest, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+            "INSERT INTO quarantine (source, reason, event_id, detail, received_at, digest, body, headers)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
              ON CONFLICT (source, reason, digest) DO NOTHING",
         )?
         .execute(params![
@@ -35,13 +35,24 @@ pub(crate) fn keep(
             entry.event_id,
             entry.detail,
             micros(now),
-            &Sha256::digest(&entry.body)[..],
+            &digest(entry)[..],
             &entry.body[..],
+            entry.context.to_json(),
         ])?;
     if inserted == 0 || entry.reason != QuarantineReason::Invalid {
         return Ok(0);
     }
     evict(group, entry, limits)
+}
+
+/// Names what was received: its body, and the kept headers where there are any.
+fn digest(entry: &QuarantineEntry) -> [u8; 32] {
+    let mut digest = Sha256::new_with_prefix(&entry.body);
+    if let Some(headers) = entry.context.to_json() {
+        // The body's own digest, so that no body with headers counts as another one without.
+        digest = Sha256::new_with_prefix(digest.finalize()).chain_update(headers);
+    }
+    digest.finalize().into()
 }
 
 /// Removes the source's oldest invalid bodies that are too many, or too much together. The lengths
@@ -111,7 +122,8 @@ fn read(row: &Row<'_>) -> Result<QuarantinedItem, SqliteError> {
     let QuarantineSummary {
         id, source, reason, event_id, detail, excerpt: body, received_at, ..
     } = read_columns(row)?;
-    Ok(QuarantinedItem { id, source, reason, event_id, detail, body, received_at })
+    let context = row::read_headers(row, 7)?;
+    Ok(QuarantinedItem { id, source, reason, event_id, detail, body, context, received_at })
 }
 
 fn read_summary(row: &Row<'_>) -> Result<QuarantineSummary, SqliteError> {

@@ -26,8 +26,8 @@ pub(crate) fn record(
     let inserted = group
         .prepare(
             "INSERT INTO events (id, state, due_at, fence, run, attempt, received_at, source, event_id,
-                                 type, event_time, timestamp_json, external_id, user_id)
-             VALUES (?1, 'pending', ?2, 0, 1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                                 type, event_time, timestamp_json, external_id, user_id, conversation)
+             VALUES (?1, 'pending', ?2, 0, 1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
              ON CONFLICT (source, event_id) DO NOTHING",
         )?
         .execute(params![
@@ -41,13 +41,14 @@ pub(crate) fn record(
             parts.time.as_json(),
             parts.external_id,
             parts.user_id,
+            parts.conversation,
         ])?;
     if inserted == 0 {
         return compare(group.connection(), event);
     }
     group
-        .prepare("INSERT INTO bodies (event, body) VALUES (?1, ?2)")?
-        .execute(params![id, &event.body[..]])?;
+        .prepare("INSERT INTO bodies (event, body, headers) VALUES (?1, ?2, ?3)")?
+        .execute(params![id, &event.body[..], event.context.to_json()])?;
     contact_queue::take(group, &place, event.key.source.as_str(), id)?;
     group.appeared(&parts.kind);
     Ok(Recorded::New)

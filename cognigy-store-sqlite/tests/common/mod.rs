@@ -4,9 +4,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use cognigy_core::{
-    Attempt, AttemptOutcome, ClaimBatch, ClaimRequest, ClaimedRun, CognigyFormat, EventKey,
-    EventStore, IncomingEvent, RawDelivery, RunEnd, Secret, Settled, Settlement, SignatureScheme,
-    SignatureVerifier, SourceName, Timestamp, sign,
+    Attempt, AttemptOutcome, ClaimBatch, ClaimRequest, ClaimedRun, EventKey, EventStore,
+    IncomingEvent, RawDelivery, RunEnd, Secret, Settled, Settlement, SignatureScheme,
+    SignatureVerifier, Source, SourceName, Timestamp, sign,
 };
 use cognigy_store_sqlite::{SqliteOptions, SqliteStore};
 use rusqlite::Connection;
@@ -78,9 +78,9 @@ fn verified(body: String) -> IncomingEvent {
     let secret = Secret::new("a webhook secret").unwrap();
     let signature = sign(&secret, SignatureScheme::Base64, body.as_bytes());
     let raw = RawDelivery::new([("X-Cognigy-Signature", signature.as_str())], body);
-    let verifier = SignatureVerifier::new(&secret);
-    let delivery = verifier.verify(&SourceName::default(), raw).unwrap();
-    IncomingEvent::read(&delivery, &CognigyFormat).unwrap()
+    let source = Source::cognigy(SignatureVerifier::new(&secret));
+    let delivery = source.verify(raw, Timestamp::UNIX_EPOCH).unwrap();
+    source.read(&delivery).unwrap().remove(0)
 }
 
 pub(crate) fn event(id: &str) -> IncomingEvent {

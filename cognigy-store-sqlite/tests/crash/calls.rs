@@ -4,9 +4,10 @@
 use std::{future::Future, path::Path, pin::Pin};
 
 use cognigy_core::{
-    Claim, ClaimedRun, Contact, DeadLetterClaim, DeadLetterEnd, EventArchive, EventFilter,
-    EventStore, PageRequest, PurgeRequest, Quarantine, QuarantineEntry, QuarantineLimits,
-    QuarantineReason, Recorded, ReplayClaim, Requeued, RunEnd, Settled, SourceName, StoreError,
+    Claim, ClaimedRun, Contact, DeadLetterClaim, DeadLetterEnd, DeliveryContext, EventArchive,
+    EventFilter, EventStore, PageRequest, PurgeRequest, Quarantine, QuarantineEntry,
+    QuarantineLimits, QuarantineReason, Recorded, ReplayClaim, Requeued, RunEnd, Settled,
+    SourceName, StoreError,
 };
 use cognigy_store_sqlite::SqliteStore;
 
@@ -87,6 +88,7 @@ fn entry(body: &'static str) -> QuarantineEntry {
         event_id: None,
         detail: "is no event".to_owned(),
         body: body.into(),
+        context: DeliveryContext::default(),
     }
 }
 
@@ -129,6 +131,7 @@ fn fill_wal<'h>(_: &'h mut Hands, store: &'h SqliteStore) -> Work<'h, ()> {
                 event_id: None,
                 detail: String::new(),
                 body: format!("{number}").repeat(1_200_000 / format!("{number}").len()).into(),
+                context: DeliveryContext::default(),
             };
             store.quarantine(entry, QuarantineLimits::default(), at(0)).await.unwrap();
         }

@@ -12,9 +12,9 @@ use std::{
 };
 
 use cognigy_core::{
-    Attempt, AttemptOutcome, Contact, DeadLetterEnd, EventStore, IncomingEvent, Quarantine,
-    QuarantineEntry, QuarantineLimits, QuarantineReason, Recorded, RunEnd, Settled, SourceName,
-    StoreError, Timestamp,
+    Attempt, AttemptOutcome, Contact, DeadLetterEnd, DeliveryContext, EventStore, IncomingEvent,
+    Quarantine, QuarantineEntry, QuarantineLimits, QuarantineReason, Recorded, RunEnd, Settled,
+    SourceName, StoreError, Timestamp,
 };
 use cognigy_store_sqlite::{SqliteOptions, SqliteStore};
 
@@ -203,6 +203,7 @@ impl Load {
                 event_id: None,
                 detail: "is no event".to_owned(),
                 body: body.clone().into(),
+                context: DeliveryContext::default(),
             };
             // All that is noted down has to be there at the end.
             let limits = QuarantineLimits { items: usize::MAX, bytes: u64::MAX };

@@ -54,10 +54,8 @@ pub(crate) fn bytes(plan: &Plan, delivery: usize) -> Bytes {
 pub(crate) struct Signatures(Vec<Vec<u8>>);
 
 impl Headers for Signatures {
-    fn visit(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        if name.eq_ignore_ascii_case(SignatureVerifier::DEFAULT_HEADER) {
-            self.0.iter().for_each(|value| visit(value));
-        }
+    fn for_each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
+        self.0.iter().for_each(|value| visit(SignatureVerifier::DEFAULT_HEADER, value));
     }
 }
 

@@ -2,7 +2,120 @@
 
 mod hmac;
 
+use std::net::IpAddr;
+
 pub use hmac::{
-    MIN_SECRET_BYTES, MatchedSecret, Secret, SecretError, SignatureError, SignatureScheme,
-    SignatureVerifier, sign,
+    MIN_SECRET_BYTES, Secret, SecretError, SignatureScheme, SignatureVerifier, UnknownScheme, sign,
 };
+
+use crate::{intake::Headers, ports::Timestamp};
+
+/// A request that asks to be taken, as an [`Authenticator`] sees it. Nothing of it is trusted.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    pub(crate) headers: &'a dyn Headers,
+    pub(crate) body: &'a [u8],
+    pub(crate) method: &'a str,
+    pub(crate) target: &'a str,
+    pub(crate) peer: Option<IpAddr>,
+    pub(crate) now: Timestamp,
+}
+
+impl<'a> Request<'a> {
+    /// Its headers.
+    #[must_use]
+    pub fn headers(&self) -> &'a dyn Headers {
+        self.headers
+    }
+
+    /// The value of the header called `name`. It has to come exactly once: which of two a proxy in
+    /// front looked at is not known.
+    ///
+    /// # Errors
+    ///
+    /// The header is absent, or came more than once.
+    pub fn header(&self, name: &str) -> Result<Vec<u8>, AuthenticationError> {
+        let mut values = Vec::new();
+        self.headers.visit(name, &mut |value| values.push(value.to_vec()));
+        match values.len() {
+            0 => Err(AuthenticationError::Missing),
+            1 => Ok(values.remove(0)),
+            _ => Err(AuthenticationError::Repeated),
+        }
+    }
+
+    /// The body, byte for byte.
+    #[must_use]
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
+    /// The method, `POST` unless the server said otherwise.
+    #[must_use]
+    pub fn method(&self) -> &'a str {
+        self.method
+    }
+
+    /// The path and the query as received; empty where the server did not say.
+    #[must_use]
+    pub fn target(&self) -> &'a str {
+        self.target
+    }
+
+    /// The sender's address, where the server said.
+    #[must_use]
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
+    /// When it was received.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+}
+
+/// Decides whether a request comes from a source's sender.
+///
+/// ## Contract
+/// * Pure: the same request always gets the same answer.
+/// * Takes as long for a credential that is nearly right as for one that is wrong from the start:
+///   secrets, tags and tokens are compared in constant time.
+/// * Reads the body as bytes. Nothing is parsed before the sender is known.
+/// * An error names the kind of fault and repeats nothing that was received.
+pub trait Authenticator: Send + Sync + 'static {
+    /// Lets `request` through and says with which of the source's secrets.
+    ///
+    /// # Errors
+    ///
+    /// The request does not prove that its sender has one of them.
+    fn authenticate(&self, request: &Request<'_>) -> Result<MatchedSecret, AuthenticationError>;
+}
+
+/// Which of the two secrets a delivery was made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatchedSecret {
+    /// The current one.
+    Current,
+    /// The one that is being rotated out.
+    Previous,
+}
+
+/// Why a delivery was refused. For operators only: the sender is told the same in every case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthenticationError {
+    /// The header that holds the credential is absent.
+    #[error("no signature header")]
+    Missing,
+    /// The header came more than once: which of them a proxy in front looked at is not known.
+    #[error("more than one signature header")]
+    Repeated,
+    /// The credential is not written as expected: for a signature, not 32 bytes in the scheme's
+    /// encoding.
+    #[error("the signature is not written in the expected scheme")]
+    Malformed,
+    /// The credential is well-formed and wrong.
+    #[error("the signature does not match")]
+    Mismatch,
+}

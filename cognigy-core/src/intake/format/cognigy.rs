@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::{
     event::json::{Key, MAX_JSON_DEPTH, is_too_deep},
     event::{EventId, EventParts, EventTime, EventType, InvalidEvent},
-    intake::EventFormat,
+    intake::{EventFormat, ReadEvent, VerifiedDelivery},
 };
 
 /// The contract's format: a JSON object with `eventId`, `timestamp`, `type`, `payload` and, if
@@ -20,7 +20,19 @@ use crate::{
 pub struct CognigyFormat;
 
 impl EventFormat for CognigyFormat {
-    fn read(&self, body: &[u8]) -> Result<EventParts, InvalidEvent> {
+    fn read(&self, delivery: &VerifiedDelivery) -> Result<Vec<ReadEvent>, InvalidEvent> {
+        let parts = self.read_body(delivery.body())?;
+        Ok(vec![ReadEvent { parts, body: delivery.body().clone() }])
+    }
+}
+
+impl CognigyFormat {
+    /// Reads the fields of the event in `body`.
+    ///
+    /// # Errors
+    ///
+    /// The body is not a valid event.
+    pub fn read_body(self, body: &[u8]) -> Result<EventParts, InvalidEvent> {
         let text = std::str::from_utf8(body)
             .map_err(|_| InvalidEvent::new("body", "is not valid UTF-8"))?;
         if is_too_deep(text) {
@@ -122,7 +134,7 @@ impl Envelope<'_> {
         let user_id = optional_string(&mut invalid, "userId", self.user_id);
         match (id, time, kind) {
             (Some(id), Some(time), Some(kind)) if invalid.errors.is_empty() => {
-                Ok(EventParts { id, kind, time, external_id, user_id })
+                Ok(EventParts { id, kind, time, external_id, user_id, conversation: None })
             }
             (id, ..) => {
                 invalid.event_id = id.map(|id| id.as_str().to_owned());
@@ -194,7 +206,7 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<EventParts, InvalidEvent> {
-        CognigyFormat.read(body.as_bytes())
+        CognigyFormat.read_body(body.as_bytes())
     }
 
     fn fields(body: &str) -> Vec<String> {
@@ -265,7 +277,10 @@ mod tests {
         for body in ["", " ", "null", "[]", "\"x\"", "1", "{", "{\"a\"", "\u{feff}{}"] {
             assert_eq!(fields(body), ["body"], "{body:?}");
         }
-        assert_eq!(CognigyFormat.read(b"{\"a\":\"\xff\"}").unwrap_err().errors[0].field, "body");
+        assert_eq!(
+            CognigyFormat.read_body(b"{\"a\":\"\xff\"}").unwrap_err().errors[0].field,
+            "body"
+        );
     }
 
     #[test]

@@ -1,17 +1,50 @@
-//! How the body of a delivery becomes an event.
+//! How a delivery becomes events.
 
 mod cognigy;
 
+use bytes::Bytes;
+
 pub use cognigy::CognigyFormat;
 
-use crate::event::{EventParts, InvalidEvent};
+use crate::{
+    event::{EventParts, InvalidEvent},
+    intake::VerifiedDelivery,
+};
 
-/// How a source's verified body becomes an event.
+/// The most events that one delivery may hold. All of them are recorded in one commit, and every other
+/// delivery waits for it.
+pub const MAX_EVENTS: usize = 1000;
+
+/// How a source's verified deliveries become events.
 ///
 /// ## Contract
-/// * Pure: the same bytes always give the same answer.
+/// * Pure: the same body with the same context always gives the same answer.
+/// * A delivery may hold several events, or none. Each has a body of its own, a part of what was
+///   received. All of them are recorded, or none.
+/// * `read` takes such a part, too, with the context of the delivery that it came in: a redrive brings
+///   events back one by one.
+/// * One invalid event makes the delivery invalid.
 /// * Error messages name fields and rules and repeat no content.
 pub trait EventFormat: Send + Sync + 'static {
-    /// Reads the fields of the event in `body`.
-    fn read(&self, body: &[u8]) -> Result<EventParts, InvalidEvent>;
+    /// Reads the events of `delivery`, in their order.
+    ///
+    /// # Errors
+    ///
+    /// The delivery is not made of valid events.
+    fn read(&self, delivery: &VerifiedDelivery) -> Result<Vec<ReadEvent>, InvalidEvent>;
+
+    /// The headers that [`read`](Self::read) looks at: names, or beginnings of names with `*` behind
+    /// them. Only these, and those that the source adds, are in a delivery's context.
+    fn context_headers(&self) -> &[&str] {
+        &[]
+    }
+}
+
+/// One event of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadEvent {
+    /// Its fields.
+    pub parts: EventParts,
+    /// Its part of the received bytes, unchanged.
+    pub body: Bytes,
 }

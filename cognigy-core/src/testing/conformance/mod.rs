@@ -42,6 +42,8 @@ macro_rules! store_conformance {
         $crate::store_conformance! { @cases #[$attribute], $fresh:
             the_first_delivery_is_new_and_later_ones_change_nothing
             a_body_comes_back_byte_for_byte
+            what_was_kept_with_a_body_stays_with_it
+            the_events_of_one_delivery_are_recorded_together
             concurrent_deliveries_of_one_event_make_one_row
             the_same_id_at_two_sources_is_two_events
             nothing_is_claimed_twice_within_its_lease

@@ -2,7 +2,7 @@
 
 use super::{at, sample};
 use crate::{
-    intake::SourceName,
+    intake::{DeliveryContext, SourceName},
     store::{
         EXCERPT_BYTES, PageRequest, PurgeRequest, QuarantineEntry, QuarantineLimits,
         QuarantineReason, Store,
@@ -12,7 +12,14 @@ use crate::{
 fn entry(body: &str, reason: QuarantineReason) -> QuarantineEntry {
     let source = sample::key("x").source;
     let (event_id, detail) = (Some("x".to_owned()), "payload is required".to_owned());
-    QuarantineEntry { source, reason, event_id, detail, body: body.to_owned().into() }
+    QuarantineEntry {
+        source,
+        reason,
+        event_id,
+        detail,
+        body: body.to_owned().into(),
+        context: DeliveryContext::default(),
+    }
 }
 
 async fn keep(store: &dyn Store, entry: QuarantineEntry, seconds: i64) {
@@ -35,6 +42,16 @@ pub async fn a_quarantined_body_is_kept_once(store: &dyn Store) {
     keep(store, entry("{ }", QuarantineReason::Invalid), 4).await;
     assert_eq!(bodies(store).await, ["{ }", "{}", "{}"]);
     assert_eq!(store.counts().await.unwrap().quarantined, 3);
+    // What was kept with a body is a part of what was received.
+    let context = sample::context(&[("ce-id", "1")]);
+    for seconds in 5..7 {
+        let entry = entry("{}", QuarantineReason::Invalid);
+        keep(store, QuarantineEntry { context: context.clone(), ..entry }, seconds).await;
+    }
+    let page = store.quarantined(PageRequest { limit: 10, after: None }).await.unwrap();
+    assert_eq!(page.items.len(), 4);
+    let found = store.quarantined_item(page.items[0].id).await.unwrap().unwrap();
+    assert_eq!((found.body.as_ref(), found.context), (&b"{}"[..], context));
 }
 
 /// Newest first, whole, page by page; what is discharged is gone.

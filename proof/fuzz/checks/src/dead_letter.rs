@@ -5,8 +5,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use cognigy_core::{
-    CognigyFormat, DeadLetterMessage, DeadLetterSource, EventFormat, Failure, Pipeline,
-    ReceivedDeadLetter,
+    CognigyFormat, DeadLetterMessage, DeadLetterSource, Failure, Pipeline, ReceivedDeadLetter,
     memory::MemoryStore,
     testing::{ManualClock, sample},
 };
@@ -30,7 +29,8 @@ pub fn dead_letter(input: &[u8]) {
     let payload = message.and_then(|message| message.raw_payload);
     let found = key.clone().and_then(|key| block_on(pipeline.store().find(&key)).unwrap());
     assert_eq!(found.is_some(), deleted);
-    let readable = payload.as_ref().and_then(|raw| CognigyFormat.read(raw.get().as_bytes()).ok());
+    let readable =
+        payload.as_ref().and_then(|raw| CognigyFormat.read_body(raw.get().as_bytes()).ok());
     let agrees = key
         .as_ref()
         .zip(readable)

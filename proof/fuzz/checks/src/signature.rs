@@ -1,5 +1,5 @@
 use cognigy_core::{
-    MatchedSecret, SignatureError, SignatureScheme, SignatureVerifier, sign, testing::sample,
+    AuthenticationError, MatchedSecret, SignatureScheme, SignatureVerifier, sign, testing::sample,
 };
 
 /// The signature header: right if and only if it is what [`sign`] writes (in hexadecimal, in either
@@ -38,9 +38,9 @@ pub fn signature(input: &[u8]) {
     let one = verifier.check(&[("Host", b"t".as_slice()), (name, value.as_slice())], body);
     assert_eq!(one == Ok(MatchedSecret::Current), is_right, "{one:?}");
     let two = [(name, value.as_slice()), (name, right.as_bytes())];
-    assert_eq!(verifier.check(&two, body), Err(SignatureError::Repeated));
+    assert_eq!(verifier.check(&two, body), Err(AuthenticationError::Repeated));
     let none: [(&str, &[u8]); 0] = [];
-    assert_eq!(verifier.check(&none, body), Err(SignatureError::Missing));
+    assert_eq!(verifier.check(&none, body), Err(AuthenticationError::Missing));
 }
 
 /// The digits may be of either case, the prefix may not.

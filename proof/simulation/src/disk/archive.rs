@@ -23,6 +23,7 @@ impl EventRow {
             time: self.parts.time.clone(),
             external_id: self.parts.external_id.clone(),
             user_id: self.parts.user_id.clone(),
+            conversation: self.parts.conversation.clone(),
             received_at: self.received_at,
             processed_at: self.processed_at,
         }
@@ -199,19 +200,22 @@ impl Quarantine for Disk {
         limits: QuarantineLimits,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        let QuarantineEntry { source, reason, event_id, detail, body } = entry;
+        let QuarantineEntry { source, reason, event_id, detail, body, context } = entry;
         if self.has(Bug::ConflictNotKept) && reason == QuarantineReason::Conflict {
             return Ok(0);
         }
         let mut tables = self.tables();
         let known = |item: &QuarantinedItem| {
-            (&item.body, &item.source, item.reason) == (&body, &source, reason)
+            (&item.body, &item.context, &item.source, item.reason)
+                == (&body, &context, &source, reason)
         };
         if tables.quarantine.values().any(known) {
             return Ok(0);
         }
         let id = tables.next_id();
-        let item = QuarantinedItem { id, source, reason, event_id, detail, body, received_at: now };
+        let received_at = now;
+        let item =
+            QuarantinedItem { id, source, reason, event_id, detail, body, context, received_at };
         let source = item.source.clone();
         tables.quarantine.insert(id, item);
         let of_source = tables.quarantine.values().rev().filter(|item| item.source == source);

@@ -261,6 +261,7 @@ impl EventRow {
             attempts,
             first_received_at: self.received_at,
             raw_payload: if self.unreadable { bytes::Bytes::new() } else { self.body.clone() },
+            context: self.context.clone(),
         }
     }
 }

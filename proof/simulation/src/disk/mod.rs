@@ -17,8 +17,8 @@ use std::{
 
 use bytes::Bytes;
 use cognigy_core::{
-    Attempt, Contact, DeadLetter, Event, EventKey, EventOrder, EventParts, QuarantinedItem, State,
-    Timestamp,
+    Attempt, Contact, DeadLetter, DeliveryContext, Event, EventKey, EventOrder, EventParts,
+    QuarantinedItem, State, Timestamp,
 };
 
 use crate::planted::Bug;
@@ -56,6 +56,7 @@ struct EventRow {
     key: EventKey,
     parts: EventParts,
     body: Bytes,
+    context: DeliveryContext,
     received_at: Timestamp,
     phase: Phase,
     /// The latest grant's, or one higher once that was settled.
@@ -153,5 +154,6 @@ impl EventRow {
     fn restored(&self) -> Event {
         let (key, parts, body) = (self.key.clone(), self.parts.clone(), self.body.clone());
         Event::restore(key, parts, body, self.received_at, self.run)
+            .with_context(self.context.clone())
     }
 }

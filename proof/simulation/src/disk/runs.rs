@@ -15,41 +15,16 @@ use crate::planted::Bug;
 #[async_trait]
 impl EventStore for Disk {
     async fn record(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError> {
+        Ok(self.record_in(&mut self.tables(), event, now))
+    }
+
+    async fn record_all(
+        &self,
+        events: Vec<IncomingEvent>,
+        now: Timestamp,
+    ) -> Result<Vec<Recorded>, StoreError> {
         let mut tables = self.tables();
-        if let Some((_, row)) = tables.row(&event.key) {
-            let stored = row.body.clone();
-            if self.has(Bug::UpsertOverwrites) {
-                row.body = event.body.clone();
-            }
-            return Ok(match stored == event.body {
-                true if self.has(Bug::DuplicateSaidNew) => Recorded::New,
-                true => Recorded::Identical,
-                false => Recorded::Differs { stored },
-            });
-        }
-        let body = match self.has(Bug::BodyRewritten) {
-            true => Bytes::from(String::from_utf8_lossy(&event.body).replace(" ", "")),
-            false => event.body,
-        };
-        let id = tables.next_id();
-        let row = EventRow {
-            key: event.key,
-            parts: event.parts,
-            body,
-            received_at: now,
-            phase: Phase::Waiting { due: now },
-            fence: 0,
-            run: 1,
-            attempt: 0,
-            attempts: Vec::new(),
-            processed_at: None,
-            contact: None,
-            unreadable: false,
-            begun: false,
-            stops: false,
-        };
-        tables.events.insert(id, row);
-        Ok(Recorded::New)
+        Ok(events.into_iter().map(|event| self.record_in(&mut tables, event, now)).collect())
     }
 
     async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError> {
@@ -129,5 +104,45 @@ impl EventRow {
         // What stopped its contact stays first.
         self.begun = std::mem::take(&mut self.stops);
         self.phase = Phase::Waiting { due: now };
+    }
+}
+
+impl Disk {
+    fn record_in(&self, tables: &mut Tables, event: IncomingEvent, now: Timestamp) -> Recorded {
+        if let Some((_, row)) = tables.row(&event.key) {
+            let stored = row.body.clone();
+            if self.has(Bug::UpsertOverwrites) {
+                row.body = event.body.clone();
+            }
+            return match stored == event.body {
+                true if self.has(Bug::DuplicateSaidNew) => Recorded::New,
+                true => Recorded::Identical,
+                false => Recorded::Differs { stored },
+            };
+        }
+        let body = match self.has(Bug::BodyRewritten) {
+            true => Bytes::from(String::from_utf8_lossy(&event.body).replace(" ", "")),
+            false => event.body,
+        };
+        let id = tables.next_id();
+        let row = EventRow {
+            key: event.key,
+            parts: event.parts,
+            body,
+            context: event.context,
+            received_at: now,
+            phase: Phase::Waiting { due: now },
+            fence: 0,
+            run: 1,
+            attempt: 0,
+            attempts: Vec::new(),
+            processed_at: None,
+            contact: None,
+            unreadable: false,
+            begun: false,
+            stops: false,
+        };
+        tables.events.insert(id, row);
+        Recorded::New
     }
 }

