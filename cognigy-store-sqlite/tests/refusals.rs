@@ -37,12 +37,14 @@ fn report(error: &StoreError) -> String {
 async fn a_later_schema_is_refused() {
     let place = Place::new();
     place.open().await.record(event("e1"), at(0)).await.unwrap();
+    let known: i64 =
+        place.sql().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     place.sql().pragma_update(None, "user_version", 99).unwrap();
     let (kind, message) = refusal(&place).await;
     assert_eq!(kind, StoreErrorKind::Corrupt);
     assert!(message.contains("schema version 99"), "{message}");
 
-    place.sql().pragma_update(None, "user_version", 1).unwrap();
+    place.sql().pragma_update(None, "user_version", known).unwrap();
     assert!(place.open().await.find(&key("e1")).await.unwrap().is_some());
 }
 

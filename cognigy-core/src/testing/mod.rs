@@ -23,6 +23,7 @@
 mod clock;
 pub mod conformance;
 pub mod model;
+pub mod recorded;
 pub mod sample;
 mod world;
 

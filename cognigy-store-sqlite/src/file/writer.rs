@@ -328,7 +328,7 @@ mod tests {
                 group.connection().pragma_query_value(None, "page_count", |row| row.get(0))?;
             group.connection().pragma_update(None, "max_page_count", pages)?;
             let body = vec![0; 1 << 20];
-            group.prepare("INSERT INTO bodies VALUES (1, ?1)")?.execute([body])?;
+            group.prepare("INSERT INTO bodies (event, body) VALUES (1, ?1)")?.execute([body])?;
             Ok(())
         };
         let (full, other) = tokio::join!(writer.perform(fill_up), writer.perform(beat));
@@ -338,7 +338,7 @@ mod tests {
         let beats = i64::from(other.is_ok());
         let enough = |group: &mut WriteBatch<'_>| -> Result<(), SqliteError> {
             let body = vec![0; 1 << 20];
-            group.prepare("INSERT INTO bodies VALUES (1, ?1)")?.execute([body])?;
+            group.prepare("INSERT INTO bodies (event, body) VALUES (1, ?1)")?.execute([body])?;
             Ok(())
         };
         writer.perform(enough).await.unwrap();
