@@ -124,7 +124,7 @@ mod tests {
             attempts: 4,
             first_received_at: Timestamp::UNIX_EPOCH,
             raw_payload: Bytes::from(payload.to_owned()),
-            context: DeliveryContext::default(),
+            context: cognigy_core::DeliveryContext::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cognigy_core::{
     DeliveryContext, Event, EventKey, EventParts, EventTime, EventType, State, Timestamp,
 };
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, Row};
 
 use crate::error::SqliteError;
 

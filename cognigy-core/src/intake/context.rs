@@ -20,7 +20,10 @@ pub const MAX_CONTEXT_BYTES: usize = 16 * 1024;
 ///
 /// `Debug` shows the names only: values may be about people.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct DeliveryContext(Option<Arc<[(Box<str>, Box<str>)]>>);
+pub struct DeliveryContext(Option<Arc<[Pair]>>);
+
+/// A header's name and its value.
+type Pair = (Box<str>, Box<str>);
 
 /// The kept headers are larger than [`MAX_CONTEXT_BYTES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -104,8 +107,8 @@ fn names(pattern: &str, name: &str) -> bool {
     }
 }
 
-impl FromIterator<(Box<str>, Box<str>)> for DeliveryContext {
-    fn from_iter<I: IntoIterator<Item = (Box<str>, Box<str>)>>(kept: I) -> Self {
+impl FromIterator<Pair> for DeliveryContext {
+    fn from_iter<I: IntoIterator<Item = Pair>>(kept: I) -> Self {
         let kept: Arc<[_]> = kept.into_iter().collect();
         Self((!kept.is_empty()).then_some(kept))
     }
@@ -119,7 +122,7 @@ impl Serialize for DeliveryContext {
 
 impl<'de> Deserialize<'de> for DeliveryContext {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Vec::<(Box<str>, Box<str>)>::deserialize(deserializer)?.into_iter().collect())
+        Ok(Vec::<Pair>::deserialize(deserializer)?.into_iter().collect())
     }
 }
 
