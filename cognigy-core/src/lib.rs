@@ -36,7 +36,8 @@ pub mod testing;
 
 pub use event::{
     Event, EventId, EventKey, EventParts, EventTime, EventType, FieldError, IllegalMove,
-    IncomingEvent, InvalidEvent, MAX_JSON_DEPTH, Move, State, same_content,
+    IncomingEvent, InvalidEvent, InvalidEventId, InvalidEventTime, MAX_JSON_DEPTH, Move, State,
+    UnknownState, same_content,
 };
 pub use intake::{
     AuthenticationError, Authenticator, CognigyFormat, ContextTooLarge, DEFAULT_MAX_BODY_BYTES,
@@ -58,7 +59,7 @@ pub use ports::{
     BoxError, Clock, Completion, Contact, ContactQuery, CrmClient, CrmOutcome, DeadLetter,
     DeadLetterMessage, DeadLetterSink, DeadLetterSource, EventHandler, Failure, FailureKind,
     KeepInStore, NoCrm, NoHandler, Observation, Observer, ReceivedDeadLetter, SettlingHandler,
-    Silent, StoreError, StoreErrorKind, Timestamp,
+    Silent, StoreError, StoreErrorKind, Timestamp, report,
 };
 #[cfg(feature = "tokio")]
 pub use processing::WorkerHandle;
@@ -66,9 +67,9 @@ pub use processing::{Jitter, NextStep, RetryPolicy, Stop, Worker, WorkerOptions}
 pub use store::{
     AfterDeadLetter, Attempt, AttemptOutcome, Backlog, Claim, ClaimBatch, ClaimRequest, ClaimToken,
     ClaimedDeadLetter, ClaimedRun, Counts, Cursor, DeadLetterClaim, DeadLetterEnd, EXCERPT_BYTES,
-    EventArchive, EventFilter, EventOrder, EventPage, EventStore, EventSummary, PAGE_BYTES,
-    PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits,
-    QuarantinePage, QuarantineReason, QuarantineSummary, QuarantinedItem, Recorded, ReplayClaim,
-    Requeued, RunEnd, Settled, Settlement, Store, StoreSize, StoredEvent, UnsentDeadLetter,
-    WorkEnd, WorkKind,
+    EventArchive, EventFilter, EventOrder, EventPage, EventStore, EventSummary, InvalidCursor,
+    PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry,
+    QuarantineLimits, QuarantinePage, QuarantineReason, QuarantineSummary, QuarantinedItem,
+    Recorded, ReplayClaim, Requeued, RunEnd, Settled, Settlement, Store, StoreSize, StoredEvent,
+    UnknownOrder, UnsentDeadLetter, WorkEnd, WorkKind,
 };

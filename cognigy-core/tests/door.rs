@@ -1,5 +1,6 @@
 //! The way in for what is not the contract's signed event: another authenticator, and a format with
 //! several events in a delivery that needs headers.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 

@@ -3,6 +3,7 @@
 //! The SDK retries within a call, but neither entries of a batch nor `KMS.ThrottlingException`, and
 //! it does not say what is worth another try minutes later; so every answer is sorted here.
 
+use cognigy_core::report;
 use std::{error::Error, fmt::Write, panic::AssertUnwindSafe};
 
 use aws_sdk_sqs::{
@@ -135,12 +136,12 @@ where
         // Not sent, or sent and unanswered: a name that does not resolve, a refused connection,
         // credentials that cannot be loaded, a deadline. None of it is a verdict on the message.
         SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) => {
-            text.push_str(&causes(error));
+            text.push_str(&one_line(error));
             Class::Transient
         }
         // A setting that no request can be made from.
         _ => {
-            text.push_str(&causes(error));
+            text.push_str(&one_line(error));
             Class::Permanent
         }
     };
@@ -155,18 +156,9 @@ fn names_no_content(code: &str) -> bool {
     known.iter().any(|start| name.starts_with(start))
 }
 
-/// An error's causes in one line, innermost last.
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let line = error.to_string();
-        if !text.contains(&line) {
-            let _ = write!(text, ": {line}");
-        }
-        cause = error.source();
-    }
-    remote(&text)
+/// An error and its causes in one line.
+fn one_line(error: &(dyn Error + 'static)) -> String {
+    remote(&report(error))
 }
 
 /// Foreign text made fit for one line of a log.

@@ -3,33 +3,15 @@
 
 mod common;
 
-use cognigy_core::{
-    AfterDeadLetter, EventOrder,
-    testing::model::{Claims, compare},
-};
-use cognigy_store_sqlite::SqliteOptions;
+use cognigy_core::{EventOrder, testing::model::Claims};
+use cognigy_store_sqlite::{SqliteOptions, SqliteStore};
 use common::Place;
 
-#[tokio::test]
-async fn the_store_does_as_the_model_does() {
-    compare_while_keeping(EventOrder::Any).await;
+async fn keeping(order: EventOrder) -> (SqliteStore, Place) {
+    let place = Place::new();
+    // Nothing here is about durability, and much is about many calls.
+    let options = SqliteOptions { readers: 1, order: Some(order), ..SqliteOptions::default() };
+    (place.open_with(options).await, place)
 }
 
-#[tokio::test]
-async fn a_store_that_keeps_the_order_does_as_the_model_does() {
-    compare_while_keeping(EventOrder::PerContact(AfterDeadLetter::Continue)).await;
-}
-
-#[tokio::test]
-async fn a_store_that_stops_contacts_does_as_the_model_does() {
-    compare_while_keeping(EventOrder::PerContact(AfterDeadLetter::Stop)).await;
-}
-
-async fn compare_while_keeping(order: EventOrder) {
-    for seed in 0..10 {
-        let place = Place::new();
-        // Nothing here is about durability, and much is about many calls.
-        let options = SqliteOptions { readers: 1, order: Some(order), ..SqliteOptions::default() };
-        compare(place.open_with(options).await, order, Claims::AsInMemory, seed).await;
-    }
-}
+cognigy_core::model_conformance!(#[tokio::test], Claims::AsInMemory, keeping);

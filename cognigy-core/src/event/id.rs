@@ -20,16 +20,30 @@ impl EventId {
     }
 }
 
+/// Not an event id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidEventId {
+    /// It has no characters.
+    #[error("must not be empty")]
+    Empty,
+    /// It has more than [`EventId::MAX_CHARS`] characters.
+    #[error("must not be longer than {} characters", EventId::MAX_CHARS)]
+    TooLong,
+    /// It has a control character.
+    #[error("must not contain control characters")]
+    ControlCharacter,
+}
+
 impl FromStr for EventId {
-    type Err = &'static str;
+    type Err = InvalidEventId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.is_empty() {
-            Err("must not be empty")
+            Err(InvalidEventId::Empty)
         } else if text.chars().count() > Self::MAX_CHARS {
-            Err("must not be longer than 256 characters")
+            Err(InvalidEventId::TooLong)
         } else if text.chars().any(char::is_control) {
-            Err("must not contain control characters")
+            Err(InvalidEventId::ControlCharacter)
         } else {
             Ok(Self(text.into()))
         }

@@ -14,12 +14,12 @@ mod time;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-pub use id::{EventId, EventKey};
+pub use id::{EventId, EventKey, InvalidEventId};
 pub use invalid::{FieldError, InvalidEvent};
 pub use json::{MAX_JSON_DEPTH, same_content};
 pub use kind::EventType;
-pub use state::{IllegalMove, Move, State};
-pub use time::EventTime;
+pub use state::{IllegalMove, Move, State, UnknownState};
+pub use time::{EventTime, InvalidEventTime};
 
 use crate::{
     intake::{DeliveryContext, EventFormat, MAX_EVENTS, ReadEvent, VerifiedDelivery},

@@ -104,14 +104,16 @@ impl fmt::Display for State {
     }
 }
 
+/// Not the name of a [`State`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected pending, processing, processed, dead_lettering or dead_lettered")]
+pub struct UnknownState;
+
 impl FromStr for State {
-    type Err = &'static str;
+    type Err = UnknownState;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .ok_or("expected pending, processing, processed, dead_lettering or dead_lettered")
+        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or(UnknownState)
     }
 }
 

@@ -17,19 +17,38 @@ pub struct EventTime {
     instant: Timestamp,
 }
 
+/// Not the time of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidEventTime {
+    /// The value is neither a string nor a number.
+    #[error("must be a string or a number")]
+    Kind,
+    /// The string is not valid JSON.
+    #[error("must be a valid JSON string")]
+    Json,
+    /// The string is in none of the formats.
+    #[error("must be RFC 3339, ISO 8601 or a Unix time")]
+    Format,
+    /// The number is out of range.
+    #[error("is a number that is not a Unix time")]
+    Number,
+}
+
 impl EventTime {
     /// Reads a JSON value: a string or a number.
-    pub fn from_json(json: &str) -> Result<Self, &'static str> {
+    ///
+    /// # Errors
+    ///
+    /// It is not the time of an event.
+    pub fn from_json(json: &str) -> Result<Self, InvalidEventTime> {
         let instant = match json.bytes().next() {
             Some(b'"') => {
                 let text: String =
-                    serde_json::from_str(json).map_err(|_| "must be a valid JSON string")?;
-                from_text(&text).ok_or("must be RFC 3339, ISO 8601 or a Unix time")?
+                    serde_json::from_str(json).map_err(|_| InvalidEventTime::Json)?;
+                from_text(&text).ok_or(InvalidEventTime::Format)?
             }
-            Some(b'-' | b'0'..=b'9') => {
-                from_number(json).ok_or("is a number that is not a Unix time")?
-            }
-            _ => return Err("must be a string or a number"),
+            Some(b'-' | b'0'..=b'9') => from_number(json).ok_or(InvalidEventTime::Number)?,
+            _ => return Err(InvalidEventTime::Kind),
         };
         Ok(Self { json: json.into(), instant })
     }

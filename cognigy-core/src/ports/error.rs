@@ -144,8 +144,10 @@ impl Error for Failure {
     }
 }
 
-/// `error` and its causes in one line; a cause that only repeats what was said is left out.
-pub(crate) fn report(error: &dyn Error) -> String {
+/// `error` and its causes in one line for an operator, outermost first. A cause that only repeats what
+/// was said is left out.
+#[must_use]
+pub fn report(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

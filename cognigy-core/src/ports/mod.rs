@@ -17,8 +17,7 @@ pub use dead_letter::{
     DeadLetter, DeadLetterMessage, DeadLetterSink, DeadLetterSource, KeepInStore,
     ReceivedDeadLetter,
 };
-pub(crate) use error::report;
-pub use error::{BoxError, Failure, FailureKind, StoreError, StoreErrorKind};
+pub use error::{BoxError, Failure, FailureKind, StoreError, StoreErrorKind, report};
 pub use handler::{EventHandler, NoHandler};
 pub use observe::{CrmOutcome, Observation, Observer, Silent};
 pub(crate) use settling::Settling;

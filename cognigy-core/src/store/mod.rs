@@ -21,10 +21,10 @@ pub use claim::{
     Attempt, AttemptOutcome, Claim, ClaimToken, DeadLetterClaim, DeadLetterEnd, RunEnd, Settlement,
     WorkEnd, WorkKind,
 };
-pub use order::{AfterDeadLetter, EventOrder};
+pub use order::{AfterDeadLetter, EventOrder, UnknownOrder};
 pub use page::{
-    Backlog, Counts, Cursor, EXCERPT_BYTES, EventFilter, EventPage, EventSummary, PAGE_BYTES,
-    PageRequest, PurgeRequest, PurgeStep, Purged, QuarantinePage, QuarantineSummary,
+    Backlog, Counts, Cursor, EXCERPT_BYTES, EventFilter, EventPage, EventSummary, InvalidCursor,
+    PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep, Purged, QuarantinePage, QuarantineSummary,
     QuarantinedItem, StoreSize, StoredEvent, UnsentDeadLetter,
 };
 pub use records::{

@@ -74,14 +74,16 @@ impl fmt::Display for EventOrder {
     }
 }
 
+/// Not the name of an [`EventOrder`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected none, per_contact or per_contact_stop")]
+pub struct UnknownOrder;
+
 impl FromStr for EventOrder {
-    type Err = &'static str;
+    type Err = UnknownOrder;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|order| order.as_str() == text)
-            .ok_or("expected none, per_contact or per_contact_stop")
+        Self::ALL.into_iter().find(|order| order.as_str() == text).ok_or(UnknownOrder)
     }
 }
 

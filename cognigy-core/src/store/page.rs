@@ -29,11 +29,16 @@ impl fmt::Display for Cursor {
     }
 }
 
+/// Not the text of a [`Cursor`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not a cursor")]
+pub struct InvalidCursor;
+
 impl FromStr for Cursor {
-    type Err = &'static str;
+    type Err = InvalidCursor;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self).map_err(|_| "is not a cursor")
+        text.parse().map(Self).map_err(|_| InvalidCursor)
     }
 }
 

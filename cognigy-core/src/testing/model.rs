@@ -25,6 +25,36 @@ pub enum Claims {
     Free,
 }
 
+/// Compares a store with the one in memory, without an order and with either kind of order: three tests
+/// of ten random courses each.
+///
+/// Takes the attribute that makes an async test, what the store does of its own accord ([`Claims`]), and
+/// an async function that takes an [`EventOrder`] and yields an empty store that keeps it, and something
+/// to keep for as long as the store is used.
+#[macro_export]
+macro_rules! model_conformance {
+    (#[$attribute:meta], $claims:expr, $fresh:path) => {
+        $crate::model_conformance! { @cases #[$attribute], $claims, $fresh:
+            the_store_does_as_the_model_does: $crate::EventOrder::Any,
+            a_store_that_keeps_the_order_does_as_the_model_does:
+                $crate::EventOrder::PerContact($crate::AfterDeadLetter::Continue),
+            a_store_that_stops_contacts_does_as_the_model_does:
+                $crate::EventOrder::PerContact($crate::AfterDeadLetter::Stop),
+        }
+    };
+    (@cases #[$attribute:meta], $claims:expr, $fresh:path: $($case:ident: $order:expr,)+) => {
+        $(
+            #[$attribute]
+            async fn $case() {
+                for seed in 0..10 {
+                    let (store, _kept) = $fresh($order).await;
+                    $crate::testing::model::compare(store, $order, $claims, seed).await;
+                }
+            }
+        )+
+    };
+}
+
 /// Steps of a comparison, each a call.
 const STEPS: i64 = 300;
 

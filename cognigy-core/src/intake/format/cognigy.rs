@@ -113,16 +113,19 @@ impl Envelope<'_> {
             invalid.add(name, "appears more than once");
         }
         let id = required(&mut invalid, "eventId", self.event_id, |json| {
-            string(json)?.parse::<EventId>()
+            string(json)?.parse::<EventId>().map_err(|error| error.to_string())
         });
-        let time = required(&mut invalid, "timestamp", self.timestamp, EventTime::from_json);
+        let time = required(&mut invalid, "timestamp", self.timestamp, |json| {
+            EventTime::from_json(json).map_err(|error| error.to_string())
+        });
         let kind = required(&mut invalid, "type", self.kind, |json| {
-            EventType::from_contract(&string(json)?).ok_or(
-                "must be DIALOG_STARTED, USER_INPUT_RECEIVED, PROFILE_UPDATED or DIALOG_ENDED",
-            )
+            EventType::from_contract(&string(json)?).ok_or_else(|| {
+                "must be DIALOG_STARTED, USER_INPUT_RECEIVED, PROFILE_UPDATED or DIALOG_ENDED"
+                    .to_owned()
+            })
         });
         let payload = required(&mut invalid, "payload", self.payload, |json| {
-            if json.starts_with('{') { Ok(json) } else { Err("must be an object") }
+            if json.starts_with('{') { Ok(json) } else { Err("must be an object".to_owned()) }
         });
         if let (Some(payload), Some(key)) =
             (payload, kind.as_ref().and_then(EventType::required_payload_key))
@@ -148,9 +151,9 @@ fn required<'a, T>(
     invalid: &mut InvalidEvent,
     field: &str,
     value: Option<&'a RawValue>,
-    read: impl FnOnce(&'a str) -> Result<T, &'static str>,
+    read: impl FnOnce(&'a str) -> Result<T, String>,
 ) -> Option<T> {
-    let outcome = value.ok_or("is required").and_then(|value| read(value.get()));
+    let outcome = value.ok_or_else(|| "is required".to_owned()).and_then(|value| read(value.get()));
     outcome.map_err(|message| invalid.add(field, message)).ok()
 }
 
