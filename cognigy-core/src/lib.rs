@@ -2,7 +2,7 @@
 //! happened to each one.
 //!
 //! ```text
-//!  RawDelivery ─▶ SignatureVerifier ─▶ VerifiedDelivery ─▶ EventFormat ─▶ IncomingEvent
+//!  RawDelivery ─▶ Authenticator ─▶ VerifiedDelivery ─▶ EventFormat ─▶ IncomingEvent
 //!                                                                            │ EventStore::record
 //!      sender is answered here, once the event is durable  ◀─────────────────┘
 //!
