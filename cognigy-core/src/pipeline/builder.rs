@@ -60,7 +60,7 @@ pub struct PipelineBuilder {
 }
 
 impl PipelineBuilder {
-    /// Asks `crm` who the person is. Default: nobody is asked.
+    /// Asks `crm` who the person is. Default: no CRM is asked.
     pub fn crm(mut self, crm: impl CrmClient) -> Self {
         self.inner.crm = Arc::new(crm);
         self
@@ -86,7 +86,7 @@ impl PipelineBuilder {
         self
     }
 
-    /// Tells `observer` what happens. Default: nobody.
+    /// Tells `observer` what happens. Default: no observer is told.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.inner.observer = Arc::new(observer);
         self

@@ -52,14 +52,14 @@ pub(crate) struct Inner {
     pub(crate) max_lost_leases: u32,
     pub(crate) lease: Duration,
     pub(crate) attempt_timeout: Duration,
-    /// Rings when this process records or requeues an event. A hint: polling would find it too.
+    /// Notified when this process records or requeues an event. A hint: polling finds the event too.
     pub(crate) new_work: Notify,
 }
 
 impl Inner {
-    /// How much of a lease its holder makes use of. The last twentieth belongs to nobody: timers
-    /// are late and clocks differ a little, and by the time the store grants the work to someone
-    /// else, the holder must have stopped.
+    /// How much of a lease its holder uses. It must have stopped before the store grants the work to
+    /// another worker; timers are late and clocks differ a little, so that the last twentieth of the
+    /// lease is not used.
     pub(crate) fn usable_lease(&self) -> Duration {
         self.lease - self.lease / 20
     }
@@ -67,9 +67,9 @@ impl Inner {
 
 /// The user's business logic.
 pub(crate) enum Handler {
-    /// The worker settles what it has done.
+    /// The worker settles the claim after this handler.
     Plain(Arc<dyn EventHandler>),
-    /// It settles what it has done.
+    /// This handler settles the claim itself.
     Settling(Arc<dyn SettlingHandler>),
 }
 

@@ -61,7 +61,7 @@ impl fmt::Display for Contact {
 /// Looks people up.
 ///
 /// ## Contract
-/// * `Ok(None)` is "nobody by that key": an answer, not an error.
+/// * `Ok(None)` means that the CRM knows no contact by that key: an answer, not an error.
 /// * A `Transient` failure may be tried again; a `Permanent` one is not.
 /// * Every call ends within a bound of its own; it may be dropped at any time, and be repeated.
 #[async_trait]
@@ -77,7 +77,7 @@ impl<C: CrmClient + ?Sized> CrmClient for Arc<C> {
     }
 }
 
-/// No CRM: nobody is known.
+/// No CRM: no contact is known.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoCrm;
 

@@ -1,4 +1,4 @@
-//! What happens inside, told to whoever counts or logs it.
+//! What happens inside, told to an observer that counts or logs it.
 //!
 //! Observations carry ids, counts, durations and error texts; never a body, a secret or a token.
 
@@ -9,9 +9,9 @@ use crate::{event::EventKey, store::AttemptOutcome};
 /// How a CRM look-up ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrmOutcome {
-    /// Somebody is known.
+    /// The CRM knows the contact.
     Found,
-    /// Nobody is.
+    /// The CRM knows no such contact.
     NotFound,
     /// Failed, may pass.
     Transient,

@@ -25,7 +25,7 @@ use crate::{
 ///
 /// ## Contract
 /// * On success its effects and [`Completion::settlement`] took effect together, and the answer is
-///   that of the settlement. `LeaseLost` means that neither did: somebody else has the event.
+///   that of the settlement. `LeaseLost` means that neither did: another worker has the event.
 /// * With a failure neither took effect, as far as it knows. The worker then settles the claim as
 ///   after any handler's failure; should the handler's own settlement have taken effect all the
 ///   same (its answer was lost), the fencing token makes that one void.

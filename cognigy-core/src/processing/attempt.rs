@@ -34,7 +34,7 @@ pub(crate) struct Attempted {
 pub(crate) enum Ending {
     /// To settle it.
     Unsettled(Settlement),
-    /// Nothing: it was settled, with this answer. `LeaseLost`: somebody else has it, and the attempt
+    /// Nothing: it was settled, with this answer. `LeaseLost`: another worker has the claim, and the attempt
     /// changed nothing.
     Settled(Settled),
 }

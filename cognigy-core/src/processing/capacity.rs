@@ -1,7 +1,7 @@
-//! The places on a worker's in_flight for one kind of work, and when to ask the store for more of it.
+//! How many claims of one kind of work a worker holds, and when to ask the store for more.
 //!
-//! Runs and dead letters have places of their own: a sink that hangs fills none that an event could
-//! have, and a CRM that hangs none of a dead letter's.
+//! Runs and dead letters have capacities of their own: a sink that hangs does not use up the capacity
+//! for events, nor a CRM that hangs the capacity for dead letters.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ pub(super) struct Capacity {
     capacity: usize,
     /// Worked on, or about to be.
     taken: usize,
-    /// Done with, and not yet settled. So much again as there are places stands in nobody's way: the
-    /// next claim goes out beside the settlement of the last one.
+    /// Finished, and not yet settled. Up to `capacity` of these do not count against the capacity, so
+    /// that the next claim can run beside the last settlement.
     ended: usize,
     next_claim: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! What lies on a worker's in_flight: claims, attempts in flight, settlements that wait to be stored.
+//! What a worker holds: claims, attempts in flight, settlements that wait to be stored.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -25,13 +25,13 @@ use crate::{
     },
 };
 
-/// There is one place for a dead letter for so many places for runs: a sink takes a few letters at a
-/// time, and each is held with its whole body.
+/// The capacity for runs divided by the capacity for dead letters. A sink takes a few dead letters at a
+/// time, and each of them is held with its whole body.
 const RUNS_PER_DEAD_LETTER: usize = 4;
 /// Dead letters handed to the sink in one call: as many as SQS takes in one request.
 const SINK_BATCH: usize = 10;
-/// Such calls at once: four of them, at SQS's usual ten to twenty milliseconds, are 2,000 letters a
-/// second and more.
+/// Such calls at once: four of them, at SQS's usual ten to twenty milliseconds, are 2,000 dead
+/// letters a second and more.
 const SINK_CALLS: usize = 4;
 
 /// Something that was under way and has ended.
@@ -277,7 +277,7 @@ impl InFlight {
     }
 
     /// Ready, when it is looked at, once a lease has run out. Looked at before the attempts: a worker
-    /// that was paused must not go on with one that is somebody else's by now. It sets no alarm;
+    /// that was paused must not go on with an attempt whose claim another worker has. It sets no alarm;
     /// [`next_deadline`](Self::next_deadline) has one.
     pub(super) fn lease_ended(&self) -> impl Future<Output = ()> + use<> {
         let (clock, first_lease_end) = (Arc::clone(&self.clock), self.first_lease_end);
@@ -287,8 +287,8 @@ impl InFlight {
         })
     }
 
-    /// Stops attempts whose leases have run out, as far as we know: renewing failed for too long.
-    /// Whoever claims their events next must not work beside us.
+    /// Stops attempts whose leases have run out, as far as this worker knows: renewing failed for too
+    /// long. The worker that claims their events next must not work beside this one.
     pub(super) fn abandon_expired(&mut self, now: Timestamp) {
         if self.first_lease_end > now {
             return;
@@ -331,7 +331,7 @@ impl InFlight {
             self.dead_letter_capacity.look_again(answer, batch.next_due, poll, now);
         }
         if until <= now {
-            // The answer took as long as the leases last: they are somebody else's to take now.
+            // The answer took as long as the leases last: another worker may claim the same work now.
             (0..batch.len()).for_each(|_| {
                 self.pipeline.inner.observer.observe(&Observation::LeaseLost);
             });
@@ -369,7 +369,7 @@ impl InFlight {
             let clock = Arc::clone(&self.clock);
             self.tasks.push(Box::pin(async move {
                 let attempt = pipeline.attempt(work, Occasion::Worker, &*clock, &settling);
-                // Aborted, since the lease ran out or a renewal found that somebody else has it.
+                // Aborted, since the lease ran out or a renewal found that another worker has the claim.
                 let aborted = |_| Ending::Settled(Settled::LeaseLost);
                 let ending = Abortable::new(attempt, registration).await;
                 Done::Attempted(token, ending.map_or_else(aborted, |attempted| attempted.ending))
@@ -377,8 +377,8 @@ impl InFlight {
         }
     }
 
-    /// Leaves a claim alone that was not begun in time: we slept through its lease (a paused machine),
-    /// and whoever holds it now works on it.
+    /// Drops a claim that was not begun in time: its lease ran out while this process stood still (a
+    /// paused machine), and another worker may have the event now.
     fn forfeit(&mut self, token: ClaimToken) {
         if self.held.contains_key(&token) {
             self.let_go(token);

@@ -1,6 +1,6 @@
-//! A bell: wakes whoever waits, remembers one ring for whoever comes next.
+//! A notification: wakes the tasks that wait for it, and is remembered for a task that waits later.
 //!
-//! Enough of a notification for hints ("there is new work") and for stopping, on any executor.
+//! Enough for hints ("there is new work") and for stopping, on any executor.
 
 use std::{
     future::poll_fn,
@@ -18,7 +18,7 @@ pub(crate) struct Notify {
 }
 
 impl Notify {
-    /// Wakes everyone who waits. Rings between two waits are remembered as one.
+    /// Wakes the tasks that wait. Several notifications between two waits are remembered as one.
     pub(crate) fn notify(&self) {
         if !self.notified.swap(true, Ordering::AcqRel) {
             for waker in self.waiting().drain(..) {
@@ -27,17 +27,17 @@ impl Notify {
         }
     }
 
-    /// Whether it rang and nobody has answered yet.
+    /// Whether there is a notification that was not taken yet.
     pub(crate) fn is_notified(&self) -> bool {
         self.notified.load(Ordering::Acquire)
     }
 
-    /// Takes the ring back, if there was one.
+    /// Takes the notification, if there is one.
     pub(crate) fn take(&self) -> bool {
         self.notified.swap(false, Ordering::AcqRel)
     }
 
-    /// Resolves once it has notified, without taking the ring back.
+    /// Resolves once there is a notification, without taking it.
     pub(crate) async fn notified(&self) {
         poll_fn(|context| {
             if self.is_notified() {
@@ -48,7 +48,7 @@ impl Notify {
                 waiting.push(context.waker().clone());
             }
             drop(waiting);
-            // A ring between the first look and the registration would otherwise be missed.
+            // A notification between the first look and the registration would otherwise be missed.
             if self.is_notified() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;

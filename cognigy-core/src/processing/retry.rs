@@ -67,7 +67,7 @@ impl RetryPolicy {
     }
 
     /// The delay after attempt number `attempt`, at least `retry_after` and at most the maximum.
-    /// A `Retry-After` is spread upwards by up to the base delay: whoever was told the same time
+    /// A `Retry-After` is spread upwards by up to the base delay: events that were told the same time
     /// should not come back in the same instant.
     #[must_use]
     pub fn delay(&self, attempt: u32, retry_after: Option<Duration>, random: f64) -> Duration {

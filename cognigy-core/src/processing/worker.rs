@@ -30,7 +30,7 @@ pub struct WorkerOptions {
     /// held. A quarter as many dead letters may be held beside them, and as many again of both that
     /// only wait to be settled.
     pub batch: usize,
-    /// How often to look for work that nobody announced: other processes' events, expired leases.
+    /// How often to look for work that was not announced: other processes' events, expired leases.
     /// Default 500 ms; an idle look costs some ten microseconds.
     pub poll_interval: Duration,
     /// How long attempts in flight may go on after a stop. Default 20 s: more than one CRM timeout,
@@ -54,7 +54,7 @@ impl Default for WorkerOptions {
 pub struct Stop(Arc<Notify>);
 
 impl Stop {
-    /// A stop that nobody has asked for yet.
+    /// A stop that has not been asked for yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -43,13 +43,12 @@ use crate::{
 /// A store may be told to keep the order of each contact's events ([`EventOrder`](crate::EventOrder)).
 /// It then promises more, which a suite of its own checks:
 ///
-/// * Of the events of one contact that are unfinished, one is to be had: nobody is handed another,
-///   by whichever method, before that one has ended, however often it is retried or its lease runs
-///   out. The others are `pending` and not due.
-/// * When it has ended, the earliest of those that wait is due, from the same moment on.
-/// * An event that is run again takes its place in the order of arrival, but does not displace one
-///   that was handed out.
-/// * Events of other contacts, and those of none, are never held up by it.
+/// * At most one unfinished event of a contact can be claimed, by any method. The others are `pending`
+///   and not due until it has ended, however often it is retried or its lease runs out.
+/// * When it ends, the earliest of the contact's waiting events becomes due at the same moment.
+/// * An event that is run again takes its place in the order of arrival, but does not displace an
+///   event that was handed out.
+/// * Events of other contacts, and events without a contact, never wait for it.
 #[async_trait]
 pub trait EventStore: Send + Sync + 'static {
     /// Keeps an event, once.
@@ -82,7 +81,7 @@ pub trait EventStore: Send + Sync + 'static {
     /// * Only work of the source that is named; another's is neither taken nor announced.
     /// * At most `runs` attempts and `dead_letters` letters, and nothing before its time; earliest
     ///   due first within each kind. However much waits of one kind, the other gets its share.
-    /// * A claimed event is `processing`; nobody else can claim it until the lease runs out.
+    /// * A claimed event is `processing`. It cannot be claimed again until the lease runs out.
     /// * Once it has, the event can be claimed again under a new token, which tells so (`took_over`);
     ///   the lost attempt is in its history as `lease_expired`.
     /// * A claim tells how many attempts of its run were lost before.

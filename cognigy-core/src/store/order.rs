@@ -1,23 +1,23 @@
 //! Whether events of one contact keep their order.
 //!
 //! ```text
-//!   arrives ──▶ nobody of its contact unfinished? ── yes ──▶ head: due, claimed, retried …
+//!   arrives ──▶ no unfinished event of its contact? ─ yes ──▶ head: due, claimed, retried …
 //!                      │ no                                    │ processed, or given up
 //!                      ▼                                       ▼
 //!                   waits: pending, not due  ◀── next ── the first that waits becomes the head
 //! ```
 //!
-//! A store that keeps the order holds back what arrives behind an unfinished event of the same
-//! contact, and whoever ends that event makes the next one due in the same transaction. So a claim
-//! never looks at what has to wait, however much it is, and the worker needs no lock: of each
-//! contact there is one event to be had.
+//! A store that keeps the order holds an event back that arrives behind an unfinished one of the same
+//! contact. The transaction that ends an event makes the contact's next one due. So a claim never looks
+//! at events that have to wait, however many there are, and the worker needs no lock: each contact has
+//! at most one event that can be claimed.
 
 use std::{fmt, str::FromStr};
 
 /// Whether a store hands out events of one contact one at a time.
 ///
 /// A contact is a source and [`Event::contact_key`](crate::Event::contact_key) there; an event
-/// without one waits for nobody. The order is that in which the store took the events: a sender that
+/// without one never waits. The order is that in which the store took the events: a sender that
 /// waits for each answer has its events run in the order it sent them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum EventOrder {
@@ -31,7 +31,7 @@ pub enum EventOrder {
 /// What becomes of a contact whose event was given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum AfterDeadLetter {
-    /// Its next event is run. Sending the dead letter holds nobody up.
+    /// Its next event is run. Sending the dead letter holds up no event.
     #[default]
     Continue,
     /// Its events wait until that one has been replayed with success, and it is kept for as long.
