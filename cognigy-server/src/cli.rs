@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, ffi::OsString, path::Path};
 use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind, value_parser};
 
 use crate::{
-    DONE, FAILED, WRONG_USE, filter, output,
+    error::{DONE, FAILED, WRONG_USE},
+    filter, output,
     settings::{self, Layers, SETTINGS, SettingError, add_env_file},
 };
 

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
 
-use cognigy_crm_http::{CoalescingCrm, HttpCrm, Spared};
+use cognigy_core::CrmClient;
+use cognigy_crm_http::{CoalescingCrm, Spared};
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     core::{Collector, Desc},
@@ -18,14 +19,14 @@ const SECONDS: [f64; 14] =
 
 /// CRM look-ups that needed no request: counted where they are spared, read when scraped.
 pub(crate) struct SparedRequests {
-    crm: CoalescingCrm<HttpCrm>,
+    crm: CoalescingCrm<Arc<dyn CrmClient>>,
     counters: IntCounterVec,
     /// Held while the counters catch up: two scrapes at once would count a step twice.
     catching_up: Mutex<()>,
 }
 
 impl SparedRequests {
-    pub(crate) fn new(crm: CoalescingCrm<HttpCrm>) -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(crm: CoalescingCrm<Arc<dyn CrmClient>>) -> Result<Self, prometheus::Error> {
         let options = Opts::new(
             "cognigy_crm_requests_spared_total",
             "CRM look-ups answered by a request already in flight, or from the cache",

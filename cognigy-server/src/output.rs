@@ -5,7 +5,7 @@ use std::{
     io::{ErrorKind, Write, stderr, stdout},
 };
 
-use crate::app::StartError;
+use crate::error::StartError;
 
 /// `println!` for a pipe whose reader may leave (`list | head`): an error to return, where
 /// `println!` panics.

@@ -18,10 +18,7 @@ use std::{
 use cognigy_store_postgres::WorkerPresence;
 use tokio::task::JoinHandle;
 
-use crate::{
-    app::StartError,
-    settings::{Database, Settings},
-};
+use crate::{deployment::Deployment, error::StartError, settings::Database};
 
 /// How soon the lock is tried again: while the database is being made, or a command asks.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -41,11 +38,11 @@ pub(crate) enum Presence {
 
 impl Presence {
     /// Says so, once the database is there; nothing where this process has no workers.
-    pub(crate) fn announce(settings: &Settings) -> Option<Self> {
-        if !settings.worker {
+    pub(crate) fn announce(deployment: &Deployment) -> Option<Self> {
+        if !deployment.settings.worker {
             return None;
         }
-        match &settings.database {
+        match deployment.database()? {
             Database::Sqlite(path) => {
                 let path = path.clone();
                 Some(Self::File(tokio::spawn(async move {
@@ -68,8 +65,9 @@ impl Presence {
     }
 
     /// Whether any process says so of the database that is set.
-    pub(crate) async fn is_announced(settings: &Settings) -> Result<bool, StartError> {
-        match &settings.database {
+    pub(crate) async fn is_announced(deployment: &Deployment) -> Result<bool, StartError> {
+        let Some(database) = deployment.database() else { return Ok(false) };
+        match database {
             Database::Sqlite(path) => {
                 for _ in 0..QUESTIONS {
                     let is_held = is_held(path).map_err(|error| {

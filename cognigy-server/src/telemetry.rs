@@ -18,10 +18,10 @@ use std::{
 };
 
 use cognigy_core::{
-    AttemptOutcome, Counts, Intake, MatchedSecret, Observation, Observer, Purged, QuarantineReason,
-    SourceName, State, StoreErrorKind, StoreSize, Timestamp,
+    AttemptOutcome, Counts, CrmClient, Intake, MatchedSecret, Observation, Observer, Purged,
+    QuarantineReason, SourceName, State, StoreErrorKind, StoreSize, Timestamp,
 };
-use cognigy_crm_http::{CoalescingCrm, HttpCrm};
+use cognigy_crm_http::CoalescingCrm;
 use prometheus::{
     Encoder, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder, proto::MetricFamily,
@@ -315,7 +315,7 @@ impl SourceTelemetry {
     /// Counts from now on what `crm` answers without a request.
     pub(crate) fn count_spared(
         &self,
-        crm: CoalescingCrm<HttpCrm>,
+        crm: CoalescingCrm<Arc<dyn CrmClient>>,
     ) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(SparedRequests::new(crm)?))
     }

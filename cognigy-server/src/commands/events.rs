@@ -9,11 +9,13 @@ use cognigy_core::{
 
 use super::{number, print_json};
 use crate::{
-    app::{Access, StartError, open_store},
+    deployment::Deployment,
+    error::StartError,
     filter, find,
     http::view::{EventDetail, EventLine, printable},
     output::{complain, say},
     settings::Settings,
+    store::{self, Access},
 };
 
 /// Events asked for at a time.
@@ -64,9 +66,12 @@ pub(super) async fn key_of(
     }
 }
 
-pub(super) async fn list(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
+pub(super) async fn list(
+    arguments: &ArgMatches,
+    deployment: &Deployment,
+) -> Result<bool, StartError> {
     let filter = filter_of(arguments)?;
-    let store = open_store(settings, Access::Read, None).await?;
+    let store = store::open(deployment, Access::Read, None).await?;
     let mut left = number(arguments, "limit") as usize;
     let mut after = None;
     while left > 0 {
@@ -97,11 +102,14 @@ pub(super) async fn list(arguments: &ArgMatches, settings: &Settings) -> Result<
     Ok(true)
 }
 
-pub(super) async fn show(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
+pub(super) async fn show(
+    arguments: &ArgMatches,
+    deployment: &Deployment,
+) -> Result<bool, StartError> {
     let id = arguments.get_one::<String>("id").map(String::as_str).unwrap_or_default();
     let source = source_of(arguments)?;
-    let store = open_store(settings, Access::Read, None).await?;
-    let key = key_of(id, source.as_ref(), &*store, settings).await?;
+    let store = store::open(deployment, Access::Read, None).await?;
+    let key = key_of(id, source.as_ref(), &*store, &deployment.settings).await?;
     let Some(stored) = store.find(&key).await? else {
         complain(match source {
             Some(source) => format!("no event {id:?} of the source {source} is stored"),

@@ -8,11 +8,7 @@ use super::{
     interrupt::Interrupt,
     replay::{Account, Status, by_source, not_configured},
 };
-use crate::{
-    app::{App, StartError},
-    presence::Presence,
-    settings::Settings,
-};
+use crate::{app::App, deployment::Deployment, error::StartError, presence::Presence};
 
 /// Events handed over in one store call: large enough for one fsync to matter little.
 const BATCH: usize = 256;
@@ -31,19 +27,19 @@ struct HandedOver {
     attempts: Option<usize>,
 }
 
-/// Has workers run the events, and waits for their outcome if it `waits`. With `settings` it goes on
-/// waiting only while a server works on their database.
+/// Has workers run the events, and waits for their outcome if it `waits`. With `deployment` it goes on
+/// waiting only while a server works on that deployment's database.
 pub(super) async fn run(
     app: &App,
     keys: Vec<EventKey>,
     waits: bool,
-    settings: Option<&Settings>,
+    deployment: Option<&Deployment>,
     interrupt: &Interrupt,
     mut account: Account,
 ) -> Result<Account, StartError> {
     let mut outstanding = Vec::new();
     for (source, keys) in by_source(keys) {
-        let Some(source) = app.sources.get(&source) else {
+        let Some(source) = app.pipelines.get(&source) else {
             for key in &keys {
                 let (status, detail) = not_configured(key);
                 account.tell(key, status, detail);
@@ -75,7 +71,7 @@ pub(super) async fn run(
     }
     if account.broke_off.is_none() && !outstanding.is_empty() {
         account.show_progress();
-        await_all(app, &mut outstanding, settings, interrupt, &mut account).await?;
+        await_all(app, &mut outstanding, deployment, interrupt, &mut account).await?;
     }
     if account.broke_off.is_none() && interrupt.is_told() {
         let (ended, left) = (count - outstanding.len(), outstanding.len());
@@ -90,7 +86,7 @@ pub(super) async fn run(
 async fn await_all(
     app: &App,
     outstanding: &mut Vec<HandedOver>,
-    settings: Option<&Settings>,
+    deployment: Option<&Deployment>,
     interrupt: &Interrupt,
     account: &mut Account,
 ) -> Result<(), StartError> {
@@ -112,8 +108,8 @@ async fn await_all(
         if outstanding.is_empty() {
             break;
         }
-        if let Some(settings) = settings {
-            if Presence::is_announced(settings).await? {
+        if let Some(deployment) = deployment {
+            if Presence::is_announced(deployment).await? {
                 last_seen = Instant::now();
             } else if last_seen.elapsed() > PATIENCE {
                 let left = outstanding.len();

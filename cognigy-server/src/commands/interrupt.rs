@@ -5,7 +5,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{INTERRUPTED, app::StartError};
+use crate::error::{INTERRUPTED, StartError};
 
 /// Whether the command was asked to end. Clones tell the same.
 #[derive(Clone)]

@@ -17,7 +17,8 @@ use std::io::Write;
 use clap::ArgMatches;
 
 use crate::{
-    app::StartError,
+    deployment::Deployment,
+    error::StartError,
     output::say,
     presence::Presence,
     settings::{Database, Layers, Settings, SourceSettings},
@@ -27,26 +28,27 @@ use crate::{
 pub(crate) async fn run(
     name: &str,
     arguments: &ArgMatches,
-    settings: Settings,
+    deployment: &Deployment,
     layers: Layers,
 ) -> Result<bool, StartError> {
     if !matches!(name, "demo" | "send" | "register") {
-        folder_of_the_database(&settings)?;
+        folder_of_the_database(deployment)?;
     }
+    let settings = &deployment.settings;
     match name {
         "serve" => {
-            let _presence = Presence::announce(&settings);
-            serve::run(&settings).await
+            let _presence = Presence::announce(deployment);
+            serve::run(deployment).await
         }
         "demo" => shown(demo::run(arguments, layers).await),
-        "send" => send::run(arguments, &settings).await,
-        "list" => shown(events::list(arguments, &settings).await),
-        "show" => shown(events::show(arguments, &settings).await),
-        "purge" => purge::run(arguments, &settings).await,
-        "replay" => replay::replay(arguments, &settings).await,
-        "redrive" => redrive::redrive(arguments, &settings).await,
-        "register" => register::run(arguments, &settings).await,
-        "quarantine" => quarantine::run(arguments, &settings).await,
+        "send" => send::run(arguments, settings).await,
+        "list" => shown(events::list(arguments, deployment).await),
+        "show" => shown(events::show(arguments, deployment).await),
+        "purge" => purge::run(arguments, deployment).await,
+        "replay" => replay::replay(arguments, deployment).await,
+        "redrive" => redrive::redrive(arguments, deployment).await,
+        "register" => register::run(arguments, settings).await,
+        "quarantine" => quarantine::run(arguments, deployment).await,
         _ => Err(StartError::Failed(format!("{name} is not a command"))),
     }
 }
@@ -70,8 +72,8 @@ fn source<'a>(
 }
 
 /// SQLite says no more of a path whose folder is missing than that it cannot open the file.
-fn folder_of_the_database(settings: &Settings) -> Result<(), StartError> {
-    let Database::Sqlite(path) = &settings.database else { return Ok(()) };
+fn folder_of_the_database(deployment: &Deployment) -> Result<(), StartError> {
+    let Some(Database::Sqlite(path)) = deployment.database() else { return Ok(()) };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     match folder.filter(|folder| !folder.is_dir()) {
         None => Ok(()),
@@ -116,11 +118,5 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.show("");
-    }
-}
-
-impl From<cognigy_core::StoreError> for StartError {
-    fn from(error: cognigy_core::StoreError) -> Self {
-        Self::failed("the store could not answer", &error)
     }
 }

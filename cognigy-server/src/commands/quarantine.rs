@@ -6,27 +6,32 @@ use serde_json::json;
 
 use super::{number, print_json, shown};
 use crate::{
-    app::{Access, App, StartError, open_store},
+    app::App,
+    deployment::Deployment,
+    error::StartError,
     http::view::{QuarantineLine, printable},
     output::say,
-    settings::Settings,
+    store::{self, Access},
 };
 
-pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
+pub(super) async fn run(
+    arguments: &ArgMatches,
+    deployment: &Deployment,
+) -> Result<bool, StartError> {
     let as_json = arguments.get_flag("json");
     if let Some(id) = arguments.get_one::<i64>("retry") {
-        return retry(*id, as_json, settings).await;
+        return retry(*id, as_json, deployment).await;
     }
     if let Some(id) = arguments.get_one::<i64>("show") {
-        return shown(show(*id, as_json, settings).await);
+        return shown(show(*id, as_json, deployment).await);
     }
     if let Some(id) = arguments.get_one::<i64>("discard") {
-        let store = open_store(settings, Access::Write, None).await?;
+        let store = store::open(deployment, Access::Write, None).await?;
         let found = store.discharge(*id).await?;
         report(*id, if found { "discarded" } else { "not_found" }, None, as_json)?;
         return Ok(found);
     }
-    let store = open_store(settings, Access::Read, None).await?;
+    let store = store::open(deployment, Access::Read, None).await?;
     shown(list(&store, number(arguments, "limit") as usize, as_json).await)
 }
 
@@ -52,8 +57,8 @@ async fn list(store: &impl Store, limit: usize, as_json: bool) -> Result<bool, S
 }
 
 /// One body, whole.
-async fn show(id: i64, as_json: bool, settings: &Settings) -> Result<bool, StartError> {
-    let store = open_store(settings, Access::Read, None).await?;
+async fn show(id: i64, as_json: bool, deployment: &Deployment) -> Result<bool, StartError> {
+    let store = store::open(deployment, Access::Read, None).await?;
     let Some(item) = store.quarantined_item(id).await? else {
         report(id, "not_found", None, as_json)?;
         return Ok(false);
@@ -73,13 +78,13 @@ async fn show(id: i64, as_json: bool, settings: &Settings) -> Result<bool, Start
     Ok(true)
 }
 
-async fn retry(id: i64, as_json: bool, settings: &Settings) -> Result<bool, StartError> {
-    let app = App::build(settings, None, Access::Write, None).await?;
+async fn retry(id: i64, as_json: bool, deployment: &Deployment) -> Result<bool, StartError> {
+    let app = App::build(deployment, Access::Write, None).await?;
     let Some(item) = app.store.quarantined_item(id).await? else {
         report(id, "not_found", None, as_json)?;
         return Ok(false);
     };
-    let Some(source) = app.sources.get(&item.source) else {
+    let Some(source) = app.pipelines.get(&item.source) else {
         let detail = format!("there is no source {}", item.source);
         report(id, "not_configured", Some(detail), as_json)?;
         return Ok(false);

@@ -2,27 +2,28 @@
 
 use clap::ArgMatches;
 
-use crate::{app::StartError, settings::Settings};
+use crate::{deployment::Deployment, error::StartError};
 
 /// Takes dead letters back from the queue. 1 if any that is there could not be taken.
 #[cfg(feature = "sqs")]
 pub(super) async fn redrive(
     arguments: &ArgMatches,
-    settings: &Settings,
+    deployment: &Deployment,
 ) -> Result<bool, StartError> {
     use cognigy_core::{Pipeline, RedriveReport};
 
     use super::{Progress, number};
-    use crate::app::{Access, App};
+    use crate::{app::App, store::Access};
 
+    let settings = &deployment.settings;
     let of = super::source(arguments, settings)?;
-    let source = crate::sources::dead_letter_source(of, settings).await?;
-    let app = App::build(settings, None, Access::Write, None).await?;
+    let source = crate::pipelines::dead_letter_source(of, settings.proxy_from_env).await?;
+    let app = App::build(deployment, Access::Write, None).await?;
     let max = Some(u64::from(number(arguments, "max"))).filter(|max| *max > 0);
     let progress = Progress::new();
     let shown = |report: &RedriveReport| progress.show(&format!("{} messages", report.seen()));
     // Sources may share a queue: each message goes to the pipeline of its own.
-    let pipelines = app.sources.pipelines();
+    let pipelines = app.pipelines.all();
     let report = Pipeline::redrive_among(&pipelines, &source, max, &app.clock, shown).await?;
     drop(progress);
     let length = source.approximate_len().await.ok();
@@ -40,7 +41,7 @@ pub(super) async fn redrive(
 }
 
 #[cfg(not(feature = "sqs"))]
-pub(super) async fn redrive(_: &ArgMatches, _: &Settings) -> Result<bool, StartError> {
+pub(super) async fn redrive(_: &ArgMatches, _: &Deployment) -> Result<bool, StartError> {
     Err(StartError::Failed("this build has no SQS support".to_owned()))
 }
 
@@ -51,8 +52,8 @@ mod print {
     use serde_json::{Value, json};
 
     use crate::{
-        app::StartError,
         commands::print_json,
+        error::StartError,
         output::{printable, say},
     };
 

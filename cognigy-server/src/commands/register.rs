@@ -6,7 +6,7 @@ use cognigy_core::EventType;
 
 use super::{print_json, source};
 use crate::{
-    app::StartError,
+    error::StartError,
     http::view::printable,
     output::say,
     settings::{SettingError, Settings},

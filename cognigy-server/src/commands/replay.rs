@@ -15,10 +15,12 @@ use super::{
     print_json,
 };
 use crate::{
-    app::{Access, App, StartError},
+    app::App,
+    deployment::Deployment,
+    error::StartError,
     output::{printable, say},
     presence::Presence,
-    settings::Settings,
+    store::Access,
 };
 
 /// Events asked for at a time.
@@ -27,7 +29,7 @@ const PAGE: usize = 256;
 /// 1 if any of the events was not run with success.
 pub(super) async fn replay(
     arguments: &ArgMatches,
-    settings: &Settings,
+    deployment: &Deployment,
 ) -> Result<bool, StartError> {
     let filter = filter_of(arguments)?;
     let ids: Vec<&String> = arguments.get_many("id").unwrap_or_default().collect();
@@ -40,7 +42,7 @@ pub(super) async fn replay(
         return Err(StartError::Usage("name either events or a filter".to_owned()));
     }
     let interrupt = Interrupt::listen()?;
-    let app = App::build(settings, None, Access::Write, None).await?;
+    let app = App::build(deployment, Access::Write, None).await?;
     let mut keys = Vec::new();
     if ids.is_empty() {
         keys = matching(&app, &filter).await?;
@@ -49,14 +51,14 @@ pub(super) async fn replay(
     }
     let source = source_of(arguments)?;
     for id in &ids {
-        keys.push(key_of(id, source.as_ref(), &*app.store, settings).await?);
+        keys.push(key_of(id, source.as_ref(), &*app.store, &deployment.settings).await?);
     }
     let hands_over = arguments.get_flag("hand-over")
         || arguments.get_flag("no-wait")
         || !arguments.get_flag("here")
             && ids.is_empty()
-            && Presence::is_announced(settings).await?;
-    if hands_over && !Presence::is_announced(settings).await? {
+            && Presence::is_announced(deployment).await?;
+    if hands_over && !Presence::is_announced(deployment).await? {
         crate::output::complain(
             "no server with workers is seen on this database: the events wait for one",
         );
@@ -67,8 +69,8 @@ pub(super) async fn replay(
             let waits = !arguments.get_flag("no-wait");
             // A server is expected to stay only where it was seen, not where it was said to be.
             let expects = !arguments.get_flag("hand-over") && waits;
-            let settings = expects.then_some(settings);
-            hand_over::run(&app, keys, waits, settings, &interrupt, account).await?
+            let expected = expects.then_some(deployment);
+            hand_over::run(&app, keys, waits, expected, &interrupt, account).await?
         }
         false => run_here(&app, keys, &interrupt, account).await?,
     };
@@ -224,7 +226,7 @@ async fn run_here(
     interrupt: &Interrupt,
     mut account: Account,
 ) -> Result<Account, StartError> {
-    for source in app.sources.iter() {
+    for source in app.pipelines.iter() {
         // Each failure is printed; the log would say it again.
         source.telemetry.leave_attempts_unlogged();
     }
@@ -236,7 +238,7 @@ async fn run_here(
         let count = keys.len();
         let mut busy = Vec::new();
         let mut runs = stream::select_all(by_source(keys).into_iter().map(|(source, keys)| {
-            let at_once = app.sources.get(&source).map_or(1, |source| source.concurrency);
+            let at_once = app.pipelines.get(&source).map_or(1, |source| source.concurrency);
             let run = move |key: EventKey| async move {
                 let outcome = run_one(app, &key, interrupt).await;
                 (key, outcome)
@@ -279,7 +281,7 @@ async fn run_one(
     if interrupt.is_told() {
         return Ok(None);
     }
-    let Some(source) = app.sources.get(&key.source) else {
+    let Some(source) = app.pipelines.get(&key.source) else {
         return Ok(Some(not_configured(key)));
     };
     let outcome = source.pipeline.replay_until(key, &app.clock, interrupt.told()).await;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{Progress, number, print_json, source};
 use crate::{
-    app::StartError,
+    error::StartError,
     output::{printable, say},
     settings::{Settings, Webhook},
     telemetry::milliseconds,

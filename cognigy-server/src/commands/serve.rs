@@ -3,13 +3,17 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use cognigy_core::{Backlog, Clock, Purged, StoreError, Worker, WorkerHandle, WorkerOptions};
+use cognigy_crm_http::HttpCrm;
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use crate::{
-    app::{Access, App, StartError},
+    app::App,
+    deployment::Deployment,
+    error::StartError,
     http::{self, Listening, MAX_CONNECTIONS, Routes, Size},
     settings::{EXAMPLE_CRM, Settings},
+    store::Access,
 };
 
 /// Connections of operators, where they have a listener of their own.
@@ -32,13 +36,14 @@ pub(crate) struct Running {
 }
 
 /// Serves until SIGTERM or SIGINT.
-pub(super) async fn run(settings: &Settings) -> Result<bool, StartError> {
+pub(super) async fn run(deployment: &Deployment) -> Result<bool, StartError> {
+    let Deployment { settings, adapters } = deployment;
     settings.can_serve()?;
-    let app = App::build(settings, None, Access::Create, Some(settings.ordering)).await?;
+    let app = App::build(deployment, Access::Create, Some(settings.ordering)).await?;
     let mut running = start(app, settings).await?;
     let operators = running.listening.get(1).map(|listening| listening.address);
     let operators = operators.map(tracing::field::display);
-    if settings.plain.crm.base_url == EXAMPLE_CRM {
+    if settings.plain.crm.base_url == EXAMPLE_CRM && adapters.crm.is_none() {
         tracing::warn!(
             "CRM_BASE_URL is not set: contacts are looked up at {EXAMPLE_CRM}, which is an example"
         );
@@ -86,7 +91,7 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
     }
     let address = listening.first().map_or(settings.listen, |public| public.address);
     // A worker for each source: what holds one up holds up nothing of another's.
-    let workers = app.sources.iter().filter(|_| settings.worker).map(|source| {
+    let workers = app.pipelines.iter().filter(|_| settings.worker).map(|source| {
         let concurrency = source.concurrency;
         let options = WorkerOptions { concurrency, grace, ..WorkerOptions::default() };
         Worker::spawn_with(source.pipeline.clone(), app.clock, options)
@@ -126,7 +131,7 @@ impl Running {
 async fn warn_of_orphans(app: App) {
     match app.store.backlog().await {
         Ok(backlog) => {
-            let orphans = backlog.iter().filter(|(source, _)| app.sources.get(source).is_none());
+            let orphans = backlog.iter().filter(|(source, _)| app.pipelines.get(source).is_none());
             for (source, Backlog { events, dead_letters }) in orphans {
                 let source = source.as_str();
                 tracing::warn!(
@@ -138,7 +143,7 @@ async fn warn_of_orphans(app: App) {
             }
         }
         Err(error) => {
-            let error = crate::app::chain(&error);
+            let error = crate::error::chain(&error);
             tracing::warn!(error, "could not look for work of sources that are not configured");
         }
     }
@@ -148,9 +153,12 @@ async fn warn_of_orphans(app: App) {
 async fn upkeep(app: App, settings: Settings) {
     loop {
         if let Err(error) = purge_once(&app, &settings).await {
-            tracing::error!(error = crate::app::chain(&error), "finished events not forgotten");
+            tracing::error!(error = crate::error::chain(&error), "finished events not forgotten");
         }
-        for source in app.sources.iter().filter(|source| source.crm.only_not_found()) {
+        for source in app.pipelines.iter() {
+            if !source.http_crm.as_ref().is_some_and(HttpCrm::only_not_found) {
+                continue;
+            }
             let source = source.telemetry.label();
             tracing::warn!(source, "the CRM has answered nothing but 404: is CRM_BASE_URL right?");
         }

@@ -114,7 +114,11 @@ pub(super) async fn begin(_: Operator, app: Shared, body: web::Bytes) -> Answer 
     tokio::spawn(async move {
         let outcome = requeue(&app, id, selection).await;
         if let Err(error) = &outcome {
-            tracing::error!(replay = id, error = crate::app::chain(error), "bulk replay broke off");
+            tracing::error!(
+                replay = id,
+                error = crate::error::chain(error),
+                "bulk replay broke off"
+            );
         }
         app.replays.update(id, |progress| {
             progress.done = true;
@@ -210,7 +214,7 @@ async fn requeue_batch(app: &App, id: u64, keys: &[EventKey]) -> Result<(), Stor
         by_source.entry(&key.source).or_default().push(key.clone());
     }
     for (source, keys) in by_source {
-        let Some(source) = app.sources.get(source) else {
+        let Some(source) = app.pipelines.get(source) else {
             // Nobody would run them.
             app.replays.update(id, |progress| progress.not_configured += keys.len() as u64);
             continue;

@@ -84,7 +84,7 @@ pub(crate) fn serve(
         let app = ActixApp::new()
             .app_data(shared.clone())
             .wrap(from_fn(edge::pass))
-            .configure(|config| super::configure(config, routes, &shared.sources));
+            .configure(|config| super::configure(config, routes, &shared.pipelines));
         let app = app.into_factory().map_err(|error: actix_web::Error| error.error_response());
         let stopping = stopping.clone();
         let http = HttpService::build()

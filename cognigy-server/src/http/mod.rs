@@ -32,9 +32,9 @@ pub(crate) use connections::{Connections, MAX_CONNECTIONS};
 pub(crate) use listen::{Listening, Size, bind, serve};
 pub(crate) use operator::AdminToken;
 pub(crate) use probes::Readiness;
-pub(crate) use sender::{Shares, TrustedProxies, group};
+pub(crate) use sender::{TrustedProxies, group};
 
-use crate::{app::App, sources::Sources};
+use crate::{app::App, pipelines::Pipelines};
 
 /// What a listener serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,9 +57,9 @@ impl Routes {
 }
 
 /// Adds routes to an actix-web application; the probes are everywhere.
-fn configure(config: &mut web::ServiceConfig, routes: Routes, sources: &Sources) {
+fn configure(config: &mut web::ServiceConfig, routes: Routes, pipelines: &Pipelines) {
     if routes != Routes::Operators {
-        deliveries(config, sources);
+        deliveries(config, pipelines);
     }
     if routes != Routes::Deliveries {
         operators(config);
@@ -79,8 +79,8 @@ fn configure(config: &mut web::ServiceConfig, routes: Routes, sources: &Sources)
 }
 
 /// A source that is not configured has no path.
-fn deliveries(config: &mut web::ServiceConfig, sources: &Sources) {
-    for source in sources.iter() {
+fn deliveries(config: &mut web::ServiceConfig, pipelines: &Pipelines) {
+    for source in pipelines.iter() {
         if let Some(path) = &source.path {
             let taken_in_by = web::Data::from(Arc::clone(source));
             config.service(

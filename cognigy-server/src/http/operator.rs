@@ -128,7 +128,7 @@ async fn key(
     if app.store.find(&plain).await?.is_some() {
         return Ok(plain);
     }
-    let names = app.sources.iter().map(|source| source.pipeline.source().name());
+    let names = app.pipelines.iter().map(|source| source.pipeline.source().name());
     let others: Vec<_> = names.filter(|name| !name.is_default()).cloned().collect();
     let found = find::among(&*app.store, &plain.id, &others).await?;
     match found.as_slice() {
@@ -160,7 +160,7 @@ pub(super) async fn replay(
     event_id: web::Path<String>,
 ) -> Answer {
     let key = key(&app, &event_id, &request).await?;
-    let source = app.sources.get(&key.source).ok_or_else(|| not_configured(&key.source))?;
+    let source = app.pipelines.get(&key.source).ok_or_else(|| not_configured(&key.source))?;
     let (pipeline, clock) = (source.pipeline.clone(), app.clock);
     // As a task of its own: an operator who hangs up must not leave the run half done.
     let run = tokio::spawn(async move { pipeline.replay(&key, &clock).await });
@@ -177,7 +177,7 @@ pub(super) async fn replay(
             "Another run of this event is under way, or an unfinished event of its contact comes first",
         )),
         Err(error) => {
-            tracing::error!(error = crate::app::chain(&error), "replay");
+            tracing::error!(error = crate::error::chain(&error), "replay");
             Err(ProblemResponse::new(
                 503,
                 "Service Unavailable",
@@ -268,7 +268,7 @@ pub(super) async fn retry_quarantined(_: Operator, app: Shared, id: web::Path<St
     let id = id.parse().map_err(|_| missing())?;
     let conflict = |detail: &str| Err(ProblemResponse::new(409, "Conflict", detail));
     let item = app.store.quarantined_item(id).await?.ok_or_else(missing)?;
-    let source = app.sources.get(&item.source).ok_or_else(|| not_configured(&item.source))?;
+    let source = app.pipelines.get(&item.source).ok_or_else(|| not_configured(&item.source))?;
     match source.pipeline.retry_quarantined(id, app.clock.now()).await? {
         QuarantineRetry::Accepted(key) => {
             let id = key.id.as_str();
@@ -289,7 +289,7 @@ pub(super) async fn retry_quarantined(_: Operator, app: Shared, id: web::Path<St
 
 pub(super) async fn stats(_: Operator, app: Shared) -> Answer {
     let counts = app.store.counts().await?;
-    let telemetry = || app.sources.iter().map(|source| &source.telemetry);
+    let telemetry = || app.pipelines.iter().map(|source| &source.telemetry);
     let rates = Rates {
         received_per_second: telemetry().map(|it| it.received.per_second()).sum(),
         processed_per_second: telemetry().map(|it| it.processed.per_second()).sum(),

@@ -69,7 +69,7 @@ pub(super) async fn metrics(app: Shared) -> HttpResponse {
     // Without the store the counters still count; its gauges keep their last values.
     let counts = app.store.counts().await.ok();
     let size = app.store.size().await.unwrap_or_default();
-    let sources = app.sources.iter().map(|source| &*source.telemetry);
+    let sources = app.pipelines.iter().map(|source| &*source.telemetry);
     match app.telemetry.render(sources, counts.as_ref(), size, app.clock.now()) {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text),
         Err(error) => {

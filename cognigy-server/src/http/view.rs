@@ -8,7 +8,7 @@ use serde::Serialize;
 
 pub(crate) use crate::output::printable;
 use crate::{
-    app::StartError,
+    error::StartError,
     output::say,
     telemetry::{Deliveries, age_seconds, milliseconds},
 };

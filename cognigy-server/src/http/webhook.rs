@@ -6,14 +6,14 @@ use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use cognigy_core::{Clock, Intake, RawDelivery, Reply};
 
 use super::{Shared, answer, connections::State, sender};
-use crate::sources::Source;
+use crate::pipelines::SourcePipeline;
 
 /// Takes a delivery in.
 pub(super) async fn receive(
     request: HttpRequest,
     payload: web::Payload,
     app: Shared,
-    source: web::Data<Source>,
+    source: web::Data<SourcePipeline>,
 ) -> HttpResponse {
     let started = Instant::now();
     let from = sender_of(&request, &app);
@@ -36,7 +36,7 @@ async fn take_in(
     payload: web::Payload,
     from: IpAddr,
     app: &Shared,
-    source: &Source,
+    source: &SourcePipeline,
 ) -> Result<Intake, Intake> {
     if let Some(refused) = source.pipeline.refuse_by_head(request.headers()) {
         return Err(refused);
@@ -50,8 +50,8 @@ async fn take_in(
     if let Some(connection) = request.conn_data::<Arc<State>>() {
         connection.body_is_complete();
     }
-    // Only a whole body takes a place: one that does not come must not keep others out.
-    let _place = source.places.reserve(1)?;
+    // Only a complete body takes a slot: a body that does not come must not keep other deliveries out.
+    let _slot = source.slots.reserve(1)?;
     let raw = RawDelivery::new(request.headers(), body);
     Ok(source.pipeline.receive(raw, app.clock.now()).await)
 }

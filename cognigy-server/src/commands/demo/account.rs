@@ -6,7 +6,7 @@ use super::{
     traffic::Sent,
     world::{PretendCrm, PretendQueue, SHAKY_FAILURES},
 };
-use crate::{app::StartError, output::say};
+use crate::{error::StartError, output::say};
 
 /// Attempts a dead letter has behind it.
 const ATTEMPTS: u64 = 4;

@@ -18,9 +18,12 @@ use serde_json::Value;
 
 use super::{Progress, number, serve};
 use crate::{
-    app::{Access, App, StartError},
+    app::App,
+    deployment::{Adapters, Deployment},
+    error::StartError,
     output::say,
     settings::{Layers, Settings},
+    store::Access,
 };
 use account::Account;
 use traffic::Sender;
@@ -57,8 +60,10 @@ pub(super) async fn run(arguments: &ArgMatches, mut layers: Layers) -> Result<bo
     }
     layers.forget_sources();
     let settings = Settings::read(&layers)?;
-    let app = App::build(&settings, Some(queue.clone()), Access::Create, None).await?;
-    let running = serve::start(app, &settings).await?;
+    let adapters = Adapters { dead_letters: Some(queue.clone()), ..Adapters::default() };
+    let deployment = Deployment { settings, adapters };
+    let app = App::build(&deployment, Access::Create, None).await?;
+    let running = serve::start(app, &deployment.settings).await?;
     say!("The server listens on http://{}, its database is new and empty.", running.address)?;
     say!("A pretend CRM and a pretend dead-letter queue stand beside it.\n")?;
 

@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::{SECRET, TOKEN};
-use crate::{app::StartError, commands::send::client};
+use crate::{commands::send::client, error::StartError};
 
 /// Requests in flight.
 const CONCURRENCY: usize = 64;

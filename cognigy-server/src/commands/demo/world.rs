@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use cognigy_core::{DeadLetter, DeadLetterSink, Failure};
 use serde_json::json;
 
-use crate::app::StartError;
+use crate::error::StartError;
 
 /// How often the CRM fails for a contact that it knows only "after a while".
 pub(super) const SHAKY_FAILURES: u64 = 2;
