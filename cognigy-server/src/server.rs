@@ -106,7 +106,7 @@ impl Server {
     /// exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted.
     ///
     /// Call it once, at the end of `main`. It starts a runtime and the log, and takes over the panic
-    /// hook and the signals SIGTERM and SIGINT. It panics inside another runtime.
+    /// hook and the signals SIGTERM and SIGINT. Inside another runtime it fails.
     #[must_use = "the exit status tells whether the command did its work"]
     pub fn run(self) -> ExitCode {
         panics::forbid_their_words();
@@ -149,4 +149,99 @@ impl Server {
 fn complain(error: &StartError) -> u8 {
     output::complain(error);
     error.exit_status()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Mutex, time::Duration};
+
+    use async_trait::async_trait;
+    use cognigy_core::{
+        Clock, Contact, ContactQuery, DeadLetter, Event, Failure, RawDelivery, SignatureScheme,
+        StoreError, Worker, memory::MemoryStore, sign,
+    };
+
+    use super::*;
+    use crate::{app::App, settings::Layers, store::Access};
+
+    /// What the adapters of a program were asked to do, in order.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<String>>>);
+
+    impl Log {
+        fn add(&self, line: String) {
+            self.0.lock().unwrap().push(line);
+        }
+    }
+
+    #[async_trait]
+    impl CrmClient for Log {
+        async fn find_contact(&self, query: &ContactQuery) -> Result<Option<Contact>, Failure> {
+            self.add(format!("crm {}", query.contact_key));
+            Ok(Contact::from_json("\"Ada\"").ok())
+        }
+    }
+
+    #[async_trait]
+    impl DeadLetterSink for Log {
+        async fn send(&self, batch: &[DeadLetter]) -> Vec<Result<(), Failure>> {
+            batch.iter().for_each(|letter| self.add(format!("sink {}", letter.error_message)));
+            batch.iter().map(|_| Ok(())).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn every_adapter_of_the_program_takes_the_place_of_what_is_set() {
+        let log = Log::default();
+        let handled = log.clone();
+        let server = Server::new()
+            .crm(log.clone())
+            .dead_letters(log.clone())
+            .store(|| std::future::ready(Ok::<_, StoreError>(MemoryStore::new())))
+            .handler_per_source(move |source| {
+                let (source, log) = (source.clone(), handled.clone());
+                Arc::new(move |_: Arc<Event>, contact: Option<Contact>| {
+                    let contact = contact.map(|contact| contact.to_string());
+                    log.add(format!("{source} {}", contact.unwrap_or_default()));
+                    std::future::ready(Err(Failure::permanent(format!("{source} refuses"))))
+                })
+            });
+        let secret = "a-secret-for-this-test";
+        let flags = [
+            ("webhook_secret", secret),
+            ("sources", "shop"),
+            ("database_url", "sqlite:/nowhere/webhooks.db"),
+        ];
+        let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let mut layers = Layers::from_flags(BTreeMap::from(flags.map(own)));
+        layers
+            .add_environment([("COGNIGY_SOURCE_SHOP_WEBHOOK_SECRET", secret)].into_iter())
+            .unwrap();
+        layers.name_sources().unwrap();
+        let settings = Settings::read(&layers).unwrap();
+        let deployment = Deployment { settings, adapters: server.adapters };
+        assert!(deployment.database().is_none(), "the database that is set is not used");
+        let app = App::build(&deployment, Access::Create, None).await.unwrap();
+
+        let body = r#"{"eventId":"e1","timestamp":1767225600,"type":"DIALOG_STARTED","externalId":"c1","payload":{}}"#;
+        for source in app.pipelines.iter() {
+            let secret = cognigy_core::Secret::new(secret).unwrap();
+            let signature = sign(&secret, SignatureScheme::Base64, body.as_bytes());
+            let raw = RawDelivery::new([("X-Cognigy-Signature", signature.as_str())], body);
+            let reply = source.pipeline.ingest(raw, app.clock.now()).await;
+            assert_eq!(reply.status(), 200);
+            let worker = Worker::spawn(source.pipeline.clone(), app.clock);
+            let name = source.pipeline.source().name();
+            let sent = format!("sink gave up after 1 attempt: {name} refuses");
+            for _ in 0..500 {
+                if log.0.lock().unwrap().contains(&sent) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            worker.shutdown().await;
+            let expected = ["crm c1".to_owned(), format!("{name} \"Ada\""), sent];
+            assert_eq!(std::mem::take(&mut *log.0.lock().unwrap()), expected);
+        }
+    }
 }
