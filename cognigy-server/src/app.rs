@@ -1,32 +1,25 @@
-//! Wiring: a deployment becomes a store, the pipelines over it, and what the routes need.
+//! Wiring: a deployment becomes a store, the pipelines over it, and counters.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
 use cognigy_core::{EventOrder, Store, TokioClock};
 
 use crate::{
+    admission::TrustedProxies,
     deployment::Deployment,
     error::StartError,
-    http::{AdminToken, BulkReplays, Readiness, TrustedProxies},
     pipelines::Pipelines,
-    refusals::Refusals,
     store::{self, Access},
-    telemetry::Telemetry,
+    telemetry::{Refusals, Telemetry},
 };
 
-/// What every route shares.
+/// What runs events: shared by the routes of a server, and made by the commands that run events.
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) pipelines: Arc<Pipelines>,
     pub(crate) clock: TokioClock,
     pub(crate) telemetry: Arc<Telemetry>,
-    pub(crate) admin: AdminToken,
-    pub(crate) readiness: Readiness,
-    pub(crate) replays: BulkReplays,
     pub(crate) trusted: TrustedProxies,
     pub(crate) refusals: Arc<Refusals>,
 }
@@ -48,9 +41,6 @@ impl App {
             pipelines: Arc::new(pipelines),
             clock: TokioClock::new(),
             telemetry: Arc::new(telemetry),
-            admin: AdminToken::new(settings.admin_token.as_ref().map(|token| token.as_str())),
-            readiness: Readiness::default(),
-            replays: BulkReplays(Arc::new(Mutex::new(HashMap::new()))),
             trusted: TrustedProxies::new(&settings.trusted_proxies),
             refusals: Arc::default(),
         })

@@ -29,6 +29,7 @@
 // `println!` panics when its reader leaves: `output::say!` does not.
 #![warn(clippy::print_stdout)]
 
+mod admission;
 mod app;
 mod cli;
 mod commands;
@@ -38,16 +39,14 @@ mod filter;
 mod find;
 mod http;
 mod logging;
-mod metrics;
 mod output;
 mod panics;
 mod pipelines;
 mod presence;
-mod rates;
-mod refusals;
 mod server;
 mod settings;
 mod store;
 mod telemetry;
+mod view;
 
 pub use server::Server;

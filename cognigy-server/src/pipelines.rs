@@ -12,9 +12,9 @@ use cognigy_crm_http::{CoalescingCrm, HttpCrm};
 use cognigy_sink_sqs::{SqsOptions, SqsSink, SqsSource};
 
 use crate::{
+    admission::{Bodies, Budget, unfinished_requests},
     deployment::Deployment,
     error::StartError,
-    http::{Bodies, Budget},
     settings::SourceSettings,
     telemetry::SourceTelemetry,
 };
@@ -46,7 +46,7 @@ impl Pipelines {
     ) -> Result<Self, StartError> {
         let Deployment { settings, adapters } = deployment;
         let count = settings.all().count();
-        let unfinished = crate::http::unfinished_requests();
+        let unfinished = unfinished_requests();
         let mut pipelines = BTreeMap::new();
         for source in settings.all() {
             let sink = match &adapters.dead_letters {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use clap::ArgMatches;
 use cognigy_core::{
-    Clock, EventArchive, EventFilter, EventId, EventKey, PageRequest, SourceName, Store, TokioClock,
+    Clock, Contact, EventArchive, EventFilter, EventId, EventKey, PageRequest, SourceName, Store,
+    TokioClock,
 };
 
 use super::{number, print_json};
@@ -12,10 +13,10 @@ use crate::{
     deployment::Deployment,
     error::StartError,
     filter, find,
-    http::view::{EventDetail, EventLine, printable},
-    output::{complain, say},
+    output::{complain, printable, say},
     settings::Settings,
     store::{self, Access},
+    view::{EventDetail, EventLine, time},
 };
 
 /// Events asked for at a time.
@@ -87,7 +88,7 @@ pub(super) async fn list(
                 };
                 say!(
                     "{}  {:<14} {:<20} {}{source}",
-                    crate::http::view::time(event.received_at),
+                    time(event.received_at),
                     event.state.as_str(),
                     printable(event.kind.as_str()),
                     printable(event.id.as_str()),
@@ -121,7 +122,43 @@ pub(super) async fn show(
     if arguments.get_flag("json") {
         print_json(&detail)?;
     } else {
-        detail.print()?;
+        print(&detail)?;
     }
     Ok(true)
+}
+
+/// Prints an event for people: a few lines, then the attempts.
+fn print(detail: &EventDetail) -> Result<(), StartError> {
+    let or_none = |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), printable);
+    say!("event      {}", printable(&detail.event_id))?;
+    if let Some(source) = &detail.source {
+        say!("source     {source}")?;
+    }
+    say!("type       {}", printable(detail.kind.as_str()))?;
+    say!("status     {}", detail.status)?;
+    say!("timestamp  {}", printable(detail.timestamp.as_json().trim_matches('"')))?;
+    say!("external   {}", or_none(&detail.external_id))?;
+    say!("user       {}", or_none(&detail.user_id))?;
+    say!("received   {}", detail.received_at)?;
+    say!("processed  {}", detail.processed_at.as_deref().unwrap_or("-"))?;
+    let context = detail.crm_context.as_ref().map_or("null", Contact::as_json);
+    say!("context    {}", printable(context))?;
+    say!("body       {}", printable(&detail.body))?;
+    if let Some(dead_letter) = &detail.dead_letter {
+        let (tries, next) = (dead_letter.tries, &dead_letter.next_try_at);
+        say!("dead letter: not sent yet, tried {tries} times, next at {next}")?;
+        say!("             {}", printable(&dead_letter.reason))?;
+    }
+    for attempt in &detail.attempts {
+        say!(
+            "run {} attempt {}: {} after {} ms, {}{}",
+            attempt.run,
+            attempt.number,
+            attempt.outcome,
+            attempt.duration_ms,
+            attempt.started_at,
+            attempt.error.as_ref().map(|e| format!(": {}", printable(e))).unwrap_or_default(),
+        )?;
+    }
+    Ok(())
 }

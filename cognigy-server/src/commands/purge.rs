@@ -84,7 +84,7 @@ fn report(
     what: &str,
     as_json: bool,
 ) -> Result<(), StartError> {
-    let time = crate::http::view::time;
+    let time = crate::view::time;
     let unresolved_before = request.unresolved_before.map(time);
     if as_json {
         let events = purged.events.iter().map(|(state, n)| (state.to_string(), json!(n)));

@@ -9,9 +9,9 @@ use crate::{
     app::App,
     deployment::Deployment,
     error::StartError,
-    http::view::{QuarantineLine, printable},
-    output::say,
+    output::{printable, say},
     store::{self, Access},
+    view::QuarantineLine,
 };
 
 pub(super) async fn run(

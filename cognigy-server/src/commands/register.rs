@@ -7,8 +7,7 @@ use cognigy_core::EventType;
 use super::{print_json, source};
 use crate::{
     error::StartError,
-    http::view::printable,
-    output::say,
+    output::{printable, say},
     settings::{SettingError, Settings},
 };
 

@@ -8,10 +8,11 @@ use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use crate::{
+    admission::MAX_CONNECTIONS,
     app::App,
     deployment::Deployment,
     error::StartError,
-    http::{self, Listening, MAX_CONNECTIONS, Routes, Size},
+    http::{self, Listening, Routes, Service, Size},
     settings::{EXAMPLE_CRM, Settings},
     store::Access,
 };
@@ -28,7 +29,7 @@ const PURGE_PAUSE: Duration = Duration::from_millis(20);
 /// A server at work.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
-    app: App,
+    service: Service,
     listening: Vec<Listening>,
     grace: Duration,
     workers: Vec<WorkerHandle>,
@@ -72,9 +73,11 @@ pub(super) async fn run(deployment: &Deployment) -> Result<bool, StartError> {
 /// Starts serving `app`.
 pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, StartError> {
     let grace = settings.stop_grace;
+    let service = Service::new(app, settings);
+    let app = &service.app;
     let listen = |address: SocketAddr, routes, size| {
         http::bind(address)
-            .and_then(|socket| http::serve(socket, routes, &app, &size, grace))
+            .and_then(|socket| http::serve(socket, routes, &service, &size, grace))
             .map_err(|error| StartError::failed(&format!("cannot listen on {address}"), &error))
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -106,7 +109,7 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
             tokio::spawn(upkeep(app.clone(), settings.clone())),
             tokio::spawn(Arc::clone(&app.refusals).watch()),
         ],
-        app,
+        service,
     })
 }
 
@@ -115,7 +118,7 @@ impl Running {
     /// `noticed`, then no more. Lets work in hand finish within a bound, leaves the rest to the
     /// lease.
     pub(crate) async fn stop(self, noticed: impl Future<Output = ()>) {
-        self.app.readiness.stop();
+        self.service.stop();
         self.upkeep.iter().for_each(JoinHandle::abort);
         let workers = join_all(self.workers.into_iter().map(WorkerHandle::shutdown));
         let servers = async {
@@ -123,7 +126,7 @@ impl Running {
             join_all(self.listening.iter().map(|listening| listening.stop(self.grace))).await;
         };
         tokio::join!(servers, workers);
-        self.app.refusals.report();
+        self.service.app.refusals.report();
     }
 }
 

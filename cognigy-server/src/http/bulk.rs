@@ -30,8 +30,8 @@ const MAX_IDS: usize = 10_000;
 const REMEMBERED: usize = 100;
 
 /// The bulk replays of this process, by id.
-#[derive(Clone)]
-pub(crate) struct BulkReplays(pub(crate) Arc<Mutex<HashMap<u64, Progress>>>);
+#[derive(Clone, Default)]
+pub(super) struct BulkReplays(Arc<Mutex<HashMap<u64, Progress>>>);
 
 /// How far a bulk replay is.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -106,13 +106,13 @@ enum Selection {
 }
 
 /// Begins a bulk replay of `{"ids": […]}` or of a filter such as `{"status": "dead_lettered"}`.
-pub(super) async fn begin(_: Operator, app: Shared, body: web::Bytes) -> Answer {
-    let selection =
-        selection(&body, app.clock.now()).map_err(|error| ProblemResponse::bad_request(&error))?;
-    let id = app.replays.begin();
-    let app = App::clone(&app);
+pub(super) async fn begin(_: Operator, service: Shared, body: web::Bytes) -> Answer {
+    let selection = selection(&body, service.app.clock.now())
+        .map_err(|error| ProblemResponse::bad_request(&error))?;
+    let (app, replays) = (service.app.clone(), service.replays.clone());
+    let id = replays.begin();
     tokio::spawn(async move {
-        let outcome = requeue(&app, id, selection).await;
+        let outcome = requeue(&app, &replays, id, selection).await;
         if let Err(error) = &outcome {
             tracing::error!(
                 replay = id,
@@ -120,7 +120,7 @@ pub(super) async fn begin(_: Operator, app: Shared, body: web::Bytes) -> Answer 
                 "bulk replay broke off"
             );
         }
-        app.replays.update(id, |progress| {
+        replays.update(id, |progress| {
             progress.done = true;
             progress.failed = outcome.is_err();
         });
@@ -129,9 +129,9 @@ pub(super) async fn begin(_: Operator, app: Shared, body: web::Bytes) -> Answer 
 }
 
 /// How far it is.
-pub(super) async fn progress(_: Operator, app: Shared, id: web::Path<String>) -> Answer {
+pub(super) async fn progress(_: Operator, service: Shared, id: web::Path<String>) -> Answer {
     let missing = || ProblemResponse::new(404, "Not Found", "There is no such replay");
-    let progress = id.parse().ok().and_then(|id| app.replays.get(id)).ok_or_else(missing)?;
+    let progress = id.parse().ok().and_then(|id| service.replays.get(id)).ok_or_else(missing)?;
     Ok(HttpResponse::Ok().json(progress))
 }
 
@@ -180,11 +180,16 @@ fn selection(body: &[u8], now: Timestamp) -> Result<Selection, String> {
     Ok(Selection::Filter(filter))
 }
 
-async fn requeue(app: &App, id: u64, selection: Selection) -> Result<(), StoreError> {
+async fn requeue(
+    app: &App,
+    replays: &BulkReplays,
+    id: u64,
+    selection: Selection,
+) -> Result<(), StoreError> {
     match selection {
         Selection::Ids(keys) => {
             for keys in keys.chunks(BATCH) {
-                requeue_batch(app, id, keys).await?;
+                requeue_batch(app, replays, id, keys).await?;
             }
         }
         Selection::Filter(filter) => {
@@ -197,7 +202,7 @@ async fn requeue(app: &App, id: u64, selection: Selection) -> Result<(), StoreEr
                     .into_iter()
                     .map(|event| EventKey { source: event.source, id: event.id })
                     .collect();
-                requeue_batch(app, id, &keys).await?;
+                requeue_batch(app, replays, id, &keys).await?;
                 match found.next {
                     Some(next) => page.after = Some(next),
                     None => break,
@@ -208,19 +213,24 @@ async fn requeue(app: &App, id: u64, selection: Selection) -> Result<(), StoreEr
     Ok(())
 }
 
-async fn requeue_batch(app: &App, id: u64, keys: &[EventKey]) -> Result<(), StoreError> {
+async fn requeue_batch(
+    app: &App,
+    replays: &BulkReplays,
+    id: u64,
+    keys: &[EventKey],
+) -> Result<(), StoreError> {
     let mut by_source: BTreeMap<&SourceName, Vec<EventKey>> = BTreeMap::new();
     for key in keys {
         by_source.entry(&key.source).or_default().push(key.clone());
     }
     for (source, keys) in by_source {
         let Some(source) = app.pipelines.get(source) else {
-            // Nobody would run them.
-            app.replays.update(id, |progress| progress.not_configured += keys.len() as u64);
+            // No worker would run them.
+            replays.update(id, |progress| progress.not_configured += keys.len() as u64);
             continue;
         };
         let answers = source.pipeline.requeue(&keys, app.clock.now()).await?;
-        app.replays.update(id, |progress| {
+        replays.update(id, |progress| {
             for answer in answers {
                 *match answer {
                     Requeued::Scheduled => &mut progress.scheduled,

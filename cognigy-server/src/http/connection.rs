@@ -27,7 +27,7 @@ use super::{
     connections::{Connections, State, Verdict},
     parts::Parts,
 };
-use crate::refusals::{Refusals, refusal};
+use crate::telemetry::{Refusals, refusal};
 
 /// A head is read in parts of so many bytes, so that little of what follows it comes along. Most
 /// deliveries fit into one with their bodies.
@@ -36,7 +36,7 @@ const HEAD_PART: usize = 4 * 1024;
 const BODY_PART: usize = 32 * 1024;
 
 /// One that the server holds.
-pub(crate) struct Connection {
+pub(super) struct Connection {
     socket: TcpStream,
     state: Arc<State>,
     all: Arc<Connections>,
@@ -47,7 +47,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(
+    pub(super) fn new(
         socket: TcpStream,
         peer: IpAddr,
         all: &Arc<Connections>,
@@ -58,7 +58,7 @@ impl Connection {
         Self { socket, state, all, refusals, answer: Bytes::new(), parts: Parts::default() }
     }
 
-    pub(crate) fn state(&self) -> Arc<State> {
+    pub(super) fn state(&self) -> Arc<State> {
         Arc::clone(&self.state)
     }
 

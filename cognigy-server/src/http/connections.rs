@@ -20,17 +20,14 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::sender::{Share, Shares, TrustedProxies, UNKNOWN, UsedUp, group};
+use crate::admission::{Share, Shares, TrustedProxies, UNKNOWN, UsedUp, group};
 
 /// A head has to be complete within this time: of the connection for its first one, of the head's
 /// first byte for later ones.
-pub(crate) const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// An idle connection is kept this long: longer than the usual 60 s of a balancer in front, so
 /// that the balancer and not the server is the one to close it.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// Connections held at once; the next ones wait in the kernel's backlog until one is closed. At
-/// some 35 KiB each, idle or not, a flood of them costs 150 MB and not the machine.
-pub(crate) const MAX_CONNECTIONS: usize = 4096;
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// From these eighths of the limit on idle connections are closed for new ones. What is left is for
 /// those that come while others are being closed.
 const CROWDED_EIGHTHS: usize = 7;
@@ -56,15 +53,15 @@ const SWEEP: Duration = Duration::from_millis(500);
 const SLIPPED_THROUGH: Duration = Duration::from_secs(5);
 
 /// The connections of one server.
-pub(crate) struct Connections {
+pub(super) struct Connections {
     started: Instant,
     crowded: usize,
     trusted: TrustedProxies,
     open: Mutex<Open>,
     heads: Arc<Shares>,
     all_heads: Arc<Shares>,
-    pub(crate) closed_idle: AtomicU64,
-    pub(crate) closed_stalled: AtomicU64,
+    pub(super) closed_idle: AtomicU64,
+    pub(super) closed_stalled: AtomicU64,
 }
 
 #[derive(Default)]
@@ -91,9 +88,9 @@ pub(super) enum Verdict {
 }
 
 /// What one connection is doing. Its own thread writes, others look.
-pub(crate) struct State {
+pub(super) struct State {
     number: u64,
-    pub(crate) peer: IpAddr,
+    pub(super) peer: IpAddr,
     sender: IpAddr,
     clock: Instant,
     /// Requests under way, and whether the body of the last one is being read.
@@ -124,7 +121,7 @@ pub(crate) struct State {
 
 impl Connections {
     /// Those of a server that takes at most `limit`.
-    pub(crate) fn new(limit: usize, trusted: TrustedProxies) -> Arc<Self> {
+    pub(super) fn new(limit: usize, trusted: TrustedProxies) -> Arc<Self> {
         Self::with_room_for(limit / 8 * CROWDED_EIGHTHS, trusted)
     }
 
@@ -167,12 +164,12 @@ impl Connections {
     }
 
     /// How many there are.
-    pub(crate) fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.open().states.len()
     }
 
     /// Ends what stalls, for as long as the server runs.
-    pub(crate) async fn watch(self: Arc<Self>) {
+    pub(super) async fn watch(self: Arc<Self>) {
         loop {
             tokio::time::sleep(SWEEP).await;
             self.sweep();
@@ -426,6 +423,7 @@ impl Drop for Busy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::MAX_CONNECTIONS;
 
     fn address(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])

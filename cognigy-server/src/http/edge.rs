@@ -46,7 +46,7 @@ pub(crate) async fn pass(
     }
     // While the server is stopping each connection ends with its answer, so that a balancer's pool of
     // kept connections empties before they are cut.
-    ends |= response.request().app_data::<Shared>().is_some_and(|app| app.readiness.is_stopping());
+    ends |= response.request().app_data::<Shared>().is_some_and(|it| it.readiness.is_stopping());
     if ends {
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }

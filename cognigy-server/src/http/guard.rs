@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::sender::{UNKNOWN, group};
+use crate::admission::{UNKNOWN, group};
 
 /// So many wrong tokens are a mistake: a script with the token of yesterday, a few tries of a person.
 const FREE: f64 = 20.0;

@@ -22,13 +22,13 @@ use tokio::{
 };
 
 use super::{
-    Routes,
+    Routes, Service,
     connection::Connection,
     connections::{Connections, HEAD_DEADLINE, KEEP_ALIVE},
     edge,
-    sender::UNKNOWN,
+    open_connections::OpenConnections,
 };
-use crate::app::App;
+use crate::admission::UNKNOWN;
 
 /// The other side has this long to read an answer that ends its connection.
 const LINGER: Duration = Duration::from_secs(1);
@@ -68,23 +68,27 @@ pub(crate) struct Size {
 pub(crate) fn serve(
     listener: TcpListener,
     routes: Routes,
-    app: &App,
+    service: &Service,
     size: &Size,
     grace: Duration,
 ) -> io::Result<Listening> {
     let address = listener.local_addr()?;
+    let app = &service.app;
     let connections = Connections::new(size.connections, app.trusted.clone());
-    app.telemetry.count_connections(routes.as_str(), &connections);
+    let collector = OpenConnections::new(routes.as_str(), Arc::clone(&connections));
+    if let Err(error) = collector.and_then(|collector| app.telemetry.register(collector)) {
+        tracing::error!(%error, listener = routes.as_str(), "connections are not counted");
+    }
     let watch = tokio::spawn(Arc::clone(&connections).watch()).abort_handle();
     let builder = Server::build();
     let stopping = builder.graceful_shutdown_signal();
-    let shared = web::Data::new(app.clone());
-    let service = move || {
+    let shared = web::Data::new(service.clone());
+    let factory = move || {
         let shared = shared.clone();
         let app = ActixApp::new()
             .app_data(shared.clone())
             .wrap(from_fn(edge::pass))
-            .configure(|config| super::configure(config, routes, &shared.pipelines));
+            .configure(|config| super::configure(config, routes, &shared.app.pipelines));
         let app = app.into_factory().map_err(|error: actix_web::Error| error.error_response());
         let stopping = stopping.clone();
         let http = HttpService::build()
@@ -100,7 +104,7 @@ pub(crate) fn serve(
                 data.insert(connection.state());
             })
             .finish(map_config(app, |()| AppConfig::default()));
-        let (connections, refusals) = (Arc::clone(&connections), Arc::clone(&shared.refusals));
+        let (connections, refusals) = (Arc::clone(&connections), Arc::clone(&shared.app.refusals));
         let accepted = fn_service(move |socket: TcpStream| {
             let peer = socket.peer_addr().ok();
             let from = peer.map_or(UNKNOWN, |peer| peer.ip().to_canonical());
@@ -122,7 +126,7 @@ pub(crate) fn serve(
         .shutdown_timeout(grace.as_secs() + u64::from(grace.subsec_nanos() > 0))
         // Our own signal handling stops the workers too.
         .disable_signals()
-        .listen(routes.as_str(), listener, service)?
+        .listen(routes.as_str(), listener, factory)?
         .run();
     Ok(Listening { address, handle: server.handle(), serving: tokio::spawn(server), watch })
 }

@@ -7,14 +7,13 @@ mod connections;
 mod edge;
 mod guard;
 mod listen;
+mod open_connections;
 mod operator;
 mod parts;
 mod paths;
 mod probes;
-mod sender;
 mod unread;
 mod upgrade;
-pub(crate) mod view;
 mod webhook;
 
 use std::sync::Arc;
@@ -26,15 +25,33 @@ use actix_web::{
 };
 use cognigy_core::{Failure, Reply, StoreError};
 
-pub(crate) use body::{Bodies, Budget, unfinished_requests};
-pub(crate) use bulk::BulkReplays;
-pub(crate) use connections::{Connections, MAX_CONNECTIONS};
 pub(crate) use listen::{Listening, Size, bind, serve};
-pub(crate) use operator::AdminToken;
-pub(crate) use probes::Readiness;
-pub(crate) use sender::{TrustedProxies, group};
 
-use crate::{app::App, pipelines::Pipelines};
+use crate::{app::App, pipelines::Pipelines, settings::Settings};
+use bulk::BulkReplays;
+use operator::AdminToken;
+use probes::Readiness;
+
+/// What the routes of all listeners share: the app, and what only requests need.
+#[derive(Clone)]
+pub(crate) struct Service {
+    pub(crate) app: App,
+    admin: AdminToken,
+    readiness: Readiness,
+    replays: BulkReplays,
+}
+
+impl Service {
+    pub(crate) fn new(app: App, settings: &Settings) -> Self {
+        let admin = AdminToken::new(settings.admin_token.as_ref().map(|token| token.as_str()));
+        Self { app, admin, readiness: Readiness::default(), replays: BulkReplays::default() }
+    }
+
+    /// The process is stopping: it is not ready any more.
+    pub(crate) fn stop(&self) {
+        self.readiness.stop();
+    }
+}
 
 /// What a listener serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,4 +216,4 @@ impl From<StoreError> for ProblemResponse {
 }
 
 type Answer = Result<HttpResponse, ProblemResponse>;
-type Shared = web::Data<App>;
+type Shared = web::Data<Service>;

@@ -14,10 +14,14 @@ use subtle::ConstantTimeEq;
 use super::{
     Answer, ProblemResponse, Shared,
     guard::{Guard, Pause},
-    view::{EventDetail, EventLine, QuarantineLine, Rates, Stats},
     webhook::sender_of,
 };
-use crate::{app::App, filter, find, refusals::refusal, telemetry::Deliveries};
+use crate::{
+    app::App,
+    filter, find,
+    telemetry::{Deliveries, refusal},
+    view::{EventDetail, EventLine, QuarantineLine, Rates, Stats},
+};
 
 /// Entries on a page unless asked otherwise, and at most.
 const PAGE: usize = 50;
@@ -26,7 +30,7 @@ const MAX_PAGE: usize = 500;
 /// The operator's token, as a digest: comparing digests takes the same time whatever is sent,
 /// its length included.
 #[derive(Clone)]
-pub(crate) struct AdminToken {
+pub(super) struct AdminToken {
     digest: Option<Arc<[u8; 32]>>,
     guard: Arc<Guard>,
 }
@@ -35,12 +39,12 @@ pub(crate) struct AdminToken {
 struct Refused(ProblemResponse, Option<Pause>);
 
 impl AdminToken {
-    pub(crate) fn new(token: Option<&str>) -> Self {
+    pub(super) fn new(token: Option<&str>) -> Self {
         let digest = token.map(|token| Arc::new(Sha256::digest(token).into()));
         Self { digest, guard: Arc::default() }
     }
 
-    fn check(&self, request: &HttpRequest, app: &Shared) -> Result<(), Refused> {
+    fn check(&self, request: &HttpRequest, app: &App) -> Result<(), Refused> {
         let from = sender_of(request, app);
         let refused = |reason: &str, problem, pause| {
             app.telemetry.operator_refused();
@@ -91,10 +95,12 @@ impl FromRequest for Operator {
     type Future = LocalBoxFuture<'static, Result<Self, ProblemResponse>>;
 
     fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
-        let app = request.app_data::<Shared>();
+        let service = request.app_data::<Shared>();
         let not_wired =
             || Refused(ProblemResponse::new(500, "Internal Server Error", "Not wired"), None);
-        let checked = app.ok_or_else(not_wired).and_then(|app| app.admin.check(request, app));
+        let checked = service
+            .ok_or_else(not_wired)
+            .and_then(|service| service.admin.check(request, &service.app));
         Box::pin(async move {
             let Err(Refused(problem, pause)) = checked else { return Ok(Self) };
             if let Some(pause) = pause {
@@ -156,10 +162,11 @@ fn not_found() -> ProblemResponse {
 pub(super) async fn replay(
     _: Operator,
     request: HttpRequest,
-    app: Shared,
+    service: Shared,
     event_id: web::Path<String>,
 ) -> Answer {
-    let key = key(&app, &event_id, &request).await?;
+    let app = &service.app;
+    let key = key(app, &event_id, &request).await?;
     let source = app.pipelines.get(&key.source).ok_or_else(|| not_configured(&key.source))?;
     let (pipeline, clock) = (source.pipeline.clone(), app.clock);
     // As a task of its own: an operator who hangs up must not leave the run half done.
@@ -220,7 +227,8 @@ fn page(parameters: &mut BTreeMap<String, String>) -> Result<PageRequest, Proble
     Ok(PageRequest { limit, after })
 }
 
-pub(super) async fn list(_: Operator, request: HttpRequest, app: Shared) -> Answer {
+pub(super) async fn list(_: Operator, request: HttpRequest, service: Shared) -> Answer {
+    let app = &service.app;
     let mut parameters = parameters(&request)?;
     let page = page(&mut parameters)?;
     let filter: EventFilter = filter::from_pairs(&parameters, app.clock.now())
@@ -234,16 +242,18 @@ pub(super) async fn list(_: Operator, request: HttpRequest, app: Shared) -> Answ
 pub(super) async fn show(
     _: Operator,
     request: HttpRequest,
-    app: Shared,
+    service: Shared,
     event_id: web::Path<String>,
 ) -> Answer {
-    let key = key(&app, &event_id, &request).await?;
+    let app = &service.app;
+    let key = key(app, &event_id, &request).await?;
     let stored = app.store.find(&key).await?.ok_or_else(not_found)?;
     let attempts = app.store.attempts(&key).await?;
     Ok(HttpResponse::Ok().json(EventDetail::new(stored, attempts)))
 }
 
-pub(super) async fn quarantine(_: Operator, request: HttpRequest, app: Shared) -> Answer {
+pub(super) async fn quarantine(_: Operator, request: HttpRequest, service: Shared) -> Answer {
+    let app = &service.app;
     let mut parameters = parameters(&request)?;
     let page = page(&mut parameters)?;
     if let Some(name) = parameters.keys().next() {
@@ -256,14 +266,20 @@ pub(super) async fn quarantine(_: Operator, request: HttpRequest, app: Shared) -
 }
 
 /// One body, whole.
-pub(super) async fn quarantined(_: Operator, app: Shared, id: web::Path<String>) -> Answer {
+pub(super) async fn quarantined(_: Operator, service: Shared, id: web::Path<String>) -> Answer {
+    let app = &service.app;
     let missing = || ProblemResponse::new(404, "Not Found", "There is no such item in quarantine");
     let id = id.parse().map_err(|_| missing())?;
     let item = app.store.quarantined_item(id).await?.ok_or_else(missing)?;
     Ok(HttpResponse::Ok().json(QuarantineLine::from(item)))
 }
 
-pub(super) async fn retry_quarantined(_: Operator, app: Shared, id: web::Path<String>) -> Answer {
+pub(super) async fn retry_quarantined(
+    _: Operator,
+    service: Shared,
+    id: web::Path<String>,
+) -> Answer {
+    let app = &service.app;
     let missing = || ProblemResponse::new(404, "Not Found", "There is no such item in quarantine");
     let id = id.parse().map_err(|_| missing())?;
     let conflict = |detail: &str| Err(ProblemResponse::new(409, "Conflict", detail));
@@ -287,7 +303,8 @@ pub(super) async fn retry_quarantined(_: Operator, app: Shared, id: web::Path<St
     }
 }
 
-pub(super) async fn stats(_: Operator, app: Shared) -> Answer {
+pub(super) async fn stats(_: Operator, service: Shared) -> Answer {
+    let app = &service.app;
     let counts = app.store.counts().await?;
     let telemetry = || app.pipelines.iter().map(|source| &source.telemetry);
     let rates = Rates {

@@ -13,6 +13,7 @@ use cognigy_core::{Clock, Reply};
 use tokio::sync::Mutex;
 
 use super::{Shared, answer};
+use crate::app::App;
 
 /// An answer is good for this long: the probe writes to the disk and anyone may call it.
 const PROBE_VALID: Duration = Duration::from_millis(500);
@@ -21,14 +22,14 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Whether events can be taken; asked of the store at most twice a second.
 #[derive(Clone, Default)]
-pub(crate) struct Readiness {
+pub(super) struct Readiness {
     last: Arc<Mutex<Option<(Instant, bool)>>>,
     stopping: Arc<AtomicBool>,
 }
 
 impl Readiness {
     /// From now on no more: the process is stopping.
-    pub(crate) fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
@@ -36,7 +37,7 @@ impl Readiness {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    async fn check(&self, app: &Shared) -> bool {
+    async fn check(&self, app: &App) -> bool {
         if self.is_stopping() {
             return false;
         }
@@ -56,8 +57,8 @@ pub(super) async fn healthz() -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({ "status": "ok" }))
 }
 
-pub(super) async fn readyz(app: Shared) -> HttpResponse {
-    if app.readiness.check(&app).await {
+pub(super) async fn readyz(service: Shared) -> HttpResponse {
+    if service.readiness.check(&service.app).await {
         HttpResponse::Ok().json(serde_json::json!({ "status": "ready" }))
     } else {
         let reply = Reply::problem(503, "Service Unavailable", "Events cannot be taken now");
@@ -65,7 +66,8 @@ pub(super) async fn readyz(app: Shared) -> HttpResponse {
     }
 }
 
-pub(super) async fn metrics(app: Shared) -> HttpResponse {
+pub(super) async fn metrics(service: Shared) -> HttpResponse {
+    let app = &service.app;
     // Without the store the counters still count; its gauges keep their last values.
     let counts = app.store.counts().await.ok();
     let size = app.store.size().await.unwrap_or_default();

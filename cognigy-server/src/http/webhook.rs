@@ -5,19 +5,20 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use cognigy_core::{Clock, Intake, RawDelivery, Reply};
 
-use super::{Shared, answer, connections::State, sender};
-use crate::pipelines::SourcePipeline;
+use super::{Shared, answer, body, connections::State};
+use crate::{admission::UNKNOWN, app::App, pipelines::SourcePipeline};
 
 /// Takes a delivery in.
 pub(super) async fn receive(
     request: HttpRequest,
     payload: web::Payload,
-    app: Shared,
+    service: Shared,
     source: web::Data<SourcePipeline>,
 ) -> HttpResponse {
     let started = Instant::now();
-    let from = sender_of(&request, &app);
-    let intake = match take_in(&request, payload, from, &app, &source).await {
+    let app = &service.app;
+    let from = sender_of(&request, app);
+    let intake = match take_in(&request, payload, from, app, &source).await {
         Ok(intake) | Err(intake) => intake,
     };
     source.telemetry.delivery(&intake, started.elapsed(), from, &app.refusals);
@@ -25,8 +26,8 @@ pub(super) async fn receive(
 }
 
 /// The address that limits and log lines of this request go by.
-pub(super) fn sender_of(request: &HttpRequest, app: &Shared) -> IpAddr {
-    let socket = request.peer_addr().map_or(sender::UNKNOWN, |peer| peer.ip());
+pub(super) fn sender_of(request: &HttpRequest, app: &App) -> IpAddr {
+    let socket = request.peer_addr().map_or(UNKNOWN, |peer| peer.ip());
     app.trusted.sender(socket, request.headers())
 }
 
@@ -35,7 +36,7 @@ async fn take_in(
     request: &HttpRequest,
     payload: web::Payload,
     from: IpAddr,
-    app: &Shared,
+    app: &App,
     source: &SourcePipeline,
 ) -> Result<Intake, Intake> {
     if let Some(refused) = source.pipeline.refuse_by_head(request.headers()) {
@@ -46,7 +47,7 @@ async fn take_in(
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse().ok());
     // The reservation lasts until the event is stored: until then its body is in memory.
-    let (body, _reservation) = source.bodies.read(payload, announced, from).await?;
+    let (body, _reservation) = body::read(&source.bodies, payload, announced, from).await?;
     if let Some(connection) = request.conn_data::<Arc<State>>() {
         connection.body_is_complete();
     }

@@ -11,7 +11,7 @@ use cognigy_core::SourceName;
 
 use super::{
     Hidden, outside,
-    sources::{Own, View},
+    per_source::{Own, View},
     table::{SETTINGS, SOURCE_PREFIX, Setting, key},
 };
 

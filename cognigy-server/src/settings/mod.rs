@@ -1,15 +1,15 @@
 //! Settings: what the server can be told, and by whom.
 //!
-//! [`table`] lists every setting once; [`layers`] finds its value (flag beats environment beats
-//! file); [`sources`] puts what each source is told for itself before that; [`source`] and this module
-//! turn the texts into types and name the setting that is wrong. [`outside`] checks what is not about
-//! one setting's meaning: encodings, white space, files, proxies, the AWS SDK's variables.
+//! [`table`] lists every setting once. [`layers`] finds its value: flag beats environment beats file.
+//! [`per_source`] puts the settings of one source before those of all. [`source_settings`] and this
+//! module turn the texts into types and name the setting that is wrong. [`outside`] checks what is not
+//! about one setting's meaning: encodings, white space, files, proxies, the AWS SDK's variables.
 
 mod layers;
 mod outside;
 mod parse;
-mod source;
-mod sources;
+mod per_source;
+mod source_settings;
 mod table;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -20,8 +20,8 @@ use zeroize::Zeroizing;
 
 pub(crate) use layers::{Layers, SettingError};
 pub(crate) use outside::{add_env_file, warnings};
-pub(crate) use source::{SourceSettings, Webhook};
-use sources::View;
+use per_source::View;
+pub(crate) use source_settings::{SourceSettings, Webhook};
 pub(crate) use table::{EXAMPLE_CRM, SETTINGS};
 
 /// Everything that can be set.

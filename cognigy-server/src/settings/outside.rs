@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, ffi::OsString, path::Path};
 
 use super::{
     Layers, SettingError,
-    sources::View,
+    per_source::View,
     table::{SETTINGS, Setting},
 };
 

@@ -7,7 +7,7 @@ use cognigy_core::{
 };
 use cognigy_crm_http::NotFoundRule;
 
-use super::{Hidden, SettingError, parse, sources::View, table::Setting};
+use super::{Hidden, SettingError, parse, per_source::View, table::Setting};
 
 /// What one source is told.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! Metrics as Prometheus' library wants them made.
 
-use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cognigy_core::CrmClient;
 use cognigy_crm_http::{CoalescingCrm, Spared};
@@ -10,15 +10,13 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-use crate::http::Connections;
-
 /// Upper bounds of the duration buckets, in seconds: a group commit takes half a millisecond to
 /// some tens, a CRM call up to its timeout of ten seconds.
 const SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// CRM look-ups that needed no request: counted where they are spared, read when scraped.
-pub(crate) struct SparedRequests {
+pub(super) struct SparedRequests {
     crm: CoalescingCrm<Arc<dyn CrmClient>>,
     counters: IntCounterVec,
     /// Held while the counters catch up: two scrapes at once would count a step twice.
@@ -26,7 +24,7 @@ pub(crate) struct SparedRequests {
 }
 
 impl SparedRequests {
-    pub(crate) fn new(crm: CoalescingCrm<Arc<dyn CrmClient>>) -> Result<Self, prometheus::Error> {
+    pub(super) fn new(crm: CoalescingCrm<Arc<dyn CrmClient>>) -> Result<Self, prometheus::Error> {
         let options = Opts::new(
             "cognigy_crm_requests_spared_total",
             "CRM look-ups answered by a request already in flight, or from the cache",
@@ -52,50 +50,8 @@ impl Collector for SparedRequests {
     }
 }
 
-/// The connections of one listener: counted where they are held, read when scraped.
-pub(crate) struct OpenConnections {
-    connections: Arc<Connections>,
-    open: IntGauge,
-    closed: IntCounterVec,
-    catching_up: Mutex<()>,
-}
-
-impl OpenConnections {
-    pub(crate) fn new(
-        listener: &str,
-        connections: Arc<Connections>,
-    ) -> Result<Self, prometheus::Error> {
-        let options =
-            |name: &str, help: &str| Opts::new(name, help).const_label("listener", listener);
-        let open = options("cognigy_connections", "Connections that are open");
-        let closed = options(
-            "cognigy_connections_closed_total",
-            "Connections that the server closed to make room, or because the other side stalled",
-        );
-        let (open, closed) = (IntGauge::with_opts(open)?, IntCounterVec::new(closed, &["reason"])?);
-        Ok(Self { connections, open, closed, catching_up: Mutex::new(()) })
-    }
-}
-
-impl Collector for OpenConnections {
-    fn desc(&self) -> Vec<&Desc> {
-        self.open.desc().into_iter().chain(self.closed.desc()).collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let _alone = self.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
-        self.open.set(i64::try_from(self.connections.count()).unwrap_or(i64::MAX));
-        let Connections { closed_idle, closed_stalled, .. } = &*self.connections;
-        for (reason, count) in [("idle", closed_idle), ("stalled", closed_stalled)] {
-            let counter = self.closed.with_label_values(&[reason]);
-            counter.inc_by(count.load(Ordering::Relaxed).saturating_sub(counter.get()));
-        }
-        self.open.collect().into_iter().chain(self.closed.collect()).collect()
-    }
-}
-
 /// Registers what is told of the process itself.
-pub(crate) fn process(registry: &Registry) -> Result<(), prometheus::Error> {
+pub(super) fn process(registry: &Registry) -> Result<(), prometheus::Error> {
     let build = Opts::new("cognigy_build_info", "Always 1; the label is the version that runs")
         .const_label("version", env!("CARGO_PKG_VERSION"));
     let build = IntGauge::with_opts(build)?;
@@ -108,7 +64,7 @@ pub(crate) fn process(registry: &Registry) -> Result<(), prometheus::Error> {
 
 /// Writes the process's start into its gauge where the collector could not find it out: for that it
 /// reads a file which a unit with `ProcSubset=pid` has not.
-pub(crate) fn fill_in_start(family: &mut MetricFamily, started: f64) {
+pub(super) fn fill_in_start(family: &mut MetricFamily, started: f64) {
     if family.name() != "process_start_time_seconds" {
         return;
     }
@@ -122,16 +78,16 @@ pub(crate) fn fill_in_start(family: &mut MetricFamily, started: f64) {
 }
 
 /// Makes metrics and registers them.
-pub(crate) struct Registrar<'r>(pub(crate) &'r Registry);
+pub(super) struct Registrar<'r>(pub(super) &'r Registry);
 
 impl Registrar<'_> {
-    pub(crate) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    pub(super) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
         let counter = IntCounter::new(name, help)?;
         self.0.register(Box::new(counter.clone()))?;
         Ok(counter)
     }
 
-    pub(crate) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    pub(super) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
         let gauge = IntGauge::new(name, help)?;
         self.0.register(Box::new(gauge.clone()))?;
         Ok(gauge)
@@ -139,7 +95,7 @@ impl Registrar<'_> {
 
     /// A counter for each of `values`, at zero: a rate over a counter that appears late misses its
     /// first step.
-    pub(crate) fn counters(
+    pub(super) fn counters(
         &self,
         name: &str,
         help: &str,
@@ -154,7 +110,7 @@ impl Registrar<'_> {
         Ok(counters)
     }
 
-    pub(crate) fn histogram(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
+    pub(super) fn histogram(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
         let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
         let histogram = Histogram::with_opts(options)?;
         self.0.register(Box::new(histogram.clone()))?;

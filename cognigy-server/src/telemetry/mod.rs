@@ -7,6 +7,10 @@
 //! Each source has counters of its own, with its name as the label `source`; the plain path's is
 //! called `cognigy`.
 
+mod metrics;
+mod rates;
+mod refusals;
+
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
@@ -24,15 +28,12 @@ use cognigy_core::{
 use cognigy_crm_http::CoalescingCrm;
 use prometheus::{
     Encoder, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder, proto::MetricFamily,
+    TextEncoder, core::Collector, proto::MetricFamily,
 };
 
-use crate::{
-    http::Connections,
-    metrics::{OpenConnections, Registrar, SparedRequests},
-    rates::Rate,
-    refusals::{Refusals, refusal},
-};
+use metrics::{Registrar, SparedRequests};
+use rates::Rate;
+pub(crate) use refusals::{Refusals, refusal};
 
 /// What is counted of the process and its store.
 pub(crate) struct Telemetry {
@@ -123,7 +124,7 @@ impl Telemetry {
             &["part"],
         )?;
         registry.register(Box::new(size.clone()))?;
-        crate::metrics::process(&registry)?;
+        metrics::process(&registry)?;
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Ok(Self {
             started: since_1970.unwrap_or_default().as_secs_f64(),
@@ -165,13 +166,12 @@ impl Telemetry {
         self.operator_refusals.inc();
     }
 
-    /// Counts from now on the connections of a listener.
-    pub(crate) fn count_connections(&self, listener: &'static str, connections: &Arc<Connections>) {
-        let collector = OpenConnections::new(listener, Arc::clone(connections));
-        let registered = collector.and_then(|it| self.registry.register(Box::new(it)));
-        if let Err(error) = registered {
-            tracing::error!(%error, listener, "connections are not counted");
-        }
+    /// Adds metrics that another part of the server collects.
+    pub(crate) fn register(
+        &self,
+        metrics: impl Collector + 'static,
+    ) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(metrics))
     }
 
     /// All metrics in Prometheus' text format, those of `sources` among them; `counts` where the
@@ -205,7 +205,7 @@ impl Telemetry {
         let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
         let registries = std::iter::once(&self.registry).chain(sources.map(|it| &it.registry));
         for mut family in registries.flat_map(Registry::gather) {
-            crate::metrics::fill_in_start(&mut family, self.started);
+            metrics::fill_in_start(&mut family, self.started);
             match families.get_mut(family.name()) {
                 Some(known) => known.mut_metric().extend(family.take_metric()),
                 None => drop(families.insert(family.name().to_owned(), family)),
