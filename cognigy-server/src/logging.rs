@@ -31,7 +31,7 @@ const KEPT_QUIET: [&str; 9] = [
 ];
 
 /// Where a library logs each request that cannot be read as an error, which a sender can have as often
-/// as it likes. The server logs those itself, and not each of them ([`crate::telemetry::Refusals`]).
+/// as it likes. The server logs those itself, and not each of them: see `telemetry/refusals.rs`.
 const ERRORS_OF_SENDERS: &str = "actix_http::h1";
 
 /// Lines that may wait to be written: some seconds of a busy server at `debug`, and a few MiB.

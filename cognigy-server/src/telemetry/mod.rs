@@ -22,8 +22,8 @@ use std::{
 };
 
 use cognigy_core::{
-    AttemptOutcome, Counts, CrmClient, Intake, MatchedSecret, Observation, Observer, Purged,
-    QuarantineReason, SourceName, State, StoreErrorKind, StoreSize, Timestamp,
+    AttemptOutcome, Counts, CrmClient, CrmOutcome, Intake, MatchedSecret, Observation, Observer,
+    Purged, QuarantineReason, SourceName, State, StoreErrorKind, StoreSize, Timestamp,
 };
 use cognigy_crm_http::CoalescingCrm;
 use prometheus::{
@@ -72,6 +72,11 @@ pub(crate) struct SourceTelemetry {
     pub(crate) processed: Rate,
     tallies: Tallies,
 }
+
+/// What became of a dead letter that was handed to the sink.
+const SENT: &str = "sent";
+const FAILED: &str = "failed";
+const KEPT: &str = "kept";
 
 /// Deliveries since the start, as the accounting sums them.
 #[derive(Default)]
@@ -274,7 +279,13 @@ impl SourceTelemetry {
                 "cognigy_processing_total",
                 "Attempts by how they ended",
                 "outcome",
-                &["succeeded", "failed_transient", "failed_permanent", "lease_expired"],
+                &[
+                    AttemptOutcome::Succeeded,
+                    AttemptOutcome::FailedTransient,
+                    AttemptOutcome::FailedPermanent,
+                    AttemptOutcome::LeaseExpired,
+                ]
+                .map(AttemptOutcome::as_str),
             )?,
             processing_duration: registrar.histogram(
                 "cognigy_processing_duration_seconds",
@@ -284,7 +295,13 @@ impl SourceTelemetry {
                 "cognigy_crm_requests_total",
                 "CRM look-ups by how they ended, those that needed no request of their own included",
                 "outcome",
-                &["found", "not_found", "transient", "permanent"],
+                &[
+                    CrmOutcome::Found,
+                    CrmOutcome::NotFound,
+                    CrmOutcome::Transient,
+                    CrmOutcome::Permanent,
+                ]
+                .map(CrmOutcome::as_str),
             )?,
             crm_duration: registrar
                 .histogram("cognigy_crm_request_duration_seconds", "Duration of a CRM look-up")?,
@@ -292,7 +309,7 @@ impl SourceTelemetry {
                 "cognigy_dead_letters_total",
                 "Dead letters handed to the sink, by its answer; kept in the store where there is none",
                 "outcome",
-                &["sent", "failed", "kept"],
+                &[SENT, FAILED, KEPT],
             )?,
             store_errors: registrar
                 .counter("cognigy_store_errors_total", "Calls that the store could not answer")?,
@@ -510,15 +527,15 @@ impl Observer for SourceTelemetry {
                 );
             }
             Observation::DeadLetterSent { key } => {
-                self.dead_letters.with_label_values(&["sent"]).inc();
+                self.dead_letters.with_label_values(&[SENT]).inc();
                 tracing::info!(source, event_id = key.id.as_str(), "dead letter sent");
             }
             Observation::DeadLetterKept { key } => {
-                self.dead_letters.with_label_values(&["kept"]).inc();
+                self.dead_letters.with_label_values(&[KEPT]).inc();
                 tracing::info!(source, event_id = key.id.as_str(), "dead letter kept in the store");
             }
             Observation::DeadLetterFailed { key, error } => {
-                self.dead_letters.with_label_values(&["failed"]).inc();
+                self.dead_letters.with_label_values(&[FAILED]).inc();
                 let event_id = key.id.as_str();
                 tracing::error!(source, event_id, error, "dead letter not sent, will retry");
             }
