@@ -109,7 +109,7 @@ impl Server {
     /// hook and the signals SIGTERM and SIGINT. Inside another runtime it fails.
     #[must_use = "the exit status tells whether the command did its work"]
     pub fn run(self) -> ExitCode {
-        panics::forbid_their_words();
+        panics::hide_messages();
         ExitCode::from(panics::caught(|| self.exit_status()).unwrap_or(FAILED))
     }
 
@@ -185,7 +185,7 @@ mod tests {
     #[async_trait]
     impl DeadLetterSink for Log {
         async fn send(&self, batch: &[DeadLetter]) -> Vec<Result<(), Failure>> {
-            batch.iter().for_each(|letter| self.add(format!("sink {}", letter.error_message)));
+            batch.iter().for_each(|it| self.add(format!("sink {}", it.error_message)));
             batch.iter().map(|_| Ok(())).collect()
         }
     }

@@ -20,26 +20,26 @@ const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a command waits for a free connection.
 #[cfg(feature = "postgres")]
 const COMMANDS_POOL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two tries, and two log lines that say so.
+/// The pause between two tries to connect, and between two log lines about that.
 #[cfg(feature = "postgres")]
 const DATABASE_PAUSE: Duration = Duration::from_millis(500);
 /// See [`DATABASE_PAUSE`].
 #[cfg(feature = "postgres")]
 const DATABASE_REMINDER: Duration = Duration::from_secs(10);
 
-/// What a command does to the database. Only a server creates one.
+/// What a command may do to the database. Only a server creates one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Creates it if it is not there, reads and writes.
+    /// Creates the database if it does not exist, reads and writes.
     Create,
-    /// Reads and writes what is there.
+    /// Reads and writes a database that exists.
     Write,
-    /// Reads, and changes nothing: needs no lock, and no right to write.
+    /// Reads and changes nothing. It needs no lock and no right to write.
     Read,
 }
 
-/// Opens the store of the embedding program, or else the one that is set. The store keeps `order` from
-/// now on. Without an `order` it stays as it is, and so does the embedding program's store.
+/// Opens the store of the embedding program, or else the one that is set. The store that is set
+/// keeps `order` from now on; with None its order stays as it is.
 pub(crate) async fn open(
     deployment: &Deployment,
     access: Access,
@@ -65,7 +65,7 @@ pub(crate) async fn open(
                 StartError::failed(&format!("cannot open {} ({set_by})", path.display()), &error)
             })?;
             if is_new {
-                // Where a volume should be mounted and is not, this line tells it.
+                // This line shows that a volume is not mounted where it should be.
                 tracing::info!(path = %path.display(), "a new, empty database was created");
             }
             Ok(Arc::new(store))
@@ -76,7 +76,7 @@ pub(crate) async fn open(
     }
 }
 
-/// Opens the database, and waits up to `patience` for one that is not up yet.
+/// Opens the database. A server waits for a database that is not up yet.
 #[cfg(feature = "postgres")]
 async fn open_postgres(
     url: &str,
@@ -87,25 +87,26 @@ async fn open_postgres(
     let create = access == Access::Create;
     let mut options = PostgresOptions { create, order, ..PostgresOptions::default() };
     if !create {
-        // A bulk of replays waits for a connection rather than fail: no sender waits for it.
+        // A bulk of replays waits for a connection rather than fail: no sender waits for the
+        // command.
         options.pool_timeout = COMMANDS_POOL_TIMEOUT;
     }
-    // A server is started together with its database, on one machine or by one manifest.
+    // A server is often started together with its database, on one machine or by one manifest.
     let patience = if create { DATABASE_PATIENCE } else { Duration::ZERO };
     let started = Instant::now();
-    let mut told = None;
+    let mut warned = None;
     loop {
         match PostgresStore::open_with(url, options.clone()).await {
             Ok(store) => return Ok(Arc::new(store)),
             Err(error) if is_not_up_yet(&error) && started.elapsed() < patience => {
-                if told.is_none_or(|told: Instant| told.elapsed() >= DATABASE_REMINDER) {
+                if warned.is_none_or(|at: Instant| at.elapsed() >= DATABASE_REMINDER) {
                     let (error, seconds) = (chain(&error), patience.as_secs());
                     tracing::warn!(error, "the database is not up yet; waiting up to {seconds} s");
-                    told = Some(Instant::now());
+                    warned = Some(Instant::now());
                 }
                 tokio::time::sleep(DATABASE_PAUSE).await;
             }
-            // The URL holds a password, so the message names the setting.
+            // The URL contains a password, so the message names only the setting.
             Err(error) => {
                 let what = format!("COGNIGY_DATABASE_URL: cannot open the database ({set_by})");
                 return Err(StartError::failed(&what, &error));

@@ -13,7 +13,7 @@ pub(crate) fn time(at: Timestamp) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
 }
 
-/// The source's name, but for the plain path's.
+/// The source's name. None for the plain path's source.
 fn named(source: &SourceName) -> Option<String> {
     (!source.is_default()).then(|| source.to_string())
 }
@@ -50,7 +50,7 @@ impl From<EventSummary> for EventLine {
     }
 }
 
-/// An event with all that is known about it.
+/// An event with its body and its history.
 #[derive(Serialize)]
 pub(crate) struct EventDetail {
     pub(crate) event_id: String,
@@ -65,7 +65,7 @@ pub(crate) struct EventDetail {
     pub(crate) crm_context: Option<Contact>,
     pub(crate) body: String,
     pub(crate) attempts: Vec<AttemptLine>,
-    /// The dead letter that waits to be sent, of an event that was given up.
+    /// The dead letter of an event that was given up, while it waits to be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dead_letter: Option<DeadLetterLine>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,13 +75,13 @@ pub(crate) struct EventDetail {
 /// The dead letter of an event that is `dead_lettering`.
 #[derive(Serialize)]
 pub(crate) struct DeadLetterLine {
-    /// `unsent`: it waits for the queue, and is tried until the queue takes it.
+    /// `unsent`: it waits until the queue takes it.
     pub(crate) status: &'static str,
     /// Why the event was given up.
     pub(crate) reason: String,
-    /// How often sending it has begun.
+    /// How often the server began to send it.
     pub(crate) tries: u32,
-    /// When it is tried next, or when the lease of the worker that is sending it ends.
+    /// The time of the next try, or the end of the lease of the worker that is sending it.
     pub(crate) next_try_at: String,
 }
 
@@ -116,7 +116,7 @@ impl EventDetail {
             received_at: time(event.received_at()),
             processed_at: stored.processed_at.map(time),
             crm_context: stored.contact,
-            // Accepted bodies are UTF-8; nothing is lost here.
+            // Accepted bodies are UTF-8, so that no byte is lost.
             body: String::from_utf8_lossy(event.body()).into_owned(),
             attempts: attempts.into_iter().map(AttemptLine::from).collect(),
             source: named(&event.key().source),
@@ -141,7 +141,7 @@ pub(crate) struct QuarantineLine {
     pub(crate) event_id: Option<String>,
     pub(crate) received_at: String,
     pub(crate) detail: String,
-    /// The body, or its beginning where `body_bytes` is more than that.
+    /// The body, or only its beginning if `body_bytes` is more.
     pub(crate) body: String,
     pub(crate) body_bytes: u64,
     pub(crate) body_truncated: bool,
@@ -172,7 +172,7 @@ impl From<QuarantinedItem> for QuarantineLine {
     }
 }
 
-/// The accounting: what came in, what became of it, what is stored.
+/// The statistics: deliveries, their outcomes, and what is stored.
 #[derive(Serialize)]
 pub(crate) struct Stats {
     /// Since the process started: `received` = `new` + `duplicates` + `conflicts` + `refused`.
@@ -183,7 +183,7 @@ pub(crate) struct Stats {
     oldest_pending_seconds: f64,
     unsent_dead_letters: u64,
     quarantined: u64,
-    /// Of the events that wait, those that wait for an earlier one of the same contact.
+    /// Waiting events that wait for an earlier one of the same contact.
     held_back: u64,
     stopped_contacts: u64,
     rates: Rates,
@@ -198,7 +198,7 @@ pub(crate) struct EventCounts {
     pub(crate) waiting: u64,
 }
 
-/// Over the last minute.
+/// Rates over the last minute.
 #[derive(Serialize)]
 pub(crate) struct Rates {
     pub(crate) received_per_second: f64,

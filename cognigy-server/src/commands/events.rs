@@ -1,4 +1,4 @@
-//! `list` and `show`: straight from the database, beside a running server or without one.
+//! `list` and `show`: they read the database, with or without a running server.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::{
     view::{EventDetail, EventLine, time},
 };
 
-/// Events asked for at a time.
+/// How many events one store call asks for.
 const PAGE: usize = 256;
 
 /// The filter that the flags describe.
@@ -41,8 +41,8 @@ pub(super) fn source_of(arguments: &ArgMatches) -> Result<Option<SourceName>, St
     named.transpose().map_err(|error| StartError::Usage(format!("--source: {error}")))
 }
 
-/// The key of an id given on the command line, of `source` or else of the one that has it. Where
-/// none has it, the plain source's.
+/// The key of an event id from the command line. Without a `source` it is the key of the only
+/// source that has such an event, or the plain path's source if none has.
 pub(super) async fn key_of(
     id: &str,
     source: Option<&SourceName>,

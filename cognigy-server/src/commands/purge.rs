@@ -15,10 +15,10 @@ use crate::{
     store::{self, Access},
 };
 
-/// Events forgotten in one transaction.
+/// How many events one transaction forgets.
 const STEP: usize = 256;
 
-/// What is older than the retention at this moment.
+/// Asks for what is older than the retention at `now`.
 pub(super) fn request(settings: &Settings, now: Timestamp, limit: usize) -> PurgeRequest {
     PurgeRequest {
         before: now - settings.retention,

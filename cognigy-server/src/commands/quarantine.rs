@@ -1,4 +1,4 @@
-//! `quarantine`: look at what was signed but could not be taken, and try it again.
+//! `quarantine`: list, show, discard or retry bodies that were signed but could not be taken.
 
 use clap::ArgMatches;
 use cognigy_core::{Clock, DEFAULT_SOURCE, PageRequest, Quarantine, QuarantineRetry, Store};
@@ -83,7 +83,7 @@ async fn list(store: &impl Store, limit: usize, as_json: bool) -> Result<bool, S
     Ok(true)
 }
 
-/// One body, whole.
+/// Shows one body in full.
 async fn show(id: i64, as_json: bool, deployment: &Deployment) -> Result<bool, StartError> {
     let store = store::open(deployment, Access::Read, None).await?;
     let Some(item) = store.quarantined_item(id).await? else {

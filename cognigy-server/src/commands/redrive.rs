@@ -1,10 +1,11 @@
-//! `redrive`: bringing dead letters back from the queue.
+//! `redrive`: bring dead letters back from the queue.
 
 use clap::ArgMatches;
 
 use crate::{deployment::Deployment, error::StartError};
 
-/// Takes dead letters back from the queue. 1 if any that is there could not be taken.
+/// Takes dead letters back from the queue. The exit status is 1 if a message could not be taken
+/// back.
 #[cfg(feature = "sqs")]
 pub(super) async fn redrive(
     arguments: &ArgMatches,
@@ -22,14 +23,14 @@ pub(super) async fn redrive(
     let max = Some(u64::from(number(arguments, "max"))).filter(|max| *max > 0);
     let progress = Progress::new();
     let shown = |report: &RedriveReport| progress.show(&format!("{} messages", report.seen()));
-    // Sources may share a queue: each message goes to the pipeline of its own.
+    // Sources may share a queue: each message goes to the pipeline of its own source.
     let pipelines = app.pipelines.all();
     let report = Pipeline::redrive_among(&pipelines, &source, max, &app.clock, shown).await?;
     drop(progress);
     let length = source.approximate_len().await.ok();
     print::report(&report, length, arguments.get_flag("json"))?;
-    // What another process has received is hidden: nothing was seen of what is there. Its number is
-    // old by up to a minute, so it counts only where it is all there is to go by.
+    // The queue hides messages that another process has received, so that the redrive may see none.
+    // The queue's count is up to a minute old, so it counts only if the redrive saw no message.
     let hidden = report.seen() == 0 && length.is_some_and(|length| length.total() > 0);
     if hidden {
         crate::output::complain(

@@ -1,4 +1,4 @@
-//! `serve`: take webhooks in and process them until told to stop.
+//! `serve`: receive webhooks and process them until a signal stops the server.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,20 +13,22 @@ use crate::{
     deployment::Deployment,
     error::StartError,
     http::{self, Listening, Routes, Service, Size},
+    presence::Presence,
     settings::{EXAMPLE_CRM, Settings},
     store::Access,
 };
 
-/// Connections of operators, where they have a listener of their own.
+/// How many connections operators may have, if they have a listener of their own.
 const OPERATORS_CONNECTIONS: usize = 256;
 /// How often finished events are checked against the retention.
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
-/// Events forgotten in one transaction: a few milliseconds, so that deliveries hardly wait.
+/// How many events one transaction forgets: that takes a few milliseconds, so that deliveries
+/// hardly wait.
 const PURGE_BATCH: usize = 500;
-/// A pause between two such transactions leaves the writer to deliveries.
+/// The pause between two such transactions. It leaves the writer to deliveries.
 const PURGE_PAUSE: Duration = Duration::from_millis(20);
 
-/// A server at work.
+/// A running server.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     service: Service,
@@ -41,6 +43,7 @@ pub(super) async fn run(deployment: &Deployment) -> Result<bool, StartError> {
     let Deployment { settings, adapters } = deployment;
     settings.can_serve()?;
     let app = App::build(deployment, Access::Create, Some(settings.ordering)).await?;
+    let _presence = Presence::announce(deployment);
     let mut running = start(app, settings).await?;
     let operators = running.listening.get(1).map(|listening| listening.address);
     let operators = operators.map(tracing::field::display);
@@ -58,7 +61,7 @@ pub(super) async fn run(deployment: &Deployment) -> Result<bool, StartError> {
             return Err(StartError::Failed(format!("the server ended by itself: {ended:?}")));
         }
     }
-    // Whoever asks twice does not want to wait.
+    // A second signal ends the wait.
     let noticed = async {
         tokio::select! {
             () = tokio::time::sleep(settings.drain) => {}
@@ -86,14 +89,15 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
     match settings.admin_listen {
         None => listening.push(listen(settings.listen, Routes::All, public)?),
         Some(address) => {
-            // Threads and connections of its own: a flood of deliveries leaves operators alone.
+            // The operators' listener has threads and connections of its own: a flood of deliveries
+            // does not reach it.
             let private = Size { connections: OPERATORS_CONNECTIONS, threads: 1 };
             listening.push(listen(settings.listen, Routes::Deliveries, public)?);
             listening.push(listen(address, Routes::Operators, private)?);
         }
     }
     let address = listening.first().map_or(settings.listen, |public| public.address);
-    // A worker for each source: what holds one up holds up nothing of another's.
+    // Each source has a worker, so that a slow source does not hold up another.
     let workers = app.pipelines.iter().filter(|_| settings.worker).map(|source| {
         let concurrency = source.concurrency;
         let options = WorkerOptions { concurrency, grace, ..WorkerOptions::default() };
@@ -114,9 +118,9 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
 }
 
 impl Running {
-    /// Is no longer ready and claims no more; takes deliveries until those who send them have
-    /// `noticed`, then no more. Lets work in hand finish within a bound, leaves the rest to the
-    /// lease.
+    /// Stops the server. It is not ready any more and claims no more work. It takes deliveries
+    /// until `noticed` resolves, which is when senders have had time to notice. Work in progress
+    /// may finish within the grace; the rest is left to the lease.
     pub(crate) async fn stop(self, noticed: impl Future<Output = ()>) {
         self.service.stop();
         self.upkeep.iter().for_each(JoinHandle::abort);
@@ -130,7 +134,8 @@ impl Running {
     }
 }
 
-/// Tells of work whose source is not configured any more: it stays stored, and nobody does it.
+/// Warns of unfinished work whose source is not configured any more. It stays stored, and no worker
+/// takes it.
 async fn warn_of_orphans(app: App) {
     match app.store.backlog().await {
         Ok(backlog) => {

@@ -10,18 +10,18 @@ use tokio::time::Instant;
 
 use crate::admission::{Bodies, Reservation, Unfinished};
 
-/// A body has to be there this long after its head. The contract's number.
+/// A body has to be complete within this time after its head. The number is the contract's.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// A body of more bytes than this, announced or received, has to come at the least rate too. A
-/// smaller one may use the whole deadline: it holds next to nothing.
+/// smaller body may use the whole deadline, since it holds little memory.
 const SMALL: usize = 16 * 1024;
 /// The least rate, in bytes a second on average. Any sender that could finish a body of the largest
 /// size within the deadline is six times as fast.
 const LEAST_RATE: f64 = 16.0 * 1024.0;
-/// The rate is asked for from this time on.
+/// The rate counts from this time on.
 const GRACE: Duration = Duration::from_secs(2);
-/// Reads the whole body, whose head `announced` that many bytes. Yields the body and its memory, which
-/// is to be held for as long as the body is.
+/// Reads the whole body, whose head `announced` that many bytes. Yields the body and its memory,
+/// which the caller holds for as long as it holds the body.
 pub(super) async fn read(
     bodies: &Bodies,
     mut payload: web::Payload,
@@ -39,7 +39,7 @@ pub(super) async fn read(
     let mut rest = BytesMut::new();
     let mut length = 0;
     loop {
-        // Most bodies are there with their heads and wait for nothing.
+        // Most bodies arrive with their heads and need no wait.
         let next = match payload.next().now_or_never() {
             Some(next) => next,
             None => {
@@ -56,13 +56,13 @@ pub(super) async fn read(
         let Some(chunk) = next else { break };
         let chunk = chunk.map_err(|_| Intake::Malformed)?;
         length += chunk.len();
-        // Counted as it comes: a chunked body has no length to trust.
+        // Counted as it arrives: a chunked body has no announced length.
         if length > limit {
             return Err(Intake::TooLarge);
         }
         memory.grow_to(length)?;
         if first.is_empty() {
-            // Most bodies come in one piece, which needs no copy.
+            // Most bodies arrive in one piece and need no copy.
             first = chunk;
         } else {
             if rest.is_empty() {
@@ -73,12 +73,13 @@ pub(super) async fn read(
     }
     Ok((if rest.is_empty() { first } else { rest.freeze() }, memory))
 }
-/// How long after its head a body may go on if nothing is added to its `length` bytes.
+/// The latest time after the head for the next bytes of a body, of which `length` bytes have
+/// arrived.
 fn allowed(length: usize, announced: Option<usize>) -> Duration {
     if length.max(announced.unwrap_or(0)) <= SMALL {
         return DEADLINE;
     }
-    // Bodies are far shorter than what a double holds exactly.
+    // A double holds the length of any body exactly.
     #[allow(clippy::cast_precision_loss)]
     let at_the_least_rate = Duration::from_secs_f64(length as f64 / LEAST_RATE);
     (GRACE + at_the_least_rate).min(DEADLINE)

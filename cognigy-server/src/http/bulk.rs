@@ -1,4 +1,7 @@
-//! Replaying many: events are handed to the workers in the background, a page at a time.
+//! Bulk replays: events are handed to the workers in the background, a page at a time.
+//!
+//! The events themselves show the outcome of their runs. The list of replays is kept in this
+//! process and ends with it; the runs do not.
 //!
 //! What the workers make of them shows in the events themselves. The list of replays is this
 //! process's own and does not outlive it; the events' runs do.
@@ -22,31 +25,31 @@ use serde_json::{Value, json};
 use super::{Answer, ProblemResponse, Shared, operator::Operator};
 use crate::{app::App, filter};
 
-/// Events handed over in one store call: large enough for one fsync to matter little.
+/// How many events one store call hands over: large enough for one fsync to matter little.
 const BATCH: usize = 256;
-/// Ids in one request; more belong in a filter.
+/// How many ids one request may name. For more there are filters.
 const MAX_IDS: usize = 10_000;
-/// Replays remembered; the oldest finished ones are forgotten.
+/// How many replays are remembered. The oldest finished ones are forgotten first.
 const REMEMBERED: usize = 100;
 
 /// The bulk replays of this process, by id.
 #[derive(Clone, Default)]
 pub(super) struct BulkReplays(Arc<Mutex<HashMap<u64, Progress>>>);
 
-/// How far a bulk replay is.
+/// The progress of a bulk replay.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct Progress {
     done: bool,
     failed: bool,
     /// New runs that are due.
     scheduled: u64,
-    /// Runs that were waiting already and are due at once now.
+    /// Runs that were waiting and are now due at once.
     waiting: u64,
     /// Events that a run holds.
     busy: u64,
     /// Ids that are not stored.
     not_found: u64,
-    /// Events of sources that are not configured; left as they are.
+    /// Events of sources that are not configured. They are left as they are.
     not_configured: u64,
 }
 
@@ -75,7 +78,8 @@ impl BulkReplays {
     }
 }
 
-/// A JSON object's members as they stand: of two with one name, a map would keep the last.
+/// The members of a JSON object in order. A map would keep only the last of two members with one
+/// name.
 struct Members(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Members {
@@ -128,7 +132,7 @@ pub(super) async fn begin(_: Operator, service: Shared, body: web::Bytes) -> Ans
     Ok(HttpResponse::Accepted().json(json!({ "id": id.to_string() })))
 }
 
-/// How far it is.
+/// The progress of one bulk replay.
 pub(super) async fn progress(_: Operator, service: Shared, id: web::Path<String>) -> Answer {
     let missing = || ProblemResponse::new(404, "Not Found", "There is no such replay");
     let progress = id.parse().ok().and_then(|id| service.replays.get(id)).ok_or_else(missing)?;
@@ -174,7 +178,7 @@ fn selection(body: &[u8], now: Timestamp) -> Result<Selection, String> {
     }
     let filter = filter::from_pairs(&pairs, now)?;
     if filter == EventFilter::default() {
-        // An empty object would replay everything there is.
+        // An empty object would replay all events.
         return Err("name at least one condition, or ids".to_owned());
     }
     Ok(Selection::Filter(filter))
@@ -193,7 +197,8 @@ async fn requeue(
             }
         }
         Selection::Filter(filter) => {
-            // Pages go from newest to oldest, so what arrives meanwhile is not caught.
+            // Pages go from newest to oldest, so that events that arrive meanwhile are not
+            // replayed.
             let mut page = PageRequest { limit: BATCH, after: None };
             loop {
                 let found = app.store.list(&filter, page).await?;

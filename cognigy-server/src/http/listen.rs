@@ -30,12 +30,12 @@ use super::{
 };
 use crate::admission::UNKNOWN;
 
-/// The other side has this long to read an answer that ends its connection.
+/// The client has this long to read an answer that ends its connection.
 const LINGER: Duration = Duration::from_secs(1);
-/// Connections that may wait to be taken. The kernel's own limit may be less.
+/// How many connections may wait to be taken. The kernel's own limit may be less.
 const BACKLOG: u32 = 1024;
 
-/// One listener at work.
+/// A running listener.
 pub(crate) struct Listening {
     pub(crate) address: SocketAddr,
     pub(crate) serving: JoinHandle<io::Result<()>>,
@@ -43,16 +43,16 @@ pub(crate) struct Listening {
     watch: AbortHandle,
 }
 
-/// What the kernel holds of answers that are not read yet, in bytes of each connection. A sender's
-/// answers are a few hundred bytes, an operator's are sent at this much in each round trip.
+/// How many bytes of unread answers the kernel holds for each connection. Answers to senders are a
+/// few hundred bytes. Answers to operators are sent at this many bytes for each round trip.
 const SEND_BUFFER: u32 = 128 * 1024;
 
 /// A socket that listens at `address`.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A server that is started again need not wait for the connections of the one before.
+    // A restarted server need not wait for the connections of the one before.
     socket.set_reuseaddr(true)?;
-    // Its connections inherit this. By itself the kernel lets it grow to megabytes for each.
+    // The connections inherit this. Otherwise the kernel lets the buffer of each grow to megabytes.
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)?.into_std()
@@ -64,7 +64,7 @@ pub(crate) struct Size {
     pub(crate) threads: usize,
 }
 
-/// Serves `routes` at `listener`. Requests under way at a stop have `grace` to end.
+/// Serves `routes` at `listener`. When the server stops, requests in progress have `grace` to end.
 pub(crate) fn serve(
     listener: TcpListener,
     routes: Routes,
@@ -119,12 +119,12 @@ pub(crate) fn serve(
     };
     let server = builder
         .workers(size.threads)
-        // actix counts for each of its threads.
+        // actix counts the connections of each thread.
         .max_concurrent_connections(size.connections.div_ceil(size.threads))
         .backlog(BACKLOG)
-        // It knows whole seconds only. A shorter grace is kept by `Listening::stop`.
+        // actix knows whole seconds only. `Listening::stop` keeps a shorter grace.
         .shutdown_timeout(grace.as_secs() + u64::from(grace.subsec_nanos() > 0))
-        // Our own signal handling stops the workers too.
+        // The signal handling of `serve` stops the workers too.
         .disable_signals()
         .listen(routes.as_str(), listener, factory)?
         .run();
@@ -132,7 +132,7 @@ pub(crate) fn serve(
 }
 
 impl Listening {
-    /// Takes no more connections, lets requests under way end within `grace`, and ends.
+    /// Takes no more connections, lets requests in progress end within `grace`, and stops.
     pub(crate) async fn stop(&self, grace: Duration) {
         if tokio::time::timeout(grace, self.handle.stop(true)).await.is_err() {
             self.handle.stop(false).await;

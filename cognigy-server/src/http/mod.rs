@@ -56,11 +56,11 @@ impl Service {
 /// What a listener serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Routes {
-    /// Deliveries and what operators ask for.
+    /// Deliveries and the operators' routes.
     All,
-    /// Deliveries alone, where operators have a listener of their own.
+    /// Deliveries only: operators have a listener of their own.
     Deliveries,
-    /// What operators ask for, alone.
+    /// The operators' routes only.
     Operators,
 }
 
@@ -73,7 +73,7 @@ impl Routes {
     }
 }
 
-/// Adds routes to an actix-web application; the probes are everywhere.
+/// Adds routes to an actix-web application. Every listener has the probes.
 fn configure(config: &mut web::ServiceConfig, routes: Routes, pipelines: &Pipelines) {
     if routes != Routes::Operators {
         deliveries(config, pipelines);
@@ -95,7 +95,7 @@ fn configure(config: &mut web::ServiceConfig, routes: Routes, pipelines: &Pipeli
         .default_service(web::to(unknown_path));
 }
 
-/// A source that is not configured has no path.
+/// Each configured source has a path.
 fn deliveries(config: &mut web::ServiceConfig, pipelines: &Pipelines) {
     for source in pipelines.iter() {
         if let Some(path) = &source.path {
@@ -154,7 +154,7 @@ fn resource(path: &str, allowed: &'static str) -> actix_web::Resource {
     }))
 }
 
-/// A core reply as actix-web's.
+/// The actix-web response of a core reply.
 fn answer(reply: &Reply) -> HttpResponse {
     let status = StatusCode::from_u16(reply.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(status);
@@ -167,7 +167,7 @@ fn answer(reply: &Reply) -> HttpResponse {
     response.body(reply.body().clone())
 }
 
-/// A problem to answer with, where a handler cannot go on.
+/// The problem document that a handler answers with when it cannot go on.
 #[derive(Debug)]
 struct ProblemResponse(Reply);
 
@@ -197,7 +197,7 @@ impl ResponseError for ProblemResponse {
         if self.0.status() == 401 {
             let challenge = header::HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-            // Each guess costs a connection.
+            // So each guess costs a connection.
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
         response

@@ -10,7 +10,7 @@ use prometheus::{
 
 use super::connections::Connections;
 
-/// The connections of one listener: counted where they are held, read when scraped.
+/// The connections of one listener. [`Connections`] counts them, and a scrape reads the counts.
 pub(super) struct OpenConnections {
     connections: Arc<Connections>,
     open: IntGauge,

@@ -1,4 +1,4 @@
-//! The operator API: behind a bearer token, closed without one.
+//! The operator API. It needs a bearer token, and is closed if no token is set.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -23,19 +23,19 @@ use crate::{
     view::{EventDetail, EventLine, QuarantineLine, Rates, Stats},
 };
 
-/// Entries on a page unless asked otherwise, and at most.
+/// How many entries a page has by default, and at most.
 const PAGE: usize = 50;
 const MAX_PAGE: usize = 500;
 
-/// The operator's token, as a digest: comparing digests takes the same time whatever is sent,
-/// its length included.
+/// The digest of the operator's token. Comparing digests takes the same time for every token that
+/// is sent, whatever its length.
 #[derive(Clone)]
 pub(super) struct AdminToken {
     digest: Option<Arc<[u8; 32]>>,
     guard: Arc<Guard>,
 }
 
-/// A request that is not an operator's: its answer, and what that waits for.
+/// A request without the right token: its answer, and the wait before it.
 struct Refused(ProblemResponse, Option<Pause>);
 
 impl AdminToken {
@@ -81,13 +81,13 @@ impl AdminToken {
     }
 }
 
-/// The token of `Bearer <token>`; the scheme's name in any case (RFC 9110, section 11.1).
+/// The token of `Bearer <token>`. The scheme's name may be in any case (RFC 9110, section 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
-/// Proof that the request carries the operator's token. A handler that takes one is protected.
+/// Proves that the request carries the operator's token. A handler that takes one is protected.
 pub(super) struct Operator;
 
 impl FromRequest for Operator {
@@ -111,8 +111,8 @@ impl FromRequest for Operator {
     }
 }
 
-/// The event that a path names, of the source that `?source=` does. Without that it is the plain
-/// source's; if that has none, the only other source's that has one.
+/// The key of the event that a path names. `?source=` names its source. Without that the plain
+/// path's source is searched first, then all others.
 async fn key(
     app: &App,
     event_id: &str,
@@ -148,7 +148,7 @@ async fn key(
     }
 }
 
-/// Nobody here knows that source's CRM.
+/// The source is not configured here, so that its CRM is not known.
 fn not_configured(source: &SourceName) -> ProblemResponse {
     let detail = format!("The source {source} is not configured, so its events cannot be run");
     ProblemResponse::new(409, "Conflict", &detail)
@@ -169,7 +169,7 @@ pub(super) async fn replay(
     let key = key(app, &event_id, &request).await?;
     let source = app.pipelines.get(&key.source).ok_or_else(|| not_configured(&key.source))?;
     let (pipeline, clock) = (source.pipeline.clone(), app.clock);
-    // As a task of its own: an operator who hangs up must not leave the run half done.
+    // The run is a task of its own: if the operator hangs up, it goes on to its end.
     let run = tokio::spawn(async move { pipeline.replay(&key, &clock).await });
     let failed = |detail: &str| ProblemResponse::new(500, "Internal Server Error", detail);
     match run.await.map_err(|_| failed("Replay failed: the run broke off"))? {
@@ -265,7 +265,7 @@ pub(super) async fn quarantine(_: Operator, request: HttpRequest, service: Share
     Ok(HttpResponse::Ok().json(json!({ "items": items, "next_cursor": next })))
 }
 
-/// One body, whole.
+/// One body in full.
 pub(super) async fn quarantined(_: Operator, service: Shared, id: web::Path<String>) -> Answer {
     let app = &service.app;
     let missing = || ProblemResponse::new(404, "Not Found", "There is no such item in quarantine");

@@ -1,4 +1,5 @@
-//! Is it alive, can it take events, what has it counted. No token needed.
+//! Probes and metrics: is the process alive, can it take events, what has it counted. They need no
+//! token.
 
 use std::{
     sync::{
@@ -15,12 +16,12 @@ use tokio::sync::Mutex;
 use super::{Shared, answer};
 use crate::app::App;
 
-/// An answer is good for this long: the probe writes to the disk and anyone may call it.
+/// An answer is kept this long: the probe writes to the disk, and any client may call it.
 const PROBE_VALID: Duration = Duration::from_millis(500);
-/// A store that takes longer than this cannot be called ready.
+/// A store that needs more time than this is not ready.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Whether events can be taken; asked of the store at most twice a second.
+/// Whether events can be taken. The store is asked at most twice a second.
 #[derive(Clone, Default)]
 pub(super) struct Readiness {
     last: Arc<Mutex<Option<(Instant, bool)>>>,
@@ -28,7 +29,7 @@ pub(super) struct Readiness {
 }
 
 impl Readiness {
-    /// From now on no more: the process is stopping.
+    /// The process is stopping: it is not ready from now on.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
@@ -41,7 +42,7 @@ impl Readiness {
         if self.is_stopping() {
             return false;
         }
-        // Held while asking, so that a crowd asks once.
+        // The lock is held while the store is asked, so that many probes at once ask once.
         let mut last = self.last.lock().await;
         if let Some((_, ready)) = last.filter(|(asked, _)| asked.elapsed() < PROBE_VALID) {
             return ready;
@@ -68,7 +69,8 @@ pub(super) async fn readyz(service: Shared) -> HttpResponse {
 
 pub(super) async fn metrics(service: Shared) -> HttpResponse {
     let app = &service.app;
-    // Without the store the counters still count; its gauges keep their last values.
+    // If the store does not answer, the counters are still right, and the store's gauges keep their
+    // last values.
     let counts = app.store.counts().await.ok();
     let size = app.store.size().await.unwrap_or_default();
     let sources = app.pipelines.iter().map(|source| &*source.telemetry);

@@ -1,4 +1,4 @@
-//! The webhook route: the body, whole and in time, then the pipeline.
+//! The webhook route: it reads the whole body in time and hands it to the pipeline.
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
@@ -25,13 +25,14 @@ pub(super) async fn receive(
     answer(&Reply::from(&intake))
 }
 
-/// The address that limits and log lines of this request go by.
+/// The sender's address, which limits and log lines use.
 pub(super) fn sender_of(request: &HttpRequest, app: &App) -> IpAddr {
     let socket = request.peer_addr().map_or(UNKNOWN, |peer| peer.ip());
     app.trusted.sender(socket, request.headers())
 }
 
-/// Reads the body and hands it to the pipeline; `Err` for what is refused before.
+/// Reads the body and hands it to the pipeline. `Err` is the outcome of a delivery that is refused
+/// before.
 async fn take_in(
     request: &HttpRequest,
     payload: web::Payload,
@@ -46,7 +47,7 @@ async fn take_in(
         .headers()
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse().ok());
-    // The reservation lasts until the event is stored: until then its body is in memory.
+    // The reservation lasts until the event is stored, since its body is in memory until then.
     let (body, _reservation) = body::read(&source.bodies, payload, announced, from).await?;
     if let Some(connection) = request.conn_data::<Arc<State>>() {
         connection.body_is_complete();

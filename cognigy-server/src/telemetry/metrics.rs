@@ -1,4 +1,4 @@
-//! Metrics as Prometheus' library wants them made.
+//! Makes metrics for Prometheus' library.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,11 +15,12 @@ use prometheus::{
 const SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// CRM look-ups that needed no request: counted where they are spared, read when scraped.
+/// CRM look-ups that needed no request of their own. [`CoalescingCrm`] counts them, and a scrape
+/// reads the counts.
 pub(super) struct SparedRequests {
     crm: CoalescingCrm<Arc<dyn CrmClient>>,
     counters: IntCounterVec,
-    /// Held while the counters catch up: two scrapes at once would count a step twice.
+    /// Held while the counters are updated: two scrapes at once would count a step twice.
     catching_up: Mutex<()>,
 }
 
@@ -50,7 +51,7 @@ impl Collector for SparedRequests {
     }
 }
 
-/// Registers what is told of the process itself.
+/// Registers the metrics of the process itself.
 pub(super) fn process(registry: &Registry) -> Result<(), prometheus::Error> {
     let build = Opts::new("cognigy_build_info", "Always 1; the label is the version that runs")
         .const_label("version", env!("CARGO_PKG_VERSION"));
@@ -62,8 +63,8 @@ pub(super) fn process(registry: &Registry) -> Result<(), prometheus::Error> {
     Ok(())
 }
 
-/// Writes the process's start into its gauge where the collector could not find it out: for that it
-/// reads a file which a unit with `ProcSubset=pid` has not.
+/// Writes the start time of the process into its gauge, if the collector could not read it: the
+/// collector reads a file that does not exist in a unit with `ProcSubset=pid`.
 pub(super) fn fill_in_start(family: &mut MetricFamily, started: f64) {
     if family.name() != "process_start_time_seconds" {
         return;
@@ -77,7 +78,7 @@ pub(super) fn fill_in_start(family: &mut MetricFamily, started: f64) {
     }
 }
 
-/// Makes metrics and registers them.
+/// Makes and registers metrics.
 pub(super) struct Registrar<'r>(pub(super) &'r Registry);
 
 impl Registrar<'_> {
@@ -93,8 +94,8 @@ impl Registrar<'_> {
         Ok(gauge)
     }
 
-    /// A counter for each of `values`, at zero: a rate over a counter that appears late misses its
-    /// first step.
+    /// A counter for each of `values`, at zero. If a counter appeared with its first step, a rate
+    /// would miss that step.
     pub(super) fn counters(
         &self,
         name: &str,

@@ -1,11 +1,11 @@
-//! Counting and logging what happens: one observer for both.
+//! Counts and logs what happens: one observer for both.
 //!
-//! Labels come from fixed sets, never from events. Log lines carry ids, never bodies. What comes from
-//! outside is logged as a string value and never with `%`: the text format quotes and escapes strings
-//! (it writes `%` as it is), and the JSON format gives them as they are.
+//! Labels come from fixed sets, never from events. Log lines contain ids, never bodies. Input of
+//! others is logged as a string value and never with `%`: the text format quotes and escapes
+//! strings but writes `%` as it is, and the JSON format writes strings as JSON.
 //!
-//! Each source has counters of its own, with its name as the label `source`; the plain path's is
-//! called `cognigy`.
+//! Each source has counters of its own, with its name as the label `source`. The plain path's
+//! source is called `cognigy`.
 
 mod metrics;
 mod rates;
@@ -35,7 +35,7 @@ use metrics::{Registrar, SparedRequests};
 use rates::Rate;
 pub(crate) use refusals::{Refusals, refusal};
 
-/// What is counted of the process and its store.
+/// The metrics of the process and its store.
 pub(crate) struct Telemetry {
     registry: Registry,
     dropped_log_lines: IntCounter,
@@ -51,10 +51,10 @@ pub(crate) struct Telemetry {
     stopped_contacts: IntGauge,
 }
 
-/// What is counted of one source.
+/// The metrics of one source.
 pub(crate) struct SourceTelemetry {
     name: SourceName,
-    /// Attempts are counted and not logged.
+    /// Whether attempts are counted but not logged.
     leaves_attempts_unlogged: AtomicBool,
     registry: Registry,
     deliveries: IntCounterVec,
@@ -78,7 +78,7 @@ const SENT: &str = "sent";
 const FAILED: &str = "failed";
 const KEPT: &str = "kept";
 
-/// Deliveries since the start, as the accounting sums them.
+/// The number of deliveries since the start, by outcome.
 #[derive(Default)]
 struct Tallies {
     new: AtomicU64,
@@ -125,7 +125,7 @@ impl Telemetry {
         )?;
         registry.register(Box::new(oldest_pending.clone()))?;
         let size = IntGaugeVec::new(
-            Opts::new("cognigy_store_bytes", "Room that the store takes, by what takes it"),
+            Opts::new("cognigy_store_bytes", "Bytes that the store uses, by part"),
             &["part"],
         )?;
         registry.register(Box::new(size.clone()))?;
@@ -135,13 +135,13 @@ impl Telemetry {
             started: since_1970.unwrap_or_default().as_secs_f64(),
             operator_refusals: registrar.counter(
                 "cognigy_operator_refusals_total",
-                "Operators' requests without the token",
+                "Requests for operators that had no right token",
             )?,
             events,
             size,
             purged: registrar.counters(
                 "cognigy_events_purged_total",
-                "Events forgotten by this process, by the state they were in",
+                "Events forgotten by this process, by their state",
                 "status",
                 &[State::Processed.as_str(), State::DeadLettered.as_str()],
             )?,
@@ -156,11 +156,11 @@ impl Telemetry {
             )?,
             stopped_contacts: registrar.gauge(
                 "cognigy_contacts_stopped",
-                "Contacts whose events wait for the replay of one that was given up",
+                "Contacts whose events wait for the replay of a dead-lettered event",
             )?,
             dropped_log_lines: registrar.counter(
                 "cognigy_log_lines_dropped_total",
-                "Log lines that were dropped because nobody read them",
+                "Log lines that were dropped because the log was not read fast enough",
             )?,
             registry: registry.clone(),
         })
@@ -179,8 +179,8 @@ impl Telemetry {
         self.registry.register(Box::new(metrics))
     }
 
-    /// All metrics in Prometheus' text format, those of `sources` among them; `counts` where the
-    /// store could be asked.
+    /// All metrics in Prometheus' text format, with those of `sources`. `counts` is None if the
+    /// store could not be asked.
     pub(crate) fn render<'a>(
         &self,
         sources: impl Iterator<Item = &'a SourceTelemetry>,
@@ -206,7 +206,7 @@ impl Telemetry {
         }
         let dropped = crate::logging::dropped_lines();
         self.dropped_log_lines.inc_by(dropped.saturating_sub(self.dropped_log_lines.get()));
-        // A metric is written once, with all sources' series below its name.
+        // Each metric is written once, with the series of all sources below its name.
         let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
         let registries = std::iter::once(&self.registry).chain(sources.map(|it| &it.registry));
         for mut family in registries.flat_map(Registry::gather) {
@@ -252,7 +252,7 @@ impl SourceTelemetry {
             leaves_attempts_unlogged: AtomicBool::new(false),
             deliveries: registrar.counters(
                 "cognigy_deliveries_total",
-                "Deliveries by what became of them",
+                "Deliveries by outcome",
                 "outcome",
                 &[
                     "accepted",
@@ -269,7 +269,7 @@ impl SourceTelemetry {
             )?,
             previous_secret: registrar.counter(
                 "cognigy_previous_secret_matches_total",
-                "Deliveries signed with the secret that is being rotated out",
+                "Deliveries signed with the previous secret",
             )?,
             ingest: registrar.histogram(
                 "cognigy_ingest_duration_seconds",
@@ -277,7 +277,7 @@ impl SourceTelemetry {
             )?,
             processing: registrar.counters(
                 "cognigy_processing_total",
-                "Attempts by how they ended",
+                "Attempts by outcome",
                 "outcome",
                 &[
                     AttemptOutcome::Succeeded,
@@ -293,7 +293,7 @@ impl SourceTelemetry {
             )?,
             crm: registrar.counters(
                 "cognigy_crm_requests_total",
-                "CRM look-ups by how they ended, those that needed no request of their own included",
+                "CRM look-ups by outcome, with those that needed no request of their own",
                 "outcome",
                 &[
                     CrmOutcome::Found,
@@ -307,7 +307,7 @@ impl SourceTelemetry {
                 .histogram("cognigy_crm_request_duration_seconds", "Duration of a CRM look-up")?,
             dead_letters: registrar.counters(
                 "cognigy_dead_letters_total",
-                "Dead letters handed to the sink, by its answer; kept in the store where there is none",
+                "Dead letters by outcome: sent or failed by the sink's answer, kept if there is no queue",
                 "outcome",
                 &[SENT, FAILED, KEPT],
             )?,
@@ -319,7 +319,7 @@ impl SourceTelemetry {
             )?,
             quarantine_evicted: registrar.counter(
                 "cognigy_quarantine_evicted_total",
-                "Invalid bodies that went from the quarantine to make room for newer ones",
+                "Invalid bodies that were removed from the quarantine to make room for newer ones",
             )?,
             received: Rate::default(),
             processed: Rate::default(),
@@ -329,7 +329,7 @@ impl SourceTelemetry {
         Ok(telemetry)
     }
 
-    /// Counts from now on what `crm` answers without a request.
+    /// Adds the look-ups that `crm` answers without a request of their own.
     pub(crate) fn count_spared(
         &self,
         crm: CoalescingCrm<Arc<dyn CrmClient>>,
@@ -394,7 +394,7 @@ impl SourceTelemetry {
                     _ => ("store unavailable", "delivery refused: the store cannot take it"),
                 };
                 match first(reason) {
-                    // An operator has to look after the store, and not after a sender.
+                    // The cause is the store, not a sender: an operator has to act.
                     true if *kind != StoreErrorKind::Overloaded => {
                         tracing::error!(source, %peer, ?kind, "{message}");
                     }
@@ -421,13 +421,13 @@ impl SourceTelemetry {
         Deliveries { received, new, duplicates, conflicts, refused }
     }
 
-    /// What log lines and metrics call the source.
+    /// The name of the source in log lines and metrics.
     pub(crate) fn label(&self) -> &str {
         self.name.as_str()
     }
 
-    /// Counts attempts and dead letters from now on without logging them: for a command that prints
-    /// what came of each.
+    /// From now on counts attempts and dead letters without logging them, for a command that prints
+    /// the outcome of each.
     pub(crate) fn leave_attempts_unlogged(&self) {
         self.leaves_attempts_unlogged.store(true, Ordering::Relaxed);
     }
@@ -506,7 +506,7 @@ impl Observer for SourceTelemetry {
                         event_id,
                         run,
                         lost,
-                        "event given up: it loses its leases"
+                        "event given up: its run lost too many leases"
                     );
                 } else {
                     tracing::warn!(
@@ -514,7 +514,7 @@ impl Observer for SourceTelemetry {
                         event_id,
                         run,
                         lost,
-                        "an attempt was lost with its worker"
+                        "an attempt ended with its lease: its worker vanished"
                     );
                 }
             }
