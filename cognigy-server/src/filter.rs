@@ -12,9 +12,12 @@ pub(crate) const NAMES: [(&str, &str); 7] = [
     ("type", "DIALOG_STARTED, USER_INPUT_RECEIVED, PROFILE_UPDATED or DIALOG_ENDED"),
     ("user", "Exactly this userId"),
     ("external_id", "Exactly this externalId"),
-    ("from", "Received at or after this time (RFC 3339, Unix, or such as 1h: that long ago)"),
+    (
+        "from",
+        "Received at or after this time (RFC 3339, Unix time, or a duration such as 1h: that long ago)",
+    ),
     ("to", "Received before this time"),
-    ("source", "From this source; the plain path's is cognigy. With ids: whose they are"),
+    ("source", "From this source; the plain path's is cognigy. With ids: the source of the ids"),
 ];
 
 /// Makes a filter from names and values, at `now`. An empty value is refused: without it the filter

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::{deployment::Deployment, error::StartError, settings::Database};
 
-/// The pause before the lock is tried again, while the database is being made or a command asks.
+/// The pause before the lock is tried again while a command asks.
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// How often a command asks before it believes that the lock is held: another command that asks

@@ -58,7 +58,7 @@ pub(super) async fn run(deployment: &Deployment) -> Result<bool, StartError> {
     tokio::select! {
         () = asked_to_stop() => tracing::info!("stopping"),
         (ended, ..) = ended => {
-            return Err(StartError::Failed(format!("the server ended by itself: {ended:?}")));
+            return Err(StartError::Failed(format!("the server stopped unexpectedly: {ended:?}")));
         }
     }
     // A second signal ends the wait.

@@ -220,9 +220,9 @@ fn page(parameters: &mut BTreeMap<String, String>) -> Result<PageRequest, Proble
     };
     let after = match parameters.remove("cursor").filter(|cursor| !cursor.is_empty()) {
         None => None,
-        Some(text) => Some(
-            text.parse().map_err(|_| ProblemResponse::bad_request("cursor: is not one of ours"))?,
-        ),
+        Some(text) => Some(text.parse().map_err(|_| {
+            ProblemResponse::bad_request("cursor: is not a next_cursor of this server")
+        })?),
     };
     Ok(PageRequest { limit, after })
 }

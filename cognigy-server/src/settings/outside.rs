@@ -70,7 +70,7 @@ pub(super) fn check_ends(key: &str, text: &str) -> Result<(), String> {
         (false, true) => "its end",
         (true, true) => "both ends",
     };
-    Err(format!("has white space, such as a line break, at {place}: take it off"))
+    Err(format!("has white space, such as a line break, at {place}: remove it"))
 }
 
 /// Whether a value is a secret, given its setting's key.

@@ -149,7 +149,7 @@ pub(super) fn bearer_token(text: &str) -> Result<Hidden, String> {
 /// A token that this program receives in a header.
 pub(super) fn admin_token(text: &str) -> Result<Hidden, String> {
     if text.chars().any(char::is_control) {
-        return Err("holds control characters, which no request can bring".to_owned());
+        return Err("holds control characters, which no request header can contain".to_owned());
     }
     Ok(Hidden::new(text))
 }
