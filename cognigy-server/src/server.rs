@@ -105,6 +105,8 @@ impl Server {
     /// Reads the command line, the environment and the settings file, runs the command, and yields its
     /// exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted.
     ///
+    /// Its messages begin with `cognigy-server:`, whatever the program is called.
+    ///
     /// Call it once, at the end of `main`. It starts a runtime and the log, and takes over the panic
     /// hook and the signals SIGTERM and SIGINT. Inside another runtime it fails.
     #[must_use = "the exit status tells whether the command did its work"]
