@@ -1,210 +1,48 @@
-//! Wiring: settings become a store, the sources over it, and what the routes need.
+//! Wiring: a deployment becomes a store, the pipelines over it, and counters.
 
-#[cfg(feature = "postgres")]
-use std::time::{Duration, Instant};
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
-use cognigy_core::{DeadLetterSink, EventOrder, Failure, Store, TokioClock};
-#[cfg(feature = "postgres")]
-use cognigy_store_postgres::{PostgresOptions, PostgresStore, is_not_up_yet};
-use cognigy_store_sqlite::{SqliteAccess, SqliteOptions, SqliteStore};
+use cognigy_core::{EventOrder, Store, TokioClock};
 
 use crate::{
-    http::{AdminToken, BulkReplays, Readiness, TrustedProxies},
-    refusals::Refusals,
-    settings::{Database, SettingError, Settings},
-    sources::Sources,
-    telemetry::Telemetry,
+    admission::TrustedProxies,
+    deployment::Deployment,
+    error::StartError,
+    pipelines::Pipelines,
+    store::{self, Access},
+    telemetry::{Refusals, Telemetry},
 };
 
-/// How long a server waits for a database that is not up yet: PostgreSQL takes seconds to start, and
-/// longer after a crash.
-#[cfg(feature = "postgres")]
-const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
-/// How long a command waits for a free connection.
-#[cfg(feature = "postgres")]
-const COMMANDS_POOL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two tries, and two log lines that say so.
-#[cfg(feature = "postgres")]
-const DATABASE_PAUSE: Duration = Duration::from_millis(500);
-/// See [`DATABASE_PAUSE`].
-#[cfg(feature = "postgres")]
-const DATABASE_REMINDER: Duration = Duration::from_secs(10);
-
-/// What every route shares.
+/// What runs events: shared by the routes of a server, and made by the commands that run events.
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) sources: Arc<Sources>,
+    pub(crate) pipelines: Arc<Pipelines>,
     pub(crate) clock: TokioClock,
     pub(crate) telemetry: Arc<Telemetry>,
-    pub(crate) admin: AdminToken,
-    pub(crate) readiness: Readiness,
-    pub(crate) replays: BulkReplays,
     pub(crate) trusted: TrustedProxies,
     pub(crate) refusals: Arc<Refusals>,
 }
 
-/// What a command does to the database. Only a server creates one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Creates it if it is not there, reads and writes.
-    Create,
-    /// Reads and writes what is there.
-    Write,
-    /// Reads, and changes nothing: needs no lock, and no right to write.
-    Read,
-}
-
-/// Why a command could not start.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StartError {
-    /// A setting is wrong: wrong use, not a failure.
-    #[error("{0}")]
-    Setting(#[from] SettingError),
-    /// The command was asked for in a way that makes no sense.
-    #[error("{0}")]
-    Usage(String),
-    /// Something that was set right does not work.
-    #[error("{0}")]
-    Failed(String),
-    /// What read stdout has ended before the command did.
-    #[error("the output is not read any more: stopped")]
-    Unread,
-    /// A signal asked the command to end.
-    #[error("interrupted: {0}")]
-    Interrupted(String),
-}
-
-impl StartError {
-    pub(crate) fn failed(what: &str, error: &dyn std::error::Error) -> Self {
-        Self::Failed(format!("{what}: {}", chain(error)))
-    }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
 impl App {
-    /// Opens the store and the clients. `sink` replaces the queues that are set; `order` is what the
-    /// store is to keep from now on, if that is for this command to say.
+    /// Opens the store and the clients. The store keeps `order` from now on, if the command has a say
+    /// in that.
     pub(crate) async fn build(
-        settings: &Settings,
-        sink: Option<Arc<dyn DeadLetterSink>>,
+        deployment: &Deployment,
         access: Access,
         order: Option<EventOrder>,
     ) -> Result<Self, StartError> {
+        let settings = &deployment.settings;
         let telemetry = Telemetry::new().map_err(|error| StartError::failed("metrics", &error))?;
-        let store = open_store(settings, access, order).await?;
-        let sources = Sources::build(settings, &store, sink.as_ref()).await?;
+        let store = store::open(deployment, access, order).await?;
+        let pipelines = Pipelines::build(deployment, &store).await?;
         Ok(Self {
             store,
-            sources: Arc::new(sources),
+            pipelines: Arc::new(pipelines),
             clock: TokioClock::new(),
             telemetry: Arc::new(telemetry),
-            admin: AdminToken::new(settings.admin_token.as_ref().map(|token| token.as_str())),
-            readiness: Readiness::default(),
-            replays: BulkReplays(Arc::new(Mutex::new(HashMap::new()))),
             trusted: TrustedProxies::new(&settings.trusted_proxies),
             refusals: Arc::default(),
         })
-    }
-}
-
-/// Opens the store that is set, to keep `order` from now on, or whatever order it keeps.
-pub(crate) async fn open_store(
-    settings: &Settings,
-    access: Access,
-    order: Option<EventOrder>,
-) -> Result<Arc<dyn Store>, StartError> {
-    match &settings.database {
-        Database::Sqlite(path) => {
-            let access = match access {
-                Access::Create => SqliteAccess::Create,
-                Access::Write => SqliteAccess::Write,
-                Access::Read => SqliteAccess::Read,
-            };
-            let is_new = access == SqliteAccess::Create && !path.exists();
-            let options = SqliteOptions { access, order, ..SqliteOptions::default() };
-            let store = SqliteStore::open_with(path, options).await.map_err(|error| {
-                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-                let set_by = &settings.database_set_by;
-                StartError::failed(&format!("cannot open {} ({set_by})", path.display()), &error)
-            })?;
-            if is_new {
-                // Where a volume should be mounted and is not, this line tells it.
-                tracing::info!(path = %path.display(), "a new, empty database was created");
-            }
-            Ok(Arc::new(store))
-        }
-        Database::Postgres(url) => {
-            open_postgres(url.as_str(), access, order, &settings.database_set_by).await
-        }
-    }
-}
-
-/// Opens the database, and waits up to `patience` for one that is not up yet.
-#[cfg(feature = "postgres")]
-async fn open_postgres(
-    url: &str,
-    access: Access,
-    order: Option<EventOrder>,
-    set_by: &str,
-) -> Result<Arc<dyn Store>, StartError> {
-    let create = access == Access::Create;
-    let mut options = PostgresOptions { create, order, ..PostgresOptions::default() };
-    if !create {
-        // A bulk of replays waits for a connection rather than fail: no sender waits for it.
-        options.pool_timeout = COMMANDS_POOL_TIMEOUT;
-    }
-    // A server is started together with its database, on one machine or by one manifest.
-    let patience = if create { DATABASE_PATIENCE } else { Duration::ZERO };
-    let started = Instant::now();
-    let mut told = None;
-    loop {
-        match PostgresStore::open_with(url, options.clone()).await {
-            Ok(store) => return Ok(Arc::new(store)),
-            Err(error) if is_not_up_yet(&error) && started.elapsed() < patience => {
-                if told.is_none_or(|told: Instant| told.elapsed() >= DATABASE_REMINDER) {
-                    let (error, seconds) = (chain(&error), patience.as_secs());
-                    tracing::warn!(error, "the database is not up yet; waiting up to {seconds} s");
-                    told = Some(Instant::now());
-                }
-                tokio::time::sleep(DATABASE_PAUSE).await;
-            }
-            // The URL holds a password, so the message names the setting.
-            Err(error) => {
-                let what = format!("COGNIGY_DATABASE_URL: cannot open the database ({set_by})");
-                return Err(StartError::failed(&what, &error));
-            }
-        }
-    }
-}
-
-#[cfg(not(feature = "postgres"))]
-#[allow(clippy::unused_async)]
-async fn open_postgres(
-    _: &str,
-    _: Access,
-    _: Option<EventOrder>,
-    _: &str,
-) -> Result<Arc<dyn Store>, StartError> {
-    Err(StartError::Failed("COGNIGY_DATABASE_URL: this build has no PostgreSQL support".to_owned()))
-}
-
-impl From<Failure> for StartError {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure.report())
     }
 }

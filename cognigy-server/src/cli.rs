@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, ffi::OsString, path::Path};
 use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind, value_parser};
 
 use crate::{
-    DONE, FAILED, WRONG_USE, filter, output,
+    error::{DONE, FAILED, WRONG_USE},
+    filter, output,
     settings::{self, Layers, SETTINGS, SettingError, add_env_file},
 };
 
-/// Read if it is there and no other file is named.
+/// This file is read if it exists and no other file is named.
 const DEFAULT_FILE: &str = "cognigy.toml";
 
 /// Commands that ask the CRM, the queue, Cognigy's API or a server.
@@ -18,7 +19,7 @@ const CALLING: [&str; 5] = ["serve", "send", "replay", "redrive", "register"];
 /// The flag that shows the settings.
 const SETTINGS_HELP: &str = "help-settings";
 
-/// What was asked for.
+/// The command and the settings that a command line asks for.
 pub(crate) struct Invocation {
     pub(crate) command: String,
     pub(crate) arguments: ArgMatches,
@@ -26,8 +27,8 @@ pub(crate) struct Invocation {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Reads the command line, the environment and the file, or says what is wrong in one line and
-/// yields the exit status.
+/// Reads the command line, the environment and the settings file. If something is wrong, it says so
+/// in one line and yields the exit status.
 pub(crate) fn parse() -> Result<Invocation, u8> {
     if asks_for_settings(std::env::args_os()) {
         // A closed pipe is no reason to complain.
@@ -76,7 +77,7 @@ pub(crate) fn parse() -> Result<Invocation, u8> {
         }
         layers.add_file(file).map_err(complain)?;
     }
-    // Twice: the environment names the file of variables, and then has them.
+    // The environment is read twice: first it names the file of variables, then it contains them.
     layers.add_environment(std::env::vars_os()).map_err(complain)?;
     let mut warnings = match layers.env_file().map_err(complain)? {
         Some(file) => {
@@ -91,7 +92,7 @@ pub(crate) fn parse() -> Result<Invocation, u8> {
     let calls = CALLING.contains(&command);
     warnings.extend(settings::warnings(&layers, command == "serve", calls).map_err(complain)?);
     if command == "demo" {
-        // It tells its story on standard output; what the server logs meanwhile would drown it.
+        // The demo writes to standard output. The server's log lines would hide that.
         layers.set_default("log", "off");
     }
     let command = command.to_owned();
@@ -103,13 +104,14 @@ fn complain(error: SettingError) -> u8 {
     WRONG_USE
 }
 
-/// The first line of clap's message and its tip; usage is what `--help` is for.
+/// The first line of clap's message and its tip. The usage is left to `--help`.
 fn one_line(message: &str) -> String {
     let mut lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.next().unwrap_or_default();
     let mut text = first.strip_prefix("error: ").unwrap_or(first).to_owned();
     if text.ends_with(':') {
-        // "the following required arguments were not provided:" and the like list them below.
+        // clap lists what is missing on the lines below such as "the following required arguments
+        // were not provided:".
         text = format!("{text} {}", lines.next().unwrap_or_default());
     } else if let Some(tip) = lines.find_map(|line| line.strip_prefix("tip: ")) {
         text = format!("{text} ({tip})");
@@ -141,7 +143,7 @@ fn command() -> Command {
             )
             .global(true),
     );
-    // Shown in every help, they would hide the few options that are the command's own.
+    // In every help they would hide the few options of the command itself.
     let settings = flags().map(|setting| setting.global(true).hide(true));
     root.args(settings).subcommands(subcommands())
 }
@@ -160,7 +162,7 @@ fn flags() -> impl Iterator<Item = Arg> {
     })
 }
 
-/// The settings, printed as a command's help is.
+/// The settings, in the form of a command's help.
 fn settings_help() -> Command {
     Command::new("cognigy-server")
         .about(
@@ -173,13 +175,13 @@ fn settings_help() -> Command {
         .args(flags())
 }
 
-/// Whether the settings are asked for, whatever else is missing on the command line.
+/// Whether the command line asks for the settings. Other arguments may be missing then.
 fn asks_for_settings(arguments: impl Iterator<Item = OsString>) -> bool {
     let flag = format!("--{SETTINGS_HELP}");
     arguments.skip(1).take_while(|argument| argument != "--").any(|argument| argument == *flag)
 }
 
-/// Names the argument that is not UTF-8 and does not repeat its value.
+/// Names the argument that is not UTF-8, without its value.
 fn not_utf8(arguments: impl Iterator<Item = OsString>) -> String {
     let mut before = OsString::new();
     for argument in arguments.skip(1) {
@@ -205,7 +207,7 @@ fn subcommands() -> Vec<Command> {
     vec![
         named(
             "serve",
-            "Take webhooks in and process them until told to stop",
+            "Receive webhooks and process them until stopped",
             "COGNIGY_WEBHOOK_SECRET=… cognigy-server serve --listen 0.0.0.0:8000",
         ),
         named(
@@ -223,9 +225,9 @@ fn subcommands() -> Vec<Command> {
             "cognigy-server send events.ndjson --url http://127.0.0.1:8000/webhooks/cognigy",
         )
         .arg(Arg::new("file").value_name("FILE").help("One JSON object, or one a line; - for standard input"))
-        .arg(number("generate", "0", "Make up this many events instead").conflicts_with("file"))
-        .arg(Arg::new("url").long("url").value_name("URL").help("Where to (default: the source's path at the address that is set to listen on)"))
-        .arg(source("Sign as this source's senders do (default: the plain path's)"))
+        .arg(number("generate", "0", "Generate this many events instead").conflicts_with("file"))
+        .arg(Arg::new("url").long("url").value_name("URL").help("The URL to post to (default: the source's path at the address that is set to listen on)"))
+        .arg(source("Sign with this source's secret and scheme (default: the plain path's)"))
         .arg(at_least_one(number("concurrency", "8", "Requests in flight")))
         .arg(json()),
         with_filter(named(
@@ -237,28 +239,28 @@ fn subcommands() -> Vec<Command> {
         .arg(json()),
         named("show", "Show an event, its body and its history", "cognigy-server show evt-42")
             .arg(id().required(true).help("The event's id"))
-            .arg(source("The source whose event it is (default: the one that has it)"))
+            .arg(source("The event's source (default: the only source that has such an event)"))
             .arg(json()),
         with_filter(named(
             "replay",
-            "Run events again, now: by id, or all that match",
+            "Run events again now: by id, or all that match a filter",
             "cognigy-server replay evt-42 evt-43\n  cognigy-server replay --status dead_lettered --from 2h",
         ))
         .long_about(
-            "Run events again, now: by id, or all that match.\n\nEvents named by id run in this \
+            "Run events again now: by id, or all that match a filter.\n\nEvents named by id run in this \
              process, once each. All that match a filter are handed to the workers of the server \
              that works on the database, with the full number of attempts, and are waited for; \
              without such a server they run in this process, once each, as many at a time as \
              CRM_CONCURRENCY says. An interrupt gives back what has not ended.",
         )
         .arg(id().num_args(0..).help("The events' ids"))
-        .arg(flag("here", "Run them in this process, whether or not a server works").conflicts_with("hand-over"))
-        .arg(flag("hand-over", "Hand them to a server's workers, whether or not one is seen"))
-        .arg(flag("no-wait", "Do not wait for those that are handed over").conflicts_with("here"))
+        .arg(flag("here", "Run the events in this process, whether or not a server is seen").conflicts_with("hand-over"))
+        .arg(flag("hand-over", "Hand the events to a server's workers, whether or not one is seen"))
+        .arg(flag("no-wait", "Do not wait for events that are handed over").conflicts_with("here"))
         .arg(json()),
         named(
             "redrive",
-            "Bring dead letters back from the SQS queue; workers run them again",
+            "Bring dead letters back from the SQS queue; workers run their events again",
             "SQS_DLQ_URL=… cognigy-server redrive --max 100",
         )
         .arg(number("max", "0", "Stop after this many messages; 0: all there are"))
@@ -269,27 +271,27 @@ fn subcommands() -> Vec<Command> {
             "Register a webhook at Cognigy",
             "cognigy-server register https://hooks.example.com/webhooks/cognigy",
         )
-        .arg(Arg::new("url").value_name("URL").required(true).help("Where Cognigy shall post to"))
+        .arg(Arg::new("url").value_name("URL").required(true).help("The URL that Cognigy is to post to"))
         .arg(Arg::new("name").long("name").value_name("NAME").default_value("cognigy-server").help("Name of the webhook"))
         .arg(source("Have Cognigy sign with this source's secret (default: the plain path's)"))
         .arg(Arg::new("events").long("events").value_name("TYPES").help("Comma-separated types (default: all four)"))
         .arg(json()),
         named(
             "quarantine",
-            "List what was signed but could not be taken, or try one again",
+            "List bodies that were signed but could not be taken, or try one again",
             "cognigy-server quarantine --retry 7",
         )
         .arg(at_least_one(number("limit", "50", "At most this many")))
-        .arg(Arg::new("retry").long("retry").value_name("ID").value_parser(value_parser!(i64)).help("Parse this one again"))
-        .arg(Arg::new("show").long("show").value_name("ID").value_parser(value_parser!(i64)).conflicts_with_all(["retry", "discard"]).help("Show this one, with its whole body"))
+        .arg(Arg::new("retry").long("retry").value_name("ID").value_parser(value_parser!(i64)).help("Parse the body with this number again"))
+        .arg(Arg::new("show").long("show").value_name("ID").value_parser(value_parser!(i64)).conflicts_with_all(["retry", "discard"]).help("Show the body with this number in full"))
         .arg(
             Arg::new("discard").long("discard").value_name("ID").value_parser(value_parser!(i64))
-                .conflicts_with("retry").help("Remove this one"),
+                .conflicts_with("retry").help("Remove the body with this number"),
         )
         .arg(json()),
         named(
             "purge",
-            "Forget finished events older than the retention, now",
+            "Forget at once the finished events that are older than the retention",
             "cognigy-server purge --dry-run\n  cognigy-server purge --retention 7d --yes",
         )
         .arg(flag("dry-run", "Only count what would be forgotten"))

@@ -1,4 +1,4 @@
-//! Filters in words: the same for the operator API and the command line.
+//! Filters as names and values, the same for the operator API and the command line.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,22 @@ use cognigy_core::{EventFilter, EventTime, EventType, State, Timestamp};
 
 use crate::settings;
 
-/// The names a filter can have, with what they mean.
+/// The names of filters and their meaning.
 pub(crate) const NAMES: [(&str, &str); 7] = [
     ("status", "pending, processing, processed, dead_lettering or dead_lettered"),
     ("type", "DIALOG_STARTED, USER_INPUT_RECEIVED, PROFILE_UPDATED or DIALOG_ENDED"),
     ("user", "Exactly this userId"),
     ("external_id", "Exactly this externalId"),
-    ("from", "Received at or after this time (RFC 3339, Unix, or such as 1h: that long ago)"),
+    (
+        "from",
+        "Received at or after this time (RFC 3339, Unix time, or a duration such as 1h: that long ago)",
+    ),
     ("to", "Received before this time"),
-    ("source", "From this source; the plain path's is cognigy. With ids: whose they are"),
+    ("source", "From this source; the plain path's is cognigy. With ids: the source of the ids"),
 ];
 
-/// A filter from its names and values, at `now`. An empty value is refused: left out of a filter it
-/// would widen what the filter selects.
+/// Makes a filter from names and values, at `now`. An empty value is refused: without it the filter
+/// would select more.
 pub(crate) fn from_pairs(
     pairs: &BTreeMap<String, String>,
     now: Timestamp,

@@ -1,9 +1,10 @@
-//! Whose event an id is, where an operator names no source.
+//! Finds the source of an event id, if an operator names no source.
 
 use cognigy_core::{EventId, EventKey, SourceName, Store, StoreError};
 
-/// The sources among `configured` that have an event of that id. Where none has it, those with
-/// unfinished work that are not configured any more are asked too, which reads all unfinished work.
+/// The sources among `configured` that have an event of that id. If none has it, sources that have
+/// unfinished work but are not configured any more are searched too. That reads all unfinished
+/// work.
 pub(crate) async fn sources_of(
     store: &dyn Store,
     id: &EventId,
@@ -18,7 +19,7 @@ pub(crate) async fn sources_of(
     among(store, id, &others).await
 }
 
-/// Those of `sources` that have an event of that id.
+/// The sources among `sources` that have an event of that id.
 pub(crate) async fn among(
     store: &dyn Store,
     id: &EventId,

@@ -1,7 +1,7 @@
 //! Log lines: text for people, JSON for machines, to standard error.
 //!
-//! A thread of its own writes them. Where whoever reads them stalls, lines are dropped and counted;
-//! nobody waits, least of all a sender.
+//! A thread of its own writes the lines. If the log is not read fast enough, lines are dropped and
+//! counted, and no request waits.
 
 use std::sync::OnceLock;
 
@@ -17,7 +17,7 @@ use tracing_subscriber::{
 use crate::settings::{LogFormat, Settings};
 
 /// Libraries that log requests, and with them tokens, credentials and bodies, at their lower
-/// levels; they stay at `warn` whatever is set.
+/// levels. They stay at `warn` whatever is set.
 const KEPT_QUIET: [&str; 9] = [
     "aws_config",
     "aws_runtime",
@@ -30,22 +30,24 @@ const KEPT_QUIET: [&str; 9] = [
     "hyper_util",
 ];
 
-/// Where a library logs each request that cannot be read as an error, which a sender can have as often
-/// as it likes. The server logs those itself, and not each of them ([`crate::refusals`]).
+/// The module in which actix-http logs each unreadable request as an error. A sender could cause as
+/// many such lines as it likes. The server logs those requests itself, with a bound: see
+/// `telemetry/refusals.rs`.
 const ERRORS_OF_SENDERS: &str = "actix_http::h1";
 
-/// Lines that may wait to be written: some seconds of a busy server at `debug`, and a few MiB.
+/// How many lines may wait to be written: some seconds of a server under load at `debug`, and a few
+/// MiB.
 const WAITING_LINES: usize = 8192;
 
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// Lines dropped since the start, because too many waited.
+/// How many lines were dropped since the start, because too many waited.
 pub(crate) fn dropped_lines() -> u64 {
     DROPPED.get().map_or(0, |dropped| u64::try_from(dropped.dropped_lines()).unwrap_or(u64::MAX))
 }
 
-/// Starts logging as set. What still waits is written when the guard is dropped; for at most a
-/// second, if nobody reads it. Standard output stays free for what commands print.
+/// Starts the log as the settings say. When the guard is dropped, the waiting lines are written,
+/// for at most a second if the log is not read. Standard output stays free for what commands print.
 pub(crate) fn start(settings: &Settings) -> WorkerGuard {
     // The setting was checked when it was read.
     let mut filter = EnvFilter::try_new(&settings.log).unwrap_or_default();

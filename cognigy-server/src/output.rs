@@ -5,10 +5,10 @@ use std::{
     io::{ErrorKind, Write, stderr, stdout},
 };
 
-use crate::app::StartError;
+use crate::error::StartError;
 
-/// `println!` for a pipe whose reader may leave (`list | head`): an error to return, where
-/// `println!` panics.
+/// `println!` for a pipe whose reader may end (`list | head`): it yields an error, where `println!`
+/// panics.
 macro_rules! say {
     ($($text:tt)*) => {
         $crate::output::line(format_args!($($text)*))
@@ -25,13 +25,13 @@ pub(crate) fn line(text: Arguments<'_>) -> Result<(), StartError> {
     })
 }
 
-/// Writes one line to stderr, under the program's name. What it says may come from anywhere, so it
-/// is escaped. `eprintln!` panics where stderr cannot be written; here it is given up.
+/// Writes one line to stderr, after the program's name. The text may contain input of others, so it
+/// is escaped. If stderr cannot be written, the line is lost; `eprintln!` would panic.
 pub(crate) fn complain(text: impl Display) {
     let _ = writeln!(stderr().lock(), "cognigy-server: {}", printable(&text.to_string()));
 }
 
-/// Text for a terminal: what would change how the terminal shows the line is shown and not obeyed.
+/// Text for a terminal: characters that would change how the terminal shows the line are escaped.
 pub(crate) fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for c in text.chars() {
@@ -43,8 +43,8 @@ pub(crate) fn printable(text: &str) -> String {
     printable
 }
 
-/// Characters that are not seen themselves, but move, turn round, hide or end what is around them.
-/// The joiners U+200C and U+200D are not among them: words and emoji are made of them.
+/// Characters that are invisible and that move, reverse, hide or end the text around them. The
+/// joiners U+200C and U+200D are not among them: words and emoji contain them.
 fn rearranges(c: char) -> bool {
     matches!(c,
         // Bidirectional marks, embeddings, overrides and isolates (Unicode Annex 9, section 2).

@@ -1,7 +1,7 @@
-//! Panics, here and in dependencies: operators are told where, in one line, and never in the panic's own
-//! words, which may quote a secret or what was received.
+//! Panics, in this crate and in dependencies: one line tells operators where the panic was. It does
+//! not contain the panic's message, which may quote a secret or a body.
 //!
-//! What a panic does to the work at hand is the core's business: an attempt or a dead letter fails and
+//! The core decides what becomes of the work that panicked: an attempt or a dead letter fails and
 //! is tried again.
 
 use std::{
@@ -9,32 +9,33 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// Where the latest panic was.
-static PLACE: Mutex<Option<String>> = Mutex::new(None);
+/// The location of the latest panic.
+static LATEST: Mutex<Option<String>> = Mutex::new(None);
 
-/// From here on a panic is one log line that says where it was.
-pub(crate) fn forbid_their_words() {
+/// From now on a panic is one log line with its location.
+pub(crate) fn hide_messages() {
     std::panic::set_hook(Box::new(|info: &PanicHookInfo<'_>| {
         let place = info.location().map_or_else(|| "an unknown place".to_owned(), shown);
         if tracing::dispatcher::has_been_set() {
             tracing::error!(place, "a part of the program failed unexpectedly; please report this");
         }
-        *PLACE.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+        *LATEST.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
     }));
 }
 
-/// The outcome of `work`; None where it panicked, which is then told in one line.
+/// The outcome of `work`. None if it panicked: then one line on stderr says where.
 pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
     let outcome = catch_unwind(AssertUnwindSafe(work)).ok();
     if outcome.is_none() {
-        let place = PLACE.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let place = LATEST.lock().unwrap_or_else(PoisonError::into_inner).take();
         let place = place.unwrap_or_default();
         eprintln!("cognigy-server: failed unexpectedly at {place}; please report this");
     }
     outcome
 }
 
-/// `aws-smithy-runtime-api-1.20.0/src/http/headers.rs:242`: no path of the machine it was built on.
+/// Shows `aws-smithy-runtime-api-1.20.0/src/http/headers.rs:242`, without the path on the machine
+/// that built the program.
 fn shown(location: &Location<'_>) -> String {
     let file = location.file();
     let beginnings = ["/registry/src/", "/git/checkouts/", "/rustc/"];
@@ -46,11 +47,11 @@ fn shown(location: &Location<'_>) -> String {
 mod tests {
     use super::*;
 
-    /// The hook is the whole process's, so that the test runs itself again in a child.
+    /// The hook belongs to the whole process, so the test runs itself again in a child process.
     #[test]
     fn a_panic_is_told_by_its_place_and_without_its_words() {
         if std::env::var_os("COGNIGY_TEST_PANICS").is_some() {
-            forbid_their_words();
+            hide_messages();
             assert_eq!(caught(|| 7), Some(7));
             assert_eq!(caught(|| -> u8 { panic!("marked-words") }), None);
             assert_eq!(caught(|| "x".repeat(3).parse::<u8>().unwrap()), None);

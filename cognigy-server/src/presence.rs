@@ -1,10 +1,10 @@
-//! Whether a server works on the database: said by `serve`, asked by commands beside it.
+//! Whether a server works on the database: `serve` announces it, and commands beside it ask.
 //!
-//! A process with workers holds a lock, shared with all others of its kind. The kernel or the
-//! database server gives it up however the process ends, so what is asked is never out of date, and
-//! no row has to be written or renewed. For an SQLite file it is `flock` on an empty file beside it;
-//! not on the database itself, where closing the file would end SQLite's own locks. On PostgreSQL
-//! it is an advisory lock. Events stay safe whatever the answer: claims and leases see to that.
+//! Each process with workers holds a shared lock. The kernel or the database server releases it
+//! however the process ends, so the answer is never out of date, and no row has to be written or
+//! renewed. For an SQLite file the lock is `flock` on an empty file beside it. It is not on the
+//! database itself, because closing that file would end SQLite's own locks. On PostgreSQL it is an
+//! advisory lock. Events are safe whatever the answer is: claims and leases protect them.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -18,19 +18,16 @@ use std::{
 use cognigy_store_postgres::WorkerPresence;
 use tokio::task::JoinHandle;
 
-use crate::{
-    app::StartError,
-    settings::{Database, Settings},
-};
+use crate::{deployment::Deployment, error::StartError, settings::Database};
 
-/// How soon the lock is tried again: while the database is being made, or a command asks.
+/// The pause before the lock is tried again while a command asks.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// How often asking is repeated before an exclusive lock counts as refused: another command that
-/// asks holds it for microseconds.
+/// How often a command asks before it believes that the lock is held: another command that asks
+/// holds it for microseconds.
 const QUESTIONS: u32 = 5;
 
-/// Says that this process works on the database, until it is dropped.
+/// Announces that this process works on the database, until it is dropped.
 pub(crate) enum Presence {
     File(JoinHandle<()>),
     #[cfg(feature = "postgres")]
@@ -40,26 +37,28 @@ pub(crate) enum Presence {
 }
 
 impl Presence {
-    /// Says so, once the database is there; nothing where this process has no workers.
-    pub(crate) fn announce(settings: &Settings) -> Option<Self> {
-        if !settings.worker {
+    /// Announces this process once the database exists. None if this process has no workers, or if
+    /// the embedding program brings its own store.
+    pub(crate) fn announce(deployment: &Deployment) -> Option<Self> {
+        if !deployment.settings.worker {
             return None;
         }
-        match &settings.database {
+        match deployment.database()? {
             Database::Sqlite(path) => {
                 let path = path.clone();
+                // Tried at once, so that a command which is run right after the start sees the server.
+                let mut lock = hold(&path);
                 Some(Self::File(tokio::spawn(async move {
-                    loop {
-                        if let Ok(_file) = hold(&path) {
-                            return std::future::pending().await;
-                        }
+                    while lock.is_err() {
                         tokio::time::sleep(AGAIN).await;
+                        lock = hold(&path);
                     }
+                    std::future::pending().await
                 })))
             }
             #[cfg(feature = "postgres")]
             Database::Postgres(url) => {
-                // Opening the store says what is wrong with the URL.
+                // Opening the store reports what is wrong with the URL.
                 Some(Self::Postgres { _lock: WorkerPresence::announce(url.as_str()).ok()? })
             }
             #[cfg(not(feature = "postgres"))]
@@ -67,9 +66,10 @@ impl Presence {
         }
     }
 
-    /// Whether any process says so of the database that is set.
-    pub(crate) async fn is_announced(settings: &Settings) -> Result<bool, StartError> {
-        match &settings.database {
+    /// Whether any process has announced that it works on the database that is set.
+    pub(crate) async fn is_announced(deployment: &Deployment) -> Result<bool, StartError> {
+        let Some(database) = deployment.database() else { return Ok(false) };
+        match database {
             Database::Sqlite(path) => {
                 for _ in 0..QUESTIONS {
                     let is_held = is_held(path).map_err(|error| {
@@ -105,7 +105,7 @@ impl Drop for Presence {
     }
 }
 
-/// The lock's file, beside the database itself where its path is a link.
+/// The lock's file. If the database's path is a link, it stands beside the database itself.
 fn lock_file(database: &Path) -> io::Result<PathBuf> {
     let mut path = database.canonicalize()?.into_os_string();
     path.push(".worker");
@@ -124,7 +124,7 @@ fn hold(database: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Creates nothing: without the file no server has worked on the database yet.
+/// Creates no file: without the file no server has worked on the database yet.
 fn is_held(database: &Path) -> io::Result<bool> {
     let file = match lock_file(database).and_then(File::open) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),

@@ -16,7 +16,7 @@ fn json_lines(output: &Output) -> Vec<Value> {
     stdout(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Stopped with status 2 and one line that names the setting.
+/// The command stops with status 2 and one line that names the setting.
 fn refused(output: &Output, named: &str) {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let complaint = stderr(output);
@@ -24,7 +24,7 @@ fn refused(output: &Output, named: &str) {
     assert_eq!(complaint.trim_end().lines().count(), 1, "{complaint}");
 }
 
-/// Run by somebody who does not read a line of it, as `| head -0` does.
+/// Runs a command whose output is not read at all, as `| head -0` does.
 fn unread(site: &Site, arguments: &[&str]) -> Output {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -176,7 +176,7 @@ fn events_are_sent_listed_shown_replayed_and_purged() {
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {output:?}");
         let complaint =
             stderr(&output).lines().find(|line| !line.starts_with('{')).map(str::to_owned);
-        // A command that only shows has shown what was wanted; any other says why it ended.
+        // A command that only prints is done; any other says why it ended.
         let expected = "cognigy-server: the output is not read any more: stopped";
         assert_eq!(complaint.as_deref(), (status == 1).then_some(expected), "{arguments:?}");
     }
@@ -266,7 +266,7 @@ fn an_empty_condition_is_refused_wherever_it_stands() {
             let (flag, beside) =
                 (format!("--{name}"), if name == "to" { "--from" } else { "--to" });
             let output = site.run(&[command, beside, "2027-01-01", &flag, ""]);
-            // As filters are called: `external_id`.
+            // The name of the filter is `external_id`.
             refused(&output, &format!("--{}: is empty", name.replace('-', "_")));
         }
     }

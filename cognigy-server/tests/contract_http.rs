@@ -142,7 +142,7 @@ fn a_body_over_the_limit_is_a_413_with_or_without_a_length() {
     let chunked = |body: &[u8]| server.raw(&[&start(body)[..], b"0\r\n\r\n"].concat());
     assert_eq!(chunked(&small).body, r#"{"status":"accepted","duplicate":true}"#);
     chunked(&large).problem(413);
-    // Counted as it comes: a body that is too long already is refused though it never ends.
+    // Counted as it arrives: a body that is too long is refused although it has not ended.
     server.raw(&start(&large)).problem(413);
     assert_eq!(server.stats()["events"]["total"], 1);
 }
@@ -426,7 +426,7 @@ fn probes_metrics_and_stats_agree() {
     }
     let asked = server.request("HEAD", "/metrics", &[], b"");
     assert_eq!((asked.status, asked.body.as_str()), (200, ""));
-    // Of the process itself, which has been running for a moment and has something open.
+    // Metrics of the process, which has run for a moment and has open files.
     assert!(metrics.body.contains("cognigy_build_info{version=\"0.1.0\"} 1\n"), "{}", metrics.body);
     let value = |name: &str| -> f64 {
         let line = metrics.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -1,5 +1,5 @@
-//! The real server killed, at chosen moments and at any: what it answered for is there, what it did
-//! not answer for can be sent again, and what was under way is done by the next one.
+//! The real server is killed, at chosen moments and at random ones. What it acknowledged is stored,
+//! what it did not acknowledge can be sent again, and the next server does the work in progress.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -24,14 +24,14 @@ use common::{
 };
 use serde_json::{Value, json};
 
-/// Delivers `count` events to a server that dies at some point of it; the ids that were
-/// answered with 200.
+/// Delivers `count` events to a server that dies meanwhile. Yields the ids that were answered with
+/// 200.
 fn deliver_to_the_dying(server: &Server, count: u64) -> BTreeSet<String> {
     thread::scope(|scope| {
         let waiting: Vec<_> = (0..count)
             .map(|number| {
                 scope.spawn(move || {
-                    // A little apart, so that they are more than one group.
+                    // The pause makes them more than one group.
                     thread::sleep(Duration::from_millis(3 * number));
                     let id = format!("e{number}");
                     let mut stream = TcpStream::connect(server.address).ok()?;
@@ -47,8 +47,8 @@ fn deliver_to_the_dying(server: &Server, count: u64) -> BTreeSet<String> {
 #[test]
 fn death_around_a_commit_never_belies_an_answer() {
     let wal = FileKind::WAL;
-    // Before anything is written; between the write and its sync; after the sync, before the
-    // answer; and the same inside a group of many.
+    // Before the write; between the write and its sync; between the sync and the answer; and the
+    // same inside a group of many events.
     for (what, operations, effect, nth, many) in [
         ("before the write", Operation::WRITE, Effect::DieBefore, 1, 1),
         ("in the middle of the write", Operation::WRITE, Effect::DieAfter, 3, 1),
@@ -74,7 +74,7 @@ fn death_around_a_commit_never_belies_an_answer() {
                 assert_eq!(there.len(), 1, "the event is there all the same");
             }
         }
-        // Everybody who was not answered sends again; each is stored once.
+        // Every sender without an answer sends again, and each event is stored once.
         let server = bench.serve();
         for number in 0..many {
             let id = format!("e{number}");
@@ -116,7 +116,7 @@ fn death_between_the_crm_s_answer_and_its_storing_repeats_under_the_same_key() {
     let mut server = bench.serve();
     server.deliver(&event("e1", "c1"));
     eventually("the CRM is asked", || (crm.requests().len() == 1).then_some(()));
-    // The next thing to be written is how the run ended; the lease is not due for renewal yet.
+    // The next write is the end of the run, since the lease is not due for renewal yet.
     let fault = Fault::once(Operation::WRITE, FileKind::WAL, 0, 1);
     bench.injector.arm(Fault { effect: Effect::DieBefore, ..fault }).unwrap();
     eventually("it dies", || server.has_ended().then_some(()));
@@ -147,7 +147,7 @@ fn death_between_the_queue_s_answer_and_its_storing_sends_the_same_letter_again(
     let mut server = bench.serve();
     server.deliver(&event("e1", "c1"));
     eventually("the CRM is asked", || (crm.requests().len() == 1).then_some(()));
-    // The queue holds its answer back until the letter is claimed.
+    // The queue delays its answer until the dead letter is claimed.
     moto.pause();
     eventually("the letter is claimed", || {
         let claimed = "SELECT count(*) FROM outbox WHERE fence > 0";
@@ -252,8 +252,8 @@ fn kill_9_again_and_again_under_load_loses_nothing_and_leaves_nothing_stuck() {
     println!("{rounds} kills, {} answers, {} events", answered.len(), stored.len());
 }
 
-/// Whether each 200 that left the server came after a sync of the log with its event in it: how
-/// many did, and how many did not.
+/// How many of the 200s were sent after a sync of the log that contained their event, and how many
+/// were not.
 fn order_of_answers(recorder: &Recorder, bench: &Bench) -> (usize, usize) {
     let mut command = bench.site.command(&["serve"]);
     recorder.attach(&mut command, &bench.data);
@@ -288,7 +288,7 @@ fn order_of_answers(recorder: &Recorder, bench: &Bench) -> (usize, usize) {
             Entry::Opened { file, name, .. } if name.ends_with("-wal") => {
                 wal.insert(file);
             }
-            // A frame's page may hold several bodies.
+            // A frame's page may contain several bodies.
             Entry::Wrote { file, data, .. } if wal.contains(&file) => {
                 let text = String::from_utf8_lossy(&data).into_owned();
                 let parts = text.split(r#""eventId":""#).skip(1);
@@ -315,7 +315,7 @@ fn the_sync_comes_before_the_answer() {
     let place = tempfile::tempdir().unwrap();
     let recorder = Recorder::new(&place.path().join("log")).with_sockets();
     assert_eq!(order_of_answers(&recorder, &Bench::new()), (100, 0));
-    // And it would be noticed if it did not.
+    // The check finds an answer that comes before its sync.
     let recorder = Recorder::new(&place.path().join("other")).with_sockets();
     let forgetful = recorder.forgetting_wal_syncs();
     assert_eq!(order_of_answers(&forgetful, &Bench::new()), (0, 100));

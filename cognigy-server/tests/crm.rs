@@ -39,7 +39,8 @@ fn a_hundred_events_of_one_contact_ask_a_slow_crm_a_few_times() {
     let crm = Crm::start();
     crm.delay(Duration::from_secs(1));
     let mut site = site_with(&crm);
-    // All are there before the first is begun, so that the CRM's second is long enough.
+    // All events are stored before the first attempt begins, so that the CRM's delay of a second is
+    // long enough.
     site.set("COGNIGY_WORKER", "off");
     let mut intake = site.serve();
     for number in 0..100 {
@@ -51,7 +52,7 @@ fn a_hundred_events_of_one_contact_ask_a_slow_crm_a_few_times() {
     for number in 0..100 {
         assert_eq!(context(&server, &format!("e{number}")), "crm-1");
     }
-    // 64 attempts are in flight at once; the other 36 follow as those end.
+    // 64 attempts run at once; the other 36 follow as those end.
     let asked = crm.requests().len() as u64;
     assert!((1..=10).contains(&asked), "asked {asked} times");
     let spared =
@@ -73,7 +74,7 @@ fn a_failure_is_shared_and_each_event_retries_for_itself() {
     crm.answer(503, "busy");
     crm.delay(Duration::from_millis(500));
     let mut site = site_with(&crm);
-    // More than the CRM's half second of trouble can use up.
+    // More attempts than half a second of errors can use up.
     site.set("COGNIGY_RETRY_MAX_ATTEMPTS", "50");
     let server = site.serve();
     let ids: Vec<_> = (0..20).map(|number| format!("e{number}")).collect();
@@ -139,7 +140,7 @@ fn an_answer_from_before_the_update_is_not_remembered_after_it() {
     server.deliver(&event("e1", "c1"));
     eventually("the CRM is asked", || (crm.requests().len() == 1).then_some(()));
 
-    // Its slow answer comes after the update's quick one.
+    // The slow answer to it arrives after the quick answer to the update.
     crm.answer(200, r#"{"id":"new"}"#);
     crm.delay(Duration::ZERO);
     server.deliver(&updated("e2", "c1"));

@@ -1,4 +1,5 @@
-//! Commands and servers on one database file: none of them harms it, whatever becomes of the file.
+//! Commands and servers on one database file. None of them damages it, whatever happens to the
+//! file.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -33,7 +34,7 @@ fn files(folder: &Path) -> BTreeMap<String, (Vec<u8>, SystemTime)> {
     fs::read_dir(folder).unwrap().map(|file| entry(&file.unwrap().path())).collect()
 }
 
-/// `EVENTS` events, each answered 200.
+/// Delivers `EVENTS` events. Each is answered with 200.
 fn deliver_all(server: &Server) {
     for number in 0..EVENTS {
         assert_eq!(server.deliver(&event(&format!("e{number}"), "c")).status, 200);
@@ -73,7 +74,7 @@ fn no_command_and_no_second_server_replaces_a_database_that_was_moved_away() {
     assert!(!ready(&server));
     assert_eq!(server.deliver(&event("late", "c")).status, 503);
 
-    // A copy is not the database either.
+    // A copy of the file is not the database either.
     fs::copy(&aside, site.database()).unwrap();
     assert!(!ready(&server));
     assert_eq!(server.deliver(&event("late", "c")).status, 503);
@@ -84,7 +85,7 @@ fn no_command_and_no_second_server_replaces_a_database_that_was_moved_away() {
     assert_eq!(server.deliver(&event("late", "c")).status, 200);
     assert_eq!(server.deliver(&event("e0", "c")).json()["duplicate"], true);
 
-    // Killed while the file is elsewhere, started again too early, and then again.
+    // The server is killed while the file is elsewhere, started too early, and then started again.
     fs::rename(site.database(), &aside).unwrap();
     server.kill();
     assert_eq!(site.run(&["serve"]).status.code(), Some(1));
@@ -168,7 +169,7 @@ fn reading_commands_wait_for_no_lock_and_write_nothing() {
     assert_eq!(files(site.folder.path()), before, "after an orderly stop");
 }
 
-/// Another process's reader meets the index of the log while it is being changed, now and then.
+/// A reader in another process reads the index of the log while it changes.
 #[test]
 fn reading_commands_read_on_beside_senders_that_never_pause() {
     let mut site = Site::on_file();
@@ -202,8 +203,8 @@ fn reading_commands_read_on_beside_senders_that_never_pause() {
     assert!(sent.load(Ordering::Relaxed) > 500, "{sent:?}");
 }
 
-/// Needs the right to mount, which a container often lacks; the tests above show that nothing is
-/// written.
+/// The test needs the right to mount, which containers often lack. The tests above show that
+/// nothing is written.
 #[test]
 fn reading_commands_work_on_a_file_system_that_cannot_be_written_to() {
     let mut site = Site::on_file();

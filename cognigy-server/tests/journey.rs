@@ -1,5 +1,5 @@
-//! The whole journey against real neighbours: SQLite, a CRM over HTTP, an SQS emulator; and what
-//! happens when one of them, or the server itself, goes away.
+//! The whole journey with real systems around the server: SQLite, a CRM over HTTP, an SQS emulator;
+//! and what happens when one of them, or the server itself, fails.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -165,7 +165,7 @@ fn a_stop_waits_for_work_in_hand_no_longer_than_it_is_told_to() {
     let mut server = site.serve();
     server.deliver(&event("e1", "c1"));
     eventually("the CRM is asked", || (crm.requests().len() == 1).then_some(()));
-    // A replay is a request that is under way for as long.
+    // A replay is a request that takes as long.
     let mut replay = server.connect();
     let request = format!(
         "POST /webhooks/replay/e2 HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\
@@ -235,7 +235,7 @@ fn dead_letters_come_back_by_redrive() {
         assert_eq!(server.wait_for(id, "processed")["attempts"][1]["run"], 2);
     }
 
-    // Into a database that never saw the event: the payload is stored anew.
+    // The database does not have the event: the payload is stored anew.
     crm.answer(400, "");
     server.deliver(&event("e4", "c1"));
     server.wait_for("e4", "dead_lettered");
@@ -292,7 +292,7 @@ fn a_redrive_names_each_message_that_it_leaves_and_why() {
     }
     assert_eq!(server.event("edited")["status"], "dead_lettered", "it was not run as stored");
 
-    // A second one at once takes nothing, and says so.
+    // A second redrive at once takes no message, and says so.
     let again = site.run(&["redrive"]);
     assert_eq!(again.status.code(), Some(1), "{again:?}");
     let told = stdout(&again);
@@ -301,7 +301,7 @@ fn a_redrive_names_each_message_that_it_leaves_and_why() {
     }
     assert!(told.contains("(event edited): its payload differs"), "{told}");
 
-    // Where another process holds all that is there, it says that nothing was seen of it.
+    // If another process has received all messages, the redrive says that it saw none.
     assert_eq!(moto.receive(&queue).len(), 2);
     let hidden = site.run(&["redrive"]);
     assert_eq!(hidden.status.code(), Some(1), "{hidden:?}");
@@ -377,7 +377,7 @@ fn no_secret_token_or_body_is_logged_at_any_level() {
     let log = server.log();
     assert!(log.contains("\"event_id\":\"e2"), "ids are logged");
     for secret in [SECRET, TOKEN, "marked-"] {
-        // The id of an invalid event is an id too, and the only marked thing that may show.
+        // The id of an invalid event is an id too. It is the only marked text that may appear.
         let log = log.replace(r#""event_id":"marked-body""#, "");
         let line = log.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "{secret}");

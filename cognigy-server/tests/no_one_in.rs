@@ -1,5 +1,5 @@
-//! Nobody gets in, and nothing gets out: hostile operators' requests, and what everything that is
-//! emitted must never show.
+//! Hostile operators' requests are refused, and no output of the server contains a secret, a token
+//! or a body.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -16,7 +16,8 @@ use cognigy_core::{Secret, SignatureScheme, sign};
 use common::{Answer, Server, Site, TOKEN, crm::Crm, event, eventually, moto::Moto, post_signed};
 use serde_json::{Value, json};
 
-/// Planted where it must stay: in secrets, tokens, bodies, contacts, and neighbours' answers.
+/// The mark in secrets, tokens, bodies, contacts and answers of other systems. It must not appear
+/// elsewhere.
 const MARK: &str = "marked-";
 const SHOP_SECRET: &str = "marked-secret-of-shop";
 
@@ -39,7 +40,8 @@ fn nothing_planted_shows_whatever_goes_wrong() {
         .set("COGNIGY_SOURCE_SHOP_WEBHOOK_SECRET_PREVIOUS", "marked-secret-of-shop-before")
         .set("COGNIGY_SOURCE_SHOP_CRM_BASE_URL", crm.url())
         .set("COGNIGY_SOURCE_SHOP_CRM_TOKEN", "marked-crm-token-of-shop")
-        // Of no source, hence a warning; it may hold a secret all the same.
+        // The variable belongs to no source, so there is a warning. It may hold a secret all the
+        // same.
         .set("COGNIGY_SOURCE_SHOPP_WEBHOOK_SECRET", "marked-secret-of-nobody")
         .set("COGNIGY_RETRY_MAX_ATTEMPTS", "2")
         .set("COGNIGY_LOG", "trace");
@@ -47,7 +49,7 @@ fn nothing_planted_shows_whatever_goes_wrong() {
     let mut server = site.serve();
     let mut answers = String::new();
 
-    // A CRM that fails in every way, with a marked body wherever there is one.
+    // The CRM fails in every way, with a mark in each of its bodies.
     let failures = [
         (302, "marked-answer"),
         (400, r#"{"error":"marked-answer"}"#),
@@ -84,7 +86,7 @@ fn nothing_planted_shows_whatever_goes_wrong() {
     answers.push('\n');
     crm.delay(Duration::ZERO);
 
-    // Deliveries and operators that are refused.
+    // Deliveries and operators' requests that are refused.
     let bearer = format!("Bearer {TOKEN}-marked-more");
     for (headers, body) in [
         (vec![("X-Cognigy-Signature", "marked-signature")], &b"marked-body"[..]),
@@ -108,7 +110,7 @@ fn nothing_planted_shows_whatever_goes_wrong() {
         answers.push_str(&answer.body);
     }
 
-    // A queue that is not there, for the replay too.
+    // The queue is down, for the replay too.
     drop(moto);
     crm.answer(400, "marked-answer");
     server.deliver(&event("no-queue", "marked-contact"));
@@ -131,7 +133,7 @@ fn nothing_planted_shows_whatever_goes_wrong() {
     assert!(log.contains("COGNIGY_SOURCE_SHOPP_WEBHOOK_SECRET") && log.contains("\"shop\""));
     shows_nothing("the log", &log);
 
-    // The command line, at the same level: an API that refuses, then one that is not there.
+    // The command line, at the same log level: an API that refuses, then an API that is down.
     let api = Crm::start();
     site.set("COGNIGY_CLIENT_ID", "client").set("COGNIGY_CLIENT_SECRET", "marked-client-secret");
     for (status, body) in [
@@ -183,18 +185,18 @@ fn an_id_cannot_forge_a_log_line() {
         assert_eq!(status, 400, "{id:?}");
     }
     for id in ["e\u{202e}forged", "f\u{2028}forged", "g\" forged=\"yes", "h<script>"] {
-        // A contact each: look-ups of one contact are made once.
+        // Each event has a contact of its own, because look-ups of one contact are made once.
         assert_eq!(post_signed(free, &event(id, &id[..1])), 200, "{id:?}");
     }
     eventually("they are looked up", || (crm.requests().len() == 4).then_some(()));
-    // A stop lets work in hand end, and the log be written.
+    // A stop lets work in progress end and the log be written.
     let id = child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     assert!(child.wait().unwrap().success());
     let log = String::from_utf8(log.join().unwrap()).unwrap();
     assert!(log.contains("g\\\" forged"), "ids are logged, quoted: {log}");
     for line in log.lines() {
-        // Each line is one of ours: it begins with a time and a level.
+        // Each line is the server's: it begins with a time and a level.
         let level = line.split_whitespace().nth(1).unwrap_or_default();
         assert!(["DEBUG", "INFO", "WARN", "ERROR"].contains(&level), "{line:?}");
         let raw = |c: char| c.is_control() || ['\u{202e}', '\u{2028}'].contains(&c);
@@ -202,7 +204,7 @@ fn an_id_cannot_forge_a_log_line() {
     }
 }
 
-/// Two events that must still be there, once each, after whatever an operator sends.
+/// Two events that must still be stored, once each, whatever an operator sends.
 fn served() -> (Site, Server) {
     let mut site = Site::new();
     site.set("COGNIGY_WORKER", "off");
@@ -284,7 +286,7 @@ fn a_log_that_nobody_reads_holds_nobody_up() {
     site.set("COGNIGY_LISTEN", free.to_string())
         .set("COGNIGY_LOG", "trace")
         .set("COGNIGY_WORKER", "off");
-    // Its pipe is full after 64 KiB.
+    // The log's pipe is full after 64 KiB.
     let mut child =
         site.command(&["serve"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     eventually("it listens", || TcpStream::connect(free).ok());
@@ -297,7 +299,7 @@ fn a_log_that_nobody_reads_holds_nobody_up() {
     let metrics = Answer::read(stream).body;
     let dropped = metrics.lines().find(|line| line.starts_with("cognigy_log_lines_dropped_total "));
     assert_ne!(dropped.expect("it is a metric"), "cognigy_log_lines_dropped_total 0");
-    // It was full: of what was logged about the deliveries only a part is to be had.
+    // The pipe was full, so that only a part of the lines about the deliveries is in it.
     child.kill().unwrap();
     let mut log = String::new();
     child.stderr.take().unwrap().read_to_string(&mut log).unwrap();

@@ -1,5 +1,5 @@
 //! Several servers on one PostgreSQL database, and what happens when one of them, or the database,
-//! goes away.
+//! fails.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -35,7 +35,7 @@ impl Nodes {
         Self { site, crm }
     }
 
-    /// How often the CRM was asked on behalf of each run of an event.
+    /// How often the CRM was asked for each run of an event.
     fn asked(&self) -> HashMap<String, u32> {
         let mut asked = HashMap::new();
         for request in self.crm.requests() {
@@ -94,7 +94,7 @@ fn what_a_killed_server_held_is_taken_over_within_a_lease() {
     doomed.kill();
     let killed = Instant::now();
     eventually("all are processed", || (processed(&other) == 20).then_some(()));
-    // A lease, a poll, and the machine's own time; not a second lease.
+    // A lease, a poll, and some time for the machine; less than a second lease.
     assert!(killed.elapsed() < Duration::from_millis(9500), "{:?}", killed.elapsed());
     let stored = other.event("e7");
     assert_eq!(stored["attempts"][0]["outcome"], "lease_expired");
@@ -116,7 +116,7 @@ fn a_server_that_slept_through_its_lease_changes_nothing_when_it_wakes() {
     let stored = other.wait_for("e1", "processed");
     assert_eq!(stored["attempts"].as_array().unwrap().len(), 2);
 
-    // Its answer from the CRM has arrived long since, and its settlement is too late.
+    // The CRM answered it long ago, and its settlement is too late.
     sleeper.signal("CONT");
     eventually("it is told", || {
         let metrics = sleeper.request("GET", "/metrics", &[], b"").body;
@@ -124,7 +124,7 @@ fn a_server_that_slept_through_its_lease_changes_nothing_when_it_wakes() {
         (lost.unwrap() == r#"cognigy_lost_leases_total{source="cognigy"} 1"#).then_some(())
     });
     assert_eq!(other.event("e1"), stored, "nothing has changed");
-    // It goes on working.
+    // The server goes on working.
     sleeper.deliver(&event("e2", "c1"));
     sleeper.wait_for("e2", "processed");
 }
@@ -164,7 +164,7 @@ fn servers_that_are_killed_again_and_again_lose_nothing_and_never_overlap() {
             })
         })
         .collect();
-    // No generator of random numbers is needed: what the servers are at differs each time.
+    // No random numbers are needed: the servers are in another state each time.
     for round in 0..12_u64 {
         std::thread::sleep(Duration::from_millis(100 + (round * 137) % 300));
         let victim = (round % 3) as usize;

@@ -1,4 +1,4 @@
-//! `COGNIGY_ORDERING=per_contact`: what senders, operators and the CRM see of it.
+//! `COGNIGY_ORDERING=per_contact`, as senders, operators and the CRM see it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -23,7 +23,7 @@ fn deliver(server: &Server, contact: &str, ids: &[&str]) {
     }
 }
 
-/// These events in the order of their attempts, each once however many it needed.
+/// The events in the order of their attempts, each once however many attempts it needed.
 fn tried(server: &Server, ids: &[&str]) -> Vec<String> {
     let mut attempts = Vec::new();
     for id in ids {
@@ -58,7 +58,7 @@ fn an_event_that_fails_holds_back_those_of_its_contact_and_no_others() {
     let stats = server.stats();
     assert_eq!((&stats["held_back"], &stats["events"]["waiting"]), (&2.into(), &3.into()));
     assert_eq!(metric(&server, "cognigy_events_held_back"), "2");
-    // A command beside the server goes by the order that the server keeps.
+    // A command beside the server follows the order that the server keeps.
     assert!(stdout(&site.run(&["list", "--status", "pending"])).contains("a2"));
     server.operate("POST", "/webhooks/replay/a2", b"").problem(409);
 
@@ -91,7 +91,7 @@ fn a_contact_that_is_to_stop_waits_for_the_replay_of_what_was_given_up() {
     assert_eq!(server.event("a2")["status"], "pending");
     assert_eq!(metric(&server, "cognigy_contacts_stopped"), "1");
     assert_eq!(server.stats()["stopped_contacts"], 1);
-    // It stays so when the server is started again.
+    // The contact stays stopped when the server is started again.
     assert_eq!(server.terminate(), Some(0));
     let mut server = site.serve();
     assert_eq!(metric(&server, "cognigy_contacts_stopped"), "1");
@@ -100,7 +100,7 @@ fn a_contact_that_is_to_stop_waits_for_the_replay_of_what_was_given_up() {
     server.wait_for("a2", "processed");
     assert_eq!(metric(&server, "cognigy_contacts_stopped"), "0");
 
-    // Turned off, nothing is held any more.
+    // With the order off, no event waits any more.
     crm.refuse("external_id=ann", 400);
     deliver(&server, "ann", &["a3", "a4"]);
     server.wait_for("a3", "dead_lettered");

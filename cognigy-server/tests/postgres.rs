@@ -1,7 +1,7 @@
-//! What the bundled server does on SQLite it does on PostgreSQL: the tests of the other files once
-//! more, each with a database of its own in a private cluster.
+//! The bundled server does the same on PostgreSQL as on SQLite: the tests of the other files run
+//! once more, each with a database of its own in a private cluster.
 
-// Each of the files is a program of its own elsewhere, and brings `common` along.
+// Each of the files is a test program of its own elsewhere, and includes `common`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::duplicate_mod)]
 
 #[path = "command_line.rs"]

@@ -1,5 +1,5 @@
-//! `replay` beside a server and without one: who runs the events, what is told, and what an
-//! interrupt leaves.
+//! `replay` beside a server and without one: which process runs the events, what is printed, and
+//! what an interrupt leaves.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -17,7 +17,7 @@ const ALL: [&str; 4] = ["replay", "--status", "dead_lettered", "--json"];
 
 fn site_with(crm: &Crm) -> Site {
     let mut site = Site::new();
-    // What runs in the command and is logged by it would show.
+    // A run in the command's process would appear in its log.
     site.set("CRM_BASE_URL", crm.url()).set("COGNIGY_LOG", "info");
     site
 }
@@ -37,7 +37,7 @@ fn given_up(site: &Site, crm: &Crm, count: usize) -> Server {
     server
 }
 
-/// Attempts that a server has made with success.
+/// The number of attempts of a server that succeeded.
 fn succeeded(server: &Server) -> String {
     let series = r#"cognigy_processing_total{outcome="succeeded",source="cognigy"} "#;
     let metrics = server.request("GET", "/metrics", &[], b"").body;
@@ -66,7 +66,7 @@ fn a_bulk_is_handed_to_the_workers_of_the_server() {
     crm.delay(Duration::from_millis(300));
     let started = Instant::now();
     let replayed = site.run(&ALL);
-    // One by one it is three quarters of a minute.
+    // One by one the runs take three quarters of a minute.
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     assert_eq!(replayed.status.code(), Some(0), "{replayed:?}");
     let lines = lines(&replayed);
@@ -74,7 +74,7 @@ fn a_bulk_is_handed_to_the_workers_of_the_server() {
     assert_eq!(first, &json!({"event_id": "e0", "status": "replayed", "detail": null}));
     assert_eq!((lines.len(), succeeded(&server).as_str()), (150, "150"), "the server ran them");
 
-    // It is waited for by default, and need not be.
+    // The command waits by default, and does not with `--no-wait`.
     crm.delay(Duration::from_secs(2));
     let arguments = ["replay", "--status", "processed", "--no-wait"];
     let handed_over = site.run(&arguments);
@@ -84,7 +84,7 @@ fn a_bulk_is_handed_to_the_workers_of_the_server() {
     crm.delay(Duration::ZERO);
     eventually("all have run again", || (succeeded(&server) == "300").then_some(()));
 
-    // One that is to run here runs here, and so does one that is named.
+    // Events run here with `--here`, and if they are named by id.
     for arguments in
         [&["replay", "--user", "user-1", "--from", "1h", "--here"][..], &["replay", "e1"]]
     {
@@ -93,7 +93,7 @@ fn a_bulk_is_handed_to_the_workers_of_the_server() {
     }
     assert_eq!((succeeded(&server).as_str(), crm.requests().len()), ("300", 150 + 300 + 151));
 
-    // A server without workers runs nothing, so there is no use in handing over to it.
+    // A server without workers runs no event, so the command hands none over to it.
     drop(server);
     site.set("COGNIGY_WORKER", "off");
     let server = site.serve();
@@ -181,7 +181,7 @@ fn an_interrupt_gives_back_what_is_under_way() {
     let given_back = lines(&ended);
     assert!(given_back.len() == 64 && given_back.iter().all(|it| it["status"] == "given_back"));
 
-    // Nothing is held for the minute of a lease: a server runs what was given back at once.
+    // No event waits for the end of a lease of a minute: a server runs at once what was given back.
     assert!(lines(&site.run(&["list", "--status", "processing", "--json"])).is_empty());
     crm.delay(Duration::ZERO);
     let server = site.serve();

@@ -1,5 +1,5 @@
-//! Settings as the world outside hands them over: what is wrong with one is named before anything is
-//! done, and nothing is taken for something else.
+//! Settings as environments provide them: a wrong one is named before the command does anything,
+//! and no value is taken for something else.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -21,7 +21,8 @@ use std::{
 use cognigy_test_postgres::Cluster;
 use common::{Site, crm::Crm, event, eventually, stderr, stdout};
 
-/// Stopped with status 2 and one line that begins with the setting's name and shows no secret.
+/// The command stops with status 2 and one line that begins with the setting's name and shows no
+/// secret.
 #[track_caller]
 fn refused(output: &Output, named: &str) {
     assert_eq!(output.status.code(), Some(2), "{named}: {output:?}");
@@ -40,7 +41,7 @@ fn two_sources() -> Site {
     site
 }
 
-/// Every secret and credential, the sources' own included.
+/// Every secret and credential, with those of the sources.
 const SECRETS: [&str; 13] = [
     "COGNIGY_WEBHOOK_SECRET",
     "COGNIGY_WEBHOOK_SECRET_PREVIOUS",
@@ -76,7 +77,7 @@ fn a_variable_of_ours_that_is_not_utf_8_stops_the_start() {
     let mut command = site.command(&["list", "--crm-token"]);
     command.arg(OsString::from_vec(b"marked-\xff".to_vec()));
     refused(&command.output().unwrap(), "--crm-token is not UTF-8");
-    // What is not ours may be what it likes.
+    // Variables of other programs may have any value.
     let mut command = site.command(&["list"]);
     command.env("LS_COLORS", OsString::from_vec(b"\xff".to_vec()));
     assert_eq!(command.output().unwrap().status.code(), Some(1), "there is no database");
@@ -96,7 +97,7 @@ fn white_space_at_an_end_of_a_secret_stops_the_start() {
             refused(&site.run(&["list"]), &format!("{variable}: has white space"));
         }
     }
-    // From a file and a flag as well.
+    // The same for a file and a flag.
     let site = two_sources();
     let file = site.folder.path().join("cognigy.toml");
     std::fs::write(&file, "crm_token = \"marked-token\\n\"").unwrap();
@@ -201,7 +202,7 @@ fn a_file_of_variables_is_read_only_where_it_is_named() {
     assert_eq!(site.run(&["serve"]).status.code(), Some(2), "it has no secret");
     assert!(!folder.join("named.db").exists(), "it was not named");
 
-    // Named by a variable, a flag or the settings file.
+    // A variable, a flag or the settings file names the file of variables.
     site.set("COGNIGY_ENV_FILE", ".env").set("CRM_TIMEOUT", "soon");
     refused(&site.run(&["list"]), "CRM_TIMEOUT: ");
     site.set("CRM_TIMEOUT", "6s");
@@ -215,7 +216,7 @@ fn a_file_of_variables_is_read_only_where_it_is_named() {
     refused(&site.run(&["list"]), "CRM_TIMEOUT: ");
     std::fs::remove_file(folder.join("cognigy.toml")).unwrap();
 
-    // What cannot be read is named, by its line, and not repeated.
+    // A line that cannot be read is named by its number and not quoted.
     site.set("COGNIGY_ENV_FILE", "absent");
     refused(&site.run(&["list"]), "COGNIGY_ENV_FILE: absent: ");
     site.set("COGNIGY_ENV_FILE", ".env");
@@ -226,7 +227,7 @@ fn a_file_of_variables_is_read_only_where_it_is_named() {
         refused(&site.run(&["list"]), "COGNIGY_ENV_FILE: .env: ");
     }
 
-    // A server has all it needs from it, the AWS SDK's variables included.
+    // The file has all that a server needs, with the variables of the AWS SDK.
     std::fs::write(
         &file,
         "COGNIGY_WEBHOOK_SECRET=marked-webhook-secret\nCOGNIGY_LISTEN=127.0.0.1:0\n\
@@ -295,7 +296,7 @@ fn an_example_or_a_short_secret_is_a_warning_at_the_start() {
     assert!(!stderr(&site.run(&["list"])).contains("SECRET"), "only what serves says so");
 }
 
-/// What can be asked, and whether the proxy was asked instead.
+/// The other systems, and whether the proxy was asked in their place.
 fn asks_the_proxy(variables: &[(&str, &str)]) -> [bool; 4] {
     let (target, proxy) = (Crm::start(), Crm::start());
     for server in [&target, &proxy] {
@@ -414,7 +415,7 @@ fn a_registration_is_checked_before_it_is_sent_and_believed_only_with_an_id() {
         r#"{"error":"invalid_client","error_description":"No such client marked-client-secret\n"}"#,
         "answered with an error: No such client [redacted]",
     );
-    // The token is in order, what comes after it is not.
+    // The token is valid, but the text after it is not.
     let token = r#"{"access_token":"marked-token","#;
     fails(200, &format!(r#"{token}"name":"hook"}}"#), "without the id of a webhook");
     fails(200, &format!(r#"{token}"id":""}}"#), "without the id of a webhook");
@@ -430,7 +431,7 @@ fn a_panic_of_the_aws_sdk_is_told_without_its_words_and_ends_no_command() {
     crm.answer(400, "");
     let mut site = Site::on_file();
     let profile = site.folder.path().join("credentials");
-    // The SDK makes a header of it, and panics.
+    // The SDK makes a header of it and panics.
     std::fs::write(
         &profile,
         "[default]\naws_access_key_id = marked-key\u{1}\naws_secret_access_key = marked-secret\n",
@@ -450,7 +451,7 @@ fn a_panic_of_the_aws_sdk_is_told_without_its_words_and_ends_no_command() {
     let log = server.log();
     let (panic, marked) = (log.contains("panicked"), log.contains("marked-key"));
     assert!(!panic && !marked, "{log}");
-    // Where it was, for a report.
+    // The place of the panic, for a report.
     assert!(log.contains(r#""place":"aws-"#) && !log.contains("/registry/src/"), "{log}");
     drop(server);
     let output = site.run(&["redrive"]);
@@ -458,7 +459,7 @@ fn a_panic_of_the_aws_sdk_is_told_without_its_words_and_ends_no_command() {
     let told = stderr(&output);
     assert!(told.contains("the AWS SDK failed before it sent anything"), "{told}");
     assert!(!told.contains("panicked") && !told.contains("marked-key"), "{told}");
-    // Its own settings it panics about at the start.
+    // It panics about its own settings at the start.
     std::fs::write(site.folder.path().join("config"), "[default]\nmax_attempts = 0\n").unwrap();
     site.set("AWS_CONFIG_FILE", site.folder.path().join("config").to_str().unwrap());
     let output = site.run(&["redrive"]);
@@ -468,7 +469,7 @@ fn a_panic_of_the_aws_sdk_is_told_without_its_words_and_ends_no_command() {
     assert!(!told.contains("panicked"), "{told}");
 }
 
-/// A port on which a database comes up as slowly as one likes.
+/// A port on which a database comes up after a chosen time.
 struct SlowDatabase {
     address: SocketAddr,
     is_up: Arc<AtomicBool>,
@@ -481,7 +482,8 @@ impl SlowDatabase {
         Self { address, is_up: Arc::new(AtomicBool::new(false)) }
     }
 
-    /// From here on it says that it starts, until it is up; then it is the server at `port`.
+    /// From now on the port answers that the database is starting. Once it is up, the port leads to
+    /// the server at `port`.
     fn listen(&self, port: u16, state: &'static str) {
         let listener = TcpListener::bind(self.address).unwrap();
         let is_up = Arc::clone(&self.is_up);
@@ -527,7 +529,7 @@ fn a_server_waits_for_a_database_that_is_not_up_yet_and_for_no_other_reason() {
     let mut child = command.spawn().unwrap();
     let log = || std::fs::read_to_string(&folder).unwrap();
     eventually("it says that it waits", || log().contains("connection refused").then_some(()));
-    // CANNOT_CONNECT_NOW: what a server says that is starting up.
+    // CANNOT_CONNECT_NOW: the answer of a server that is starting.
     slow.listen(cluster.port(), "57P03");
     std::thread::sleep(Duration::from_millis(700));
     assert!(child.try_wait().unwrap().is_none(), "{}", log());
@@ -537,7 +539,7 @@ fn a_server_waits_for_a_database_that_is_not_up_yet_and_for_no_other_reason() {
     child.kill().unwrap();
     child.wait().unwrap();
 
-    // A wrong password is no reason to wait, nor is a database that does not exist.
+    // A server does not wait because of a wrong password, or of a database that does not exist.
     for state in ["28P01", "3D000"] {
         let wrong = SlowDatabase::reserve();
         wrong.listen(cluster.port(), state);
@@ -564,6 +566,6 @@ fn help_is_about_the_command_and_the_settings_have_one_of_their_own() {
         assert!(help.contains("--crm-timeout") && help.contains("COGNIGY_ENV_FILE"), "{help}");
         assert!(!help.contains("--status"), "{help}");
     }
-    // They are flags all the same.
+    // They are flags nevertheless.
     refused(&site.run(&["list", "--crm-timeout", "soon"]), "CRM_TIMEOUT");
 }

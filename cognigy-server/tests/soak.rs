@@ -1,6 +1,6 @@
-//! Everything at once: load, `kill -9`, a CRM and a queue that fail in every way, and replays; then
-//! a quiet time, and an account of every event. A few seconds in `./scripts/test`; as long as one
-//! likes with `./scripts/prove soak`.
+//! Everything at once: load, `kill -9`, a CRM and a queue that fail in every way, and replays. Then
+//! a quiet time, and an account of every event. It takes a few seconds in `./scripts/test`, and a
+//! chosen time in `./scripts/prove soak`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -27,14 +27,14 @@ type Events = BTreeMap<String, (String, Vec<u8>)>;
 
 const QUEUE: &str = "dead";
 const SENDERS: usize = 4;
-/// Nothing waits longer for its next try than a letter whose queue was away: a minute.
+/// No work waits longer for its next try than a dead letter whose queue was down: a minute.
 const STUCK_AFTER: Duration = Duration::from_secs(180);
 
-/// While so many letters are unsent the CRM is well: the emulator of the queue takes some fifty a
-/// second, and what it is offered must not be more than that for an hour.
+/// While so many dead letters are unsent, the CRM does not fail. The emulator of the queue takes
+/// some fifty a second, and for an hour it must not be offered more than that.
 const MOST_LETTERS: usize = 500;
 
-/// What the CRM does, one after the other at random: status, body, delay.
+/// What the CRM answers, chosen at random: status, body, delay.
 const MOODS: [(u16, &str, Duration); 8] = [
     (200, r#"{"id":"crm-1"}"#, Duration::ZERO),
     (200, r#"{"id":"crm-1"}"#, Duration::from_millis(100)),
@@ -47,11 +47,11 @@ const MOODS: [(u16, &str, Duration); 8] = [
     (200, r#"{"id":"crm-1"}"#, Duration::from_millis(900)),
 ];
 
-/// What senders were told.
+/// What senders were answered.
 #[derive(Default)]
 struct Told {
     answered: BTreeSet<String>,
-    /// Sent, and never answered with 200: each may be stored or not.
+    /// Events that were sent and never answered with 200. Each may be stored or not.
     unsure: BTreeSet<String>,
 }
 
@@ -70,7 +70,7 @@ fn contact(id: &str) -> String {
 }
 
 impl World {
-    /// Posts new events, and now and then a known one again, until told to stop.
+    /// Posts new events, and sometimes a known one again, until the test stops it.
     fn send(&self, sender: usize) {
         let mut dice = Dice::new(sender as u64);
         for number in 0.. {
@@ -96,7 +96,8 @@ impl World {
                 other => panic!("{id} was answered with {other}"),
             }
             drop(told);
-            // A paced load: what is measured is not the rate, and the account has to be read back.
+            // The load is limited: the test does not measure the rate, and it has to read
+            // everything back.
             thread::sleep(Duration::from_millis(if status == 200 { 4 } else { 50 }));
         }
     }
@@ -106,7 +107,7 @@ impl World {
         told.answered.iter().nth(dice.roll(told.answered.len())).cloned()
     }
 
-    /// Replays single events, and now and then all that are dead-lettered.
+    /// Replays single events, and sometimes all dead-lettered ones.
     fn replay(&self) {
         let mut dice = Dice::new(99);
         while !self.stop.load(Relaxed) {
@@ -117,7 +118,7 @@ impl World {
                 _ => (format!("/webhooks/replay/{id}"), ""),
             };
             let address = *self.address.lock().unwrap();
-            // Only what was answered counts; the server may be gone.
+            // Only answered requests count, since the server may be down.
             if [200, 202, 409, 500].contains(&common::operate_at(address, "POST", &path, body)) {
                 self.replays.fetch_add(1, Relaxed);
             }
@@ -168,7 +169,7 @@ impl World {
     }
 }
 
-/// Takes everything out of the queue; messages by event.
+/// Takes all messages out of the queue. Yields them by event.
 fn drain(moto: &Moto, queue: &str, received: &mut BTreeMap<String, usize>) {
     loop {
         let messages = moto.drain(queue);
@@ -231,7 +232,8 @@ fn everything_at_once_and_every_event_is_accounted_for() {
             world.crm.answer(status, body);
             world.crm.delay(delay);
             let pause = Duration::from_millis(100 + dice.roll(1500) as u64);
-            // The queue, by turns: well; connected and silent for a while; gone.
+            // The queue answers, then takes connections without answering for a while, then is
+            // down, and so on.
             if round % 3 == 1
                 && let Some(moto) = &moto
             {
@@ -245,8 +247,8 @@ fn everything_at_once_and_every_event_is_accounted_for() {
             assert!(!server.has_ended(), "it ended by itself: {}", server.log());
             server.kill();
             kills += 1;
-            // Nothing is sent while the server is gone, so what the emulator has in memory is all
-            // that was confirmed to it; it can be read, and the emulator be killed.
+            // While the server is down no message is sent, so that the emulator's memory holds all
+            // that it confirmed. It can be read, and the emulator be killed.
             if round % 3 == 2 {
                 drain(moto.as_ref().unwrap(), &queue, &mut received);
                 drop(moto.take());
@@ -261,7 +263,7 @@ fn everything_at_once_and_every_event_is_accounted_for() {
         }
     });
 
-    // The quiet time: nothing fails any more, and everything has to end by itself.
+    // The quiet time: nothing fails any more, and all work has to end by itself.
     let (status, body, delay) = MOODS[0];
     world.crm.answer(status, body);
     world.crm.delay(delay);
@@ -278,8 +280,8 @@ fn everything_at_once_and_every_event_is_accounted_for() {
         if waiting == 0 && world.unsent() == 0 {
             break;
         }
-        // After an hour of faults tens of thousands of letters may be on their way: what counts is
-        // that they go on.
+        // After an hour of faults tens of thousands of dead letters may be on their way: the test
+        // waits while their number falls.
         if waiting < least {
             (least, since) = (waiting, Instant::now());
         }
@@ -305,7 +307,8 @@ fn everything_at_once_and_every_event_is_accounted_for() {
         assert!(told.answered.contains(id) || told.unsure.contains(id), "nobody sent {id}");
         assert_eq!(body, &event(id, &contact(id)), "{id}, byte for byte");
         assert!(["processed", "dead_lettered"].contains(&status.as_str()), "{id} is {status}");
-        // By the CRM's own log. What was given up may have lost its worker each time before.
+        // According to the CRM's own log. An event that was given up may have lost its worker each
+        // time before.
         assert!(
             status != "processed" || asked.contains(&contact(id)),
             "{id}: the CRM was not asked"
@@ -352,7 +355,7 @@ impl World {
     }
 }
 
-/// Senders end when the test does, even if it fails.
+/// Stops the senders when the test ends, even if it fails.
 struct StopAtTheEnd<'a>(&'a AtomicBool);
 
 impl Drop for StopAtTheEnd<'_> {

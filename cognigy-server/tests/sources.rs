@@ -1,5 +1,5 @@
-//! Several sources on one deployment: each with its own path, secrets, CRM, queue and limits, over
-//! one store, and none of them any other's problem.
+//! Several sources on one deployment over one store, each with its own path, secrets, CRM, queue
+//! and limits. A problem of one does not affect another.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -16,14 +16,14 @@ use serde_json::{Value, json};
 
 const SHOP_SECRET: &str = "marked-secret-of-shop";
 const SUPPORT_SECRET: &str = "marked-secret-of-support";
-/// Every path there is, and the secret its senders sign with.
+/// Every path, and the secret of its senders.
 const PATHS: [(&str, &str); 3] = [
     ("/webhooks/cognigy", common::SECRET),
     ("/webhooks/cognigy/shop", SHOP_SECRET),
     ("/webhooks/cognigy/support", SUPPORT_SECRET),
 ];
 
-/// A site with the sources `shop` and `support` beside the plain one.
+/// A site with the sources `shop` and `support` beside the plain path's.
 fn site() -> Site {
     let mut site = Site::new();
     site.set("COGNIGY_SOURCES", "shop,support")
@@ -149,7 +149,8 @@ fn a_crm_that_hangs_holds_up_its_own_source_only() {
     // Meanwhile the shop's CRM hangs, with as many requests as may be in flight there.
     assert_eq!(slow.requests().len(), 3);
     assert_eq!(server.stats()["events"]["waiting"], 100);
-    // Each was asked for its own, and a token goes only where it belongs.
+    // Each CRM was asked for its own source's contacts, and each token was sent only to its own
+    // CRM.
     for (crm, asked, token) in [
         (&plain, 20, Some("marked-plain-token")),
         (&quick, 20, Some("marked-support-token")),
@@ -193,8 +194,8 @@ fn a_queue_that_is_gone_holds_up_its_own_source_only() {
     let letters = server.get("/admin/events?source=shop&status=dead_lettering").json();
     assert_eq!(letters["events"].as_array().unwrap().len(), 5, "they wait for their queue");
 
-    // Two sources share the other queue, and each message knows whose it is. Taken back, each event
-    // is run by its own source's worker.
+    // Two sources share the other queue, and each message names its source. After a redrive the
+    // worker of that source runs the event.
     let sent = moto.count(&queue);
     assert_eq!(sent, 10);
     crm.answer(200, "{}");
@@ -218,7 +219,7 @@ fn a_flood_at_one_source_takes_no_other_s_places() {
         .set("COGNIGY_SOURCE_SHOP_MAX_IN_FLIGHT", "2")
         .set("COGNIGY_SOURCE_SHOP_MAX_BODY_BYTES", "1000");
     let server = site.serve();
-    // Bodies that do not come hold no place, however many there are.
+    // Bodies that do not arrive take no slot, however many there are.
     let unfinished: Vec<_> = (0..10)
         .map(|number| {
             let body = event(&format!("unfinished-{number}"), "c1");
@@ -237,8 +238,8 @@ fn a_flood_at_one_source_takes_no_other_s_places() {
         })
         .collect();
     assert_eq!(to_shop(&server, &event("beside", "c1")).status, 200);
-    // Whole ones do, for as long as the store has not answered. Twenty at once on one lock are more
-    // than two at a time, and the other sources' are none of those.
+    // Complete bodies do, until the store has answered. Twenty at once on one lock are more than
+    // two at a time, and those of other sources do not count.
     let refused = std::sync::atomic::AtomicUsize::new(0);
     let round = |round: usize| {
         std::thread::scope(|scope| {
@@ -323,7 +324,7 @@ fn operators_name_the_source_beside_the_id() {
         wait_for(&server, "shop", "e1", "processed");
     }
 
-    // What was signed but could not be taken goes back to whom it came from.
+    // A quarantined body is retried by its own source.
     to_shop(&server, br#"{"eventId":"bad"}"#).problem(400);
     let item = server.get("/admin/quarantine").json()["items"][0].clone();
     assert_eq!(item["source"], "shop");
@@ -504,7 +505,7 @@ fn metrics_and_log_lines_tell_sources_apart() {
     let metrics = server.request("GET", "/metrics", &[], b"").body;
     let heads = metrics.lines().filter(|line| line.starts_with("# TYPE cognigy_deliveries_total"));
     assert_eq!(heads.count(), 1, "one metric, not one a source");
-    // Of each metric that tells sources apart, each series says whose it is.
+    // Every series of a metric with sources has the label of its source.
     let series = metrics.lines().filter(|line| !line.starts_with('#'));
     let name = |line: &str| line.split(['{', ' ']).next().unwrap().to_owned();
     let told_apart: std::collections::BTreeSet<_> =

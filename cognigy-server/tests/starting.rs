@@ -1,4 +1,4 @@
-//! Several servers started at the same moment on a database that is not there yet: each of them
+//! Several servers start at the same moment on a database that does not exist yet. Each of them
 //! serves, or says why it does not.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -13,7 +13,7 @@ use std::{
 use cognigy_test_postgres::Cluster;
 use common::Site;
 
-/// Rounds on each store; `ROUNDS=50` for the long form.
+/// The number of rounds on each store; `ROUNDS=50` for the long form.
 fn rounds() -> usize {
     std::env::var("ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(4)
 }

@@ -1,5 +1,5 @@
-//! The real server on a disk that fails, is full, is held by others or goes away: no false 200,
-//! others served where they can be, recovery without help.
+//! The real server on a disk that fails, is full, is held by others or is gone: no false 200, other
+//! requests served where possible, recovery without help.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -87,7 +87,7 @@ fn a_failing_disk_under_many_senders_has_no_false_200() {
                 })
             })
             .collect();
-        // A write or sync fails now and then, always another.
+        // Some writes and syncs fail, another one each time.
         for nth in 1..=40 {
             let operations = if nth % 2 == 0 { Operation::SYNC } else { Operation::CHANGE };
             let fault = Fault::once(operations, FileKind::ANY, Fault::EIO, nth % 7 + 1);
@@ -114,7 +114,7 @@ fn a_read_that_fails_once_gives_no_event_up() {
     let mut server = bench.serve();
     let ids: Vec<_> = (1..=14).map(|number| format!("e{number}")).collect();
     for id in &ids {
-        // Several pages long, so that its body is read by itself.
+        // The body is several pages long, so that it is read by itself.
         let body = json!({
             "eventId": id, "timestamp": "2026-03-01T12:00:00Z", "type": "DIALOG_ENDED",
             "externalId": "c1", "payload": {"text": "x".repeat(20_000)},
@@ -134,12 +134,12 @@ fn a_read_that_fails_once_gives_no_event_up() {
     for (nth, id) in (1..).zip(&ids) {
         let fault = Fault::once(Operation::READ, FileKind::DATABASE, Fault::EIO, nth);
         bench.injector.arm(fault).unwrap();
-        // Written by another process and put into the database: no cache has it.
+        // Another process wrote it into the database: no cache has it.
         let due = "UPDATE events SET due_at = 0 WHERE event_id = ?1";
         bench.sql().execute(due, [id]).unwrap();
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
         bench.sql().query_row(checkpoint, [], |_| Ok(())).unwrap();
-        // Nobody but the worker reads until it has met the fault or is past it.
+        // Only the worker reads until it has met the fault or is past it.
         let asked = crm.requests().len();
         eventually("the worker comes by", || {
             let met = bench.injector.fired().unwrap() > 0 || crm.requests().len() > asked;
@@ -156,7 +156,7 @@ fn a_read_that_fails_once_gives_no_event_up() {
 }
 
 /// A server in a mount namespace of its own with its database on a small file system, and the
-/// folder as it looks from outside. None where the machine does not allow that.
+/// folder as other processes see it. None where the machine does not allow that.
 fn serve_on_small_disk(site: &mut Site) -> Option<(Server, PathBuf)> {
     let allowed = Command::new("unshare").args(["--map-root-user", "--mount", "true"]).status();
     if !allowed.is_ok_and(|status| status.success()) {
@@ -192,7 +192,7 @@ fn a_disk_that_is_really_full_is_survived_by_intake_and_worker() {
     assert_eq!(server.deliver(&event("e1", "c1")).status, 200);
     eventually("the CRM is asked", || (crm.requests().len() == 1).then_some(()));
 
-    // Someone fills the disk while the CRM thinks.
+    // The disk fills up while the CRM has not answered yet.
     let ballast = disk.join("ballast");
     let mut file = fs::File::create(&ballast).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}
@@ -200,7 +200,7 @@ fn a_disk_that_is_really_full_is_survived_by_intake_and_worker() {
     let mut accepted = vec!["e1".to_owned()];
     let mut refusals = 0;
     for number in 0..400 {
-        // What room the WAL still has may be used up.
+        // The space that is left in the WAL may be used up.
         let id = format!("full-{number}");
         match server.deliver(&event(&id, "c1")) {
             answer if answer.status == 200 => accepted.push(id),
@@ -217,7 +217,8 @@ fn a_disk_that_is_really_full_is_survived_by_intake_and_worker() {
     assert!(!is_ready(&server));
     assert_eq!(server.event("e1")["status"], "processing", "reading goes on");
 
-    // The CRM has answered by now and the outcome cannot be stored: it is tried again with pauses.
+    // The CRM has answered by now and the outcome cannot be stored: the store call is repeated with
+    // pauses.
     thread::sleep(Duration::from_secs(4));
     assert_eq!(server.event("e1")["status"], "processing");
     let errors = metric(&server, "cognigy_store_errors_total");
@@ -279,7 +280,7 @@ fn a_database_that_goes_away_takes_no_event_until_it_is_back() {
     assert!(!is_ready(&server));
     let left = fs::read_dir(&bench.data).unwrap().count();
     assert_eq!(left, 0, "no empty database takes its place");
-    // Another file in its place is no better.
+    // Another file in its place is refused too.
     fs::write(bench.data.join("webhooks.db"), "").unwrap();
     refused(&server.deliver(&event("e2", "c1")));
     fs::remove_dir_all(&bench.data).unwrap();
@@ -318,12 +319,12 @@ fn a_database_that_cannot_be_served_is_refused_at_the_start_and_left_as_it_is() 
     let mut server = bench.serve();
     server.deliver(&event("e1", "c1"));
     assert_eq!(server.terminate(), Some(0));
-    // All of it in one file, so that it is the damage that is read.
+    // All data is in one file, so that the damaged part is read.
     bench.sql().execute_batch("PRAGMA journal_mode = DELETE; PRAGMA journal_mode = WAL").unwrap();
     let file = bench.data.join("webhooks.db");
     let whole = fs::read(&file).unwrap();
     for (damage, reason) in [
-        // SQLite's header: where the version of the schema is kept, and its beginning.
+        // SQLite's header: the position of the schema's version, and the beginning.
         (&(60, vec![0, 0, 0, 99]), "schema version 99"),
         (&(0, b"no database".to_vec()), "not a database"),
         // The table of tables.
@@ -336,7 +337,7 @@ fn a_database_that_cannot_be_served_is_refused_at_the_start_and_left_as_it_is() 
         assert_eq!(fs::read(&file).unwrap(), damaged, "{reason}: left as it was");
         fs::write(&file, &whole).unwrap();
     }
-    // Cured, it serves again.
+    // Once the file is repaired, the server serves again.
     assert_eq!(bench.serve().event("e1")["status"], "pending");
 }
 
@@ -359,7 +360,7 @@ fn a_database_of_another_owner_is_refused() {
 
     let bench = Bench::new();
     drop(bench.serve());
-    // Nothing is forbidden to root, who has to become someone else.
+    // Root may do everything, so the server runs as another user.
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     let someone = || {
         let mut command = Command::new(if is_root { "setpriv" } else { "env" });
@@ -407,7 +408,7 @@ fn running_out_of_descriptors_is_survived() {
         .current_dir(bench.site.folder.path());
     let mut server = Server::start(command);
     assert_eq!(server.deliver(&event("before", "c1")).status, 200);
-    // One that was there before goes on being served.
+    // A connection that was open before is still served.
     let mut early = server.connect();
     let request = |id: &str| {
         let text = String::from_utf8(request(id)).unwrap();

@@ -6,7 +6,7 @@ mod common;
 use common::{Server, Site, crm::Crm, event, eventually, stderr, stdout};
 use serde_json::Value;
 
-/// The value of a series in `/metrics`, by its name with labels; those in `labels` have to be there.
+/// The value of a series in `/metrics`, by its name and the `labels` that it must have.
 fn metric(server: &Server, name: &str, labels: &str) -> Option<f64> {
     let text = server.get("/metrics").body;
     let is_it = |line: &&str| line.split(['{', ' ']).next() == Some(name) && line.contains(labels);
@@ -20,7 +20,7 @@ fn purge(site: &Site, more: &[&str]) -> Value {
     serde_json::from_str(&stdout(&output)).unwrap()
 }
 
-/// One event that was processed, one that was dead-lettered, one invalid body and one conflict.
+/// Makes one processed event, one dead-lettered event, one invalid body and one conflict.
 fn with_some_of_each(site: &mut Site, crm: &Crm) -> Server {
     site.set("CRM_BASE_URL", crm.url()).set("COGNIGY_RETRY_MAX_ATTEMPTS", "1");
     crm.refuse("c-dead", 400);
@@ -54,7 +54,7 @@ fn what_no_operator_has_dealt_with_outlives_the_retention() {
     let counted = purge(&site, &["--dry-run", "--dead-letter-retention", "1ms"]);
     assert_eq!(counted["events"], serde_json::json!({ "dead_lettered": 1 }));
     assert_eq!(counted["quarantined"], serde_json::json!({ "conflict": 1 }));
-    // Once an operator has replayed it, it goes like any other.
+    // Once an operator has replayed it, it is forgotten like any other.
     crm.refuse_nobody();
     assert_eq!(server.operate("POST", "/webhooks/replay/dead", b"").status, 200);
     assert_eq!(purge(&site, &[])["events"], serde_json::json!({ "processed": 1 }));

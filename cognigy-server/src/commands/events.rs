@@ -1,22 +1,25 @@
-//! `list` and `show`: straight from the database, beside a running server or without one.
+//! `list` and `show`: they read the database, with or without a running server.
 
 use std::collections::BTreeMap;
 
 use clap::ArgMatches;
 use cognigy_core::{
-    Clock, EventArchive, EventFilter, EventId, EventKey, PageRequest, SourceName, Store, TokioClock,
+    Clock, Contact, EventArchive, EventFilter, EventId, EventKey, PageRequest, SourceName, Store,
+    TokioClock,
 };
 
 use super::{number, print_json};
 use crate::{
-    app::{Access, StartError, open_store},
+    deployment::Deployment,
+    error::StartError,
     filter, find,
-    http::view::{EventDetail, EventLine, printable},
-    output::{complain, say},
+    output::{complain, printable, say},
     settings::Settings,
+    store::{self, Access},
+    view::{EventDetail, EventLine, time},
 };
 
-/// Events asked for at a time.
+/// How many events one store call asks for.
 const PAGE: usize = 256;
 
 /// The filter that the flags describe.
@@ -38,8 +41,8 @@ pub(super) fn source_of(arguments: &ArgMatches) -> Result<Option<SourceName>, St
     named.transpose().map_err(|error| StartError::Usage(format!("--source: {error}")))
 }
 
-/// The key of an id given on the command line, of `source` or else of the one that has it. Where
-/// none has it, the plain source's.
+/// The key of an event id from the command line. Without a `source` it is the key of the only
+/// source that has such an event, or the plain path's source if none has.
 pub(super) async fn key_of(
     id: &str,
     source: Option<&SourceName>,
@@ -64,9 +67,12 @@ pub(super) async fn key_of(
     }
 }
 
-pub(super) async fn list(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
+pub(super) async fn list(
+    arguments: &ArgMatches,
+    deployment: &Deployment,
+) -> Result<bool, StartError> {
     let filter = filter_of(arguments)?;
-    let store = open_store(settings, Access::Read, None).await?;
+    let store = store::open(deployment, Access::Read, None).await?;
     let mut left = number(arguments, "limit") as usize;
     let mut after = None;
     while left > 0 {
@@ -82,7 +88,7 @@ pub(super) async fn list(arguments: &ArgMatches, settings: &Settings) -> Result<
                 };
                 say!(
                     "{}  {:<14} {:<20} {}{source}",
-                    crate::http::view::time(event.received_at),
+                    time(event.received_at),
                     event.state.as_str(),
                     printable(event.kind.as_str()),
                     printable(event.id.as_str()),
@@ -97,11 +103,14 @@ pub(super) async fn list(arguments: &ArgMatches, settings: &Settings) -> Result<
     Ok(true)
 }
 
-pub(super) async fn show(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
+pub(super) async fn show(
+    arguments: &ArgMatches,
+    deployment: &Deployment,
+) -> Result<bool, StartError> {
     let id = arguments.get_one::<String>("id").map(String::as_str).unwrap_or_default();
     let source = source_of(arguments)?;
-    let store = open_store(settings, Access::Read, None).await?;
-    let key = key_of(id, source.as_ref(), &*store, settings).await?;
+    let store = store::open(deployment, Access::Read, None).await?;
+    let key = key_of(id, source.as_ref(), &*store, &deployment.settings).await?;
     let Some(stored) = store.find(&key).await? else {
         complain(match source {
             Some(source) => format!("no event {id:?} of the source {source} is stored"),
@@ -113,7 +122,43 @@ pub(super) async fn show(arguments: &ArgMatches, settings: &Settings) -> Result<
     if arguments.get_flag("json") {
         print_json(&detail)?;
     } else {
-        detail.print()?;
+        print(&detail)?;
     }
     Ok(true)
+}
+
+/// Prints an event for people: a few lines, then the attempts.
+fn print(detail: &EventDetail) -> Result<(), StartError> {
+    let or_none = |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), printable);
+    say!("event      {}", printable(&detail.event_id))?;
+    if let Some(source) = &detail.source {
+        say!("source     {source}")?;
+    }
+    say!("type       {}", printable(detail.kind.as_str()))?;
+    say!("status     {}", detail.status)?;
+    say!("timestamp  {}", printable(detail.timestamp.as_json().trim_matches('"')))?;
+    say!("external   {}", or_none(&detail.external_id))?;
+    say!("user       {}", or_none(&detail.user_id))?;
+    say!("received   {}", detail.received_at)?;
+    say!("processed  {}", detail.processed_at.as_deref().unwrap_or("-"))?;
+    let context = detail.crm_context.as_ref().map_or("null", Contact::as_json);
+    say!("context    {}", printable(context))?;
+    say!("body       {}", printable(&detail.body))?;
+    if let Some(dead_letter) = &detail.dead_letter {
+        let (tries, next) = (dead_letter.tries, &dead_letter.next_try_at);
+        say!("dead letter: not sent yet, tried {tries} times, next at {next}")?;
+        say!("             {}", printable(&dead_letter.reason))?;
+    }
+    for attempt in &detail.attempts {
+        say!(
+            "run {} attempt {}: {} after {} ms, {}{}",
+            attempt.run,
+            attempt.number,
+            attempt.outcome,
+            attempt.duration_ms,
+            attempt.started_at,
+            attempt.error.as_ref().map(|e| format!(": {}", printable(e))).unwrap_or_default(),
+        )?;
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Handing events to the workers of a server, and waiting for what comes of them.
+//! Hands events to the workers of a server, and waits for their outcomes.
 
 use std::time::{Duration, Instant};
 
@@ -8,50 +8,47 @@ use super::{
     interrupt::Interrupt,
     replay::{Account, Status, by_source, not_configured},
 };
-use crate::{
-    app::{App, StartError},
-    presence::Presence,
-    settings::Settings,
-};
+use crate::{app::App, deployment::Deployment, error::StartError, presence::Presence};
 
-/// Events handed over in one store call: large enough for one fsync to matter little.
+/// How many events one store call hands over: large enough for one fsync to matter little.
 const BATCH: usize = 256;
 
-/// The pause between two looks at what has not ended: at least, and at most. In between it is twice
-/// what a look took, so that looking is a third of the time and no more.
+/// The shortest and the longest pause between two looks at the events that have not ended. In
+/// between, a pause is twice as long as the look before it, so that looking takes a third of the
+/// time at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// A server may be away for so long, to be started anew, before it is given up.
+/// How long a server may be away, for a restart, before the command gives up waiting for it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An event that was handed over.
 struct HandedOver {
     key: EventKey,
-    /// How many attempts its history had when it was last looked at.
+    /// How many attempts the event's history had at the last look.
     attempts: Option<usize>,
 }
 
-/// Has workers run the events, and waits for their outcome if it `waits`. With `settings` it goes on
-/// waiting only while a server works on their database.
+/// Hands the events to the workers. If `waits`, it waits for their outcomes. With `deployment` it
+/// waits only while a server works on that deployment's database.
 pub(super) async fn run(
     app: &App,
     keys: Vec<EventKey>,
     waits: bool,
-    settings: Option<&Settings>,
+    deployment: Option<&Deployment>,
     interrupt: &Interrupt,
     mut account: Account,
 ) -> Result<Account, StartError> {
     let mut outstanding = Vec::new();
     for (source, keys) in by_source(keys) {
-        let Some(source) = app.sources.get(&source) else {
+        let Some(source) = app.pipelines.get(&source) else {
             for key in &keys {
                 let (status, detail) = not_configured(key);
-                account.tell(key, status, detail);
+                account.record(key, status, detail);
             }
             continue;
         };
         for keys in keys.chunks(BATCH) {
-            if interrupt.is_told() || account.broke_off.is_some() {
+            if interrupt.is_requested() || account.broke_off.is_some() {
                 break;
             }
             let answers = source.pipeline.requeue(keys, app.clock.now()).await?;
@@ -60,24 +57,24 @@ pub(super) async fn run(
                     Requeued::Scheduled | Requeued::Waiting => {
                         outstanding.push(HandedOver { key: key.clone(), attempts: None });
                     }
-                    Requeued::Busy => account.tell(key, Status::Busy, None),
-                    Requeued::NotFound => account.tell(key, Status::NotFound, None),
+                    Requeued::Busy => account.record(key, Status::Busy, None),
+                    Requeued::NotFound => account.record(key, Status::NotFound, None),
                 }
             }
         }
     }
     let count = outstanding.len();
     if !waits {
-        outstanding.iter().for_each(|event| account.tell(&event.key, Status::HandedOver, None));
+        outstanding.iter().for_each(|event| account.record(&event.key, Status::HandedOver, None));
         outstanding.clear();
     } else if count > 0 {
         account.say(&format!("{count} handed to the workers of the server; waiting for them"));
     }
     if account.broke_off.is_none() && !outstanding.is_empty() {
         account.show_progress();
-        await_all(app, &mut outstanding, settings, interrupt, &mut account).await?;
+        await_all(app, &mut outstanding, deployment, interrupt, &mut account).await?;
     }
-    if account.broke_off.is_none() && interrupt.is_told() {
+    if account.broke_off.is_none() && interrupt.is_requested() {
         let (ended, left) = (count - outstanding.len(), outstanding.len());
         account.broke_off = Some(StartError::Interrupted(format!(
             "{count} were handed over; {ended} have ended, {left} stay with the workers"
@@ -86,25 +83,25 @@ pub(super) async fn run(
     Ok(account)
 }
 
-/// Looks again and again until each has ended, or there is a reason to wait no longer.
+/// Looks at the events until each has ended, or until there is a reason to stop waiting.
 async fn await_all(
     app: &App,
     outstanding: &mut Vec<HandedOver>,
-    settings: Option<&Settings>,
+    deployment: Option<&Deployment>,
     interrupt: &Interrupt,
     account: &mut Account,
 ) -> Result<(), StartError> {
     let mut last_seen = Instant::now();
-    while !outstanding.is_empty() && account.broke_off.is_none() && !interrupt.is_told() {
+    while !outstanding.is_empty() && account.broke_off.is_none() && !interrupt.is_requested() {
         let started = Instant::now();
         let mut left = Vec::new();
         for mut event in std::mem::take(outstanding) {
-            if interrupt.is_told() || account.broke_off.is_some() {
+            if interrupt.is_requested() || account.broke_off.is_some() {
                 left.push(event);
                 continue;
             }
             match outcome(app, &mut event).await? {
-                Some((status, detail)) => account.tell(&event.key, status, detail),
+                Some((status, detail)) => account.record(&event.key, status, detail),
                 None => left.push(event),
             }
         }
@@ -112,8 +109,8 @@ async fn await_all(
         if outstanding.is_empty() {
             break;
         }
-        if let Some(settings) = settings {
-            if Presence::is_announced(settings).await? {
+        if let Some(deployment) = deployment {
+            if Presence::is_announced(deployment).await? {
                 last_seen = Instant::now();
             } else if last_seen.elapsed() > PATIENCE {
                 let left = outstanding.len();
@@ -126,15 +123,15 @@ async fn await_all(
         let pause = (started.elapsed() * 2).clamp(PAUSES.0, PAUSES.1);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = interrupt.told() => {}
+            () = interrupt.requested() => {}
         }
     }
     Ok(())
 }
 
-/// What came of an event, once its run has ended. It was `pending` when it was handed over, so a
-/// state that is an end is that run's. The event with its body is read only where its history has
-/// grown; an event whose workers vanish may be given up without another attempt.
+/// The outcome of an event, once its run has ended. The event was `pending` when it was handed
+/// over, so an end state is the end of that run. The event with its body is read only if its
+/// history has grown: an event whose workers vanish may be given up without another attempt.
 async fn outcome(
     app: &App,
     event: &mut HandedOver,

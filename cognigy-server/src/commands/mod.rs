@@ -1,4 +1,4 @@
-//! One module a command. Each yields whether it did what it was asked to.
+//! One module for each command. A command yields whether it did all of its work.
 
 mod demo;
 mod events;
@@ -17,9 +17,9 @@ use std::io::Write;
 use clap::ArgMatches;
 
 use crate::{
-    app::StartError,
+    deployment::Deployment,
+    error::StartError,
     output::say,
-    presence::Presence,
     settings::{Database, Layers, Settings, SourceSettings},
 };
 
@@ -27,31 +27,30 @@ use crate::{
 pub(crate) async fn run(
     name: &str,
     arguments: &ArgMatches,
-    settings: Settings,
+    deployment: &Deployment,
     layers: Layers,
 ) -> Result<bool, StartError> {
     if !matches!(name, "demo" | "send" | "register") {
-        folder_of_the_database(&settings)?;
+        folder_of_the_database(deployment)?;
     }
+    let settings = &deployment.settings;
     match name {
-        "serve" => {
-            let _presence = Presence::announce(&settings);
-            serve::run(&settings).await
-        }
+        "serve" => serve::run(deployment).await,
         "demo" => shown(demo::run(arguments, layers).await),
-        "send" => send::run(arguments, &settings).await,
-        "list" => shown(events::list(arguments, &settings).await),
-        "show" => shown(events::show(arguments, &settings).await),
-        "purge" => purge::run(arguments, &settings).await,
-        "replay" => replay::replay(arguments, &settings).await,
-        "redrive" => redrive::redrive(arguments, &settings).await,
-        "register" => register::run(arguments, &settings).await,
-        "quarantine" => quarantine::run(arguments, &settings).await,
+        "send" => send::run(arguments, settings).await,
+        "list" => shown(events::list(arguments, deployment).await),
+        "show" => shown(events::show(arguments, deployment).await),
+        "purge" => purge::run(arguments, deployment).await,
+        "replay" => replay::replay(arguments, deployment).await,
+        "redrive" => redrive::redrive(arguments, deployment).await,
+        "register" => register::run(arguments, settings).await,
+        "quarantine" => quarantine::run(arguments, deployment).await,
         _ => Err(StartError::Failed(format!("{name} is not a command"))),
     }
 }
 
-/// The outcome of a command that only shows: a reader that leaves has seen what it wanted.
+/// The outcome of a command that only prints. It counts as done when its reader ends early, as
+/// `head` does.
 fn shown(outcome: Result<bool, StartError>) -> Result<bool, StartError> {
     match outcome {
         Err(StartError::Unread) => Ok(true),
@@ -59,7 +58,7 @@ fn shown(outcome: Result<bool, StartError>) -> Result<bool, StartError> {
     }
 }
 
-/// What the source is told that `--source` names; without it, the plain path's.
+/// The settings of the source that `--source` names; without it, of the plain path's source.
 fn source<'a>(
     arguments: &ArgMatches,
     settings: &'a Settings,
@@ -69,9 +68,9 @@ fn source<'a>(
     settings.source(&name).ok_or_else(unknown)
 }
 
-/// SQLite says no more of a path whose folder is missing than that it cannot open the file.
-fn folder_of_the_database(settings: &Settings) -> Result<(), StartError> {
-    let Database::Sqlite(path) = &settings.database else { return Ok(()) };
+/// Checks the folder of the database: SQLite's own error does not say that the folder is missing.
+fn folder_of_the_database(deployment: &Deployment) -> Result<(), StartError> {
+    let Some(Database::Sqlite(path)) = deployment.database() else { return Ok(()) };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     match folder.filter(|folder| !folder.is_dir()) {
         None => Ok(()),
@@ -94,7 +93,7 @@ fn number(arguments: &ArgMatches, name: &str) -> u32 {
     arguments.get_one::<u32>(name).copied().unwrap_or_default()
 }
 
-/// A line that says how far long work is; shown on a terminal only.
+/// A line that shows the progress of long work. It appears on a terminal only.
 struct Progress {
     shown: bool,
 }
@@ -107,7 +106,7 @@ impl Progress {
     fn show(&self, text: &str) {
         if self.shown {
             let mut stderr = std::io::stderr().lock();
-            // A terminal that cannot be written to has no use for it.
+            // Progress is not worth an error: it is left out if the terminal cannot be written to.
             let _ = write!(stderr, "\r\x1b[2K{text}").and_then(|()| stderr.flush());
         }
     }
@@ -116,11 +115,5 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.show("");
-    }
-}
-
-impl From<cognigy_core::StoreError> for StartError {
-    fn from(error: cognigy_core::StoreError) -> Self {
-        Self::failed("the store could not answer", &error)
     }
 }

@@ -8,15 +8,17 @@ use serde_json::{Value, json};
 
 use super::{Progress, print_json};
 use crate::{
-    app::{Access, StartError, open_store},
+    deployment::Deployment,
+    error::StartError,
     output::say,
     settings::Settings,
+    store::{self, Access},
 };
 
-/// Events forgotten in one transaction.
+/// How many events one transaction forgets.
 const STEP: usize = 256;
 
-/// What is older than the retention at this moment.
+/// Asks for what is older than the retention at `now`.
 pub(super) fn request(settings: &Settings, now: Timestamp, limit: usize) -> PurgeRequest {
     PurgeRequest {
         before: now - settings.retention,
@@ -26,12 +28,15 @@ pub(super) fn request(settings: &Settings, now: Timestamp, limit: usize) -> Purg
     }
 }
 
-pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
+pub(super) async fn run(
+    arguments: &ArgMatches,
+    deployment: &Deployment,
+) -> Result<bool, StartError> {
     let as_json = arguments.get_flag("json");
     let dry_run = arguments.get_flag("dry-run");
     let access = if dry_run { Access::Read } else { Access::Write };
-    let store = open_store(settings, access, None).await?;
-    let mut request = request(settings, TokioClock::new().now(), STEP);
+    let store = store::open(deployment, access, None).await?;
+    let mut request = request(&deployment.settings, TokioClock::new().now(), STEP);
     if dry_run {
         let counted = store.purgeable(request).await?;
         report(&counted, &request, "would be forgotten", as_json)?;
@@ -79,7 +84,7 @@ fn report(
     what: &str,
     as_json: bool,
 ) -> Result<(), StartError> {
-    let time = crate::http::view::time;
+    let time = crate::view::time;
     let unresolved_before = request.unresolved_before.map(time);
     if as_json {
         let events = purged.events.iter().map(|(state, n)| (state.to_string(), json!(n)));

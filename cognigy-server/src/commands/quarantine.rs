@@ -1,4 +1,4 @@
-//! `quarantine`: look at what was signed but could not be taken, and try it again.
+//! `quarantine`: list, show, discard or retry bodies that were signed but could not be taken.
 
 use clap::ArgMatches;
 use cognigy_core::{Clock, DEFAULT_SOURCE, PageRequest, Quarantine, QuarantineRetry, Store};
@@ -6,27 +6,59 @@ use serde_json::json;
 
 use super::{number, print_json, shown};
 use crate::{
-    app::{Access, App, StartError, open_store},
-    http::view::{QuarantineLine, printable},
-    output::say,
-    settings::Settings,
+    app::App,
+    deployment::Deployment,
+    error::StartError,
+    output::{printable, say},
+    store::{self, Access},
+    view::QuarantineLine,
 };
 
-pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<bool, StartError> {
+/// What became of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Accepted,
+    Duplicate,
+    Invalid,
+    Conflict,
+    Discarded,
+    NotFound,
+    NotConfigured,
+}
+
+impl Status {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Duplicate => "duplicate",
+            Self::Invalid => "invalid",
+            Self::Conflict => "conflict",
+            Self::Discarded => "discarded",
+            Self::NotFound => "not_found",
+            Self::NotConfigured => "not_configured",
+        }
+    }
+}
+
+pub(super) async fn run(
+    arguments: &ArgMatches,
+    deployment: &Deployment,
+) -> Result<bool, StartError> {
     let as_json = arguments.get_flag("json");
     if let Some(id) = arguments.get_one::<i64>("retry") {
-        return retry(*id, as_json, settings).await;
+        return retry(*id, as_json, deployment).await;
     }
     if let Some(id) = arguments.get_one::<i64>("show") {
-        return shown(show(*id, as_json, settings).await);
+        return shown(show(*id, as_json, deployment).await);
     }
     if let Some(id) = arguments.get_one::<i64>("discard") {
-        let store = open_store(settings, Access::Write, None).await?;
+        let store = store::open(deployment, Access::Write, None).await?;
         let found = store.discharge(*id).await?;
-        report(*id, if found { "discarded" } else { "not_found" }, None, as_json)?;
+        let status = if found { Status::Discarded } else { Status::NotFound };
+        report(*id, status, None, as_json)?;
         return Ok(found);
     }
-    let store = open_store(settings, Access::Read, None).await?;
+    let store = store::open(deployment, Access::Read, None).await?;
     shown(list(&store, number(arguments, "limit") as usize, as_json).await)
 }
 
@@ -51,11 +83,11 @@ async fn list(store: &impl Store, limit: usize, as_json: bool) -> Result<bool, S
     Ok(true)
 }
 
-/// One body, whole.
-async fn show(id: i64, as_json: bool, settings: &Settings) -> Result<bool, StartError> {
-    let store = open_store(settings, Access::Read, None).await?;
+/// Shows one body in full.
+async fn show(id: i64, as_json: bool, deployment: &Deployment) -> Result<bool, StartError> {
+    let store = store::open(deployment, Access::Read, None).await?;
     let Some(item) = store.quarantined_item(id).await? else {
-        report(id, "not_found", None, as_json)?;
+        report(id, Status::NotFound, None, as_json)?;
         return Ok(false);
     };
     let line = QuarantineLine::from(item);
@@ -73,30 +105,36 @@ async fn show(id: i64, as_json: bool, settings: &Settings) -> Result<bool, Start
     Ok(true)
 }
 
-async fn retry(id: i64, as_json: bool, settings: &Settings) -> Result<bool, StartError> {
-    let app = App::build(settings, None, Access::Write, None).await?;
+async fn retry(id: i64, as_json: bool, deployment: &Deployment) -> Result<bool, StartError> {
+    let app = App::build(deployment, Access::Write, None).await?;
     let Some(item) = app.store.quarantined_item(id).await? else {
-        report(id, "not_found", None, as_json)?;
+        report(id, Status::NotFound, None, as_json)?;
         return Ok(false);
     };
-    let Some(source) = app.sources.get(&item.source) else {
+    let Some(source) = app.pipelines.get(&item.source) else {
         let detail = format!("there is no source {}", item.source);
-        report(id, "not_configured", Some(detail), as_json)?;
+        report(id, Status::NotConfigured, Some(detail), as_json)?;
         return Ok(false);
     };
     let outcome = source.pipeline.retry_quarantined(id, app.clock.now()).await?;
     let (status, detail) = match outcome {
-        QuarantineRetry::Accepted(_) => ("accepted", None),
-        QuarantineRetry::Duplicate(_) => ("duplicate", None),
-        QuarantineRetry::Invalid(invalid) => ("invalid", Some(invalid.to_string())),
-        QuarantineRetry::Conflict(_) => ("conflict", None),
-        QuarantineRetry::NotFound => ("not_found", None),
+        QuarantineRetry::Accepted(_) => (Status::Accepted, None),
+        QuarantineRetry::Duplicate(_) => (Status::Duplicate, None),
+        QuarantineRetry::Invalid(invalid) => (Status::Invalid, Some(invalid.to_string())),
+        QuarantineRetry::Conflict(_) => (Status::Conflict, None),
+        QuarantineRetry::NotFound => (Status::NotFound, None),
     };
     report(id, status, detail, as_json)?;
-    Ok(matches!(status, "accepted" | "duplicate"))
+    Ok(matches!(status, Status::Accepted | Status::Duplicate))
 }
 
-fn report(id: i64, status: &str, detail: Option<String>, as_json: bool) -> Result<(), StartError> {
+fn report(
+    id: i64,
+    status: Status,
+    detail: Option<String>,
+    as_json: bool,
+) -> Result<(), StartError> {
+    let status = status.as_str();
     if as_json {
         return print_json(&json!({ "id": id, "status": status, "detail": detail }));
     }

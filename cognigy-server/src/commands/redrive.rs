@@ -1,34 +1,36 @@
-//! `redrive`: bringing dead letters back from the queue.
+//! `redrive`: bring dead letters back from the queue.
 
 use clap::ArgMatches;
 
-use crate::{app::StartError, settings::Settings};
+use crate::{deployment::Deployment, error::StartError};
 
-/// Takes dead letters back from the queue. 1 if any that is there could not be taken.
+/// Takes dead letters back from the queue. The exit status is 1 if a message could not be taken
+/// back.
 #[cfg(feature = "sqs")]
 pub(super) async fn redrive(
     arguments: &ArgMatches,
-    settings: &Settings,
+    deployment: &Deployment,
 ) -> Result<bool, StartError> {
     use cognigy_core::{Pipeline, RedriveReport};
 
     use super::{Progress, number};
-    use crate::app::{Access, App};
+    use crate::{app::App, store::Access};
 
+    let settings = &deployment.settings;
     let of = super::source(arguments, settings)?;
-    let source = crate::sources::dead_letter_source(of, settings).await?;
-    let app = App::build(settings, None, Access::Write, None).await?;
+    let source = crate::pipelines::dead_letter_source(of, settings.proxy_from_env).await?;
+    let app = App::build(deployment, Access::Write, None).await?;
     let max = Some(u64::from(number(arguments, "max"))).filter(|max| *max > 0);
     let progress = Progress::new();
     let shown = |report: &RedriveReport| progress.show(&format!("{} messages", report.seen()));
-    // Sources may share a queue: each message goes to the pipeline of its own.
-    let pipelines = app.sources.pipelines();
+    // Sources may share a queue: each message goes to the pipeline of its own source.
+    let pipelines = app.pipelines.all();
     let report = Pipeline::redrive_among(&pipelines, &source, max, &app.clock, shown).await?;
     drop(progress);
     let length = source.approximate_len().await.ok();
     print::report(&report, length, arguments.get_flag("json"))?;
-    // What another process has received is hidden: nothing was seen of what is there. Its number is
-    // old by up to a minute, so it counts only where it is all there is to go by.
+    // The queue hides messages that another process has received, so that the redrive may see none.
+    // The queue's count is up to a minute old, so it counts only if the redrive saw no message.
     let hidden = report.seen() == 0 && length.is_some_and(|length| length.total() > 0);
     if hidden {
         crate::output::complain(
@@ -40,7 +42,7 @@ pub(super) async fn redrive(
 }
 
 #[cfg(not(feature = "sqs"))]
-pub(super) async fn redrive(_: &ArgMatches, _: &Settings) -> Result<bool, StartError> {
+pub(super) async fn redrive(_: &ArgMatches, _: &Deployment) -> Result<bool, StartError> {
     Err(StartError::Failed("this build has no SQS support".to_owned()))
 }
 
@@ -51,8 +53,8 @@ mod print {
     use serde_json::{Value, json};
 
     use crate::{
-        app::StartError,
         commands::print_json,
+        error::StartError,
         output::{printable, say},
     };
 

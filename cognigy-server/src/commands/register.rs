@@ -6,9 +6,8 @@ use cognigy_core::EventType;
 
 use super::{print_json, source};
 use crate::{
-    app::StartError,
-    http::view::printable,
-    output::say,
+    error::StartError,
+    output::{printable, say},
     settings::{SettingError, Settings},
 };
 
@@ -60,14 +59,14 @@ fn check(url: &str) -> Result<(), String> {
     }
 }
 
-/// What to tell of a registration that failed, or may have.
+/// The error for a registration that failed, or that may have failed.
 fn refusal(error: ApiError) -> StartError {
     let may_exist = match &error {
         ApiError::Transport { call: ApiCall::RegisterWebhook, error } => {
             error.kind() != TransportErrorKind::Connect
         }
         ApiError::Unreadable { call: ApiCall::RegisterWebhook, .. } => true,
-        // A gateway in between knows nothing of what became of the request.
+        // A gateway answers such a status without knowing what became of the request.
         ApiError::Status { call: ApiCall::RegisterWebhook, status, .. } => *status >= 500,
         _ => false,
     };

@@ -1,4 +1,4 @@
-//! `replay`: running events again, in this process or by the workers of a server.
+//! `replay`: run events again, in this process or by the workers of a server.
 
 use std::collections::BTreeMap;
 
@@ -15,23 +15,25 @@ use super::{
     print_json,
 };
 use crate::{
-    app::{Access, App, StartError},
+    app::App,
+    deployment::Deployment,
+    error::StartError,
     output::{printable, say},
     presence::Presence,
-    settings::Settings,
+    store::Access,
 };
 
-/// Events asked for at a time.
+/// How many events one store call asks for.
 const PAGE: usize = 256;
 
-/// 1 if any of the events was not run with success.
+/// Runs the command. The exit status is 1 if a run of an event failed or did not begin.
 pub(super) async fn replay(
     arguments: &ArgMatches,
-    settings: &Settings,
+    deployment: &Deployment,
 ) -> Result<bool, StartError> {
     let filter = filter_of(arguments)?;
     let ids: Vec<&String> = arguments.get_many("id").unwrap_or_default().collect();
-    // Beside ids, the source is not a condition: it says whose they are.
+    // Beside ids, the source is not a condition: it names the source of the ids.
     let conditions = match ids.is_empty() {
         true => filter.clone(),
         false => EventFilter { source: None, ..filter.clone() },
@@ -40,23 +42,23 @@ pub(super) async fn replay(
         return Err(StartError::Usage("name either events or a filter".to_owned()));
     }
     let interrupt = Interrupt::listen()?;
-    let app = App::build(settings, None, Access::Write, None).await?;
+    let app = App::build(deployment, Access::Write, None).await?;
     let mut keys = Vec::new();
     if ids.is_empty() {
         keys = matching(&app, &filter).await?;
-        // The earliest of a contact's events first.
+        // The earliest event of a contact comes first.
         keys.reverse();
     }
     let source = source_of(arguments)?;
     for id in &ids {
-        keys.push(key_of(id, source.as_ref(), &*app.store, settings).await?);
+        keys.push(key_of(id, source.as_ref(), &*app.store, &deployment.settings).await?);
     }
     let hands_over = arguments.get_flag("hand-over")
         || arguments.get_flag("no-wait")
         || !arguments.get_flag("here")
             && ids.is_empty()
-            && Presence::is_announced(settings).await?;
-    if hands_over && !Presence::is_announced(settings).await? {
+            && Presence::is_announced(deployment).await?;
+    if hands_over && !Presence::is_announced(deployment).await? {
         crate::output::complain(
             "no server with workers is seen on this database: the events wait for one",
         );
@@ -65,10 +67,11 @@ pub(super) async fn replay(
     let ended = match hands_over {
         true => {
             let waits = !arguments.get_flag("no-wait");
-            // A server is expected to stay only where it was seen, not where it was said to be.
+            // The command expects a server to stay only if it saw one, not if `--hand-over` claims
+            // one.
             let expects = !arguments.get_flag("hand-over") && waits;
-            let settings = expects.then_some(settings);
-            hand_over::run(&app, keys, waits, settings, &interrupt, account).await?
+            let expected = expects.then_some(deployment);
+            hand_over::run(&app, keys, waits, expected, &interrupt, account).await?
         }
         false => run_here(&app, keys, &interrupt, account).await?,
     };
@@ -90,7 +93,7 @@ async fn matching(app: &App, filter: &EventFilter) -> Result<Vec<EventKey>, Star
     }
 }
 
-/// What came of one event.
+/// What became of one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
     Replayed,
@@ -116,7 +119,7 @@ impl Status {
     }
 }
 
-/// What came of each event, told as it comes.
+/// What became of each event. Each is printed as soon as it is known.
 pub(super) struct Account {
     total: usize,
     as_json: bool,
@@ -124,9 +127,9 @@ pub(super) struct Account {
     pub(super) replayed: u64,
     pub(super) handed_over: u64,
     pub(super) given_back: u64,
-    /// Events that were told of and are none of the above.
+    /// Events with any other outcome.
     pub(super) not: u64,
-    /// What ends the command before its work is done.
+    /// The error that ends the command before its work is done.
     pub(super) broke_off: Option<StartError>,
 }
 
@@ -138,18 +141,18 @@ impl Account {
         Self { total, as_json, progress, replayed, handed_over, given_back, not, broke_off }
     }
 
-    /// How many events were told of.
-    fn told(&self) -> u64 {
+    /// How many events have an outcome.
+    fn recorded(&self) -> u64 {
         self.replayed + self.handed_over + self.given_back + self.not
     }
 
     pub(super) fn show_progress(&self) {
         if let Some(progress) = &self.progress {
-            progress.show(&format!("{} of {}", self.told(), self.total));
+            progress.show(&format!("{} of {}", self.recorded(), self.total));
         }
     }
 
-    /// One line for people, beside the lines of the events.
+    /// Prints one line for people, beside the lines of the events.
     pub(super) fn say(&mut self, text: &str) {
         if !self.as_json && self.broke_off.is_none() {
             self.clear_progress();
@@ -158,7 +161,7 @@ impl Account {
     }
 
     /// Counts an event and prints a line for it.
-    pub(super) fn tell(&mut self, key: &EventKey, status: Status, detail: Option<String>) {
+    pub(super) fn record(&mut self, key: &EventKey, status: Status, detail: Option<String>) {
         *match status {
             Status::Replayed => &mut self.replayed,
             Status::HandedOver => &mut self.handed_over,
@@ -201,7 +204,7 @@ impl Account {
         }
     }
 
-    /// The last line; whether all went well.
+    /// Prints the last line. Yields whether every event had a good outcome.
     fn close(mut self) -> Result<bool, StartError> {
         drop(self.progress.take());
         if let Some(error) = self.broke_off {
@@ -217,26 +220,26 @@ impl Account {
     }
 }
 
-/// Runs events in this process, of each source as many at once as its CRM may be asked.
+/// Runs events in this process: of each source as many at a time as its CRM's limit allows.
 async fn run_here(
     app: &App,
     mut keys: Vec<EventKey>,
     interrupt: &Interrupt,
     mut account: Account,
 ) -> Result<Account, StartError> {
-    for source in app.sources.iter() {
-        // Each failure is printed; the log would say it again.
+    for source in app.pipelines.iter() {
+        // Each failure is printed, so the log need not contain it.
         source.telemetry.leave_attempts_unlogged();
     }
     let mut not_begun = 0;
     account.show_progress();
-    // Of a contact's events one runs at a time, where that order is kept: those that come too early
-    // have their turn when the others are done.
+    // If the store keeps the order, one event of a contact runs at a time. Events that come too
+    // early are tried again when the others are done.
     while !keys.is_empty() {
         let count = keys.len();
         let mut busy = Vec::new();
         let mut runs = stream::select_all(by_source(keys).into_iter().map(|(source, keys)| {
-            let at_once = app.sources.get(&source).map_or(1, |source| source.concurrency);
+            let at_once = app.pipelines.get(&source).map_or(1, |source| source.concurrency);
             let run = move |key: EventKey| async move {
                 let outcome = run_one(app, &key, interrupt).await;
                 (key, outcome)
@@ -246,21 +249,21 @@ async fn run_here(
         while let Some((key, outcome)) = runs.next().await {
             match outcome {
                 Ok(Some((Status::Busy, _))) => busy.push(key),
-                Ok(Some((status, detail))) => account.tell(&key, status, detail),
+                Ok(Some((status, detail))) => account.record(&key, status, detail),
                 Ok(None) => not_begun += 1,
                 Err(error) => account.broke_off = account.broke_off.or(Some(error)),
             }
             if account.broke_off.is_some() {
-                interrupt.tell();
+                interrupt.request();
             }
         }
-        if busy.len() == count || interrupt.is_told() {
-            busy.iter().for_each(|key| account.tell(key, Status::Busy, None));
+        if busy.len() == count || interrupt.is_requested() {
+            busy.iter().for_each(|key| account.record(key, Status::Busy, None));
             busy.clear();
         }
         keys = busy;
     }
-    if account.broke_off.is_none() && interrupt.is_told() {
+    if account.broke_off.is_none() && interrupt.is_requested() {
         let Account { replayed, not, given_back, .. } = account;
         account.broke_off = Some(StartError::Interrupted(format!(
             "{replayed} replayed, {not} not; {given_back} were under way and are given back to the \
@@ -270,19 +273,19 @@ async fn run_here(
     Ok(account)
 }
 
-/// Runs one event, unless the command was asked to end before it began.
+/// Runs one event. Yields None if the command was asked to end before the run began.
 async fn run_one(
     app: &App,
     key: &EventKey,
     interrupt: &Interrupt,
 ) -> Result<Option<(Status, Option<String>)>, StartError> {
-    if interrupt.is_told() {
+    if interrupt.is_requested() {
         return Ok(None);
     }
-    let Some(source) = app.sources.get(&key.source) else {
+    let Some(source) = app.pipelines.get(&key.source) else {
         return Ok(Some(not_configured(key)));
     };
-    let outcome = source.pipeline.replay_until(key, &app.clock, interrupt.told()).await;
+    let outcome = source.pipeline.replay_until(key, &app.clock, interrupt.requested()).await;
     Ok(Some(match outcome.map_err(|error| StartError::failed("replay", &error))? {
         ReplayOutcome::Replayed(_) => (Status::Replayed, None),
         ReplayOutcome::Failed(reason) => (Status::Failed, Some(reason)),
@@ -292,12 +295,12 @@ async fn run_one(
     }))
 }
 
-/// What is told of an event whose source's CRM is not known here.
+/// The outcome of an event whose source is not configured here.
 pub(super) fn not_configured(key: &EventKey) -> (Status, Option<String>) {
     (Status::NotConfigured, Some(format!("there is no source {}", key.source)))
 }
 
-/// Keys by their source, each in the order given.
+/// The keys of each source, in the order given.
 pub(super) fn by_source(keys: Vec<EventKey>) -> BTreeMap<SourceName, Vec<EventKey>> {
     let mut by_source: BTreeMap<SourceName, Vec<EventKey>> = BTreeMap::new();
     for key in keys {

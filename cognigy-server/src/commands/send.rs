@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{Progress, number, print_json, source};
 use crate::{
-    app::StartError,
+    error::StartError,
     output::{printable, say},
     settings::{Settings, Webhook},
     telemetry::milliseconds,
@@ -22,15 +22,15 @@ use crate::{
 
 /// Longer than the server takes to refuse a slow body.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// Answers are a line of JSON.
+/// The longest answer that is read. Answers are a line of JSON.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// Lines for people that say which events were not taken; more would bury the sums.
+/// How many refused events are listed for people. More would hide the sums.
 const SHOWN: usize = 20;
 
-/// What is to be posted, and where it stood.
+/// A body to be posted, and its line in the file.
 struct Body {
-    /// The line in the file, from 1; of those made up, the number.
+    /// The line in the file, from 1. For a generated event, its number.
     line: usize,
     bytes: Vec<u8>,
 }
@@ -39,14 +39,14 @@ struct Body {
 #[derive(serde::Serialize)]
 struct Refused {
     line: usize,
-    /// None where it cannot be read.
+    /// None if it cannot be read.
     event_id: Option<String>,
-    /// None where there was no answer.
+    /// None if there was no answer.
     status: Option<u16>,
     detail: String,
 }
 
-/// The id that a body names, whatever else is wrong with it.
+/// The event id in a body, which may be invalid otherwise.
 fn event_id(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     body["eventId"].as_str().map(str::to_owned)
@@ -116,7 +116,8 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
     Ok(refused.is_empty())
 }
 
-/// A client for the server at `url`, through the environment's proxy if that is asked for.
+/// A client for the server at `url`. If `proxy_from_env`, it uses the proxy that the environment
+/// names.
 pub(super) fn client(url: &str, proxy_from_env: bool) -> Result<reqwest::Client, StartError> {
     let failed = |error: &dyn std::error::Error| StartError::failed("HTTP client", error);
     let mut options = ClientOptions::new(concat!("cognigy-server/", env!("CARGO_PKG_VERSION")));
@@ -126,7 +127,7 @@ pub(super) fn client(url: &str, proxy_from_env: bool) -> Result<reqwest::Client,
     cognigy_http::client(&base, &options).map_err(|error| failed(&error))
 }
 
-/// Posts one body; the answer's status and what it says, in words that can be counted.
+/// Posts one body. Yields the status of the answer, and what it says in a text that can be counted.
 async fn post(
     client: &reqwest::Client,
     url: &str,
@@ -164,7 +165,8 @@ fn bodies(arguments: &ArgMatches) -> Result<Vec<Body>, StartError> {
         if count == 0 {
             return Err(StartError::Usage("name a file, or --generate N".to_owned()));
         }
-        // A name of its own for each invocation, so that a second one is not all duplicates.
+        // Each invocation has ids of its own, so that the events of a second one are not all
+        // duplicates.
         let run = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or_default()
@@ -185,15 +187,16 @@ fn bodies(arguments: &ArgMatches) -> Result<Vec<Body>, StartError> {
     split(&bytes).map_err(|problem| StartError::Usage(format!("{file}: {problem}")))
 }
 
-/// What Windows programs put before a text; JSON has no place for it (RFC 8259, section 8.1).
+/// The mark that Windows programs put before a text. It is not part of JSON (RFC 8259, section
+/// 8.1).
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// One JSON document is one event, however it is laid out; otherwise each line is one.
+/// A file that is one JSON document is one event. Otherwise each line is an event.
 fn split(bytes: &[u8]) -> Result<Vec<Body>, String> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err("is UTF-16; save it as UTF-8".to_owned());
     }
-    // Also within a file: some are put together from several.
+    // Marks may stand within a file too, if it was joined from several files.
     let text =
         |line: &[u8]| line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line).trim_ascii().to_vec();
     let whole = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
@@ -205,7 +208,7 @@ fn split(bytes: &[u8]) -> Result<Vec<Body>, String> {
     Ok(bodies.filter(|body| !body.bytes.is_empty()).collect())
 }
 
-/// A valid event; the types take turns.
+/// A valid event. Its type depends on `number`.
 pub(super) fn generated(id: &str, number: u32) -> Vec<u8> {
     let (kind, payload) = match number % 4 {
         0 => ("DIALOG_STARTED", json!({ "channel": "webchat" })),

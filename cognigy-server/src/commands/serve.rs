@@ -1,30 +1,37 @@
-//! `serve`: take webhooks in and process them until told to stop.
+//! `serve`: receive webhooks and process them until a signal stops the server.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use cognigy_core::{Backlog, Clock, Purged, StoreError, Worker, WorkerHandle, WorkerOptions};
+use cognigy_crm_http::HttpCrm;
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use crate::{
-    app::{Access, App, StartError},
-    http::{self, Listening, MAX_CONNECTIONS, Routes, Size},
+    admission::MAX_CONNECTIONS,
+    app::App,
+    deployment::Deployment,
+    error::StartError,
+    http::{self, Listening, Routes, Service, Size},
+    presence::Presence,
     settings::{EXAMPLE_CRM, Settings},
+    store::Access,
 };
 
-/// Connections of operators, where they have a listener of their own.
+/// How many connections operators may have, if they have a listener of their own.
 const OPERATORS_CONNECTIONS: usize = 256;
 /// How often finished events are checked against the retention.
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
-/// Events forgotten in one transaction: a few milliseconds, so that deliveries hardly wait.
+/// How many events one transaction forgets: that takes a few milliseconds, so that deliveries
+/// hardly wait.
 const PURGE_BATCH: usize = 500;
-/// A pause between two such transactions leaves the writer to deliveries.
+/// The pause between two such transactions. It leaves the writer to deliveries.
 const PURGE_PAUSE: Duration = Duration::from_millis(20);
 
-/// A server at work.
+/// A running server.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
-    app: App,
+    service: Service,
     listening: Vec<Listening>,
     grace: Duration,
     workers: Vec<WorkerHandle>,
@@ -32,13 +39,15 @@ pub(crate) struct Running {
 }
 
 /// Serves until SIGTERM or SIGINT.
-pub(super) async fn run(settings: &Settings) -> Result<bool, StartError> {
+pub(super) async fn run(deployment: &Deployment) -> Result<bool, StartError> {
+    let Deployment { settings, adapters } = deployment;
     settings.can_serve()?;
-    let app = App::build(settings, None, Access::Create, Some(settings.ordering)).await?;
+    let app = App::build(deployment, Access::Create, Some(settings.ordering)).await?;
+    let _presence = Presence::announce(deployment);
     let mut running = start(app, settings).await?;
     let operators = running.listening.get(1).map(|listening| listening.address);
     let operators = operators.map(tracing::field::display);
-    if settings.plain.crm.base_url == EXAMPLE_CRM {
+    if settings.plain.crm.base_url == EXAMPLE_CRM && adapters.crm.is_none() {
         tracing::warn!(
             "CRM_BASE_URL is not set: contacts are looked up at {EXAMPLE_CRM}, which is an example"
         );
@@ -49,10 +58,10 @@ pub(super) async fn run(settings: &Settings) -> Result<bool, StartError> {
     tokio::select! {
         () = asked_to_stop() => tracing::info!("stopping"),
         (ended, ..) = ended => {
-            return Err(StartError::Failed(format!("the server ended by itself: {ended:?}")));
+            return Err(StartError::Failed(format!("the server stopped unexpectedly: {ended:?}")));
         }
     }
-    // Whoever asks twice does not want to wait.
+    // A second signal ends the wait.
     let noticed = async {
         tokio::select! {
             () = tokio::time::sleep(settings.drain) => {}
@@ -67,9 +76,11 @@ pub(super) async fn run(settings: &Settings) -> Result<bool, StartError> {
 /// Starts serving `app`.
 pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, StartError> {
     let grace = settings.stop_grace;
+    let service = Service::new(app, settings);
+    let app = &service.app;
     let listen = |address: SocketAddr, routes, size| {
         http::bind(address)
-            .and_then(|socket| http::serve(socket, routes, &app, &size, grace))
+            .and_then(|socket| http::serve(socket, routes, &service, &size, grace))
             .map_err(|error| StartError::failed(&format!("cannot listen on {address}"), &error))
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -78,15 +89,16 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
     match settings.admin_listen {
         None => listening.push(listen(settings.listen, Routes::All, public)?),
         Some(address) => {
-            // Threads and connections of its own: a flood of deliveries leaves operators alone.
+            // The operators' listener has threads and connections of its own: a flood of deliveries
+            // does not reach it.
             let private = Size { connections: OPERATORS_CONNECTIONS, threads: 1 };
             listening.push(listen(settings.listen, Routes::Deliveries, public)?);
             listening.push(listen(address, Routes::Operators, private)?);
         }
     }
     let address = listening.first().map_or(settings.listen, |public| public.address);
-    // A worker for each source: what holds one up holds up nothing of another's.
-    let workers = app.sources.iter().filter(|_| settings.worker).map(|source| {
+    // Each source has a worker, so that a slow source does not hold up another.
+    let workers = app.pipelines.iter().filter(|_| settings.worker).map(|source| {
         let concurrency = source.concurrency;
         let options = WorkerOptions { concurrency, grace, ..WorkerOptions::default() };
         Worker::spawn_with(source.pipeline.clone(), app.clock, options)
@@ -101,16 +113,16 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
             tokio::spawn(upkeep(app.clone(), settings.clone())),
             tokio::spawn(Arc::clone(&app.refusals).watch()),
         ],
-        app,
+        service,
     })
 }
 
 impl Running {
-    /// Is no longer ready and claims no more; takes deliveries until those who send them have
-    /// `noticed`, then no more. Lets work in hand finish within a bound, leaves the rest to the
-    /// lease.
+    /// Stops the server. It is not ready any more and claims no more work. It takes deliveries
+    /// until `noticed` resolves, which is when senders have had time to notice. Work in progress
+    /// may finish within the grace; the rest is left to the lease.
     pub(crate) async fn stop(self, noticed: impl Future<Output = ()>) {
-        self.app.readiness.stop();
+        self.service.stop();
         self.upkeep.iter().for_each(JoinHandle::abort);
         let workers = join_all(self.workers.into_iter().map(WorkerHandle::shutdown));
         let servers = async {
@@ -118,15 +130,16 @@ impl Running {
             join_all(self.listening.iter().map(|listening| listening.stop(self.grace))).await;
         };
         tokio::join!(servers, workers);
-        self.app.refusals.report();
+        self.service.app.refusals.report();
     }
 }
 
-/// Tells of work whose source is not configured any more: it stays stored, and nobody does it.
+/// Warns of unfinished work whose source is not configured any more. It stays stored, and no worker
+/// takes it.
 async fn warn_of_orphans(app: App) {
     match app.store.backlog().await {
         Ok(backlog) => {
-            let orphans = backlog.iter().filter(|(source, _)| app.sources.get(source).is_none());
+            let orphans = backlog.iter().filter(|(source, _)| app.pipelines.get(source).is_none());
             for (source, Backlog { events, dead_letters }) in orphans {
                 let source = source.as_str();
                 tracing::warn!(
@@ -138,7 +151,7 @@ async fn warn_of_orphans(app: App) {
             }
         }
         Err(error) => {
-            let error = crate::app::chain(&error);
+            let error = crate::error::chain(&error);
             tracing::warn!(error, "could not look for work of sources that are not configured");
         }
     }
@@ -148,9 +161,12 @@ async fn warn_of_orphans(app: App) {
 async fn upkeep(app: App, settings: Settings) {
     loop {
         if let Err(error) = purge_once(&app, &settings).await {
-            tracing::error!(error = crate::app::chain(&error), "finished events not forgotten");
+            tracing::error!(error = crate::error::chain(&error), "finished events not forgotten");
         }
-        for source in app.sources.iter().filter(|source| source.crm.only_not_found()) {
+        for source in app.pipelines.iter() {
+            if !source.http_crm.as_ref().is_some_and(HttpCrm::only_not_found) {
+                continue;
+            }
             let source = source.telemetry.label();
             tracing::warn!(source, "the CRM has answered nothing but 404: is CRM_BASE_URL right?");
         }

@@ -1,4 +1,7 @@
-//! Replaying many: events are handed to the workers in the background, a page at a time.
+//! Bulk replays: events are handed to the workers in the background, a page at a time.
+//!
+//! The events themselves show the outcome of their runs. The list of replays is kept in this
+//! process and ends with it; the runs do not.
 //!
 //! What the workers make of them shows in the events themselves. The list of replays is this
 //! process's own and does not outlive it; the events' runs do.
@@ -22,31 +25,31 @@ use serde_json::{Value, json};
 use super::{Answer, ProblemResponse, Shared, operator::Operator};
 use crate::{app::App, filter};
 
-/// Events handed over in one store call: large enough for one fsync to matter little.
+/// How many events one store call hands over: large enough for one fsync to matter little.
 const BATCH: usize = 256;
-/// Ids in one request; more belong in a filter.
+/// How many ids one request may name. For more there are filters.
 const MAX_IDS: usize = 10_000;
-/// Replays remembered; the oldest finished ones are forgotten.
+/// How many replays are remembered. The oldest finished ones are forgotten first.
 const REMEMBERED: usize = 100;
 
 /// The bulk replays of this process, by id.
-#[derive(Clone)]
-pub(crate) struct BulkReplays(pub(crate) Arc<Mutex<HashMap<u64, Progress>>>);
+#[derive(Clone, Default)]
+pub(super) struct BulkReplays(Arc<Mutex<HashMap<u64, Progress>>>);
 
-/// How far a bulk replay is.
+/// The progress of a bulk replay.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct Progress {
     done: bool,
     failed: bool,
     /// New runs that are due.
     scheduled: u64,
-    /// Runs that were waiting already and are due at once now.
+    /// Runs that were waiting and are now due at once.
     waiting: u64,
     /// Events that a run holds.
     busy: u64,
     /// Ids that are not stored.
     not_found: u64,
-    /// Events of sources that are not configured; left as they are.
+    /// Events of sources that are not configured. They are left as they are.
     not_configured: u64,
 }
 
@@ -75,7 +78,8 @@ impl BulkReplays {
     }
 }
 
-/// A JSON object's members as they stand: of two with one name, a map would keep the last.
+/// The members of a JSON object in order. A map would keep only the last of two members with one
+/// name.
 struct Members(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Members {
@@ -106,17 +110,21 @@ enum Selection {
 }
 
 /// Begins a bulk replay of `{"ids": […]}` or of a filter such as `{"status": "dead_lettered"}`.
-pub(super) async fn begin(_: Operator, app: Shared, body: web::Bytes) -> Answer {
-    let selection =
-        selection(&body, app.clock.now()).map_err(|error| ProblemResponse::bad_request(&error))?;
-    let id = app.replays.begin();
-    let app = App::clone(&app);
+pub(super) async fn begin(_: Operator, service: Shared, body: web::Bytes) -> Answer {
+    let selection = selection(&body, service.app.clock.now())
+        .map_err(|error| ProblemResponse::bad_request(&error))?;
+    let (app, replays) = (service.app.clone(), service.replays.clone());
+    let id = replays.begin();
     tokio::spawn(async move {
-        let outcome = requeue(&app, id, selection).await;
+        let outcome = requeue(&app, &replays, id, selection).await;
         if let Err(error) = &outcome {
-            tracing::error!(replay = id, error = crate::app::chain(error), "bulk replay broke off");
+            tracing::error!(
+                replay = id,
+                error = crate::error::chain(error),
+                "bulk replay broke off"
+            );
         }
-        app.replays.update(id, |progress| {
+        replays.update(id, |progress| {
             progress.done = true;
             progress.failed = outcome.is_err();
         });
@@ -124,10 +132,10 @@ pub(super) async fn begin(_: Operator, app: Shared, body: web::Bytes) -> Answer 
     Ok(HttpResponse::Accepted().json(json!({ "id": id.to_string() })))
 }
 
-/// How far it is.
-pub(super) async fn progress(_: Operator, app: Shared, id: web::Path<String>) -> Answer {
+/// The progress of one bulk replay.
+pub(super) async fn progress(_: Operator, service: Shared, id: web::Path<String>) -> Answer {
     let missing = || ProblemResponse::new(404, "Not Found", "There is no such replay");
-    let progress = id.parse().ok().and_then(|id| app.replays.get(id)).ok_or_else(missing)?;
+    let progress = id.parse().ok().and_then(|id| service.replays.get(id)).ok_or_else(missing)?;
     Ok(HttpResponse::Ok().json(progress))
 }
 
@@ -170,21 +178,27 @@ fn selection(body: &[u8], now: Timestamp) -> Result<Selection, String> {
     }
     let filter = filter::from_pairs(&pairs, now)?;
     if filter == EventFilter::default() {
-        // An empty object would replay everything there is.
+        // An empty object would replay all events.
         return Err("name at least one condition, or ids".to_owned());
     }
     Ok(Selection::Filter(filter))
 }
 
-async fn requeue(app: &App, id: u64, selection: Selection) -> Result<(), StoreError> {
+async fn requeue(
+    app: &App,
+    replays: &BulkReplays,
+    id: u64,
+    selection: Selection,
+) -> Result<(), StoreError> {
     match selection {
         Selection::Ids(keys) => {
             for keys in keys.chunks(BATCH) {
-                requeue_batch(app, id, keys).await?;
+                requeue_batch(app, replays, id, keys).await?;
             }
         }
         Selection::Filter(filter) => {
-            // Pages go from newest to oldest, so what arrives meanwhile is not caught.
+            // Pages go from newest to oldest, so that events that arrive meanwhile are not
+            // replayed.
             let mut page = PageRequest { limit: BATCH, after: None };
             loop {
                 let found = app.store.list(&filter, page).await?;
@@ -193,7 +207,7 @@ async fn requeue(app: &App, id: u64, selection: Selection) -> Result<(), StoreEr
                     .into_iter()
                     .map(|event| EventKey { source: event.source, id: event.id })
                     .collect();
-                requeue_batch(app, id, &keys).await?;
+                requeue_batch(app, replays, id, &keys).await?;
                 match found.next {
                     Some(next) => page.after = Some(next),
                     None => break,
@@ -204,19 +218,24 @@ async fn requeue(app: &App, id: u64, selection: Selection) -> Result<(), StoreEr
     Ok(())
 }
 
-async fn requeue_batch(app: &App, id: u64, keys: &[EventKey]) -> Result<(), StoreError> {
+async fn requeue_batch(
+    app: &App,
+    replays: &BulkReplays,
+    id: u64,
+    keys: &[EventKey],
+) -> Result<(), StoreError> {
     let mut by_source: BTreeMap<&SourceName, Vec<EventKey>> = BTreeMap::new();
     for key in keys {
         by_source.entry(&key.source).or_default().push(key.clone());
     }
     for (source, keys) in by_source {
-        let Some(source) = app.sources.get(source) else {
-            // Nobody would run them.
-            app.replays.update(id, |progress| progress.not_configured += keys.len() as u64);
+        let Some(source) = app.pipelines.get(source) else {
+            // No worker would run them.
+            replays.update(id, |progress| progress.not_configured += keys.len() as u64);
             continue;
         };
         let answers = source.pipeline.requeue(&keys, app.clock.now()).await?;
-        app.replays.update(id, |progress| {
+        replays.update(id, |progress| {
             for answer in answers {
                 *match answer {
                     Requeued::Scheduled => &mut progress.scheduled,

@@ -1,11 +1,16 @@
 //! A connection as actix-web's HTTP sees it: the socket, and what the server knows about it.
 //!
-//! Between socket and HTTP three things happen that actix-web has no hook for. A connection that has
-//! to go (see [`super::connections`]) reads the end of its input, which ends it in order. Where
-//! actix-http answers by itself, because a head cannot be read or does not come, its bare status line
-//! goes out as a problem document that says what was wrong, like every other error. And what is not
-//! needed yet stays in the kernel, where the sender's window bounds it: actix-http by itself reads up
-//! to 128 KiB ahead on each connection, whether or not anything has become of what it read before.
+//! Between socket and HTTP, this module does three things for which actix-web has no hook.
+//!
+//! A connection that has to be closed (see [`super::connections`]) reads the end of its input, and
+//! so ends in order.
+//!
+//! If a head cannot be read or does not arrive, actix-http answers by itself, with a status line
+//! alone. This module sends a problem document in its place, as for every other error.
+//!
+//! Bytes that are not needed yet stay in the kernel, where the sender's window bounds them. By
+//! itself actix-http reads up to 128 KiB ahead on each connection, although earlier requests have
+//! no answer yet.
 
 use std::{
     io,
@@ -24,30 +29,30 @@ use tokio::{
 };
 
 use super::{
-    connections::{Connections, State, Verdict},
+    connections::{Action, Connections, State},
     parts::Parts,
 };
-use crate::refusals::{Refusals, refusal};
+use crate::telemetry::{Refusals, refusal};
 
-/// A head is read in parts of so many bytes, so that little of what follows it comes along. Most
-/// deliveries fit into one with their bodies.
+/// A head is read in parts of so many bytes, so that few of the bytes after it are read with it.
+/// Most deliveries fit into one part with their bodies.
 const HEAD_PART: usize = 4 * 1024;
-/// A body is read in parts of so many bytes: as many as actix-http holds for a handler.
+/// A body is read in parts of so many bytes. actix-http holds as many for a handler.
 const BODY_PART: usize = 32 * 1024;
 
-/// One that the server holds.
-pub(crate) struct Connection {
+/// A connection that the server holds.
+pub(super) struct Connection {
     socket: TcpStream,
     state: Arc<State>,
     all: Arc<Connections>,
     refusals: Arc<Refusals>,
-    /// What is left to send of an answer in place of a bare one.
+    /// The unsent rest of an answer that replaces a bare one.
     answer: Bytes,
     parts: Parts,
 }
 
 impl Connection {
-    pub(crate) fn new(
+    pub(super) fn new(
         socket: TcpStream,
         peer: IpAddr,
         all: &Arc<Connections>,
@@ -58,17 +63,17 @@ impl Connection {
         Self { socket, state, all, refusals, answer: Bytes::new(), parts: Parts::default() }
     }
 
-    pub(crate) fn state(&self) -> Arc<State> {
+    pub(super) fn state(&self) -> Arc<State> {
         Arc::clone(&self.state)
     }
 
-    /// The whole answer to what cannot be taken for a request.
+    /// The whole answer to bytes that cannot be read as a request.
     fn refuse(&self, status: u16) -> Bytes {
         let (detail, logged) = match status {
             408 if self.state.is_in_head() => {
                 ("The request's head did not arrive in time", Some("head not complete in time"))
             }
-            // Nothing was asked at all: a connection made in advance, or somebody's probe.
+            // The client sent no request: it connected in advance, or only probed the port.
             408 => ("No request arrived in time", None),
             431 => ("The request's head is too large", Some("head too large")),
             503 => ("Too many long heads at once", Some("too many long heads at once")),
@@ -100,7 +105,7 @@ impl Connection {
         answer.into()
     }
 
-    /// Sends what is left of an answer in place of a bare one.
+    /// Sends the rest of an answer that replaces a bare one.
     fn send_answer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.answer.is_empty() {
             let sent = ready!(Pin::new(&mut self.socket).poll_write(context, &self.answer))?;
@@ -125,7 +130,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.state.verdict() == Verdict::HeadRefused {
+        if self.state.action() == Action::HeadRefused {
             if self.answer.is_empty() {
                 self.answer = self.refuse(503);
             }
@@ -133,7 +138,7 @@ impl AsyncRead for Connection {
         }
         if self.state.reads_later() {
             self.state.task.register(context.waker());
-            if self.state.verdict() == Verdict::Cut {
+            if self.state.action() == Action::Cut {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             if self.parts.are_ahead() || self.socket.poll_read_ready(context)?.is_ready() {
@@ -142,26 +147,26 @@ impl AsyncRead for Connection {
             return Poll::Pending;
         }
         let this = &mut *self;
-        let longest = if this.state.is_busy() { BODY_PART } else { HEAD_PART };
+        let longest = if this.state.has_request() { BODY_PART } else { HEAD_PART };
         let read = this.parts.poll_read(&mut this.socket, context, buffer, longest);
         match read {
             Poll::Ready(Ok(bytes)) if bytes > 0 => {
                 if self.state.received(bytes, &self.all).is_err() {
-                    // What comes next is the end of its input.
-                    self.state.judge(Verdict::HeadRefused);
+                    // The next read yields the end of the input.
+                    self.state.set_action(Action::HeadRefused);
                 }
             }
             Poll::Pending => {
                 self.state.task.register(context.waker());
-                match self.state.verdict() {
-                    Verdict::Leave if !self.state.is_busy() => return Poll::Ready(Ok(())),
-                    Verdict::HeadTimedOut if !self.state.is_busy() => {
+                match self.state.action() {
+                    Action::Leave if !self.state.has_request() => return Poll::Ready(Ok(())),
+                    Action::HeadTimedOut if !self.state.has_request() => {
                         if self.answer.is_empty() {
                             self.answer = self.refuse(408);
                         }
                         return Poll::Ready(Ok(()));
                     }
-                    Verdict::Cut => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                    Action::Cut => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
                     _ => {}
                 }
             }
@@ -177,14 +182,14 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.state.verdict() == Verdict::Cut {
+        if self.state.action() == Action::Cut {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         ready!(self.send_answer(context))?;
         let bytes = match bare_answer(bytes) {
             Some((0, status)) => {
                 self.answer = self.refuse(status);
-                // What does not fit into the socket now goes out when this is flushed.
+                // The next flush sends what does not fit into the socket now.
                 if let Poll::Ready(Err(error)) = self.send_answer(context) {
                     return Poll::Ready(Err(error));
                 }
@@ -216,12 +221,13 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Where in `bytes` an answer begins that actix-http gave by itself, and its status: an error without
-/// a body, which no route of ours gives. It is always the last one.
+/// The position in `bytes` of an answer that actix-http gave by itself, and its status. Such an
+/// answer is an error without a body, which no route of this server gives. It is always the last
+/// answer.
 fn bare_answer(bytes: &[u8]) -> Option<(usize, u16)> {
     /// Longer than any bare head: status, length, connection and date.
     const LONGEST: usize = 512;
-    // Nearly every answer has a body, and none of ours ends so.
+    // Nearly every answer has a body, and no body of this server ends like this.
     if !bytes.ends_with(b"\r\n\r\n") {
         return None;
     }

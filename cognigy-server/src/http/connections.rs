@@ -1,10 +1,13 @@
-//! Every connection the server holds, what each is doing, and which one has to go.
+//! Every connection that the server holds, its state, and the choice of those that have to be
+//! closed.
 //!
-//! actix-web takes a bounded number of connections and lets the next ones wait. By itself it closes an
-//! idle one after the keep-alive, and a connection that has begun a second head or does not read its
-//! answer never. Here, the longest idle ones are closed as soon as places run short, those of the
-//! sender that holds the most first; and what stalls is ended whether places are short or not. A
-//! connection with a request under way is never closed for want of places.
+//! actix-web takes a bounded number of connections and lets the next ones wait. It closes an idle
+//! connection after the keep-alive. It never closes a connection that has begun a second head, or
+//! whose client does not read its answer.
+//!
+//! Here, when slots run short, the connections that have been idle longest are closed, those of the
+//! sender with the most connections first. A connection that stalls is closed in any case. A
+//! connection with a request in progress is never closed to free its slot.
 
 use std::{
     cmp::Reverse,
@@ -20,51 +23,48 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::sender::{Share, Shares, TrustedProxies, UNKNOWN, UsedUp, group};
+use crate::admission::{Share, Shares, TrustedProxies, UNKNOWN, UsedUp, group};
 
-/// A head has to be complete within this time: of the connection for its first one, of the head's
-/// first byte for later ones.
-pub(crate) const HEAD_DEADLINE: Duration = Duration::from_secs(5);
-/// An idle connection is kept this long: longer than the usual 60 s of a balancer in front, so
-/// that the balancer and not the server is the one to close it.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// Connections held at once; the next ones wait in the kernel's backlog until one is closed. At
-/// some 35 KiB each, idle or not, a flood of them costs 150 MB and not the machine.
-pub(crate) const MAX_CONNECTIONS: usize = 4096;
-/// From these eighths of the limit on idle connections are closed for new ones. What is left is for
-/// those that come while others are being closed.
+/// A head has to be complete within this time. For the first head of a connection the time begins
+/// with the connection, for later heads with their first byte.
+pub(super) const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+/// An idle connection is kept this long. That is longer than the usual 60 s of a balancer in front,
+/// so that the balancer closes it and not the server.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// From so many eighths of the limit on, idle connections are closed for new ones. The rest is for
+/// connections that arrive while others are being closed.
 const CROWDED_EIGHTHS: usize = 7;
-/// So many more are closed than is needed at once: looking for the longest idle ones means to look
-/// at all.
+/// So many more connections are closed than necessary: finding those that have been idle longest
+/// means to look at all.
 const AT_ONCE: usize = 64;
-/// Who does not read an answer has this long until the kernel's buffers have to move, …
+/// A client that does not read its answer has this long until the kernel's buffers have to drain, …
 const WRITE_GRACE: Duration = Duration::from_secs(10);
 /// … and then has to read so many bytes a second.
 const LEAST_WRITE_RATE: u64 = 1024;
-/// A head of up to so many bytes is nobody's concern; nearly all are a tenth of that.
+/// A head of up to so many bytes is not counted. Nearly all heads are a tenth of that.
 const SMALL_HEAD: usize = 16 * 1024;
-/// What longer ones may hold together before they are complete, in bytes, and what those of one
-/// sender may. Without a bound, connections times the longest head there is (128 KiB) would be more
-/// than the memory that the deployments grant.
+/// How many bytes longer heads may hold together before they are complete, and how many those of
+/// one sender may hold. Without a bound they could hold the number of connections times the longest
+/// head (128 KiB), which is more memory than the deployments grant.
 const HEADS: usize = 32 * 1024 * 1024;
 const SENDERS_HEADS: usize = HEADS / 2;
-/// So many bytes of answers may wait to be sent before the next request of the connection is begun.
+/// How many bytes of answers may wait to be sent before the next request of the connection begins.
 const UNSENT: usize = 16 * 1024;
-/// How often stalled connections are looked for.
+/// How often the server looks for stalled connections.
 const SWEEP: Duration = Duration::from_millis(500);
-/// What idles this much longer than the keep-alive has slipped through actix-web's own timer.
+/// actix-web's own timer has missed a connection that is idle this much longer than the keep-alive.
 const SLIPPED_THROUGH: Duration = Duration::from_secs(5);
 
 /// The connections of one server.
-pub(crate) struct Connections {
+pub(super) struct Connections {
     started: Instant,
     crowded: usize,
     trusted: TrustedProxies,
     open: Mutex<Open>,
     heads: Arc<Shares>,
     all_heads: Arc<Shares>,
-    pub(crate) closed_idle: AtomicU64,
-    pub(crate) closed_stalled: AtomicU64,
+    pub(super) closed_idle: AtomicU64,
+    pub(super) closed_stalled: AtomicU64,
 }
 
 #[derive(Default)]
@@ -74,57 +74,58 @@ struct Open {
     by_sender: HashMap<IpAddr, usize>,
 }
 
-/// What is to become of a connection.
+/// What a connection has to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Verdict {
-    /// It may stay.
+pub(super) enum Action {
+    /// It stays open.
     Stay,
-    /// It is idle and closes, unless a request is on its way already.
+    /// It is idle and closes, unless a request is arriving already.
     Leave,
-    /// Its head does not come: 408.
+    /// Its head does not arrive in time: 408.
     HeadTimedOut,
-    /// Its head is long, as too many others are: 503.
+    /// Its head is long, and so are too many others: 503.
     HeadRefused,
-    /// Its answer is not read.
+    /// Its client does not read the answer: the connection is cut.
     Cut,
 }
 
-/// What one connection is doing. Its own thread writes, others look.
-pub(crate) struct State {
+/// The state of one connection. The connection's own thread writes it, other threads read it.
+pub(super) struct State {
     number: u64,
-    pub(crate) peer: IpAddr,
+    pub(super) peer: IpAddr,
     sender: IpAddr,
     clock: Instant,
-    /// Requests under way, and whether the body of the last one is being read.
-    busy: AtomicUsize,
+    /// Requests in progress, and whether the body of the last one is being read.
+    requests: AtomicUsize,
     in_body: AtomicBool,
-    /// Whether something has come that is not read yet, since it is for a later request.
+    /// Whether bytes of a later request have arrived that are not read yet.
     held_back: AtomicBool,
-    /// Whether there has been a request; until then actix-web's own timer is at work.
+    /// Whether there has been a request. Until then actix-web's own timer watches the connection.
     served: AtomicBool,
-    /// Whether part of a head is here, how long that is in bytes, and the memory for it if that is
-    /// long: its sender's share, and all senders'.
+    /// Whether part of a head has arrived, its length in bytes, and, if it is long, the memory for
+    /// it: a part of its sender's share, and of all senders'.
     in_head: AtomicBool,
     head_bytes: AtomicUsize,
     head_memory: Mutex<Option<(Share, Share)>>,
-    /// Since when it is idle, or since when its head has been coming. In milliseconds, as all times
-    /// here.
+    /// The time since when it is idle, or since when its head has been arriving. In milliseconds,
+    /// as all times here.
     since: AtomicU64,
-    /// Since when an answer waits to be read, and how much has been read since; 0: none waits.
+    /// The time since when an answer waits to be read, and the number of bytes read since. 0: no
+    /// answer waits.
     blocked: AtomicU64,
     written: AtomicU64,
-    /// How many bytes of answers are not sent, and what wakes the request that waits for them.
+    /// How many bytes of answers are not sent, and the waker of the request that waits for them.
     unsent: AtomicUsize,
     room: AtomicWaker,
-    verdict: AtomicU8,
-    /// Wakes the connection to hear the verdict, and to read on.
+    action: AtomicU8,
+    /// Wakes the connection to act on a decision, or to read on.
     pub(super) task: AtomicWaker,
 }
 
 impl Connections {
-    /// Those of a server that takes at most `limit`.
-    pub(crate) fn new(limit: usize, trusted: TrustedProxies) -> Arc<Self> {
+    /// The connections of a server that takes at most `limit`.
+    pub(super) fn new(limit: usize, trusted: TrustedProxies) -> Arc<Self> {
         Self::with_room_for(limit / 8 * CROWDED_EIGHTHS, trusted)
     }
 
@@ -141,7 +142,7 @@ impl Connections {
         })
     }
 
-    /// A new one, for which idle ones make room.
+    /// Adds a connection. Idle ones are closed for it if slots run short.
     pub(super) fn enter(&self, peer: IpAddr) -> Arc<State> {
         let mut open = self.open();
         open.next += 1;
@@ -154,7 +155,7 @@ impl Connections {
         state
     }
 
-    /// One that is closed.
+    /// Removes a connection that is closed.
     pub(super) fn leave(&self, state: &State) {
         let mut open = self.open();
         open.states.remove(&state.number);
@@ -166,13 +167,13 @@ impl Connections {
         }
     }
 
-    /// How many there are.
-    pub(crate) fn count(&self) -> usize {
+    /// How many connections are open.
+    pub(super) fn count(&self) -> usize {
         self.open().states.len()
     }
 
-    /// Ends what stalls, for as long as the server runs.
-    pub(crate) async fn watch(self: Arc<Self>) {
+    /// Closes stalled connections for as long as the server runs.
+    pub(super) async fn watch(self: Arc<Self>) {
         loop {
             tokio::time::sleep(SWEEP).await;
             self.sweep();
@@ -181,24 +182,25 @@ impl Connections {
 
     fn sweep(&self) {
         for state in self.open().states.values() {
-            if let Some(verdict) = state.stalls() {
+            if let Some(action) = state.stalls() {
                 self.closed_stalled.fetch_add(1, Relaxed);
-                state.judge(verdict);
+                state.set_action(action);
             }
         }
     }
 
-    /// Has idle connections close until so many are left as are wanted; not the newest, whose request
-    /// is on its way.
+    /// Has idle connections close until few enough are left. The newest stays: its request is
+    /// arriving.
     fn make_room(&self, open: &Open, newest: u64) {
-        let staying = open.states.values().filter(|state| state.verdict() == Verdict::Stay).count();
+        let staying = open.states.values().filter(|state| state.action() == Action::Stay).count();
         let Some(too_many) = staying.checked_sub(self.crowded).filter(|more| *more > 0) else {
             return;
         };
         let others = open.states.values().filter(|state| state.number != newest);
         let mut idle: Vec<_> = others.filter(|state| state.may_leave()).collect();
-        // A balancer's are the last to go. Of the others' each is worth as much less as its sender
-        // has more; and the longest idle one is the least likely to be used again.
+        // The connections of a balancer go last. Of the others, those of the sender with the most
+        // connections go first, and of those the one that has been idle longest: it is the least
+        // likely to be used again.
         idle.sort_by_cached_key(|state| {
             let count = open.by_sender.get(&state.sender).copied().unwrap_or(0);
             (self.trusted.include(state.peer), Reverse(count), state.since.load(Relaxed))
@@ -206,7 +208,7 @@ impl Connections {
         for state in idle.into_iter().take(too_many + AT_ONCE) {
             self.closed_idle.fetch_add(1, Relaxed);
             let in_head = state.in_head.load(Relaxed);
-            state.judge(if in_head { Verdict::HeadTimedOut } else { Verdict::Leave });
+            state.set_action(if in_head { Action::HeadTimedOut } else { Action::Leave });
         }
     }
 
@@ -222,7 +224,7 @@ impl State {
             peer,
             sender: group(peer),
             clock,
-            busy: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
             in_body: AtomicBool::new(false),
             held_back: AtomicBool::new(false),
             served: AtomicBool::new(false),
@@ -234,14 +236,14 @@ impl State {
             written: AtomicU64::new(0),
             unsent: AtomicUsize::new(0),
             room: AtomicWaker::new(),
-            verdict: AtomicU8::new(Verdict::Stay as u8),
+            action: AtomicU8::new(Action::Stay as u8),
             task: AtomicWaker::new(),
         };
         state.since.store(state.now(), Relaxed);
         state
     }
 
-    /// Never 0.
+    /// The time in milliseconds, never 0.
     fn now(&self) -> u64 {
         u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
@@ -251,44 +253,44 @@ impl State {
         u128::from(waited) > time.as_millis()
     }
 
-    /// A request begins: its head is complete.
-    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+    /// A request begins, since its head is complete.
+    pub(super) fn begin(self: &Arc<Self>) -> RequestInProgress {
         self.in_body.store(false, Relaxed);
-        self.busy.fetch_add(1, Relaxed);
+        self.requests.fetch_add(1, Relaxed);
         self.served.store(true, Relaxed);
         self.in_head.store(false, Relaxed);
         if self.head_bytes.swap(0, Relaxed) > SMALL_HEAD {
             drop(self.head_memory().take());
         }
-        Busy(Arc::clone(self))
+        RequestInProgress(Arc::clone(self))
     }
 
-    pub(super) fn is_busy(&self) -> bool {
-        self.busy.load(Relaxed) > 0
+    pub(super) fn has_request(&self) -> bool {
+        self.requests.load(Relaxed) > 0
     }
 
-    /// The request under way has a body, which is read now.
+    /// The request in progress has a body, which is read now.
     pub(super) fn reads_a_body(&self) {
         self.in_body.store(true, Relaxed);
         self.read_on();
     }
 
-    /// The body of the request under way is complete.
+    /// The body of the request in progress is complete.
     pub(super) fn body_is_complete(&self) {
         self.in_body.store(false, Relaxed);
     }
 
-    /// Whether what the sender sends next is for a later request, which begins after this one's end.
+    /// Whether the next bytes belong to a later request, which begins when this one has ended.
     pub(super) fn reads_later(&self) -> bool {
-        self.is_busy() && !self.in_body.load(Relaxed)
+        self.has_request() && !self.in_body.load(Relaxed)
     }
 
-    /// Something has come for a later request.
+    /// Bytes of a later request have arrived.
     pub(super) fn hold_back(&self) {
         self.held_back.store(true, Relaxed);
     }
 
-    /// What was held back may be read.
+    /// The bytes of a later request may be read now.
     fn read_on(&self) {
         if self.held_back.load(Relaxed) {
             self.held_back.store(false, Relaxed);
@@ -296,26 +298,26 @@ impl State {
         }
     }
 
-    /// A request has an answer of so many bytes, to be sent after those before it.
+    /// A request has an answer of so many bytes, which is sent after the answers before it.
     pub(super) fn answered(&self, bytes: usize) {
         self.unsent.fetch_add(bytes, Relaxed);
     }
 
-    /// Waits while too much of the answers before is not sent.
+    /// Waits while too many bytes of earlier answers are not sent.
     pub(super) async fn room_for_an_answer(&self) {
-        let has_room = || self.unsent.load(Relaxed) <= UNSENT || self.verdict() == Verdict::Cut;
+        let has_room = || self.unsent.load(Relaxed) <= UNSENT || self.action() == Action::Cut;
         std::future::poll_fn(|context| {
             if has_room() {
                 return Poll::Ready(());
             }
             self.room.register(context.waker());
-            // It may have become otherwise before there was a waker.
+            // There may be room since the check before the waker was registered.
             if has_room() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
 
-    /// Whether part of a head is here, and no more.
+    /// Whether part of a head has arrived and the rest has not.
     pub(super) fn is_in_head(&self) -> bool {
         self.in_head.load(Relaxed)
     }
@@ -324,17 +326,18 @@ impl State {
         self.head_memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many bytes have come; an error if its head, and others, are too long.
+    /// So many bytes have arrived. Yields an error if the head is long and too many others are,
+    /// too.
     pub(super) fn received(&self, bytes: usize, all: &Connections) -> Result<(), UsedUp> {
-        if self.is_busy() {
+        if self.has_request() {
             return Ok(());
         }
         if !self.in_head.swap(true, Relaxed) {
             self.since.store(self.now(), Relaxed);
         }
-        // It is not idle any more.
-        let (leave, stay) = (Verdict::Leave as u8, Verdict::Stay as u8);
-        let _ = self.verdict.compare_exchange(leave, stay, Relaxed, Relaxed);
+        // The connection is not idle any more.
+        let (leave, stay) = (Action::Leave as u8, Action::Stay as u8);
+        let _ = self.action.compare_exchange(leave, stay, Relaxed, Relaxed);
         let head = self.head_bytes.fetch_add(bytes, Relaxed) + bytes;
         if head <= SMALL_HEAD {
             return Ok(());
@@ -345,9 +348,10 @@ impl State {
         own.grow_to(head).and_then(|()| together.grow_to(head))
     }
 
-    /// So many of `wanted` bytes of answers went out.
+    /// So many of `wanted` bytes of answers were sent.
     pub(super) fn sent(&self, sent: usize, wanted: usize) {
-        // With the last byte that actix-http has, everything is sent; what its heads take is a guess.
+        // When actix-http's last byte is sent, everything is sent. The length of its heads is an
+        // estimate.
         let unsent = self.unsent.load(Relaxed);
         let left = if sent == wanted { 0 } else { unsent.saturating_sub(sent) };
         if left < unsent {
@@ -361,7 +365,7 @@ impl State {
             return;
         }
         if self.blocked.load(Relaxed) == 0 {
-            // What went out just now was for the kernel's buffer, and nobody has read it yet.
+            // The bytes sent just now are in the kernel's buffer. The client has not read them yet.
             self.written.store(0, Relaxed);
             self.blocked.store(self.now(), Relaxed);
             return;
@@ -369,56 +373,57 @@ impl State {
         self.written.fetch_add(sent as u64, Relaxed);
     }
 
-    pub(super) fn verdict(&self) -> Verdict {
-        let verdict = self.verdict.load(Relaxed);
-        let all = [Verdict::Leave, Verdict::HeadTimedOut, Verdict::HeadRefused, Verdict::Cut];
-        all.into_iter().find(|it| *it as u8 == verdict).unwrap_or(Verdict::Stay)
+    pub(super) fn action(&self) -> Action {
+        let action = self.action.load(Relaxed);
+        let all = [Action::Leave, Action::HeadTimedOut, Action::HeadRefused, Action::Cut];
+        all.into_iter().find(|it| *it as u8 == action).unwrap_or(Action::Stay)
     }
 
-    pub(super) fn judge(&self, verdict: Verdict) {
-        self.verdict.store(verdict as u8, Relaxed);
+    pub(super) fn set_action(&self, action: Action) {
+        self.action.store(action as u8, Relaxed);
         self.task.wake();
         self.room.wake();
     }
 
-    /// Whether it may be closed for another one: it is idle, or its head has stopped on the way.
+    /// Whether the connection may be closed for another one: it is idle, or its head has stopped
+    /// arriving.
     fn may_leave(&self) -> bool {
-        let idle = !self.is_busy() && self.blocked.load(Relaxed) == 0;
+        let idle = !self.has_request() && self.blocked.load(Relaxed) == 0;
         let stopped = || self.for_longer_than(&self.since, Duration::from_secs(1));
-        self.verdict() == Verdict::Stay && idle && (!self.is_in_head() || stopped())
+        self.action() == Action::Stay && idle && (!self.is_in_head() || stopped())
     }
 
-    fn stalls(&self) -> Option<Verdict> {
-        if self.verdict() == Verdict::Cut {
+    fn stalls(&self) -> Option<Action> {
+        if self.action() == Action::Cut {
             return None;
         }
         let blocked = self.blocked.load(Relaxed);
         if blocked != 0 && self.for_longer_than(&self.blocked, WRITE_GRACE) {
             let waited = Duration::from_millis(self.now().saturating_sub(blocked)) - WRITE_GRACE;
             let wanted = waited.as_secs().saturating_mul(LEAST_WRITE_RATE);
-            return (self.written.load(Relaxed) <= wanted).then_some(Verdict::Cut);
+            return (self.written.load(Relaxed) <= wanted).then_some(Action::Cut);
         }
-        // No milder verdict would reach who does not read.
-        if self.verdict() != Verdict::Stay || blocked != 0 || self.is_busy() {
+        // A client that does not read would not receive a milder answer.
+        if self.action() != Action::Stay || blocked != 0 || self.has_request() {
             return None;
         }
         if self.is_in_head() {
             let late =
                 self.served.load(Relaxed) && self.for_longer_than(&self.since, HEAD_DEADLINE);
-            return late.then_some(Verdict::HeadTimedOut);
+            return late.then_some(Action::HeadTimedOut);
         }
         let longest = KEEP_ALIVE + SLIPPED_THROUGH;
-        self.for_longer_than(&self.since, longest).then_some(Verdict::Leave)
+        self.for_longer_than(&self.since, longest).then_some(Action::Leave)
     }
 }
 
-/// A request under way on a connection.
-pub(super) struct Busy(Arc<State>);
+/// A request in progress on a connection.
+pub(super) struct RequestInProgress(Arc<State>);
 
-impl Drop for Busy {
+impl Drop for RequestInProgress {
     fn drop(&mut self) {
         self.0.since.store(self.0.now(), Relaxed);
-        self.0.busy.fetch_sub(1, Relaxed);
+        self.0.requests.fetch_sub(1, Relaxed);
         self.0.read_on();
     }
 }
@@ -426,6 +431,7 @@ impl Drop for Busy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::MAX_CONNECTIONS;
 
     fn address(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])
@@ -433,7 +439,7 @@ mod tests {
 
     fn leaving(states: &[Arc<State>]) -> Vec<usize> {
         let numbered = states.iter().enumerate();
-        numbered.filter(|(_, it)| it.verdict() == Verdict::Leave).map(|(at, _)| at).collect()
+        numbered.filter(|(_, it)| it.action() == Action::Leave).map(|(at, _)| at).collect()
     }
 
     #[test]
@@ -448,7 +454,7 @@ mod tests {
         let age = |states: &[Arc<State>], milliseconds| {
             states.iter().for_each(|state| state.since.store(milliseconds, Relaxed));
         };
-        // The few, and the balancer's, have idled the longest.
+        // The sender's few connections and the balancer's have been idle longest.
         age(&balanced, 1);
         age(&few, 2);
         for (at, state) in many.iter().enumerate() {
@@ -459,13 +465,13 @@ mod tests {
         let expected: Vec<_> = (10..10 + AT_ONCE + 1).collect();
         assert_eq!(leaving(&many), expected, "not those with a request, and then by age");
         assert!(leaving(&few).is_empty() && leaving(&balanced).is_empty());
-        assert_eq!(newest.verdict(), Verdict::Stay);
-        // Those that leave make room enough for as many.
+        assert_eq!(newest.action(), Action::Stay);
+        // The closed connections leave room for as many new ones.
         let more = enter(1, AT_ONCE);
         assert_eq!(leaving(&many).len() + leaving(&few).len(), AT_ONCE + 1);
-        // A request that comes in the last moment keeps its connection.
+        // A request that arrives at the last moment keeps its connection.
         assert!(many[10].received(1, &connections).is_ok());
-        assert_eq!(many[10].verdict(), Verdict::Stay);
+        assert_eq!(many[10].action(), Action::Stay);
         drop(busy);
         for state in balanced.iter().chain(&few).chain(&many).chain(&more).chain([&newest]) {
             connections.leave(state);
@@ -488,7 +494,7 @@ mod tests {
         assert!(connections.enter(address(1)).received(longest, &connections).is_err());
         assert!(connections.enter(address(1)).received(SMALL_HEAD, &connections).is_ok());
         assert!(connections.enter(address(2)).received(longest, &connections).is_ok());
-        // A head that is complete holds nothing more, nor does one whose connection is closed.
+        // A complete head holds no memory, nor does the head of a closed connection.
         drop(begun[0].begin());
         assert!(connections.enter(address(1)).received(longest, &connections).is_ok());
         for state in &begun {
@@ -507,7 +513,8 @@ mod tests {
         let connections = Connections::new(MAX_CONNECTIONS, TrustedProxies::default());
         let state = connections.enter(address(1));
         let ago = |time: Duration| {
-            // The clock begins with the test, so that times lie before it only by moving it.
+            // The clock begins with the test. To have times before that, the test moves the start
+            // back.
             let started = Instant::now().checked_sub(Duration::from_secs(120)).unwrap();
             let mut state = State::new(0, address(1), started);
             let then = state.now().saturating_sub(u64::try_from(time.as_millis()).unwrap());
@@ -520,13 +527,13 @@ mod tests {
         first_head.in_head.store(true, Relaxed);
         assert_eq!(first_head.stalls(), None, "actix-web's own timer ends that");
         first_head.served.store(true, Relaxed);
-        assert_eq!(first_head.stalls(), Some(Verdict::HeadTimedOut));
+        assert_eq!(first_head.stalls(), Some(Action::HeadTimedOut));
         assert_eq!(ago(KEEP_ALIVE).stalls(), None);
-        assert_eq!(ago(KEEP_ALIVE + 6 * second).stalls(), Some(Verdict::Leave));
+        assert_eq!(ago(KEEP_ALIVE + 6 * second).stalls(), Some(Action::Leave));
         let unread = ago(second);
         unread.blocked.store(unread.now() - 20_000, Relaxed);
         unread.written.store(9 * 1024, Relaxed);
-        assert_eq!(unread.stalls(), Some(Verdict::Cut));
+        assert_eq!(unread.stalls(), Some(Action::Cut));
         unread.written.store(30 * 1024, Relaxed);
         assert_eq!(unread.stalls(), None, "it is read slowly, and fast enough");
         unread.blocked.store(unread.now() - 8_000, Relaxed);
@@ -534,11 +541,11 @@ mod tests {
         unread.served.store(true, Relaxed);
         unread.since.store(unread.now() - 8_000, Relaxed);
         assert_eq!(unread.stalls(), None, "it would not read the 408 either");
-        unread.judge(Verdict::HeadTimedOut);
+        unread.set_action(Action::HeadTimedOut);
         unread.blocked.store(unread.now() - 20_000, Relaxed);
         unread.written.store(0, Relaxed);
-        assert_eq!(unread.stalls(), Some(Verdict::Cut), "or has not read it");
-        unread.judge(Verdict::Stay);
+        assert_eq!(unread.stalls(), Some(Action::Cut), "or has not read it");
+        unread.set_action(Action::Stay);
         unread.in_head.store(false, Relaxed);
         unread.since.store(unread.now() - 1_000, Relaxed);
         unread.sent(5, 5);

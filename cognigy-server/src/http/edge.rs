@@ -15,16 +15,16 @@ use actix_web::{
 
 use super::{Shared, connections::State, paths, unknown_path, unread, upgrade};
 
-/// What an answer's head has, about, in bytes.
+/// The approximate length of an answer's head in bytes.
 const HEAD: usize = 256;
 
-/// The way of each request. Its connection is busy with it until its answer is there.
+/// Passes each request on. The connection counts the request until its answer exists.
 pub(crate) async fn pass(
     mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let connection = request.conn_data::<Arc<State>>().cloned();
-    let _busy = connection.as_ref().map(State::begin);
+    let _request = connection.as_ref().map(State::begin);
     if let Some(connection) = &connection {
         connection.room_for_an_answer().await;
         if has_body(request.headers()) {
@@ -37,16 +37,16 @@ pub(crate) async fn pass(
     let mut response = if paths::is_plain(request.uri().path()) {
         next.call(request).await?
     } else {
-        // The body goes with the request, unread.
+        // The body is dropped with the request, unread.
         request.into_response(unknown_path().await)
     };
     if private {
         let no_store = HeaderValue::from_static("no-store");
         response.headers_mut().insert(CACHE_CONTROL, no_store);
     }
-    // While the server is stopping each connection ends with its answer, so that a balancer's pool of
+    // While the server is stopping, each connection ends with its answer. So a balancer's pool of
     // kept connections empties before they are cut.
-    ends |= response.request().app_data::<Shared>().is_some_and(|app| app.readiness.is_stopping());
+    ends |= response.request().app_data::<Shared>().is_some_and(|it| it.readiness.is_stopping());
     if ends {
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }

@@ -1,8 +1,9 @@
-//! Wrong operator tokens: the more of them an address has sent lately, the longer each answer takes.
+//! Slows down guesses of the operator token: the more wrong tokens an address has sent lately, the
+//! longer each answer to it takes.
 //!
-//! A right token is never held up: only the answer to a wrong one waits, and with it its connection,
-//! which ends then. What waits is bounded; beyond that answers are not delayed, and each guess still
-//! costs a connection.
+//! A right token is answered at once. Only the answer to a wrong token waits, and its connection
+//! ends then. The number of waiting answers is bounded. Beyond the bound answers do not wait, and
+//! each guess still costs a connection.
 
 use std::{
     collections::HashMap,
@@ -11,23 +12,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::sender::{UNKNOWN, group};
+use crate::admission::{UNKNOWN, group};
 
-/// So many wrong tokens are a mistake: a script with the token of yesterday, a few tries of a person.
+/// So many wrong tokens count as a mistake: a script with an old token, or a person who tries a few
+/// times.
 const FREE: f64 = 20.0;
-/// What each further one adds to the delay, …
+/// How much each further wrong token adds to the delay, …
 const STEP: Duration = Duration::from_millis(10);
 /// … up to this.
 const LONGEST: Duration = Duration::from_millis(500);
-/// So many are forgotten in a second.
+/// How many wrong tokens are forgotten in a second.
 const FORGOTTEN_PER_SECOND: f64 = 1.0;
-/// Answers of one address that wait at once, and of all.
+/// How many answers to one address may wait at a time, and how many to all.
 const WAITING: usize = 16;
 const ALL_WAITING: usize = 256;
-/// Addresses that are remembered. Beyond, those that are not count as one.
+/// How many addresses are remembered. All others count as one.
 const MOST_ADDRESSES: usize = 1024;
 
-/// Who has sent wrong tokens lately.
+/// The addresses that have sent wrong tokens lately.
 #[derive(Default)]
 pub(super) struct Guard(Mutex<Table>);
 
@@ -43,7 +45,7 @@ struct Failures {
     waiting: usize,
 }
 
-/// The wait of one answer.
+/// The wait before one answer.
 pub(super) struct Pause {
     guard: Arc<Guard>,
     address: IpAddr,
@@ -51,7 +53,7 @@ pub(super) struct Pause {
 }
 
 impl Guard {
-    /// A wrong token came from `address`: the wait before its answer, if any.
+    /// A wrong token came from `address`. Yields the wait before its answer, if any.
     pub(super) fn wrong(self: &Arc<Self>, address: IpAddr) -> Option<Pause> {
         let mut table = self.table();
         if table.addresses.len() >= MOST_ADDRESSES {
@@ -87,7 +89,7 @@ impl Failures {
 }
 
 impl Pause {
-    /// Waits until it is over.
+    /// Waits until the time is over.
     pub(super) async fn over(self) {
         tokio::time::sleep(self.time).await;
     }

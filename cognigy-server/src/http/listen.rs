@@ -22,20 +22,20 @@ use tokio::{
 };
 
 use super::{
-    Routes,
+    Routes, Service,
     connection::Connection,
     connections::{Connections, HEAD_DEADLINE, KEEP_ALIVE},
     edge,
-    sender::UNKNOWN,
+    open_connections::OpenConnections,
 };
-use crate::app::App;
+use crate::admission::UNKNOWN;
 
-/// The other side has this long to read an answer that ends its connection.
+/// The client has this long to read an answer that ends its connection.
 const LINGER: Duration = Duration::from_secs(1);
-/// Connections that may wait to be taken. The kernel's own limit may be less.
+/// How many connections may wait to be taken. The kernel's own limit may be less.
 const BACKLOG: u32 = 1024;
 
-/// One listener at work.
+/// A running listener.
 pub(crate) struct Listening {
     pub(crate) address: SocketAddr,
     pub(crate) serving: JoinHandle<io::Result<()>>,
@@ -43,16 +43,16 @@ pub(crate) struct Listening {
     watch: AbortHandle,
 }
 
-/// What the kernel holds of answers that are not read yet, in bytes of each connection. A sender's
-/// answers are a few hundred bytes, an operator's are sent at this much in each round trip.
+/// How many bytes of unread answers the kernel holds for each connection. Answers to senders are a
+/// few hundred bytes. Answers to operators are sent at this many bytes for each round trip.
 const SEND_BUFFER: u32 = 128 * 1024;
 
 /// A socket that listens at `address`.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A server that is started again need not wait for the connections of the one before.
+    // A restarted server need not wait for the connections of the one before.
     socket.set_reuseaddr(true)?;
-    // Its connections inherit this. By itself the kernel lets it grow to megabytes for each.
+    // The connections inherit this. Otherwise the kernel lets the buffer of each grow to megabytes.
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)?.into_std()
@@ -64,27 +64,31 @@ pub(crate) struct Size {
     pub(crate) threads: usize,
 }
 
-/// Serves `routes` at `listener`. Requests under way at a stop have `grace` to end.
+/// Serves `routes` at `listener`. When the server stops, requests in progress have `grace` to end.
 pub(crate) fn serve(
     listener: TcpListener,
     routes: Routes,
-    app: &App,
+    service: &Service,
     size: &Size,
     grace: Duration,
 ) -> io::Result<Listening> {
     let address = listener.local_addr()?;
+    let app = &service.app;
     let connections = Connections::new(size.connections, app.trusted.clone());
-    app.telemetry.count_connections(routes.as_str(), &connections);
+    let collector = OpenConnections::new(routes.as_str(), Arc::clone(&connections));
+    if let Err(error) = collector.and_then(|collector| app.telemetry.register(collector)) {
+        tracing::error!(%error, listener = routes.as_str(), "connections are not counted");
+    }
     let watch = tokio::spawn(Arc::clone(&connections).watch()).abort_handle();
     let builder = Server::build();
     let stopping = builder.graceful_shutdown_signal();
-    let shared = web::Data::new(app.clone());
-    let service = move || {
+    let shared = web::Data::new(service.clone());
+    let factory = move || {
         let shared = shared.clone();
         let app = ActixApp::new()
             .app_data(shared.clone())
             .wrap(from_fn(edge::pass))
-            .configure(|config| super::configure(config, routes, &shared.sources));
+            .configure(|config| super::configure(config, routes, &shared.app.pipelines));
         let app = app.into_factory().map_err(|error: actix_web::Error| error.error_response());
         let stopping = stopping.clone();
         let http = HttpService::build()
@@ -100,7 +104,7 @@ pub(crate) fn serve(
                 data.insert(connection.state());
             })
             .finish(map_config(app, |()| AppConfig::default()));
-        let (connections, refusals) = (Arc::clone(&connections), Arc::clone(&shared.refusals));
+        let (connections, refusals) = (Arc::clone(&connections), Arc::clone(&shared.app.refusals));
         let accepted = fn_service(move |socket: TcpStream| {
             let peer = socket.peer_addr().ok();
             let from = peer.map_or(UNKNOWN, |peer| peer.ip().to_canonical());
@@ -115,20 +119,20 @@ pub(crate) fn serve(
     };
     let server = builder
         .workers(size.threads)
-        // actix counts for each of its threads.
+        // actix counts the connections of each thread.
         .max_concurrent_connections(size.connections.div_ceil(size.threads))
         .backlog(BACKLOG)
-        // It knows whole seconds only. A shorter grace is kept by `Listening::stop`.
+        // actix knows whole seconds only. `Listening::stop` keeps a shorter grace.
         .shutdown_timeout(grace.as_secs() + u64::from(grace.subsec_nanos() > 0))
-        // Our own signal handling stops the workers too.
+        // The signal handling of `serve` stops the workers too.
         .disable_signals()
-        .listen(routes.as_str(), listener, service)?
+        .listen(routes.as_str(), listener, factory)?
         .run();
     Ok(Listening { address, handle: server.handle(), serving: tokio::spawn(server), watch })
 }
 
 impl Listening {
-    /// Takes no more connections, lets requests under way end within `grace`, and ends.
+    /// Takes no more connections, lets requests in progress end within `grace`, and stops.
     pub(crate) async fn stop(&self, grace: Duration) {
         if tokio::time::timeout(grace, self.handle.stop(true)).await.is_err() {
             self.handle.stop(false).await;

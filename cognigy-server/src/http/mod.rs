@@ -7,14 +7,13 @@ mod connections;
 mod edge;
 mod guard;
 mod listen;
+mod open_connections;
 mod operator;
 mod parts;
 mod paths;
 mod probes;
-mod sender;
 mod unread;
 mod upgrade;
-pub(crate) mod view;
 mod webhook;
 
 use std::sync::Arc;
@@ -26,24 +25,42 @@ use actix_web::{
 };
 use cognigy_core::{Failure, Reply, StoreError};
 
-pub(crate) use body::{Bodies, Budget, unfinished_requests};
-pub(crate) use bulk::BulkReplays;
-pub(crate) use connections::{Connections, MAX_CONNECTIONS};
 pub(crate) use listen::{Listening, Size, bind, serve};
-pub(crate) use operator::AdminToken;
-pub(crate) use probes::Readiness;
-pub(crate) use sender::{Shares, TrustedProxies, group};
 
-use crate::{app::App, sources::Sources};
+use crate::{app::App, pipelines::Pipelines, settings::Settings};
+use bulk::BulkReplays;
+use operator::AdminToken;
+use probes::Readiness;
+
+/// What the routes of all listeners share: the app, and what only requests need.
+#[derive(Clone)]
+pub(crate) struct Service {
+    pub(crate) app: App,
+    admin: AdminToken,
+    readiness: Readiness,
+    replays: BulkReplays,
+}
+
+impl Service {
+    pub(crate) fn new(app: App, settings: &Settings) -> Self {
+        let admin = AdminToken::new(settings.admin_token.as_ref().map(|token| token.as_str()));
+        Self { app, admin, readiness: Readiness::default(), replays: BulkReplays::default() }
+    }
+
+    /// The process is stopping: it is not ready any more.
+    pub(crate) fn stop(&self) {
+        self.readiness.stop();
+    }
+}
 
 /// What a listener serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Routes {
-    /// Deliveries and what operators ask for.
+    /// Deliveries and the operators' routes.
     All,
-    /// Deliveries alone, where operators have a listener of their own.
+    /// Deliveries only: operators have a listener of their own.
     Deliveries,
-    /// What operators ask for, alone.
+    /// The operators' routes only.
     Operators,
 }
 
@@ -56,10 +73,10 @@ impl Routes {
     }
 }
 
-/// Adds routes to an actix-web application; the probes are everywhere.
-fn configure(config: &mut web::ServiceConfig, routes: Routes, sources: &Sources) {
+/// Adds routes to an actix-web application. Every listener has the probes.
+fn configure(config: &mut web::ServiceConfig, routes: Routes, pipelines: &Pipelines) {
     if routes != Routes::Operators {
-        deliveries(config, sources);
+        deliveries(config, pipelines);
     }
     if routes != Routes::Deliveries {
         operators(config);
@@ -78,9 +95,9 @@ fn configure(config: &mut web::ServiceConfig, routes: Routes, sources: &Sources)
         .default_service(web::to(unknown_path));
 }
 
-/// A source that is not configured has no path.
-fn deliveries(config: &mut web::ServiceConfig, sources: &Sources) {
-    for source in sources.iter() {
+/// Each configured source has a path.
+fn deliveries(config: &mut web::ServiceConfig, pipelines: &Pipelines) {
+    for source in pipelines.iter() {
         if let Some(path) = &source.path {
             let taken_in_by = web::Data::from(Arc::clone(source));
             config.service(
@@ -137,7 +154,7 @@ fn resource(path: &str, allowed: &'static str) -> actix_web::Resource {
     }))
 }
 
-/// A core reply as actix-web's.
+/// The actix-web response of a core reply.
 fn answer(reply: &Reply) -> HttpResponse {
     let status = StatusCode::from_u16(reply.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(status);
@@ -150,7 +167,7 @@ fn answer(reply: &Reply) -> HttpResponse {
     response.body(reply.body().clone())
 }
 
-/// A problem to answer with, where a handler cannot go on.
+/// The problem document that a handler answers with when it cannot go on.
 #[derive(Debug)]
 struct ProblemResponse(Reply);
 
@@ -180,7 +197,7 @@ impl ResponseError for ProblemResponse {
         if self.0.status() == 401 {
             let challenge = header::HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-            // Each guess costs a connection.
+            // So each guess costs a connection.
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
         response
@@ -199,4 +216,4 @@ impl From<StoreError> for ProblemResponse {
 }
 
 type Answer = Result<HttpResponse, ProblemResponse>;
-type Shared = web::Data<App>;
+type Shared = web::Data<Service>;

@@ -1,4 +1,4 @@
-//! The operator API: behind a bearer token, closed without one.
+//! The operator API. It needs a bearer token, and is closed if no token is set.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,33 +14,37 @@ use subtle::ConstantTimeEq;
 use super::{
     Answer, ProblemResponse, Shared,
     guard::{Guard, Pause},
-    view::{EventDetail, EventLine, QuarantineLine, Rates, Stats},
     webhook::sender_of,
 };
-use crate::{app::App, filter, find, refusals::refusal, telemetry::Deliveries};
+use crate::{
+    app::App,
+    filter, find,
+    telemetry::{Deliveries, refusal},
+    view::{EventDetail, EventLine, QuarantineLine, Rates, Stats},
+};
 
-/// Entries on a page unless asked otherwise, and at most.
+/// How many entries a page has by default, and at most.
 const PAGE: usize = 50;
 const MAX_PAGE: usize = 500;
 
-/// The operator's token, as a digest: comparing digests takes the same time whatever is sent,
-/// its length included.
+/// The digest of the operator's token. Comparing digests takes the same time for every token that
+/// is sent, whatever its length.
 #[derive(Clone)]
-pub(crate) struct AdminToken {
+pub(super) struct AdminToken {
     digest: Option<Arc<[u8; 32]>>,
     guard: Arc<Guard>,
 }
 
-/// A request that is not an operator's: its answer, and what that waits for.
+/// A request without the right token: its answer, and the wait before it.
 struct Refused(ProblemResponse, Option<Pause>);
 
 impl AdminToken {
-    pub(crate) fn new(token: Option<&str>) -> Self {
+    pub(super) fn new(token: Option<&str>) -> Self {
         let digest = token.map(|token| Arc::new(Sha256::digest(token).into()));
         Self { digest, guard: Arc::default() }
     }
 
-    fn check(&self, request: &HttpRequest, app: &Shared) -> Result<(), Refused> {
+    fn check(&self, request: &HttpRequest, app: &App) -> Result<(), Refused> {
         let from = sender_of(request, app);
         let refused = |reason: &str, problem, pause| {
             app.telemetry.operator_refused();
@@ -77,13 +81,13 @@ impl AdminToken {
     }
 }
 
-/// The token of `Bearer <token>`; the scheme's name in any case (RFC 9110, section 11.1).
+/// The token of `Bearer <token>`. The scheme's name may be in any case (RFC 9110, section 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
-/// Proof that the request carries the operator's token. A handler that takes one is protected.
+/// Proves that the request carries the operator's token. A handler that takes one is protected.
 pub(super) struct Operator;
 
 impl FromRequest for Operator {
@@ -91,10 +95,12 @@ impl FromRequest for Operator {
     type Future = LocalBoxFuture<'static, Result<Self, ProblemResponse>>;
 
     fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
-        let app = request.app_data::<Shared>();
+        let service = request.app_data::<Shared>();
         let not_wired =
             || Refused(ProblemResponse::new(500, "Internal Server Error", "Not wired"), None);
-        let checked = app.ok_or_else(not_wired).and_then(|app| app.admin.check(request, app));
+        let checked = service
+            .ok_or_else(not_wired)
+            .and_then(|service| service.admin.check(request, &service.app));
         Box::pin(async move {
             let Err(Refused(problem, pause)) = checked else { return Ok(Self) };
             if let Some(pause) = pause {
@@ -105,8 +111,8 @@ impl FromRequest for Operator {
     }
 }
 
-/// The event that a path names, of the source that `?source=` does. Without that it is the plain
-/// source's; if that has none, the only other source's that has one.
+/// The key of the event that a path names. `?source=` names its source. Without that the plain
+/// path's source is searched first, then all others.
 async fn key(
     app: &App,
     event_id: &str,
@@ -128,7 +134,7 @@ async fn key(
     if app.store.find(&plain).await?.is_some() {
         return Ok(plain);
     }
-    let names = app.sources.iter().map(|source| source.pipeline.source().name());
+    let names = app.pipelines.iter().map(|source| source.pipeline.source().name());
     let others: Vec<_> = names.filter(|name| !name.is_default()).cloned().collect();
     let found = find::among(&*app.store, &plain.id, &others).await?;
     match found.as_slice() {
@@ -142,7 +148,7 @@ async fn key(
     }
 }
 
-/// Nobody here knows that source's CRM.
+/// The source is not configured here, so that its CRM is not known.
 fn not_configured(source: &SourceName) -> ProblemResponse {
     let detail = format!("The source {source} is not configured, so its events cannot be run");
     ProblemResponse::new(409, "Conflict", &detail)
@@ -156,13 +162,14 @@ fn not_found() -> ProblemResponse {
 pub(super) async fn replay(
     _: Operator,
     request: HttpRequest,
-    app: Shared,
+    service: Shared,
     event_id: web::Path<String>,
 ) -> Answer {
-    let key = key(&app, &event_id, &request).await?;
-    let source = app.sources.get(&key.source).ok_or_else(|| not_configured(&key.source))?;
+    let app = &service.app;
+    let key = key(app, &event_id, &request).await?;
+    let source = app.pipelines.get(&key.source).ok_or_else(|| not_configured(&key.source))?;
     let (pipeline, clock) = (source.pipeline.clone(), app.clock);
-    // As a task of its own: an operator who hangs up must not leave the run half done.
+    // The run is a task of its own: if the operator hangs up, it goes on to its end.
     let run = tokio::spawn(async move { pipeline.replay(&key, &clock).await });
     let failed = |detail: &str| ProblemResponse::new(500, "Internal Server Error", detail);
     match run.await.map_err(|_| failed("Replay failed: the run broke off"))? {
@@ -177,7 +184,7 @@ pub(super) async fn replay(
             "Another run of this event is under way, or an unfinished event of its contact comes first",
         )),
         Err(error) => {
-            tracing::error!(error = crate::app::chain(&error), "replay");
+            tracing::error!(error = crate::error::chain(&error), "replay");
             Err(ProblemResponse::new(
                 503,
                 "Service Unavailable",
@@ -213,14 +220,15 @@ fn page(parameters: &mut BTreeMap<String, String>) -> Result<PageRequest, Proble
     };
     let after = match parameters.remove("cursor").filter(|cursor| !cursor.is_empty()) {
         None => None,
-        Some(text) => Some(
-            text.parse().map_err(|_| ProblemResponse::bad_request("cursor: is not one of ours"))?,
-        ),
+        Some(text) => Some(text.parse().map_err(|_| {
+            ProblemResponse::bad_request("cursor: is not a next_cursor of this server")
+        })?),
     };
     Ok(PageRequest { limit, after })
 }
 
-pub(super) async fn list(_: Operator, request: HttpRequest, app: Shared) -> Answer {
+pub(super) async fn list(_: Operator, request: HttpRequest, service: Shared) -> Answer {
+    let app = &service.app;
     let mut parameters = parameters(&request)?;
     let page = page(&mut parameters)?;
     let filter: EventFilter = filter::from_pairs(&parameters, app.clock.now())
@@ -234,16 +242,18 @@ pub(super) async fn list(_: Operator, request: HttpRequest, app: Shared) -> Answ
 pub(super) async fn show(
     _: Operator,
     request: HttpRequest,
-    app: Shared,
+    service: Shared,
     event_id: web::Path<String>,
 ) -> Answer {
-    let key = key(&app, &event_id, &request).await?;
+    let app = &service.app;
+    let key = key(app, &event_id, &request).await?;
     let stored = app.store.find(&key).await?.ok_or_else(not_found)?;
     let attempts = app.store.attempts(&key).await?;
     Ok(HttpResponse::Ok().json(EventDetail::new(stored, attempts)))
 }
 
-pub(super) async fn quarantine(_: Operator, request: HttpRequest, app: Shared) -> Answer {
+pub(super) async fn quarantine(_: Operator, request: HttpRequest, service: Shared) -> Answer {
+    let app = &service.app;
     let mut parameters = parameters(&request)?;
     let page = page(&mut parameters)?;
     if let Some(name) = parameters.keys().next() {
@@ -255,20 +265,26 @@ pub(super) async fn quarantine(_: Operator, request: HttpRequest, app: Shared) -
     Ok(HttpResponse::Ok().json(json!({ "items": items, "next_cursor": next })))
 }
 
-/// One body, whole.
-pub(super) async fn quarantined(_: Operator, app: Shared, id: web::Path<String>) -> Answer {
+/// One body in full.
+pub(super) async fn quarantined(_: Operator, service: Shared, id: web::Path<String>) -> Answer {
+    let app = &service.app;
     let missing = || ProblemResponse::new(404, "Not Found", "There is no such item in quarantine");
     let id = id.parse().map_err(|_| missing())?;
     let item = app.store.quarantined_item(id).await?.ok_or_else(missing)?;
     Ok(HttpResponse::Ok().json(QuarantineLine::from(item)))
 }
 
-pub(super) async fn retry_quarantined(_: Operator, app: Shared, id: web::Path<String>) -> Answer {
+pub(super) async fn retry_quarantined(
+    _: Operator,
+    service: Shared,
+    id: web::Path<String>,
+) -> Answer {
+    let app = &service.app;
     let missing = || ProblemResponse::new(404, "Not Found", "There is no such item in quarantine");
     let id = id.parse().map_err(|_| missing())?;
     let conflict = |detail: &str| Err(ProblemResponse::new(409, "Conflict", detail));
     let item = app.store.quarantined_item(id).await?.ok_or_else(missing)?;
-    let source = app.sources.get(&item.source).ok_or_else(|| not_configured(&item.source))?;
+    let source = app.pipelines.get(&item.source).ok_or_else(|| not_configured(&item.source))?;
     match source.pipeline.retry_quarantined(id, app.clock.now()).await? {
         QuarantineRetry::Accepted(key) => {
             let id = key.id.as_str();
@@ -287,9 +303,10 @@ pub(super) async fn retry_quarantined(_: Operator, app: Shared, id: web::Path<St
     }
 }
 
-pub(super) async fn stats(_: Operator, app: Shared) -> Answer {
+pub(super) async fn stats(_: Operator, service: Shared) -> Answer {
+    let app = &service.app;
     let counts = app.store.counts().await?;
-    let telemetry = || app.sources.iter().map(|source| &source.telemetry);
+    let telemetry = || app.pipelines.iter().map(|source| &source.telemetry);
     let rates = Rates {
         received_per_second: telemetry().map(|it| it.received.per_second()).sum(),
         processed_per_second: telemetry().map(|it| it.processed.per_second()).sum(),

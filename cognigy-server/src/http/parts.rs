@@ -1,8 +1,8 @@
-//! What arrives on a connection, in parts that hold little more than one request.
+//! Reads a connection in parts that hold little more than one request.
 //!
-//! actix-http reads up to 128 KiB ahead and makes requests of all of it, at 7 KB of memory each, though
-//! the first of 18 bytes has no answer yet. Here a part ends where a third request could begin, and
-//! the next one is read after actix-http has seen the last.
+//! actix-http reads up to 128 KiB ahead and makes requests of all of it, at 7 KB of memory each,
+//! although the first request of 18 bytes has no answer yet. Here a part ends where a third request
+//! could begin. The next part is read after actix-http has seen the last one.
 
 use std::{
     io, mem,
@@ -14,25 +14,26 @@ use bytes::{Buf, Bytes};
 use memchr::memmem;
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// What every request has in its first line.
+/// The text that the first line of every request contains.
 const VERSION: &[u8] = b"HTTP/1.";
 
-/// Reads parts of what a socket receives.
+/// Reads the bytes of a socket in parts.
 #[derive(Default)]
 pub(super) struct Parts {
-    /// What was read and belongs to the next part.
+    /// Bytes that were read and belong to the next part.
     ahead: Bytes,
-    /// Whether the last part has to be seen before there is another.
+    /// Whether actix-http has to see the last part before there is another.
     pauses: bool,
 }
 
 impl Parts {
-    /// Whether there is something to read without the socket.
+    /// Whether there are bytes to read without the socket.
     pub(super) fn are_ahead(&self) -> bool {
         self.pauses || !self.ahead.is_empty()
     }
 
-    /// Reads a part of at most `longest` bytes and tells its length; none at the end of the input.
+    /// Reads a part of at most `longest` bytes. Yields its length, which is 0 at the end of the
+    /// input.
     pub(super) fn poll_read<S: AsyncRead + Unpin>(
         &mut self,
         socket: &mut S,
@@ -66,7 +67,8 @@ impl Parts {
     }
 }
 
-/// How much of `bytes` holds at most one whole request and the first line of another.
+/// The length of the part of `bytes` that holds at most one whole request and the first line of
+/// another.
 fn first_part(bytes: &[u8]) -> usize {
     let second = memmem::find_iter(bytes, VERSION).nth(1);
     second.map_or(bytes.len(), |at| at + VERSION.len())
@@ -78,7 +80,7 @@ mod tests {
 
     use super::*;
 
-    /// The parts of `input`, and how often there was none for the moment.
+    /// The parts of `input`, and how often the reader had to pause.
     fn parts_of(mut input: &[u8], longest: usize, capacity: usize) -> (Vec<Vec<u8>>, usize) {
         let mut parts = Parts::default();
         let mut context = Context::from_waker(Waker::noop());

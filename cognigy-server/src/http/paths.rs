@@ -1,16 +1,18 @@
-//! Paths are taken as they are spelt, so that a rule of a proxy in front means what it says.
+//! Paths are compared as they are spelt, so that a rule of a proxy in front of the server holds.
 
-/// Where an event's id stands in the path, which may hold anything and so may be percent-encoded.
+/// The paths that end in an event id. The id may contain any character, so it may be
+/// percent-encoded.
 const BEFORE_IDS: [&str; 2] = ["/admin/events/", "/webhooks/replay/"];
 
-/// Whether a request's path, as sent, is spelt as the routes are. The router decodes before it
-/// compares, so that without this `/%61dmin` would be `/admin`; doubled slashes, dots and the like it
-/// does not know anyhow.
+/// Whether a request's path, as sent, is spelt as the routes are. The router decodes a path before
+/// it compares: without this check `/%61dmin` would be `/admin`. Doubled slashes and dots the
+/// router does not match anyway.
 pub(super) fn is_plain(path: &str) -> bool {
     BEFORE_IDS.iter().any(|before| path.starts_with(before)) || !path.contains('%')
 }
 
-/// Whether an answer at this path is for operators alone: anything but deliveries'.
+/// Whether an answer at this path is for operators only. That is so for all paths but those of
+/// deliveries.
 pub(super) fn is_private(path: &str) -> bool {
     path != "/webhooks/cognigy" && !path.starts_with("/webhooks/cognigy/")
 }

@@ -1,4 +1,5 @@
-//! Is it alive, can it take events, what has it counted. No token needed.
+//! Probes and metrics: is the process alive, can it take events, what has it counted. They need no
+//! token.
 
 use std::{
     sync::{
@@ -13,22 +14,23 @@ use cognigy_core::{Clock, Reply};
 use tokio::sync::Mutex;
 
 use super::{Shared, answer};
+use crate::app::App;
 
-/// An answer is good for this long: the probe writes to the disk and anyone may call it.
+/// An answer is kept this long: the probe writes to the disk, and any client may call it.
 const PROBE_VALID: Duration = Duration::from_millis(500);
-/// A store that takes longer than this cannot be called ready.
+/// A store that needs more time than this is not ready.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Whether events can be taken; asked of the store at most twice a second.
+/// Whether events can be taken. The store is asked at most twice a second.
 #[derive(Clone, Default)]
-pub(crate) struct Readiness {
+pub(super) struct Readiness {
     last: Arc<Mutex<Option<(Instant, bool)>>>,
     stopping: Arc<AtomicBool>,
 }
 
 impl Readiness {
-    /// From now on no more: the process is stopping.
-    pub(crate) fn stop(&self) {
+    /// The process is stopping: it is not ready from now on.
+    pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
@@ -36,11 +38,11 @@ impl Readiness {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    async fn check(&self, app: &Shared) -> bool {
+    async fn check(&self, app: &App) -> bool {
         if self.is_stopping() {
             return false;
         }
-        // Held while asking, so that a crowd asks once.
+        // The lock is held while the store is asked, so that many probes at once ask once.
         let mut last = self.last.lock().await;
         if let Some((_, ready)) = last.filter(|(asked, _)| asked.elapsed() < PROBE_VALID) {
             return ready;
@@ -56,8 +58,8 @@ pub(super) async fn healthz() -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({ "status": "ok" }))
 }
 
-pub(super) async fn readyz(app: Shared) -> HttpResponse {
-    if app.readiness.check(&app).await {
+pub(super) async fn readyz(service: Shared) -> HttpResponse {
+    if service.readiness.check(&service.app).await {
         HttpResponse::Ok().json(serde_json::json!({ "status": "ready" }))
     } else {
         let reply = Reply::problem(503, "Service Unavailable", "Events cannot be taken now");
@@ -65,11 +67,13 @@ pub(super) async fn readyz(app: Shared) -> HttpResponse {
     }
 }
 
-pub(super) async fn metrics(app: Shared) -> HttpResponse {
-    // Without the store the counters still count; its gauges keep their last values.
+pub(super) async fn metrics(service: Shared) -> HttpResponse {
+    let app = &service.app;
+    // If the store does not answer, the counters are still right, and the store's gauges keep their
+    // last values.
     let counts = app.store.counts().await.ok();
     let size = app.store.size().await.unwrap_or_default();
-    let sources = app.sources.iter().map(|source| &*source.telemetry);
+    let sources = app.pipelines.iter().map(|source| &*source.telemetry);
     match app.telemetry.render(sources, counts.as_ref(), size, app.clock.now()) {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text),
         Err(error) => {

@@ -1,9 +1,12 @@
-//! Chunked bodies that nobody reads to their end: refused ones, and those sent where none belongs.
+//! Chunked bodies that are not read to their end: those of refused requests, and those of requests
+//! that need none.
 //!
-//! actix-web reads such a body on after the answer, for as long as the sender keeps it coming or
-//! merely open, and the connection's slot is never free again. It does so once the request has let
-//! go of the body. Held until the answer is out, an unread body ends the connection instead, within
-//! the second that actix-web leaves the other side to read the answer.
+//! After the answer actix-web reads such a body on, for as long as the sender sends more or keeps
+//! it open, and the connection's slot is not free meanwhile. It does so once the request has
+//! dropped the body.
+//!
+//! Here the answer holds the body until it is sent. An unread body then ends the connection, within
+//! the second that actix-web gives the client to read the answer.
 
 use std::{
     cell::RefCell,
@@ -23,8 +26,8 @@ use actix_web::{
 use bytes::Bytes;
 use futures_util::Stream;
 
-/// Keeps hold of a request's chunks, so that its connection ends with the answer where they were not
-/// read to the end.
+/// Holds a request's chunked body, so that the connection ends with the answer if the body was not
+/// read to its end.
 pub(super) fn hold(request: &mut ServiceRequest) -> Option<Held> {
     if !request.headers().contains_key(header::TRANSFER_ENCODING) {
         // actix-web ends the connection by itself where a body of known length is left unread.
@@ -35,12 +38,12 @@ pub(super) fn hold(request: &mut ServiceRequest) -> Option<Held> {
     Some(held)
 }
 
-/// A request's body in two hands: whoever reads it, and the answer.
+/// A request's body, shared by its reader and the answer.
 #[derive(Clone)]
 pub(super) struct Held(Rc<RefCell<Payload>>);
 
 impl Held {
-    /// An answer of `body` with which the request's body is held until it is sent.
+    /// An answer with `body` that holds the request's body until it is sent.
     pub(super) fn until_after(self, body: BoxBody) -> BoxBody {
         BoxBody::new(Answer { body, _unread: self })
     }
@@ -54,7 +57,7 @@ impl Stream for Held {
     }
 }
 
-/// An answer that keeps its request's body until it is sent.
+/// An answer that holds its request's body until it is sent.
 struct Answer {
     body: BoxBody,
     _unread: Held,

@@ -1,9 +1,9 @@
-//! Requests that offer an upgrade which is not taken up: each is an ordinary request.
+//! Requests that offer an upgrade. The server declines it and treats each as an ordinary request.
 //!
-//! actix-http ends a connection that offered one without a word in its answer, and takes whatever
-//! follows a head with `Upgrade: websocket` for a stream without an end, whatever length the head
-//! says. Neither can be told otherwise, so the answer says that the connection ends, and the body ends
-//! where its length says.
+//! actix-http ends a connection that offered an upgrade, and its answer does not say so. It also
+//! reads all bytes after a head with `Upgrade: websocket` as a stream without an end, whatever
+//! length the head has. Neither can be configured. So here the answer says that the connection
+//! ends, and the body ends after its announced length.
 
 use std::{
     pin::Pin,
@@ -19,14 +19,14 @@ use actix_web::{
 use bytes::Bytes;
 use futures_util::Stream;
 
-/// Makes an ordinary request of one that offers an upgrade; whether its connection ends with the
-/// answer.
+/// Makes an ordinary request of one that offers an upgrade. Yields whether its connection ends with
+/// the answer.
 pub(super) fn decline(request: &mut ServiceRequest) -> bool {
     let mut offers = request.headers().get_all(header::UPGRADE);
     let web_socket = offers.any(|it| it.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket"));
-    // Chunks have an end of their own, and are read as such.
+    // A chunked body has an end of its own.
     if web_socket && !request.headers().contains_key(header::TRANSFER_ENCODING) {
-        // A length that is no number was refused before.
+        // A length that is not a number was refused before.
         let length = request.headers().get(header::CONTENT_LENGTH);
         let left = length.and_then(|length| length.to_str().ok()?.trim().parse().ok()).unwrap_or(0);
         let body = Bounded { body: request.take_payload(), left };
@@ -35,7 +35,7 @@ pub(super) fn decline(request: &mut ServiceRequest) -> bool {
     web_socket || request.head().upgrade()
 }
 
-/// The first bytes of a stream, as many as were announced.
+/// The announced number of bytes of a stream.
 struct Bounded {
     body: Payload,
     left: u64,
@@ -56,7 +56,7 @@ impl Stream for Bounded {
                 Some(Ok(chunk))
             }
             Some(error) => Some(error),
-            // The sender has gone before its body was whole.
+            // The sender has closed the connection before its body was complete.
             None => {
                 self.left = 0;
                 Some(Err(PayloadError::Incomplete(None)))

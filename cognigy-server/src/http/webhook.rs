@@ -1,42 +1,44 @@
-//! The webhook route: the body, whole and in time, then the pipeline.
+//! The webhook route: it reads the whole body in time and hands it to the pipeline.
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use cognigy_core::{Clock, Intake, RawDelivery, Reply};
 
-use super::{Shared, answer, connections::State, sender};
-use crate::sources::Source;
+use super::{Shared, answer, body, connections::State};
+use crate::{admission::UNKNOWN, app::App, pipelines::SourcePipeline};
 
 /// Takes a delivery in.
 pub(super) async fn receive(
     request: HttpRequest,
     payload: web::Payload,
-    app: Shared,
-    source: web::Data<Source>,
+    service: Shared,
+    source: web::Data<SourcePipeline>,
 ) -> HttpResponse {
     let started = Instant::now();
-    let from = sender_of(&request, &app);
-    let intake = match take_in(&request, payload, from, &app, &source).await {
+    let app = &service.app;
+    let from = sender_of(&request, app);
+    let intake = match take_in(&request, payload, from, app, &source).await {
         Ok(intake) | Err(intake) => intake,
     };
     source.telemetry.delivery(&intake, started.elapsed(), from, &app.refusals);
     answer(&Reply::from(&intake))
 }
 
-/// The address that limits and log lines of this request go by.
-pub(super) fn sender_of(request: &HttpRequest, app: &Shared) -> IpAddr {
-    let socket = request.peer_addr().map_or(sender::UNKNOWN, |peer| peer.ip());
+/// The sender's address, which limits and log lines use.
+pub(super) fn sender_of(request: &HttpRequest, app: &App) -> IpAddr {
+    let socket = request.peer_addr().map_or(UNKNOWN, |peer| peer.ip());
     app.trusted.sender(socket, request.headers())
 }
 
-/// Reads the body and hands it to the pipeline; `Err` for what is refused before.
+/// Reads the body and hands it to the pipeline. `Err` is the outcome of a delivery that is refused
+/// before.
 async fn take_in(
     request: &HttpRequest,
     payload: web::Payload,
     from: IpAddr,
-    app: &Shared,
-    source: &Source,
+    app: &App,
+    source: &SourcePipeline,
 ) -> Result<Intake, Intake> {
     if let Some(refused) = source.pipeline.refuse_by_head(request.headers()) {
         return Err(refused);
@@ -45,13 +47,13 @@ async fn take_in(
         .headers()
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse().ok());
-    // The reservation lasts until the event is stored: until then its body is in memory.
-    let (body, _reservation) = source.bodies.read(payload, announced, from).await?;
+    // The reservation lasts until the event is stored, since its body is in memory until then.
+    let (body, _reservation) = body::read(&source.bodies, payload, announced, from).await?;
     if let Some(connection) = request.conn_data::<Arc<State>>() {
         connection.body_is_complete();
     }
-    // Only a whole body takes a place: one that does not come must not keep others out.
-    let _place = source.places.reserve(1)?;
+    // Only a complete body takes a slot: a body that does not come must not keep other deliveries out.
+    let _slot = source.slots.reserve(1)?;
     let raw = RawDelivery::new(request.headers(), body);
     Ok(source.pipeline.receive(raw, app.clock.now()).await)
 }

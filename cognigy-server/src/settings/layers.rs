@@ -11,19 +11,19 @@ use cognigy_core::SourceName;
 
 use super::{
     Hidden, outside,
-    sources::{Own, View},
+    per_source::{Own, View},
     table::{SETTINGS, SOURCE_PREFIX, Setting, key},
 };
 
 /// A variable must be this similar to a known one to be suggested for it (Jaro-Winkler, 0 to 1).
 const SUGGESTION_THRESHOLD: f64 = 0.8;
 
-/// The setting that stops the start, in one line.
+/// A setting that stops the start, in one line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SettingError(pub(super) String);
 
 impl SettingError {
-    /// The setting with that key is required here.
+    /// The error that the setting with that key is required here.
     pub(crate) fn missing(key: &str) -> Self {
         Self::missing_variable(name(key))
     }
@@ -53,7 +53,7 @@ pub(super) fn name(key: &str) -> &str {
     Setting::by_key(key).map_or(key, |setting| setting.variable)
 }
 
-/// Hidden, one and all: some are secrets.
+/// All values are hidden, since some are secrets.
 pub(super) type Values = BTreeMap<String, Hidden>;
 
 /// The values that were given, by key.
@@ -62,27 +62,28 @@ pub(crate) struct Layers {
     flags: Values,
     environment: Values,
     file: Values,
-    /// The file itself, once it is read.
+    /// The files that were read.
     files: Vec<PathBuf>,
-    /// Variables that begin as sources' do. Whose they are shows once all sources are named.
+    /// Variables that begin with `COGNIGY_SOURCE_`. Their sources are known once all sources are
+    /// named.
     pub(super) variables_of_sources: Values,
     /// The file's tables of sources.
     pub(super) tables: BTreeMap<SourceName, Values>,
-    /// The sources beside the plain one, and what each is told.
+    /// The sources beside the plain path's, and the settings of each.
     pub(super) sources: BTreeMap<SourceName, Own>,
 }
 
 impl Layers {
-    /// Starts from what the command line said, by key.
+    /// Starts with the flags of the command line, by key.
     pub(crate) fn from_flags(flags: BTreeMap<String, String>) -> Self {
         let flags = flags.into_iter().map(|(key, value)| (key, Hidden::new(value))).collect();
         Self { flags, ..Self::default() }
     }
 
-    /// Adds the environment. An empty variable counts as unset: that is how many platforms write
-    /// it. Yields a warning for each unknown `COGNIGY_` variable and for each of the AWS SDK's with
-    /// quotes around it. Refused are variables of ours that are not UTF-8, and those of the SDK's that
-    /// it cannot use.
+    /// Adds the environment. An empty variable counts as unset, since many platforms write it so.
+    /// Yields a warning for each unknown `COGNIGY_` variable, and for each variable of the AWS SDK
+    /// that has quotes around it. Refuses variables of this program that are not UTF-8, and
+    /// variables of the SDK that the SDK cannot use.
     pub(crate) fn add_environment(
         &mut self,
         variables: impl Iterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
@@ -108,20 +109,20 @@ impl Layers {
                 });
             } else if let Some(known) = nearest(&variable).filter(|_| !variable.starts_with("AWS_"))
             {
-                // Other programs have variables that begin like ours.
+                // Other programs have variables with such names.
                 warnings.push(format!("unknown variable {variable}: did you mean {known}?"));
             }
         }
         Ok(warnings)
     }
 
-    /// Forgets the environment, to read it again.
+    /// Forgets the environment, so that it can be read again.
     pub(crate) fn forget_environment(&mut self) {
         self.environment.clear();
         self.variables_of_sources.clear();
     }
 
-    /// The file of variables that is named, if one is.
+    /// The file of variables, if one is named.
     pub(crate) fn env_file(&self) -> Result<Option<PathBuf>, SettingError> {
         self.optional("env_file", |path| Ok(path.into()))
     }
@@ -156,7 +157,7 @@ impl Layers {
         Ok(())
     }
 
-    /// Sets a value unless somebody else has.
+    /// Sets a value that has not been set.
     pub(crate) fn set_default(&mut self, key: &str, value: &str) {
         if ![&self.flags, &self.environment, &self.file].iter().any(|layer| layer.contains_key(key))
         {
@@ -169,7 +170,7 @@ impl Layers {
         self.flags.insert(key.to_owned(), Hidden::new(value));
     }
 
-    /// Every value that was given, as its author would name it.
+    /// Every value that was given, with the name under which it was given.
     pub(super) fn given(&self) -> impl Iterator<Item = (String, &Hidden)> {
         let named = |setting: &str, name: fn(&Setting) -> String| {
             Setting::by_key(setting).map_or_else(|| setting.to_owned(), name)
@@ -227,7 +228,7 @@ impl Layers {
         View::plain(self).optional(key, parse)
     }
 
-    /// The value of a setting that may not.
+    /// The value of a setting that must be there.
     pub(super) fn required<T>(
         &self,
         key: &str,

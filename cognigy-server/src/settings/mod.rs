@@ -1,15 +1,15 @@
-//! Settings: what the server can be told, and by whom.
+//! Settings: their values, their sources, and what is wrong with them.
 //!
-//! [`table`] lists every setting once; [`layers`] finds its value (flag beats environment beats
-//! file); [`sources`] puts what each source is told for itself before that; [`source`] and this module
-//! turn the texts into types and name the setting that is wrong. [`outside`] checks what is not about
-//! one setting's meaning: encodings, white space, files, proxies, the AWS SDK's variables.
+//! [`table`] lists every setting once. [`layers`] finds its value: flag beats environment beats file.
+//! [`per_source`] puts the settings of one source before those of all. [`source_settings`] and this
+//! module turn the texts into types and name the setting that is wrong. [`outside`] checks what is not
+//! about one setting's meaning: encodings, white space, files, proxies, the AWS SDK's variables.
 
 mod layers;
 mod outside;
 mod parse;
-mod source;
-mod sources;
+mod per_source;
+mod source_settings;
 mod table;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -20,24 +20,24 @@ use zeroize::Zeroizing;
 
 pub(crate) use layers::{Layers, SettingError};
 pub(crate) use outside::{add_env_file, warnings};
-pub(crate) use source::{SourceSettings, Webhook};
-use sources::View;
+use per_source::View;
+pub(crate) use source_settings::{SourceSettings, Webhook};
 pub(crate) use table::{EXAMPLE_CRM, SETTINGS};
 
-/// Everything that can be set.
+/// The values of all settings.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
-    /// Where operators are served, if not at the same address.
+    /// The address for operators, if it is not the same.
     pub(crate) admin_listen: Option<SocketAddr>,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// The proxies whose `X-Forwarded-For` counts.
     pub(crate) trusted_proxies: Vec<IpNet>,
-    /// The plain path's source.
+    /// The settings of the plain path's source.
     pub(crate) plain: SourceSettings,
-    /// The others, in the order of their names.
+    /// The settings of the other sources, in the order of their names.
     pub(crate) sources: Vec<SourceSettings>,
     pub(crate) database: Database,
-    /// Where that was set, in words.
+    /// Where the database was set, in words.
     pub(crate) database_set_by: String,
     pub(crate) api: ApiSettings,
     /// The order of events that is asked for; only a server asks the store to keep it.
@@ -47,12 +47,12 @@ pub(crate) struct Settings {
     pub(crate) max_lost_leases: u32,
     pub(crate) admin_token: Option<Hidden>,
     pub(crate) worker: bool,
-    /// How long a balancer is given to notice that the server is stopping.
+    /// How long the server waits for a balancer to notice that it is stopping.
     pub(crate) drain: Duration,
-    /// How long requests and attempts under way may go on after a stop.
+    /// How long requests and attempts in progress may go on after a stop.
     pub(crate) stop_grace: Duration,
     pub(crate) retention: Duration,
-    /// How long what no operator has dealt with is kept; for ever without it.
+    /// How long unresolved dead letters and conflicts are kept. None: for ever.
     pub(crate) dead_letter_retention: Option<Duration>,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
@@ -86,7 +86,7 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// A text that is never printed, and wiped from memory when dropped.
+/// A text that is never printed. It is wiped from memory when dropped.
 #[derive(Clone)]
 #[cfg_attr(test, derive(PartialEq))]
 pub(crate) struct Hidden(Zeroizing<String>);
@@ -155,18 +155,18 @@ impl Settings {
         })
     }
 
-    /// Every source, the plain one first.
+    /// The settings of every source, the plain path's first.
     pub(crate) fn all(&self) -> impl Iterator<Item = &SourceSettings> {
         std::iter::once(&self.plain).chain(&self.sources)
     }
 
-    /// The source of that name.
+    /// The settings of the source with that name.
     pub(crate) fn source(&self, name: &SourceName) -> Option<&SourceSettings> {
         self.all().find(|source| source.name == *name)
     }
 
-    /// Whether there is all that serving needs: a secret for each source. Beside others the plain
-    /// one may do without; then its path is not served.
+    /// Whether the settings suffice for serving: each source needs a secret. The plain path's
+    /// source may have none if there are others; then its path is not served.
     pub(crate) fn can_serve(&self) -> Result<(), SettingError> {
         let mut needed = self.all().filter(|it| !it.name.is_default() || self.sources.is_empty());
         needed.try_for_each(|source| source.webhook().map(|_| ()))

@@ -1,16 +1,16 @@
-//! What the environment gets wrong about settings: text that is not UTF-8, a line break or quotes that
-//! came along with a secret, a file with secrets that every user can read, examples that were never
-//! replaced, proxies that are set and not meant for this program.
+//! Checks what is often wrong in the environment of a process: text that is not UTF-8, a secret
+//! with a line break or quotes around it, a file with secrets that every user can read, examples
+//! used as secrets, proxies that are set for other programs.
 
 use std::{collections::BTreeSet, ffi::OsString, path::Path};
 
 use super::{
     Layers, SettingError,
-    sources::View,
+    per_source::View,
     table::{SETTINGS, Setting},
 };
 
-/// Secrets of ours from the documentation and others that are guessed first.
+/// Secrets in this project's documentation, and others that are guessed first.
 const EXAMPLES: [&str; 9] = [
     "change-me-please",
     "operators-only",
@@ -30,7 +30,7 @@ const SHORT: usize = 16;
 const PROXIES: [&str; 6] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
-/// A variable as text, if it is one of ours.
+/// A variable as text, if this program reads it.
 pub(super) fn ours(
     variable: OsString,
     value: OsString,
@@ -42,14 +42,14 @@ pub(super) fn ours(
     if !is_ours {
         return Ok(None);
     }
-    // Were it passed over, another value would count instead: a CRM would be asked without its token.
+    // If it were ignored, another value would count: a CRM would be asked without its token.
     match value.into_string() {
         Ok(value) => Ok(Some((variable, value))),
         Err(_) => Err(SettingError(format!("{variable}: is not UTF-8"))),
     }
 }
 
-/// Refuses what the AWS SDK cannot use; warns of quotes.
+/// Refuses a variable that the AWS SDK cannot use. Yields a warning if it has quotes around it.
 pub(super) fn check_aws(variable: &str, value: &str) -> Result<Option<String>, SettingError> {
     #[cfg(feature = "sqs")]
     cognigy_sink_sqs::check_variable(variable, value)
@@ -57,8 +57,8 @@ pub(super) fn check_aws(variable: &str, value: &str) -> Result<Option<String>, S
     Ok(Some(variable).filter(|it| it.starts_with("AWS_") && is_quoted(value)).map(quoted))
 }
 
-/// Refuses a secret with white space at an end: the line break at the end of the file that it was read
-/// from, most likely. Nothing that was signed with it would ever match.
+/// Refuses a secret with white space at an end. It is most likely the line break at the end of the
+/// file with the secret. No signature made with such a secret would match.
 pub(super) fn check_ends(key: &str, text: &str) -> Result<(), String> {
     let is_credential =
         key == "client_id" || Setting::by_key(key).is_some_and(|setting| setting.secret);
@@ -70,13 +70,13 @@ pub(super) fn check_ends(key: &str, text: &str) -> Result<(), String> {
         (false, true) => "its end",
         (true, true) => "both ends",
     };
-    Err(format!("has white space, such as a line break, at {place}: take it off"))
+    Err(format!("has white space, such as a line break, at {place}: remove it"))
 }
 
 /// Whether a value is a secret, given its setting's key.
 pub(super) fn is_secret(key: &str, value: &str) -> bool {
     match key {
-        // Most hold no password.
+        // Most database URLs contain no password.
         "database_url" => value.contains('@') && value.contains("://"),
         key => Setting::by_key(key).is_some_and(|setting| setting.secret),
     }
@@ -91,8 +91,8 @@ fn quoted(name: &str) -> String {
     format!("{name}: has quotes around it, which count as part of the value")
 }
 
-/// Puts the variables that a file holds into the environment, unless they are there. Yields warnings.
-/// To be called while this process has one thread.
+/// Puts the variables of a file into the environment, unless they are set there. Yields warnings.
+/// Call it while this process has one thread.
 pub(crate) fn add_env_file(path: &Path) -> Result<Vec<String>, SettingError> {
     let wrong = |what: &str| SettingError(format!("COGNIGY_ENV_FILE: {}: {what}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| wrong(&error.to_string()))?;
@@ -154,8 +154,8 @@ fn readable(_: &Path) -> Option<String> {
     None
 }
 
-/// What is worth a word about settings that are not wrong. `serves` says that the process takes events
-/// in, and `calls` that it asks others.
+/// Warnings about settings that are not wrong. `serves` says that the process takes events in, and
+/// `calls` that it calls other systems.
 pub(crate) fn warnings(
     layers: &Layers,
     serves: bool,
@@ -203,8 +203,8 @@ fn weak_secrets(layers: &Layers) -> Vec<String> {
     warnings
 }
 
-/// The variables that name a proxy. Where they count (`on`), each has to be one that every client can
-/// use: a client on its own would pass over what it cannot read.
+/// The variables that name a proxy and are set. If they are used (`on`), every client must be able
+/// to use each of them: a client would ignore a value that it cannot read.
 fn check_proxies(
     on: bool,
     variable: impl Fn(&str) -> Option<OsString>,

@@ -1,4 +1,5 @@
-//! Texts of settings to values. Errors say what was expected; the caller names the setting.
+//! Turns the texts of settings into values. An error says what was expected; the caller names the
+//! setting.
 
 use std::{
     fmt::Display,
@@ -13,7 +14,8 @@ use ipnet::IpNet;
 
 use super::{Database, Hidden, LogFormat};
 
-/// The shortest lease: below it, renewals three times a lease would be most of the work.
+/// The shortest lease. A lease is renewed three times; below this, renewals would be most of the
+/// work.
 const MIN_LEASE: Duration = Duration::from_secs(1);
 
 pub(super) fn source_name(text: &str) -> Result<SourceName, String> {
@@ -44,12 +46,12 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         .ok_or_else(|| "expected an address such as 127.0.0.1:8000".to_owned())
 }
 
-/// An address, or nothing.
+/// An address. None for an empty text.
 pub(super) fn own_address(text: &str) -> Result<Option<SocketAddr>, String> {
     if text.is_empty() { Ok(None) } else { address(text).map(Some) }
 }
 
-/// `10.0.0.0/8, 192.0.2.1`: an address alone is a network of one.
+/// Reads `10.0.0.0/8, 192.0.2.1`. An address alone is a network of one.
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     let network = |text: &str| {
         let alone = || text.parse::<IpAddr>().ok().map(IpNet::from);
@@ -86,12 +88,12 @@ pub(super) fn database(text: &str) -> Result<Database, String> {
 #[cfg(feature = "postgres")]
 fn postgres(url: &str) -> Result<Database, String> {
     let checked = cognigy_store_postgres::check_url(url);
-    // The innermost error says what is wrong, and repeats nothing of the URL.
-    let told = checked.map_err(|error| match std::error::Error::source(&error) {
+    // The innermost error says what is wrong and does not quote the URL.
+    let checked = checked.map_err(|error| match std::error::Error::source(&error) {
         Some(cause) => cause.to_string(),
         None => error.to_string(),
     });
-    told.map(|()| Database::Postgres(Hidden::new(url)))
+    checked.map(|()| Database::Postgres(Hidden::new(url)))
 }
 
 #[cfg(not(feature = "postgres"))]
@@ -136,7 +138,7 @@ pub(super) fn queue_url(_: &str) -> Result<String, String> {
     Err("this build has no SQS support".to_owned())
 }
 
-/// A token that goes into a header of ours.
+/// A token that this program sends in a header.
 pub(super) fn bearer_token(text: &str) -> Result<Hidden, String> {
     match cognigy_http::bearer(text) {
         Some(_) => Ok(Hidden::new(text)),
@@ -144,18 +146,18 @@ pub(super) fn bearer_token(text: &str) -> Result<Hidden, String> {
     }
 }
 
-/// A token that comes in a header of others.
+/// A token that this program receives in a header.
 pub(super) fn admin_token(text: &str) -> Result<Hidden, String> {
     if text.chars().any(char::is_control) {
-        return Err("holds control characters, which no request can bring".to_owned());
+        return Err("holds control characters, which no request header can contain".to_owned());
     }
     Ok(Hidden::new(text))
 }
 
-/// `500ms`, `2s`, `1.5s`, `1m30s`, `30d`: whole numbers with their units, the largest first; the last
-/// may have decimals.
+/// Reads `500ms`, `2s`, `1.5s`, `1m30s`, `30d`: whole numbers with their units, the largest first.
+/// The last one may have decimals.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    // A hundred years is for ever here, and keeps every sum of times within the calendar.
+    // A hundred years count as for ever. The limit keeps every sum of times within the calendar.
     const LONGEST: f64 = 100.0 * 365.0 * 86_400_000.0;
     let expected = || "expected a duration such as 500ms, 1.5s, 1m30s, 1h or 30d".to_owned();
     let (mut rest, mut milliseconds, mut shortest) = (text, 0.0, f64::INFINITY);
@@ -242,8 +244,8 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-/// A level, or tracing directives. A word alone that is no level would be taken for the name of a target,
-/// and the log would be empty but for that.
+/// A level, or tracing directives. A single word that is no level is refused: it would be the name
+/// of a target, and all other lines would be missing from the log.
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     let is_level =
         |word: &str| word.eq_ignore_ascii_case("off") || word.parse::<tracing::Level>().is_ok();

@@ -36,15 +36,15 @@ impl Setting {
     }
 }
 
-/// What every source's own variables begin with.
+/// The beginning of the variables of all sources.
 pub(crate) const SOURCE_PREFIX: &str = "COGNIGY_SOURCE_";
 
-/// What a source's own variables begin with. Variables know no hyphen.
+/// The beginning of one source's variables. Names of variables contain no hyphens.
 pub(crate) fn prefix(source: &SourceName) -> String {
     format!("{SOURCE_PREFIX}{}_", source.as_str().to_ascii_uppercase().replace('-', "_"))
 }
 
-/// Any spelling of a setting's name as its key: `COGNIGY_LISTEN`, `listen` and `Listen` are one.
+/// The key for any spelling of a setting's name: `COGNIGY_LISTEN`, `listen` and `Listen` are one.
 pub(crate) fn key(name: &str) -> String {
     let name = name.to_ascii_lowercase().replace('-', "_");
     name.strip_prefix("cognigy_").map(str::to_owned).unwrap_or(name)
@@ -62,27 +62,27 @@ const fn secret(variable: &'static str, help: &'static str) -> Setting {
     Setting { secret: true, ..setting(variable, None, help) }
 }
 
-/// One that each source can have for itself.
+/// A setting that each source can have for itself.
 const fn each(setting: Setting) -> Setting {
     Setting { per_source: true, ..setting }
 }
 
-/// Where contacts are looked up unless a CRM is set.
+/// The CRM that is asked unless another is set. It is an example.
 pub(crate) const EXAMPLE_CRM: &str = "https://api.example-crm.com";
 
-/// All of them, in the order of the contract.
+/// All settings, in the order of the contract.
 pub(crate) const SETTINGS: &[Setting] = &[
     setting("COGNIGY_LISTEN", Some("127.0.0.1:8000"), "Address to listen on"),
     setting(
         "COGNIGY_ADMIN_LISTEN",
         None,
-        "Address for operators alone: /admin, /webhooks/replay and /metrics are served there and not \
-         at COGNIGY_LISTEN. Unset: all at COGNIGY_LISTEN",
+        "Address for operators only: /admin, /webhooks/replay and /metrics are served there and not \
+         at COGNIGY_LISTEN. Unset: all routes are at COGNIGY_LISTEN",
     ),
     setting(
         "COGNIGY_TRUSTED_PROXIES",
         None,
-        "Networks (CIDR, comma-separated) of the proxies whose X-Forwarded-For is believed",
+        "Networks (CIDR, comma-separated) of the proxies whose X-Forwarded-For counts",
     ),
     each(secret("COGNIGY_WEBHOOK_SECRET", "Secret that senders sign with (required to serve)")),
     each(secret(
@@ -97,17 +97,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
     each(setting(
         "COGNIGY_SIGNATURE_SCHEME",
         Some("base64"),
-        "How it is written: base64, hex, sha256=base64 or sha256=hex",
+        "How the signature is written: base64, hex, sha256=base64 or sha256=hex",
     )),
     setting(
         "COGNIGY_SOURCES",
         None,
-        "Further sources, comma-separated. Each takes deliveries at /webhooks/cognigy/NAME and is \
-         told what is its own by COGNIGY_SOURCE_NAME_WEBHOOK_SECRET (required), \
-         COGNIGY_SOURCE_NAME_CRM_BASE_URL and so on, or by a table [sources.NAME] in the file",
+        "Further sources, comma-separated. Each takes deliveries at /webhooks/cognigy/NAME. Its own \
+         settings are COGNIGY_SOURCE_NAME_WEBHOOK_SECRET (required), \
+         COGNIGY_SOURCE_NAME_CRM_BASE_URL and so on, or a table [sources.NAME] in the file",
     ),
     Setting {
-        // It may hold a password.
+        // It may contain a password.
         secret: true,
         ..setting(
             "COGNIGY_DATABASE_URL",
@@ -116,17 +116,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
         )
     },
     setting("COGNIGY_BASE_URL", None, "Cognigy's API, for `register`"),
-    setting("COGNIGY_CLIENT_ID", None, "OAuth client id there"),
-    secret("COGNIGY_CLIENT_SECRET", "OAuth client secret there"),
+    setting("COGNIGY_CLIENT_ID", None, "OAuth client id for Cognigy's API"),
+    secret("COGNIGY_CLIENT_SECRET", "OAuth client secret for Cognigy's API"),
     each(setting("CRM_BASE_URL", Some(EXAMPLE_CRM), "The CRM")),
     each(secret("CRM_TOKEN", "Bearer token for the CRM")),
-    each(setting("CRM_NOT_FOUND", Some("404,empty"), "What means that the CRM knows nobody")),
+    each(setting(
+        "CRM_NOT_FOUND",
+        Some("404,empty"),
+        "Answers that mean that the CRM does not know the contact",
+    )),
     each(setting("CRM_TIMEOUT", Some("10s"), "Time for one CRM request, body included")),
     each(setting("CRM_CONCURRENCY", Some("64"), "CRM requests in flight")),
     each(setting(
         "CRM_CACHE",
         Some("0s"),
-        "How long found contacts are remembered; 0s: not at all",
+        "How long found contacts are kept in memory; 0s: not at all",
     )),
     each(setting("COGNIGY_RETRY_MAX_ATTEMPTS", Some("4"), "Attempts before an event is given up")),
     each(setting(
@@ -139,53 +143,69 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting(
         "COGNIGY_ORDERING_ON_DEAD_LETTER",
         Some("continue"),
-        "stop: the contact's events wait until the one that was given up was replayed",
+        "stop: after a dead letter the contact's events wait until it was replayed",
     ),
     setting("COGNIGY_LEASE", Some("60s"), "How long a claim lives without renewal"),
     each(setting("SQS_DLQ_URL", None, "Queue for dead letters; unset: they stay in the store")),
-    secret("COGNIGY_ADMIN_TOKEN", "Bearer token of the operator API; unset: it is closed"),
-    setting("COGNIGY_WORKER", Some("on"), "off: only take events in"),
-    setting("COGNIGY_DRAIN", Some("0s"), "How long to serve on after SIGTERM, no longer ready"),
+    secret("COGNIGY_ADMIN_TOKEN", "Bearer token of the operator API; unset: the API is closed"),
+    setting(
+        "COGNIGY_WORKER",
+        Some("on"),
+        "off: this process stores events and does not process them",
+    ),
+    setting(
+        "COGNIGY_DRAIN",
+        Some("0s"),
+        "How long to go on serving after SIGTERM, while /readyz answers 503",
+    ),
     setting(
         "COGNIGY_STOP_GRACE",
         Some("20s"),
-        "How long requests and attempts under way may go on after that",
+        "How long requests and attempts in progress may go on after that",
     ),
-    each(setting("COGNIGY_MAX_BODY_BYTES", Some("1048576"), "Largest body that is taken")),
+    each(setting(
+        "COGNIGY_MAX_BODY_BYTES",
+        Some("1048576"),
+        "Largest body that is accepted, in bytes",
+    )),
     each(setting(
         "COGNIGY_MAX_IN_FLIGHT",
         None,
-        "Deliveries of a source taken in at once; unset: as many as there are connections",
+        "Deliveries of a source that are handled at once; unset: as many as there are connections",
     )),
     setting("COGNIGY_RETENTION", Some("30d"), "How long processed events are kept"),
     setting(
         "COGNIGY_DEAD_LETTER_RETENTION",
         Some("never"),
-        "How long dead-lettered events and conflicting bodies are kept that were not dealt with",
+        "How long unresolved dead-lettered events and conflicting bodies are kept",
     ),
     each(setting(
         "COGNIGY_QUARANTINE_MAX_ITEMS",
         Some("1000"),
         "Invalid bodies of a source kept in quarantine; the oldest go first",
     )),
-    each(setting("COGNIGY_QUARANTINE_MAX_BYTES", Some("64MiB"), "The same, in bytes of bodies")),
+    each(setting(
+        "COGNIGY_QUARANTINE_MAX_BYTES",
+        Some("64MiB"),
+        "Bytes of invalid bodies of a source kept in quarantine",
+    )),
     setting(
         "COGNIGY_MAX_LOST_LEASES",
         Some("10"),
-        "Leases that a run may lose, to crashes mostly, before its event is given up",
+        "Leases that a run may lose, mostly by crashes, before its event is given up",
     ),
     setting("COGNIGY_LOG", Some("info"), "What is logged: a level or tracing directives"),
     setting("COGNIGY_LOG_FORMAT", Some("text"), "text, or json: one object a line"),
     setting(
         "COGNIGY_PROXY_FROM_ENV",
         Some("off"),
-        "on: all requests to others go through the proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and \
-         NO_PROXY name",
+        "on: all requests to other systems go through the proxy that HTTP_PROXY, HTTPS_PROXY, \
+         ALL_PROXY and NO_PROXY name",
     ),
     setting(
         "COGNIGY_ENV_FILE",
         None,
-        "File of variables, KEY=value each; the environment beats it",
+        "File of variables, one KEY=value on each line; the environment beats it",
     ),
 ];
 

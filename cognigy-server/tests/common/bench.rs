@@ -1,4 +1,4 @@
-//! A server whose disk can be made to fail, and what is asked of it and its database.
+//! A server whose disk can be made to fail, and helpers that read its answers and its database.
 
 use std::{
     collections::BTreeSet,
@@ -40,7 +40,7 @@ impl Bench {
         Server::start(command)
     }
 
-    /// After the end of a server: what SQLite itself says.
+    /// The database, opened with SQLite after the end of the server.
     pub fn sql(&self) -> Connection {
         Connection::open(self.data.join("webhooks.db")).unwrap()
     }
@@ -92,7 +92,7 @@ pub fn request(id: &str) -> Vec<u8> {
     [head.into_bytes(), body].concat()
 }
 
-/// Posts until the server is gone; what was answered with 200.
+/// Posts until the server has ended. Yields the ids that were answered with 200.
 pub fn deliver_until_the_end(address: SocketAddr, name: &str) -> Vec<String> {
     let mut answered = Vec::new();
     for number in 0.. {

@@ -1,4 +1,4 @@
-//! A CRM over real HTTP, on threads of its own: what it answers can change while it runs.
+//! A CRM over real HTTP, on threads of its own. Its answers can change while it runs.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -16,7 +16,7 @@ pub struct Crm {
 struct State {
     answer: (u16, String),
     delay: Duration,
-    /// Requests that say this get that status instead.
+    /// Requests that contain this text get that status instead.
     refusal: Option<(String, u16)>,
     requests: Vec<String>,
 }
@@ -46,7 +46,7 @@ impl Crm {
         self.state.lock().unwrap().answer = (status, body.to_owned());
     }
 
-    /// Answers requests whose head says `text` with `status`, until told otherwise.
+    /// Answers requests whose head contains `text` with `status`, until that is changed.
     pub fn refuse(&self, text: &str, status: u16) {
         self.state.lock().unwrap().refusal = Some((text.to_owned(), status));
     }

@@ -1,4 +1,5 @@
-//! The real server as a child process, and a world around it: a CRM over HTTP, a real SQS emulator.
+//! The real server as a child process, and the systems around it: a CRM over HTTP, a real SQS
+//! emulator.
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
@@ -26,14 +27,15 @@ pub const TOKEN: &str = "marked-admin-token";
 pub const BINARY: &str = env!("CARGO_BIN_EXE_cognigy-server");
 
 /// Whether sites keep their events in PostgreSQL. `tests/postgres.rs` runs the other files' tests
-/// once more, and is told apart by its name.
+/// once more; the name of its crate decides.
 const ON_POSTGRES: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"postgres");
 
-/// A folder with a database, and what servers and commands on it are told.
+/// A folder with a database, and the variables of its servers and commands.
 pub struct Site {
     pub folder: TempDir,
     pub variables: Vec<(String, String)>,
-    /// The name of its database in the tests' cluster; None where it is a file in the folder.
+    /// The name of its database in the tests' cluster. None if the database is a file in the
+    /// folder.
     pub postgres: Option<String>,
 }
 
@@ -51,7 +53,7 @@ impl Site {
         site
     }
 
-    /// A site that keeps its events in a file, for tests that are about the file.
+    /// A site with its events in a file, for tests about the file.
     pub fn on_file() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut site = Self { folder, variables: Vec::new(), postgres: None };
@@ -61,7 +63,7 @@ impl Site {
             .set("COGNIGY_LOG", "debug")
             .set("COGNIGY_LOG_FORMAT", "json")
             .set("COGNIGY_RETRY_BASE_DELAY", "20ms")
-            // Nothing listens there: a test that needs a CRM says so.
+            // No process listens there: a test that needs a CRM sets another address.
             .set("CRM_BASE_URL", "http://127.0.0.1:9");
         site
     }
@@ -118,11 +120,11 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A running server; killed when dropped.
+/// A running server. It is killed when dropped.
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
-    /// Where operators are served, if not at the same address.
+    /// The address for operators, if it is not the same.
     pub operators: Option<SocketAddr>,
     log: Arc<Mutex<String>>,
 }
@@ -167,7 +169,7 @@ impl Server {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Ends it, though it may have ended by itself.
+    /// Kills the server, which may have ended by itself.
     pub fn kill_if_alive(&mut self) {
         let _ = self.child.kill();
         self.child.wait().unwrap();
@@ -178,12 +180,12 @@ impl Server {
         self.child.wait().unwrap();
     }
 
-    /// Waits until it ends by itself; the exit status.
+    /// Waits until the server ends by itself. Yields the exit status.
     pub fn wait(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 
-    /// SIGTERM; the exit status.
+    /// Sends SIGTERM. Yields the exit status.
     pub fn terminate(&mut self) -> Option<i32> {
         self.signal("TERM");
         self.child.wait().unwrap().code()
@@ -304,7 +306,7 @@ impl Answer {
         })
     }
 
-    /// It is problem details (RFC 9457) with that status; the detail.
+    /// Checks that the answer is problem details (RFC 9457) with that status. Yields the detail.
     pub fn problem(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.header("content-type").as_deref(), Some("application/problem+json"));
@@ -332,7 +334,7 @@ pub fn signature(body: &[u8]) -> String {
     sign(&Secret::new(SECRET).unwrap(), SignatureScheme::Base64, body)
 }
 
-/// Posts `body`, signed, to whatever listens there; 0 where there was no answer.
+/// Posts `body`, signed, to `address`. Yields the status, or 0 if there was no answer.
 pub fn post_signed(address: SocketAddr, body: &[u8]) -> u16 {
     let Ok(mut stream) = TcpStream::connect(address) else { return 0 };
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -345,7 +347,7 @@ pub fn post_signed(address: SocketAddr, body: &[u8]) -> u16 {
     Answer::read(stream).status
 }
 
-/// An operator's request to whatever listens there; 0 where there was no answer.
+/// Sends an operator's request to `address`. Yields the status, or 0 if there was no answer.
 pub fn operate_at(address: SocketAddr, method: &str, path: &str, body: &str) -> u16 {
     let Ok(mut stream) = TcpStream::connect(address) else { return 0 };
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -367,7 +369,7 @@ pub fn event(id: &str, contact: &str) -> Vec<u8> {
     event.to_string().into_bytes()
 }
 
-/// Asks again until there is an answer; fails after 30 s.
+/// Asks again until there is an answer. Fails after 30 s.
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {

@@ -36,7 +36,7 @@ impl Moto {
         moto
     }
 
-    /// Has it take connections and answer none, until [`resume`](Self::resume).
+    /// Stops the emulator: it takes connections and answers none, until [`resume`](Self::resume).
     pub fn pause(&self) {
         self.signal("-STOP");
     }
@@ -58,7 +58,7 @@ impl Moto {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Makes a queue; its URL.
+    /// Makes a queue. Yields its URL.
     pub fn queue(&self, name: &str) -> String {
         let attributes =
             if name.ends_with(".fifo") { json!({"FifoQueue": "true"}) } else { json!({}) };
@@ -76,7 +76,7 @@ impl Moto {
             .set("AWS_SECRET_ACCESS_KEY", "marked-secret-key");
     }
 
-    /// Takes up to ten messages out of a queue for good: body and system attributes.
+    /// Removes up to ten messages from a queue. Yields body and system attributes.
     pub fn drain(&self, queue: &str) -> Vec<Value> {
         let messages = self.receive(queue);
         for message in &messages {
@@ -94,11 +94,11 @@ impl Moto {
         answer["Messages"].as_array().cloned().unwrap_or_default()
     }
 
-    /// Puts a message into a FIFO queue; its id.
+    /// Puts a message into a FIFO queue. Yields its id.
     pub fn put(&self, queue: &str, body: &str) -> String {
         let request = json!({
             "QueueUrl": queue, "MessageBody": body, "MessageGroupId": "cognigy-events",
-            // A test puts each body once.
+            // Each test puts a body once.
             "MessageDeduplicationId": format!("put-{}-{}", body.len(), self.count(queue)),
         });
         self.call("SendMessage", &request)["MessageId"].as_str().unwrap().to_owned()

@@ -1,5 +1,5 @@
-//! What is in `deploy/`, run: HAProxy on its shipped configuration in front of three servers on one
-//! PostgreSQL database; and how a server leaves when it is told to stop.
+//! Runs what is in `deploy/`: HAProxy with its shipped configuration in front of three servers on
+//! one PostgreSQL database. Also tests how a server stops.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -49,7 +49,7 @@ fn serve(site: &Site, address: SocketAddr) -> Server {
     Server::start(command)
 }
 
-/// Deliveries that a node has answered since it was started.
+/// The number of deliveries that a node has answered since its start.
 fn taken_by(node: &Server) -> f64 {
     let metrics = node.request("GET", "/metrics", &[], b"").body;
     let lines = metrics.lines().filter(|line| line.starts_with("cognigy_deliveries_total{"));
@@ -104,7 +104,7 @@ fn send_until(stop: &AtomicBool, proxy: &Proxy, sender: usize, delivered: &Atomi
 #[test]
 fn senders_behind_the_proxy_notice_neither_a_killed_node_nor_a_rolling_restart() {
     let mut deployment = Deployment::start();
-    // Slow at first, so that every node has work in hand when one is killed.
+    // The CRM is slow at first, so that every node has work in progress when one is killed.
     deployment.crm.delay(Duration::from_secs(1));
     let (stop, delivered) = (AtomicBool::new(false), AtomicUsize::new(0));
     let Deployment { site, crm, addresses, nodes, proxy } = &mut deployment;
@@ -129,7 +129,7 @@ fn senders_behind_the_proxy_notice_neither_a_killed_node_nor_a_rolling_restart()
         nodes[0] = serve(site, addresses[0]);
         proxy.sends_to(3.0);
 
-        // A rolling restart: each is told to stop, and the next one's turn comes when it is back.
+        // A rolling restart: each node is stopped, and the next one when the node is back.
         for node in 0..3 {
             nodes[node].signal("TERM");
             proxy.sends_to(2.0);
@@ -147,8 +147,8 @@ fn senders_behind_the_proxy_notice_neither_a_killed_node_nor_a_rolling_restart()
     assert!(redispatched > 0.0, "the kill met requests, which went to another node");
     for sender in &seen {
         assert_eq!(sender.small.keys().copied().collect::<Vec<_>>(), [200]);
-        // A large one whose node was killed under it: its sender is told, or cut off while it is still
-        // sending, and repeats it. Whoever is told to stop harms none.
+        // The sender of a large body whose node was killed gets an error or a closed connection,
+        // and repeats it. A node that is stopped in order fails no delivery.
         let failed: usize = sender.large.iter().filter(|(s, _)| **s != 200).map(|(_, n)| n).sum();
         assert!(failed <= 1, "{:?}", sender.large);
         assert!(sender.large.keys().all(|s| [0, 200, 502].contains(s)), "{:?}", sender.large);
@@ -209,7 +209,7 @@ fn a_server_told_to_stop_takes_deliveries_until_its_balancer_has_noticed() {
         (server.request("GET", "/readyz", &[], b"").status == 503).then_some(())
     });
     assert_eq!(server.request("GET", "/healthz", &[], b"").status, 200);
-    // Both on the connection that is there and on a new one; each ends with its answer.
+    // On the open connection and on a new one; each ends with its answer.
     for (mut sender, id) in [(kept, "kept"), (Kept(server.connect()), "new")] {
         let answer = sender.deliver(&event(id, "c1"));
         assert_eq!(answer.status, 200);
@@ -218,13 +218,13 @@ fn a_server_told_to_stop_takes_deliveries_until_its_balancer_has_noticed() {
     }
     assert!(!server.has_ended());
 
-    // Told once more, it waits for nobody.
+    // A second signal ends the wait.
     assert_eq!(server.terminate(), Some(0));
     let stored = site.sql("SELECT CAST(count(*) AS TEXT) FROM webhook_events");
     assert_eq!(stored, "3", "what was answered is there");
 }
 
-/// The command that a unit of `deploy/systemd` runs, as systemd would fill it in.
+/// The command of a unit of `deploy/systemd`, as systemd would fill it in.
 fn command_of_the_unit(site: &Site, unit: &str, instance: &str) -> Command {
     let text = std::fs::read_to_string(workspace().join("deploy/systemd").join(unit)).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
@@ -237,7 +237,7 @@ fn command_of_the_unit(site: &Site, unit: &str, instance: &str) -> Command {
     command
 }
 
-/// The settings that `LoadCredential=` hands over, the secrets among them.
+/// The settings that `LoadCredential=` provides, with the secrets.
 fn credential(site: &Site, more: &str) {
     let text = format!(
         "webhook_secret = \"{SECRET}\"\nadmin_token = \"{TOKEN}\"\nlog_format = \"json\"\n{more}"
@@ -255,8 +255,9 @@ fn the_units_start_servers_from_a_settings_file_alone() {
     assert_eq!(server.deliver(&event("e1", "c1")).status, 200);
     assert!(site.folder.path().join("cognigy/webhooks.db").exists());
     assert_eq!(server.terminate(), Some(0));
-    // The status after which systemd does not start it again: of a setting that this program reads, of
-    // one that an adapter checks, and of a variable of the AWS SDK's in `aws.env`.
+    // The exit status after which systemd does not restart the server: for a setting that this
+    // program reads, for one that an adapter checks, and for a variable of the AWS SDK in
+    // `aws.env`.
     for unit in ["cognigy-server.service", "cognigy-server@.service"] {
         let text = std::fs::read_to_string(workspace().join("deploy/systemd").join(unit)).unwrap();
         assert!(text.lines().any(|line| line == "RestartPreventExitStatus=2"), "{unit}");
@@ -291,11 +292,11 @@ fn the_units_start_servers_from_a_settings_file_alone() {
 fn the_proxy_passes_bodies_on_as_they_are_and_lets_nothing_else_through() {
     let Deployment { site, addresses, mut nodes, proxy, .. } = Deployment::start();
 
-    // A body that stops coming: ended by the proxy, see below.
+    // A body that stops arriving. The proxy ends it, see below.
     let mut stalled = proxy.connect().unwrap();
     stalled.send(&delivery(&event("stalled", "c1"))[..300]).unwrap();
 
-    // Spelled as no JSON library would write it; the signature is over these bytes.
+    // Spelled as no JSON library would write it. The signature is over these bytes.
     let odd = concat!(
         " {\"payload\" :\t{\"input\": {\"n\": 1.0e+2, \"s\": \"\\u00e4\\/ä \"}},\r\n",
         "\"type\":\"USER_INPUT_RECEIVED\", \"timestamp\":1772366400 ,\"eventId\":\"odd\"}\n\n"
@@ -304,7 +305,7 @@ fn the_proxy_passes_bodies_on_as_they_are_and_lets_nothing_else_through() {
     assert_eq!(sender.deliver(odd.as_bytes()).unwrap().status, 200);
     assert_eq!(nodes[0].event("odd")["body"], odd);
 
-    // In chunks, the signature in another case of its name, and more than the buffer holds.
+    // In chunks, with another case in the signature header's name, and larger than the buffer.
     let chunked = event("chunked", &"c".repeat(120_000));
     let head = head_of_a_delivery("Transfer-Encoding: chunked", &chunked)
         .replace("X-Cognigy-Signature", "x-cognigy-signature");
@@ -323,7 +324,7 @@ fn the_proxy_passes_bodies_on_as_they_are_and_lets_nothing_else_through() {
     sender.send(forged.as_bytes()).unwrap();
     assert_eq!(sender.answer().unwrap().problem(401), "Invalid HMAC signature");
 
-    // Only deliveries come through: neither operators' requests nor probes, in any spelling.
+    // The proxy passes only deliveries on: neither operators' requests nor probes, in any spelling.
     for path in [
         "/admin/stats",
         "/webhooks/replay/odd",
@@ -338,12 +339,12 @@ fn the_proxy_passes_bodies_on_as_they_are_and_lets_nothing_else_through() {
         stranger.answer().unwrap().problem(404);
     }
 
-    // Too large by its length: refused before the body is there.
+    // The announced length is too large: the request is refused before the body arrives.
     let mut stranger = proxy.connect().unwrap();
     stranger.send(head_of_a_delivery("Content-Length: 1048577", b"").as_bytes()).unwrap();
     stranger.answer().unwrap().problem(413);
 
-    // No node is left: senders are told when to come back, and it goes on when one is.
+    // No node is left: senders get a Retry-After, and deliveries succeed again when a node is back.
     nodes.iter_mut().for_each(Server::kill);
     let mut sender = proxy.connect().unwrap();
     let answer = sender.deliver(&event("meanwhile", "c1")).unwrap();

@@ -1,4 +1,4 @@
-//! HAProxy with the configuration of `deploy/`, and a sender that speaks TLS to it.
+//! HAProxy with the configuration of `deploy/`, and a sender that uses TLS.
 
 use std::{
     io::{self, Read, Write},
@@ -17,7 +17,7 @@ use rustls::{
 
 use crate::common::{Answer, eventually, signature, workspace};
 
-/// HAProxy on its shipped configuration; killed when dropped.
+/// HAProxy with its shipped configuration. It is killed when dropped.
 pub(crate) struct Proxy {
     child: Child,
     address: SocketAddr,
@@ -26,7 +26,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// In front of these nodes, with files in `folder`.
+    /// Starts HAProxy in front of these nodes, with files in `folder`.
     pub(crate) fn start(folder: &Path, nodes: &[SocketAddr]) -> Self {
         let (certificate, tls) = certificate(folder);
         let (address, metrics) = (free_address(), free_address());
@@ -56,7 +56,7 @@ impl Proxy {
         Ok(Connection(StreamOwned::new(session, socket)))
     }
 
-    /// A figure of its metrics, summed over whatever has all of these labels.
+    /// A metric of HAProxy, summed over all series with these labels.
     pub(crate) fn count(&self, name: &str, labels: &[&str]) -> f64 {
         let mut socket = TcpStream::connect(self.metrics).unwrap();
         socket
@@ -87,7 +87,7 @@ impl Drop for Proxy {
     }
 }
 
-/// A connection of a sender's to the proxy.
+/// A sender's connection to the proxy.
 pub(crate) struct Connection(StreamOwned<ClientConnection, TcpStream>);
 
 impl Connection {
@@ -97,7 +97,7 @@ impl Connection {
         self.0.flush()
     }
 
-    /// Reads one answer whose length is told.
+    /// Reads one answer with a length.
     pub(crate) fn answer(&mut self) -> io::Result<Answer> {
         let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
         loop {
@@ -142,8 +142,8 @@ fn whole(bytes: &[u8]) -> Option<Answer> {
     (answer.body.len() >= length).then_some(answer)
 }
 
-/// An address that nobody listens on, below the ports that the kernel gives to connections: a node
-/// that is started again has to find its own free.
+/// A free address, below the ports that the kernel gives to connections: a restarted node has to
+/// find its own port free.
 pub(crate) fn free_address() -> SocketAddr {
     static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 10_000).unwrap();
@@ -156,7 +156,7 @@ pub(crate) fn free_address() -> SocketAddr {
     }
 }
 
-/// Where HAProxy is; `scripts/install/haproxy` finds or installs it.
+/// The path of HAProxy. `scripts/install/haproxy` finds or installs it.
 fn program() -> PathBuf {
     let script = workspace().join("scripts/install/haproxy");
     let output = Command::new(script).stderr(Stdio::inherit()).output().unwrap();

@@ -1,5 +1,5 @@
-//! Signed bodies that try the parser: a verdict for each, the same each time, and what is taken is
-//! kept byte for byte.
+//! Signed bodies that attack the parser. Each is accepted or refused, the same each time, and what
+//! is accepted is kept byte for byte.
 
 use crate::{
     common::{Server, Site, event},
@@ -10,7 +10,7 @@ fn with_payload(id: &str, payload: &str) -> String {
     format!(r#"{{"eventId":"{id}","timestamp":0,"type":"DIALOG_STARTED","payload":{payload}}}"#)
 }
 
-/// It is accepted, and kept as it was sent.
+/// The body is accepted and kept as it was sent.
 fn kept(server: &Server, id: &str, body: &str) {
     let answer = server.deliver(body.as_bytes());
     let start = body.get(..200).unwrap_or(body);
@@ -59,7 +59,7 @@ fn a_key_that_comes_twice_decides_nothing() {
         refused(&server, format!("{}{more}}}", &body[..body.len() - 1]).as_bytes());
     }
     assert_eq!(stored(&server), 0);
-    // Below the top level it is the sender's affair.
+    // Below the top level duplicate keys are allowed.
     kept(&server, "e2", &with_payload("e2", r#"{"a":1,"a":2}"#));
 }
 
@@ -92,7 +92,7 @@ fn numbers_and_strings_are_passed_on_as_they_were_written() {
         let id = format!("v{index}");
         kept(&server, &id, &with_payload(&id, &format!(r#"{{"v":{value}}}"#)));
     }
-    // A difference that a `double` does not see is a difference.
+    // A difference counts even if a `double` does not show it.
     let body = with_payload("exact", r#"{"amount":9007199254740993}"#);
     kept(&server, "exact", &body);
     let other = server.deliver(body.replace("993}", "992}").as_bytes());
@@ -165,7 +165,7 @@ fn a_hundred_thousand_keys_and_a_string_of_a_megabyte_are_work_and_no_more() {
     let top = format!("{},{}}}", &body[..body.len() - 1], keys(80_000));
     kept(&server, "top", &top);
     kept(&server, "inside", &with_payload("inside", &format!("{{{}}}", keys(80_000))));
-    // The same keys in another order: compared, and found equal.
+    // The same keys in another order are equal.
     let reversed = keys(80_000).split(',').rev().collect::<Vec<_>>().join(",");
     let again = server.deliver(with_payload("inside", &format!("{{{reversed}}}")).as_bytes());
     assert_eq!(again.body, r#"{"status":"accepted","duplicate":true}"#);
@@ -201,7 +201,7 @@ fn the_content_type_is_not_asked() {
         let lines = format!("Content-Type: {kind}\r\nConnection: close\r\n");
         let body = event(&format!("e{index}"), "c1");
         assert_eq!(statuses(&server, &delivery(&body, &lines)), [200], "{kind}");
-        // And no header makes of something else an event.
+        // No header turns another body into an event.
         assert_eq!(statuses(&server, &delivery(b"eventId=e1&type=x", &lines)), [400], "{kind}");
     }
     assert_eq!(stored(&server), 8);

@@ -1,5 +1,5 @@
-//! Requests whose beginning or end can be read in two ways. One reading, or none: what stands
-//! behind such a request is never taken for another one.
+//! Requests whose beginning or end can be read in two ways. The server reads them in one way or
+//! refuses them: the bytes behind such a request are never read as another one.
 
 use std::io::{Read, Write};
 
@@ -133,7 +133,7 @@ fn chunks_are_a_body_like_any_other() {
 
 #[test]
 fn a_line_that_ends_in_a_bare_lf_is_a_line() {
-    // RFC 9112, section 2.2, allows it. There is one reading all the same, and one answer.
+    // RFC 9112, section 2.2, allows it. There is still one reading, and one answer.
     let site = Site::new();
     let server = site.serve();
     let body = event("e1", "c1");
@@ -183,7 +183,7 @@ fn other_versions_of_http_are_spoken_or_refused() {
     let site = Site::new();
     let server = site.serve();
     let body = event("e1", "c1");
-    // HTTP/1.0 knows no persistent connection: answered and closed.
+    // HTTP/1.0 has no persistent connections: the request is answered and the connection closed.
     let old = String::from_utf8(delivery(&body, "")).unwrap().replace("HTTP/1.1", "HTTP/1.0");
     let mut stream = server.connect();
     stream.write_all(old.as_bytes()).unwrap();
@@ -208,7 +208,7 @@ fn other_versions_of_http_are_spoken_or_refused() {
         assert!(answers.iter().all(|status| (400..500).contains(status)), "{what}: {answers:?}");
         assert!(answers.len() <= 1, "{what}: {answers:?}");
     }
-    // An upgrade is not taken up: the request is answered as what it is.
+    // The server declines an upgrade and answers the request as it is.
     let upgrade = "Connection: close, Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
                    HTTP2-Settings: AAMAAABkAAQAAP__\r\n";
     assert_eq!(statuses(&server, &delivery(&body, upgrade)), [200]);

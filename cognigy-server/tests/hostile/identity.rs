@@ -1,4 +1,4 @@
-//! Whose delivery it is and which event: signatures in every wrong form, ids in every odd one.
+//! The identity of senders and events: signatures in every wrong form, ids in every odd one.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use cognigy_core::{Secret, SignatureScheme, sign};
@@ -37,7 +37,8 @@ fn a_tag_of_any_other_length_or_spelling_is_refused_with_the_same_answer() {
     values.push(STANDARD.encode([tag.as_slice(), &[0]].concat()).into_bytes());
     values.push(STANDARD.encode([tag.as_slice(), &tag].concat()).into_bytes());
     let hex: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
-    // Of the last character before the padding two bits mean nothing; set, it is another text.
+    // Two bits of the last character before the padding have no meaning. Set, they make another
+    // text.
     let mut loose = good.clone().into_bytes();
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let last = alphabet.iter().position(|letter| *letter == loose[42]).unwrap();
@@ -145,7 +146,8 @@ fn one_bit_more_or_less_and_the_signature_is_another_s() {
     with_value(&server, &one, signature(&other).as_bytes()).problem(401);
     with_value(&server, &other, signature(&one).as_bytes()).problem(401);
     assert_eq!(stored(&server), 0);
-    // Captured and sent again it is right, and changes nothing: it is the same event.
+    // A captured delivery that is sent again has a right signature and changes nothing: it is the
+    // same event.
     for _ in 0..3 {
         assert_eq!(server.deliver(&one).status, 200);
     }

@@ -1,5 +1,5 @@
-//! Senders that mean harm, against the real server over raw sockets: nobody gets in, nothing gets
-//! in that was not meant to, memory stays bounded and everybody else is served.
+//! Hostile senders, over raw sockets against the real server: no forged or invalid event is taken,
+//! memory stays bounded, and all other senders are served.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -47,7 +47,7 @@ fn chunks(body: &[u8], size: usize) -> Vec<u8> {
     encoded
 }
 
-/// The statuses of everything the server says until it closes the connection.
+/// The statuses of all answers until the server closes the connection.
 fn statuses(server: &Server, request: &[u8]) -> Vec<u16> {
     let mut stream = server.connect();
     // The server may answer and close before it has read everything.
@@ -71,15 +71,15 @@ fn stored(server: &Server) -> u64 {
     server.stats()["events"]["total"].as_u64().unwrap()
 }
 
-/// The most memory the server has ever had, in KiB.
+/// The largest amount of memory that the server has used, in KiB.
 fn peak_memory(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// How many connections to its port a server holds. Only those: it makes other sockets by and by,
-/// such as one for each of its runtimes, and the store opens files.
+/// How many connections to its port a server holds. Other sockets do not count: the runtimes have
+/// one each, and the store opens files.
 fn sockets(server: &Server) -> usize {
     let folder = format!("/proc/{}", server.id());
     let open = std::fs::read_dir(format!("{folder}/fd")).unwrap();
@@ -101,7 +101,7 @@ fn sockets(server: &Server) -> usize {
     connections.count()
 }
 
-/// It is as healthy as on its first day: alive, and takes a new event.
+/// The server is alive and takes a new event.
 fn still_serves(server: &Server, id: &str) {
     let answer = server.deliver(&event(id, "c1"));
     assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"status":"accepted"}"#));

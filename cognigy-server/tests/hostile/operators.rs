@@ -1,4 +1,5 @@
-//! What is for operators: where it is served, under which spelling, and that nobody keeps it.
+//! The operators' routes: the address and the spelling under which they are served, and that no
+//! cache keeps their answers.
 
 use std::net::SocketAddr;
 
@@ -59,7 +60,7 @@ fn operators_have_a_listener_of_their_own_where_one_is_set() {
     ask(&server, private, &delivery).problem(404);
     assert_eq!(server.deliver(&body).body, r#"{"status":"accepted","duplicate":true}"#);
     assert_eq!(server.terminate(), Some(0));
-    // One that is taken by another stops the start, with its address.
+    // An address in use stops the start, with the address in the error.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     site.set("COGNIGY_ADMIN_LISTEN", &address);
@@ -108,7 +109,7 @@ fn a_path_that_is_spelt_otherwise_is_not_found() {
         let signed = [("X-Cognigy-Signature", &*signature(&body))];
         server.post(path, &signed, &body).problem(404);
     }
-    // An event's id may hold anything, and is spelt as it can be.
+    // An event's id may contain any character, and the path encodes it.
     for path in ["/admin/events/%651", "/admin/events/e1", "/admin/events/e%31"] {
         let answer = ask(&server, server.address, &format!("GET {path}"));
         assert_eq!(answer.json()["event_id"], "e1", "{path}");

@@ -1,4 +1,5 @@
-//! What is refused without number makes neither log lines nor delays for others without number.
+//! A flood of refused requests makes a bounded number of log lines, and no delays for other
+//! senders.
 
 use std::{
     io::{Read, Write},
@@ -110,7 +111,7 @@ fn wrong_operator_tokens_are_counted_and_slow_and_a_right_one_is_neither() {
     let slowed = started.elapsed();
     assert!(slowed > Duration::from_secs(2), "{slowed:?}");
     assert!(slowed < Duration::from_secs(20), "{slowed:?}");
-    // While many more wait for their answers, the right one does not.
+    // While the answers to many wrong tokens wait, the right one is answered at once.
     thread::scope(|scope| {
         for _ in 0..40 {
             scope.spawn(|| guess(&server, "wrong").problem(401));

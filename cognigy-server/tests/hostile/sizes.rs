@@ -1,4 +1,4 @@
-//! Too much of anything: refused as early as it shows, and memory stays where it was.
+//! Requests that are too large: each is refused as early as possible, and memory does not grow.
 
 use std::{
     io::{Read, Write},
@@ -12,7 +12,7 @@ use crate::{
     delivery, peak_memory, statuses, still_serves, stored,
 };
 
-/// The contract's limit of a body, unless set.
+/// The contract's default limit of a body.
 const LIMIT: usize = 1024 * 1024;
 
 /// The answer to a request of which only the head is ever sent.
@@ -54,7 +54,7 @@ fn who_asks_first_is_told_before_the_body_is_sent() {
         let _ = stream.read_to_end(&mut bytes);
         assert_eq!(all_statuses(&bytes).last(), Some(&status), "{lines}");
     }
-    // One that is welcome sends its body once it is asked to.
+    // A client with an acceptable body sends it after the 100.
     let body = event("e1", "c1");
     let request = delivery(&body, "Expect: 100-continue\r\nConnection: close\r\n");
     let (head, body) = request.split_at(request.len() - body.len());
@@ -79,14 +79,14 @@ fn chunks_without_end_are_cut_off_whatever_the_path() {
         let mut stream = server.connect();
         let head = format!("{target} HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n");
         stream.write_all(head.as_bytes()).unwrap();
-        // Half a minute and more of it, unless the server hangs up.
+        // Half a minute of data or more, unless the server closes the connection.
         let started = Instant::now();
         while stream.write_all(&chunk).is_ok() {
             assert!(started.elapsed() < Duration::from_secs(30), "{target}: it reads on and on");
             thread::sleep(Duration::from_millis(10));
         }
     }
-    // What it answers is read where it has not been overtaken by the reset.
+    // The answer is read if the reset has not overtaken it.
     let mut stream = server.connect();
     let head = "POST /webhooks/cognigy HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
@@ -104,7 +104,7 @@ fn chunks_without_end_are_cut_off_whatever_the_path() {
 fn an_encoded_body_is_never_inflated() {
     let site = Site::new();
     let server = site.serve();
-    // 64 MiB of zeros in gzip's clothes begin like this; what follows is never looked at.
+    // 64 MiB of zeros, compressed by gzip, begin like this. The server does not look at the rest.
     let bomb =
         [&b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\xec\xc1\x01\x01\0\0\0\x80\x90"[..], &[0; 4096]].concat();
     for encoding in ["gzip", "GZIP", "br", "deflate", "zstd", "x-gzip", "identity, gzip", "none"] {
@@ -113,13 +113,13 @@ fn an_encoded_body_is_never_inflated() {
     }
     let twice = "Content-Encoding: identity\r\nContent-Encoding: gzip\r\nConnection: close\r\n";
     assert_eq!(statuses(&server, &delivery(&bomb, twice)), [415]);
-    // By its head alone, where the body never comes.
+    // The head alone is enough for the refusal: the body never arrives.
     let head = "POST /webhooks/cognigy HTTP/1.1\r\nHost: t\r\nContent-Encoding: gzip\r\n\
                 Content-Length: 1000\r\n\r\n";
     by_head_alone(&server, head).problem(415);
     assert_eq!(stored(&server), 0);
     assert_eq!(server.stats()["quarantined"], 0);
-    // Nothing is named: nothing is encoded.
+    // An empty value means that the body is not encoded.
     for encoding in ["", " ", "identity", "Identity"] {
         let body = event(&format!("plain {encoding:?}"), "c1");
         let lines = format!("Content-Encoding: {encoding}\r\nConnection: close\r\n");
@@ -161,10 +161,11 @@ fn heads_without_measure_are_refused() {
         ("nothing but line ends", b"\r\n".repeat(200 << 10)),
     ] {
         let answers = statuses(&server, &request);
-        // An answer that is overtaken by the reset, because more was sent than was read, is none.
+        // If the reset overtakes an answer, because more was sent than was read, there is no
+        // answer.
         assert!(matches!(answers[..], [] | [400..=499]), "{what}: {answers:?}");
     }
-    // Less than the limit is no crime.
+    // Less than the limit is taken.
     let request = delivery(&body, &format!("{}Connection: close\r\n", many(80)));
     assert_eq!(statuses(&server, &request), [200]);
     let grown = peak_memory(&server) - before;

@@ -1,4 +1,4 @@
-//! Those who take their time, those who only hold a connection, and those who leave.
+//! Slow clients, clients that only hold a connection, and clients that close it early.
 
 use std::{
     io::{Read, Write},
@@ -15,14 +15,14 @@ use crate::{
 
 /// How one slow sender behaves.
 enum Slow {
-    /// Says this much and then nothing.
+    /// Sends these bytes and then no more.
     Stalls(Vec<u8>),
-    /// Says this, one byte a second.
+    /// Sends these bytes, one a second.
     Trickles(Vec<u8>, usize),
 }
 
 impl Slow {
-    /// What the server had said when it closed the connection, and when that was.
+    /// The server's answer when it closed the connection, and the time of that.
     fn run(&self, server: &Server) -> (Vec<u16>, Duration) {
         let mut stream = server.connect();
         let started = Instant::now();
@@ -89,7 +89,7 @@ fn slow_heads_and_bodies_and_two_thousand_idle_connections_leave_the_others_alon
             .iter()
             .map(|(what, how, deadline)| (what, deadline, scope.spawn(|| how.run(&server))))
             .collect();
-        // Meanwhile others come and go as always.
+        // Meanwhile other senders are served.
         let mut served = 0;
         while slow.iter().any(|(_, _, thread)| !thread.is_finished()) {
             still_serves(&server, &format!("meanwhile-{served}"));
@@ -100,14 +100,14 @@ fn slow_heads_and_bodies_and_two_thousand_idle_connections_leave_the_others_alon
         for (what, deadline, thread) in slow {
             let (statuses, after) = thread.join().unwrap();
             assert_eq!(statuses, [408], "{what}");
-            // Not before its time; long after it only on a machine that is busy otherwise.
+            // Not before its deadline; long after it only if the machine is overloaded.
             let deadline = Duration::from_secs(*deadline);
             let in_time = after + Duration::from_millis(500) > deadline && after < deadline * 3;
             assert!(in_time, "{what}: {after:?}");
         }
         assert_eq!(stored(&server), 1 + served);
     });
-    // The server ended the idle ones by itself: ours are still open at our end.
+    // The server closed the idle connections by itself: they are still open at the client's end.
     eventually("their slots are free", || (sockets(&server) < before + 20).then_some(()));
     assert_eq!(idle.len(), 2_000);
     assert!(peak_memory(&server) < 256 * 1024, "{} KiB", peak_memory(&server));
@@ -133,7 +133,7 @@ fn a_body_that_nobody_reads_holds_no_slot() {
             assert!(after < Duration::from_secs(20), "{target}: {after:?}");
         }
     }
-    // Others are answered as ever.
+    // Other senders are answered.
     let whole = "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     let two = format!(
         "GET /healthz HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n\
@@ -147,8 +147,8 @@ fn a_body_that_nobody_reads_holds_no_slot() {
 fn more_connections_than_there_is_room_for_make_room_and_are_served() {
     let site = Site::new();
     let server = site.serve();
-    // The server holds 4,096 at a time. These say nothing, and are ended after five seconds at the
-    // latest, and sooner where others need their places.
+    // The server holds 4,096 connections at a time. These send nothing. They are closed after five
+    // seconds at the latest, and sooner if other connections need their slots.
     let flood: Vec<_> = (0..4_600).map(|_| server.connect()).collect();
     eventually("it is crowded", || (sockets(&server) >= 3_400).then_some(()));
     let most = sockets(&server);
@@ -174,7 +174,7 @@ fn who_hangs_up_in_the_middle_of_a_body_leaves_nothing() {
         stream.write_all(&request[..request.len() - cut]).unwrap();
         drop(stream);
     }
-    // The same with chunks whose end never comes: what came is whole JSON.
+    // The same with chunks whose end does not arrive: the received part is whole JSON.
     let mut stream = server.connect();
     let head = format!(
         "POST /webhooks/cognigy HTTP/1.1\r\nHost: t\r\nX-Cognigy-Signature: {}\r\n\
@@ -187,7 +187,8 @@ fn who_hangs_up_in_the_middle_of_a_body_leaves_nothing() {
     eventually("they are forgotten", || (sockets(&server) <= before).then_some(()));
     assert_eq!(stored(&server), 0, "half a body is no delivery");
 
-    // After the whole body, the event is stored whether or not anybody waits for the answer.
+    // Once the body is complete, the event is stored even if the client does not wait for the
+    // answer.
     let mut stream = server.connect();
     stream.write_all(&request).unwrap();
     drop(stream);

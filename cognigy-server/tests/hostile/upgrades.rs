@@ -1,5 +1,5 @@
-//! Offers to speak something else, as Java's HTTP client makes them by default and nginx with its
-//! lines for web sockets. None is taken up: each request is an ordinary one.
+//! Requests that offer an upgrade, as Java's HTTP client does by default, and nginx with its lines
+//! for web sockets. The server declines: each is an ordinary request.
 
 use std::{
     io::{Read, Write},
@@ -41,8 +41,8 @@ fn answer(stream: &mut TcpStream) -> (String, String) {
     (head, String::from_utf8(body).unwrap())
 }
 
-/// Sends `requests` one after the other, each when the one before is answered. A new connection is
-/// made only where an answer has said that the old one ends.
+/// Sends `requests` one after the other, each when the one before is answered. It makes a new
+/// connection only if an answer said that the old one ends.
 fn all_are_accepted(server: &Server, what: &str, requests: &[Vec<u8>]) {
     let mut stream = server.connect();
     for request in requests {
@@ -117,7 +117,7 @@ fn a_body_that_an_offered_upgrade_hides_is_bounded_as_ever() {
     let site = Site::new();
     let server = site.serve();
     let offer = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
-    // What stands behind the body is no part of it, and nothing else either.
+    // The bytes behind the body are neither part of it nor a request.
     let body = event("carrier", "c1");
     let smuggled = crate::delivery(&event("smuggled", "c1"), "");
     let request = [crate::delivery(&body, offer), smuggled].concat();

@@ -1,4 +1,5 @@
-//! The account: the server's word against the sender's, the CRM's and the queue's own books.
+//! The account: compares what the server reports with what the sender, the CRM and the queue
+//! counted.
 
 use serde_json::Value;
 
@@ -6,26 +7,27 @@ use super::{
     traffic::Sent,
     world::{PretendCrm, PretendQueue, SHAKY_FAILURES},
 };
-use crate::{app::StartError, output::say};
+use crate::{error::StartError, output::say};
 
-/// Attempts a dead letter has behind it.
+/// How many attempts each dead letter had.
 const ATTEMPTS: u64 = 4;
 
-/// One line: what, how much there should be, how much there is.
+/// One line of the account: a name, the expected number and the counted one.
 struct Line {
     what: &'static str,
     expected: u64,
     actual: u64,
 }
 
-/// All lines, and answers that surprised the sender.
+/// All lines, and the answers that the sender did not expect.
 pub(super) struct Account {
     lines: Vec<Line>,
     surprises: Vec<String>,
 }
 
 impl Account {
-    /// Compares what was sent with what everybody saw, after one dead letter was replayed.
+    /// Compares what was sent with what the server, the CRM and the queue counted, after one dead
+    /// letter was replayed.
     pub(super) fn draw_up(
         sent: &Sent,
         stats: &Value,
@@ -38,8 +40,9 @@ impl Account {
         let (shaky, strangers) = (u64::from(sent.shaky), u64::from(sent.strangers));
         let asked = crm.asked();
         let asked = |kind: &str| asked.get(kind).copied().unwrap_or_default();
-        let letters = queue.letters();
-        let mut ids: Vec<_> = letters.iter().map(|letter| letter.key.id.as_str()).collect();
+        let dead_letters = queue.dead_letters();
+        let mut ids: Vec<_> =
+            dead_letters.iter().map(|dead_letter| dead_letter.key.id.as_str()).collect();
         ids.sort_unstable();
         ids.dedup();
         let (received, refused) = (said("deliveries", "received"), said("deliveries", "refused"));
@@ -87,21 +90,21 @@ impl Account {
                 down * ATTEMPTS + 1,
                 asked("down"),
             ),
-            line("messages in the dead-letter queue", down, letters.len() as u64),
+            line("messages in the dead-letter queue", down, dead_letters.len() as u64),
             line("  of them of different events", down, ids.len() as u64),
             line("replay answered \"replayed\"", 1, u64::from(replayed["status"] == "replayed")),
         ];
         Self { lines, surprises: sent.surprises.clone() }
     }
 
-    /// Prints the table; whether everything adds up.
+    /// Prints the table. Yields whether everything adds up.
     pub(super) fn print(&self) -> Result<bool, StartError> {
         say!("{:<48} {:>9} {:>9}", "What happened", "expected", "counted")?;
         let mut adds_up = self.surprises.is_empty();
         for Line { what, expected, actual } in &self.lines {
-            let verdict = if expected == actual { "" } else { "  <- does not add up" };
+            let mark = if expected == actual { "" } else { "  <- does not add up" };
             adds_up &= expected == actual;
-            say!("{what:<48} {expected:>9} {actual:>9}{verdict}")?;
+            say!("{what:<48} {expected:>9} {actual:>9}{mark}")?;
         }
         for surprise in self.surprises.iter().take(10) {
             say!("unexpected answer: {surprise}")?;

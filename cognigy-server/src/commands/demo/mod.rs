@@ -1,8 +1,8 @@
-//! `demo`: the whole journey in one process, with real signed HTTP traffic, and an account of it.
+//! `demo`: the whole journey in one process, with real signed HTTP traffic and an account of it.
 //!
-//! The server is the real one, on a free loopback port with a fresh database. [`world`] pretends to
-//! be the CRM and the dead-letter queue, [`traffic`] is the sender, [`account`] checks what the
-//! server says against what was sent and what the pretend CRM and queue saw.
+//! The server is the real one, on a free loopback port with a new database. [`world`] has a pretend
+//! CRM and a pretend dead-letter queue. [`traffic`] is the sender. [`account`] compares what the
+//! server reports with what was sent, and with what the pretend CRM and queue counted.
 
 mod account;
 mod traffic;
@@ -18,9 +18,12 @@ use serde_json::Value;
 
 use super::{Progress, number, serve};
 use crate::{
-    app::{Access, App, StartError},
+    app::App,
+    deployment::{Adapters, Deployment},
+    error::StartError,
     output::say,
     settings::{Layers, Settings},
+    store::Access,
 };
 use account::Account;
 use traffic::Sender;
@@ -28,7 +31,7 @@ use world::{PretendCrm, PretendQueue};
 
 const SECRET: &str = "demo-secret-demo-secret-demo-secret";
 const TOKEN: &str = "demo-operator";
-/// Work that is not done by then is not going to be.
+/// Work that is not done after this time counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(super) async fn run(arguments: &ArgMatches, mut layers: Layers) -> Result<bool, StartError> {
@@ -48,7 +51,7 @@ pub(super) async fn run(arguments: &ArgMatches, mut layers: Layers) -> Result<bo
         ("admin_token", TOKEN),
         ("database_url", &database),
         ("crm_base_url", &crm.url()),
-        // Two seconds, doubling, is right in life; here somebody is watching.
+        // The default of two seconds, doubling, would keep the user of the demo waiting.
         ("retry_base_delay", "200ms"),
         ("retry_max_attempts", "4"),
         ("worker", "on"),
@@ -57,14 +60,16 @@ pub(super) async fn run(arguments: &ArgMatches, mut layers: Layers) -> Result<bo
     }
     layers.forget_sources();
     let settings = Settings::read(&layers)?;
-    let app = App::build(&settings, Some(queue.clone()), Access::Create, None).await?;
-    let running = serve::start(app, &settings).await?;
+    let adapters = Adapters { dead_letters: Some(queue.clone()), ..Adapters::default() };
+    let deployment = Deployment { settings, adapters };
+    let app = App::build(&deployment, Access::Create, None).await?;
+    let running = serve::start(app, &deployment.settings).await?;
     say!("The server listens on http://{}, its database is new and empty.", running.address)?;
     say!("A pretend CRM and a pretend dead-letter queue stand beside it.\n")?;
 
     let sender = Sender::new(running.address)?;
     say!("1. Posting {events} signed events of all four types, with duplicates, conflicts, a")?;
-    say!("   forged signature, invalid payloads, people nobody knows, a CRM that fails for a")?;
+    say!("   forged signature, invalid payloads, unknown contacts, a CRM that fails for a")?;
     say!("   while and one that stays down for some …")?;
     let sent = sender.send_all(events).await?;
     say!(
@@ -94,13 +99,13 @@ pub(super) async fn run(arguments: &ArgMatches, mut layers: Layers) -> Result<bo
         "   {} after {:.1} s; {} dead letters reached the queue.\n",
         if settled { "Done" } else { "NOT done" },
         started.elapsed().as_secs_f64(),
-        queue.letters().len()
+        queue.dead_letters().len()
     )?;
 
     say!("3. The CRM recovers. Replaying one dead letter through the operator API …")?;
     crm.recover();
-    let replayed = match queue.letters().first() {
-        Some(letter) => sender.replay(letter.key.id.as_str()).await?,
+    let replayed = match queue.dead_letters().first() {
+        Some(dead_letter) => sender.replay(dead_letter.key.id.as_str()).await?,
         None => Value::Null,
     };
     say!("   {replayed}\n")?;

@@ -1,4 +1,4 @@
-//! The sender: signed events over HTTP, some of them not as they should be.
+//! The sender: signed events over HTTP, some of them faulty on purpose.
 
 use std::{net::SocketAddr, time::Instant};
 
@@ -8,24 +8,24 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::{SECRET, TOKEN};
-use crate::{app::StartError, commands::send::client};
+use crate::{commands::send::client, error::StartError};
 
 /// Requests in flight.
 const CONCURRENCY: usize = 64;
-/// Of every this many events, one is from a contact of the given kind.
+/// One in so many events is from a contact of the given kind.
 const STRANGER_EVERY: u32 = 10;
 const SHAKY_EVERY: u32 = 15;
 const DOWN_EVERY: u32 = 50;
-/// Every this many-th event is delivered twice.
+/// One in so many events is delivered twice.
 const DUPLICATE_EVERY: u32 = 8;
-/// Every this many-th event's id comes again with other content.
+/// For one in so many events, the id comes again with other content.
 const CONFLICT_EVERY: u32 = 60;
-/// Deliveries signed by somebody else.
+/// Deliveries with a forged signature.
 const FORGED: u32 = 3;
-/// Deliveries that are signed and no events.
+/// Deliveries that are signed but are not valid events.
 const INVALID: u32 = 5;
 
-/// What was sent, and what the answers said.
+/// What was sent, and what was answered.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
     pub(super) new: u32,
@@ -37,7 +37,7 @@ pub(super) struct Sent {
     pub(super) strangers: u32,
     pub(super) shaky: u32,
     pub(super) down: u32,
-    /// Answers that were not what such a delivery should get.
+    /// Answers that differ from the expected ones.
     pub(super) surprises: Vec<String>,
     pub(super) seconds: f64,
 }
@@ -54,7 +54,7 @@ struct Delivery {
     expected: (u16, Value),
 }
 
-/// Posts deliveries and asks the operator API.
+/// Posts deliveries, and calls the operator API.
 pub(super) struct Sender {
     client: reqwest::Client,
     base: String,
@@ -69,7 +69,7 @@ impl Sender {
         Ok(Self { client, base, secret })
     }
 
-    /// Posts `count` events, then everything that repeats or contradicts one of them.
+    /// Posts `count` events, then the duplicates and conflicts of some of them.
     pub(super) async fn send_all(&self, count: u32) -> Result<Sent, StartError> {
         let mut sent = Sent { forged: FORGED, invalid: INVALID, ..Sent::default() };
         let mut first = Vec::new();
@@ -135,7 +135,7 @@ impl Sender {
         }
     }
 
-    /// Posts one delivery; what surprised about its answer.
+    /// Posts one delivery. Yields its answer, if that is not the expected one.
     async fn post(&self, delivery: Delivery) -> Option<String> {
         let Delivery { body, signature, expected } = delivery;
         let request = self
@@ -151,13 +151,13 @@ impl Sender {
         (answer != expected).then(|| format!("expected {expected:?}, got {answer:?}"))
     }
 
-    /// Asks the server for its accounting.
+    /// Asks the server for its statistics.
     pub(super) async fn stats(&self) -> Result<Value, StartError> {
         let url = format!("{}/admin/stats", self.base);
         answer_of(self.client.get(url).bearer_auth(TOKEN)).await.map(|(_, body)| body)
     }
 
-    /// Replays one event; the answer.
+    /// Replays one event and yields the answer.
     pub(super) async fn replay(&self, event_id: &str) -> Result<Value, StartError> {
         let url = format!("{}/webhooks/replay/{event_id}", self.base);
         answer_of(self.client.post(url).bearer_auth(TOKEN)).await.map(|(_, body)| body)

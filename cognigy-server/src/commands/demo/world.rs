@@ -1,4 +1,4 @@
-//! A pretend CRM, reached over real HTTP, and a pretend queue. Both keep their own books.
+//! A pretend CRM, called over real HTTP, and a pretend queue. Each counts what it was asked to do.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,29 +14,29 @@ use async_trait::async_trait;
 use cognigy_core::{DeadLetter, DeadLetterSink, Failure};
 use serde_json::json;
 
-use crate::app::StartError;
+use crate::error::StartError;
 
-/// How often the CRM fails for a contact that it knows only "after a while".
+/// How often the CRM fails for a `shaky-…` contact before it answers.
 pub(super) const SHAKY_FAILURES: u64 = 2;
 
 #[derive(Default)]
-struct Books {
+struct Calls {
     recovered: AtomicBool,
     asked: Mutex<HashMap<String, u64>>,
 }
 
-/// The pretend CRM. What it answers hangs on the contact: `customer-…` is known, `stranger-…` is
-/// not, `shaky-…` fails twice first, `down-…` fails until the CRM recovers.
+/// The pretend CRM. The contact decides its answer: `customer-…` is known, `stranger-…` is not,
+/// `shaky-…` fails twice first, `down-…` fails until the CRM recovers.
 pub(super) struct PretendCrm {
     address: SocketAddr,
     server: ServerHandle,
-    books: Arc<Books>,
+    calls: Arc<Calls>,
 }
 
 impl PretendCrm {
     pub(super) async fn start() -> Result<Self, StartError> {
-        let books = Arc::new(Books::default());
-        let shared = web::Data::from(books.clone());
+        let calls = Arc::new(Calls::default());
+        let shared = web::Data::from(calls.clone());
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(shared.clone())
@@ -54,22 +54,22 @@ impl PretendCrm {
         let server = server.run();
         let handle = server.handle();
         tokio::spawn(server);
-        Ok(Self { address, server: handle, books })
+        Ok(Self { address, server: handle, calls })
     }
 
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// From now on everybody's look-up works.
+    /// From now on every look-up succeeds.
     pub(super) fn recover(&self) {
-        self.books.recovered.store(true, Ordering::Relaxed);
+        self.calls.recovered.store(true, Ordering::Relaxed);
     }
 
-    /// How often it was asked, by the kind of contact.
+    /// How often the CRM was asked, by the kind of contact.
     pub(super) fn asked(&self) -> BTreeMap<String, u64> {
         let mut kinds = BTreeMap::new();
-        for (contact, times) in lock(&self.books.asked).iter() {
+        for (contact, times) in lock(&self.calls.asked).iter() {
             let kind = contact.split('-').next().unwrap_or_default();
             *kinds.entry(kind.to_owned()).or_default() += times;
         }
@@ -83,16 +83,16 @@ impl PretendCrm {
 
 async fn contacts(
     query: web::Query<HashMap<String, String>>,
-    books: web::Data<Books>,
+    calls: web::Data<Calls>,
 ) -> HttpResponse {
     let contact = query.get("external_id").cloned().unwrap_or_default();
     let times = {
-        let mut asked = lock(&books.asked);
+        let mut asked = lock(&calls.asked);
         let times = asked.entry(contact.clone()).or_default();
         *times += 1;
         *times
     };
-    let recovered = books.recovered.load(Ordering::Relaxed);
+    let recovered = calls.recovered.load(Ordering::Relaxed);
     match contact.split('-').next() {
         Some("stranger") => HttpResponse::NotFound().finish(),
         Some("shaky") if !recovered && times <= SHAKY_FAILURES => {
@@ -103,16 +103,16 @@ async fn contacts(
     }
 }
 
-/// The pretend dead-letter queue: down for its first call, like any real one now and then.
+/// The pretend dead-letter queue. Its first call fails, as a real queue's may.
 #[derive(Default)]
 pub(super) struct PretendQueue {
     tried: AtomicBool,
-    letters: Mutex<Vec<DeadLetter>>,
+    dead_letters: Mutex<Vec<DeadLetter>>,
 }
 
 impl PretendQueue {
-    pub(super) fn letters(&self) -> Vec<DeadLetter> {
-        lock(&self.letters).clone()
+    pub(super) fn dead_letters(&self) -> Vec<DeadLetter> {
+        lock(&self.dead_letters).clone()
     }
 }
 
@@ -123,7 +123,7 @@ impl DeadLetterSink for PretendQueue {
             let down = || Failure::transient("the pretend queue is down");
             return batch.iter().map(|_| Err(down())).collect();
         }
-        lock(&self.letters).extend_from_slice(batch);
+        lock(&self.dead_letters).extend_from_slice(batch);
         batch.iter().map(|_| Ok(())).collect()
     }
 }

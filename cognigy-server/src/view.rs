@@ -1,4 +1,4 @@
-//! What operators see: the JSON shapes of the contract.
+//! What operators see: the JSON shapes of the contract, for the operator API and for `--json`.
 
 use cognigy_core::{
     Attempt, AttemptOutcome, Contact, Counts, EventSummary, EventTime, EventType,
@@ -6,19 +6,14 @@ use cognigy_core::{
 };
 use serde::Serialize;
 
-pub(crate) use crate::output::printable;
-use crate::{
-    app::StartError,
-    output::say,
-    telemetry::{Deliveries, age_seconds, milliseconds},
-};
+use crate::telemetry::{Deliveries, age_seconds, milliseconds};
 
 /// RFC 3339, microseconds, UTC.
 pub(crate) fn time(at: Timestamp) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
 }
 
-/// The source's name, but for the plain path's.
+/// The source's name. None for the plain path's source.
 fn named(source: &SourceName) -> Option<String> {
     (!source.is_default()).then(|| source.to_string())
 }
@@ -55,50 +50,50 @@ impl From<EventSummary> for EventLine {
     }
 }
 
-/// An event with all that is known about it.
+/// An event with its body and its history.
 #[derive(Serialize)]
 pub(crate) struct EventDetail {
-    event_id: String,
+    pub(crate) event_id: String,
     #[serde(rename = "type")]
-    kind: EventType,
-    status: &'static str,
-    timestamp: EventTime,
-    external_id: Option<String>,
-    user_id: Option<String>,
-    received_at: String,
-    processed_at: Option<String>,
-    crm_context: Option<Contact>,
-    body: String,
-    attempts: Vec<AttemptLine>,
-    /// The dead letter that waits to be sent, of an event that was given up.
+    pub(crate) kind: EventType,
+    pub(crate) status: &'static str,
+    pub(crate) timestamp: EventTime,
+    pub(crate) external_id: Option<String>,
+    pub(crate) user_id: Option<String>,
+    pub(crate) received_at: String,
+    pub(crate) processed_at: Option<String>,
+    pub(crate) crm_context: Option<Contact>,
+    pub(crate) body: String,
+    pub(crate) attempts: Vec<AttemptLine>,
+    /// The dead letter of an event that was given up, while it waits to be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    dead_letter: Option<DeadLetterLine>,
+    pub(crate) dead_letter: Option<DeadLetterLine>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<String>,
+    pub(crate) source: Option<String>,
 }
 
 /// The dead letter of an event that is `dead_lettering`.
 #[derive(Serialize)]
 pub(crate) struct DeadLetterLine {
-    /// `unsent`: it waits for the queue, and is tried until the queue takes it.
-    status: &'static str,
+    /// `unsent`: it waits until the queue takes it.
+    pub(crate) status: &'static str,
     /// Why the event was given up.
-    reason: String,
-    /// How often sending it has begun.
-    tries: u32,
-    /// When it is tried next, or when the lease of the worker that is sending it ends.
-    next_try_at: String,
+    pub(crate) reason: String,
+    /// How often the server began to send it.
+    pub(crate) tries: u32,
+    /// The time of the next try, or the end of the lease of the worker that is sending it.
+    pub(crate) next_try_at: String,
 }
 
 /// One attempt.
 #[derive(Serialize)]
 pub(crate) struct AttemptLine {
-    number: u32,
-    run: u32,
-    started_at: String,
-    duration_ms: f64,
-    outcome: &'static str,
-    error: Option<String>,
+    pub(crate) number: u32,
+    pub(crate) run: u32,
+    pub(crate) started_at: String,
+    pub(crate) duration_ms: f64,
+    pub(crate) outcome: &'static str,
+    pub(crate) error: Option<String>,
 }
 
 impl EventDetail {
@@ -121,48 +116,11 @@ impl EventDetail {
             received_at: time(event.received_at()),
             processed_at: stored.processed_at.map(time),
             crm_context: stored.contact,
-            // Accepted bodies are UTF-8; nothing is lost here.
+            // Accepted bodies are UTF-8, so that no byte is lost.
             body: String::from_utf8_lossy(event.body()).into_owned(),
             attempts: attempts.into_iter().map(AttemptLine::from).collect(),
             source: named(&event.key().source),
         }
-    }
-
-    /// For people: a few lines, then the attempts.
-    pub(crate) fn print(&self) -> Result<(), StartError> {
-        let or_none =
-            |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), printable);
-        say!("event      {}", printable(&self.event_id))?;
-        if let Some(source) = &self.source {
-            say!("source     {source}")?;
-        }
-        say!("type       {}", printable(self.kind.as_str()))?;
-        say!("status     {}", self.status)?;
-        say!("timestamp  {}", printable(self.timestamp.as_json().trim_matches('"')))?;
-        say!("external   {}", or_none(&self.external_id))?;
-        say!("user       {}", or_none(&self.user_id))?;
-        say!("received   {}", self.received_at)?;
-        say!("processed  {}", self.processed_at.as_deref().unwrap_or("-"))?;
-        let context = self.crm_context.as_ref().map_or("null", Contact::as_json);
-        say!("context    {}", printable(context))?;
-        say!("body       {}", printable(&self.body))?;
-        if let Some(letter) = &self.dead_letter {
-            let (tries, next) = (letter.tries, &letter.next_try_at);
-            say!("dead letter: not sent yet, tried {tries} times, next at {next}")?;
-            say!("             {}", printable(&letter.reason))?;
-        }
-        for attempt in &self.attempts {
-            say!(
-                "run {} attempt {}: {} after {} ms, {}{}",
-                attempt.run,
-                attempt.number,
-                attempt.outcome,
-                attempt.duration_ms,
-                attempt.started_at,
-                attempt.error.as_ref().map(|e| format!(": {}", printable(e))).unwrap_or_default(),
-            )?;
-        }
-        Ok(())
     }
 }
 
@@ -183,7 +141,7 @@ pub(crate) struct QuarantineLine {
     pub(crate) event_id: Option<String>,
     pub(crate) received_at: String,
     pub(crate) detail: String,
-    /// The body, or its beginning where `body_bytes` is more than that.
+    /// The body, or only its beginning if `body_bytes` is more.
     pub(crate) body: String,
     pub(crate) body_bytes: u64,
     pub(crate) body_truncated: bool,
@@ -214,7 +172,7 @@ impl From<QuarantinedItem> for QuarantineLine {
     }
 }
 
-/// The accounting: what came in, what became of it, what is stored.
+/// The statistics: deliveries, their outcomes, and what is stored.
 #[derive(Serialize)]
 pub(crate) struct Stats {
     /// Since the process started: `received` = `new` + `duplicates` + `conflicts` + `refused`.
@@ -225,7 +183,7 @@ pub(crate) struct Stats {
     oldest_pending_seconds: f64,
     unsent_dead_letters: u64,
     quarantined: u64,
-    /// Of the events that wait, those that wait for an earlier one of the same contact.
+    /// Waiting events that wait for an earlier one of the same contact.
     held_back: u64,
     stopped_contacts: u64,
     rates: Rates,
@@ -240,7 +198,7 @@ pub(crate) struct EventCounts {
     pub(crate) waiting: u64,
 }
 
-/// Over the last minute.
+/// Rates over the last minute.
 #[derive(Serialize)]
 pub(crate) struct Rates {
     pub(crate) received_per_second: f64,

@@ -1,11 +1,15 @@
-//! Counting and logging what happens: one observer for both.
+//! Counts and logs what happens: one observer for both.
 //!
-//! Labels come from fixed sets, never from events. Log lines carry ids, never bodies. What comes from
-//! outside is logged as a string value and never with `%`: the text format quotes and escapes strings
-//! (it writes `%` as it is), and the JSON format gives them as they are.
+//! Labels come from fixed sets, never from events. Log lines contain ids, never bodies. Input of
+//! others is logged as a string value and never with `%`: the text format quotes and escapes
+//! strings but writes `%` as it is, and the JSON format writes strings as JSON.
 //!
-//! Each source has counters of its own, with its name as the label `source`; the plain path's is
-//! called `cognigy`.
+//! Each source has counters of its own, with its name as the label `source`. The plain path's
+//! source is called `cognigy`.
+
+mod metrics;
+mod rates;
+mod refusals;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,23 +22,20 @@ use std::{
 };
 
 use cognigy_core::{
-    AttemptOutcome, Counts, Intake, MatchedSecret, Observation, Observer, Purged, QuarantineReason,
-    SourceName, State, StoreErrorKind, StoreSize, Timestamp,
+    AttemptOutcome, Counts, CrmClient, CrmOutcome, Intake, MatchedSecret, Observation, Observer,
+    Purged, QuarantineReason, SourceName, State, StoreErrorKind, StoreSize, Timestamp,
 };
-use cognigy_crm_http::{CoalescingCrm, HttpCrm};
+use cognigy_crm_http::CoalescingCrm;
 use prometheus::{
     Encoder, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder, proto::MetricFamily,
+    TextEncoder, core::Collector, proto::MetricFamily,
 };
 
-use crate::{
-    http::Connections,
-    metrics::{OpenConnections, Registrar, SparedRequests},
-    rates::Rate,
-    refusals::{Refusals, refusal},
-};
+use metrics::{Registrar, SparedRequests};
+use rates::Rate;
+pub(crate) use refusals::{Refusals, refusal};
 
-/// What is counted of the process and its store.
+/// The metrics of the process and its store.
 pub(crate) struct Telemetry {
     registry: Registry,
     dropped_log_lines: IntCounter,
@@ -50,10 +51,10 @@ pub(crate) struct Telemetry {
     stopped_contacts: IntGauge,
 }
 
-/// What is counted of one source.
+/// The metrics of one source.
 pub(crate) struct SourceTelemetry {
     name: SourceName,
-    /// Attempts are counted and not logged.
+    /// Whether attempts are counted but not logged.
     leaves_attempts_unlogged: AtomicBool,
     registry: Registry,
     deliveries: IntCounterVec,
@@ -72,7 +73,12 @@ pub(crate) struct SourceTelemetry {
     tallies: Tallies,
 }
 
-/// Deliveries since the start, as the accounting sums them.
+/// What became of a dead letter that was handed to the sink.
+const SENT: &str = "sent";
+const FAILED: &str = "failed";
+const KEPT: &str = "kept";
+
+/// The number of deliveries since the start, by outcome.
 #[derive(Default)]
 struct Tallies {
     new: AtomicU64,
@@ -119,23 +125,23 @@ impl Telemetry {
         )?;
         registry.register(Box::new(oldest_pending.clone()))?;
         let size = IntGaugeVec::new(
-            Opts::new("cognigy_store_bytes", "Room that the store takes, by what takes it"),
+            Opts::new("cognigy_store_bytes", "Bytes that the store uses, by part"),
             &["part"],
         )?;
         registry.register(Box::new(size.clone()))?;
-        crate::metrics::process(&registry)?;
+        metrics::process(&registry)?;
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Ok(Self {
             started: since_1970.unwrap_or_default().as_secs_f64(),
             operator_refusals: registrar.counter(
                 "cognigy_operator_refusals_total",
-                "Operators' requests without the token",
+                "Requests for operators that had no right token",
             )?,
             events,
             size,
             purged: registrar.counters(
                 "cognigy_events_purged_total",
-                "Events forgotten by this process, by the state they were in",
+                "Events forgotten by this process, by their state",
                 "status",
                 &[State::Processed.as_str(), State::DeadLettered.as_str()],
             )?,
@@ -150,11 +156,11 @@ impl Telemetry {
             )?,
             stopped_contacts: registrar.gauge(
                 "cognigy_contacts_stopped",
-                "Contacts whose events wait for the replay of one that was given up",
+                "Contacts whose events wait for the replay of a dead-lettered event",
             )?,
             dropped_log_lines: registrar.counter(
                 "cognigy_log_lines_dropped_total",
-                "Log lines that were dropped because nobody read them",
+                "Log lines that were dropped because the log was not read fast enough",
             )?,
             registry: registry.clone(),
         })
@@ -165,17 +171,16 @@ impl Telemetry {
         self.operator_refusals.inc();
     }
 
-    /// Counts from now on the connections of a listener.
-    pub(crate) fn count_connections(&self, listener: &'static str, connections: &Arc<Connections>) {
-        let collector = OpenConnections::new(listener, Arc::clone(connections));
-        let registered = collector.and_then(|it| self.registry.register(Box::new(it)));
-        if let Err(error) = registered {
-            tracing::error!(%error, listener, "connections are not counted");
-        }
+    /// Adds metrics that another part of the server collects.
+    pub(crate) fn register(
+        &self,
+        metrics: impl Collector + 'static,
+    ) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(metrics))
     }
 
-    /// All metrics in Prometheus' text format, those of `sources` among them; `counts` where the
-    /// store could be asked.
+    /// All metrics in Prometheus' text format, with those of `sources`. `counts` is None if the
+    /// store could not be asked.
     pub(crate) fn render<'a>(
         &self,
         sources: impl Iterator<Item = &'a SourceTelemetry>,
@@ -201,11 +206,11 @@ impl Telemetry {
         }
         let dropped = crate::logging::dropped_lines();
         self.dropped_log_lines.inc_by(dropped.saturating_sub(self.dropped_log_lines.get()));
-        // A metric is written once, with all sources' series below its name.
+        // Each metric is written once, with the series of all sources below its name.
         let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
         let registries = std::iter::once(&self.registry).chain(sources.map(|it| &it.registry));
         for mut family in registries.flat_map(Registry::gather) {
-            crate::metrics::fill_in_start(&mut family, self.started);
+            metrics::fill_in_start(&mut family, self.started);
             match families.get_mut(family.name()) {
                 Some(known) => known.mut_metric().extend(family.take_metric()),
                 None => drop(families.insert(family.name().to_owned(), family)),
@@ -247,7 +252,7 @@ impl SourceTelemetry {
             leaves_attempts_unlogged: AtomicBool::new(false),
             deliveries: registrar.counters(
                 "cognigy_deliveries_total",
-                "Deliveries by what became of them",
+                "Deliveries by outcome",
                 "outcome",
                 &[
                     "accepted",
@@ -264,7 +269,7 @@ impl SourceTelemetry {
             )?,
             previous_secret: registrar.counter(
                 "cognigy_previous_secret_matches_total",
-                "Deliveries signed with the secret that is being rotated out",
+                "Deliveries signed with the previous secret",
             )?,
             ingest: registrar.histogram(
                 "cognigy_ingest_duration_seconds",
@@ -272,9 +277,15 @@ impl SourceTelemetry {
             )?,
             processing: registrar.counters(
                 "cognigy_processing_total",
-                "Attempts by how they ended",
+                "Attempts by outcome",
                 "outcome",
-                &["succeeded", "failed_transient", "failed_permanent", "lease_expired"],
+                &[
+                    AttemptOutcome::Succeeded,
+                    AttemptOutcome::FailedTransient,
+                    AttemptOutcome::FailedPermanent,
+                    AttemptOutcome::LeaseExpired,
+                ]
+                .map(AttemptOutcome::as_str),
             )?,
             processing_duration: registrar.histogram(
                 "cognigy_processing_duration_seconds",
@@ -282,17 +293,23 @@ impl SourceTelemetry {
             )?,
             crm: registrar.counters(
                 "cognigy_crm_requests_total",
-                "CRM look-ups by how they ended, those that needed no request of their own included",
+                "CRM look-ups by outcome, with those that needed no request of their own",
                 "outcome",
-                &["found", "not_found", "transient", "permanent"],
+                &[
+                    CrmOutcome::Found,
+                    CrmOutcome::NotFound,
+                    CrmOutcome::Transient,
+                    CrmOutcome::Permanent,
+                ]
+                .map(CrmOutcome::as_str),
             )?,
             crm_duration: registrar
                 .histogram("cognigy_crm_request_duration_seconds", "Duration of a CRM look-up")?,
             dead_letters: registrar.counters(
                 "cognigy_dead_letters_total",
-                "Dead letters handed to the sink, by its answer; kept in the store where there is none",
+                "Dead letters by outcome: sent or failed by the sink's answer, kept if there is no queue",
                 "outcome",
-                &["sent", "failed", "kept"],
+                &[SENT, FAILED, KEPT],
             )?,
             store_errors: registrar
                 .counter("cognigy_store_errors_total", "Calls that the store could not answer")?,
@@ -302,7 +319,7 @@ impl SourceTelemetry {
             )?,
             quarantine_evicted: registrar.counter(
                 "cognigy_quarantine_evicted_total",
-                "Invalid bodies that went from the quarantine to make room for newer ones",
+                "Invalid bodies that were removed from the quarantine to make room for newer ones",
             )?,
             received: Rate::default(),
             processed: Rate::default(),
@@ -312,10 +329,10 @@ impl SourceTelemetry {
         Ok(telemetry)
     }
 
-    /// Counts from now on what `crm` answers without a request.
+    /// Adds the look-ups that `crm` answers without a request of their own.
     pub(crate) fn count_spared(
         &self,
-        crm: CoalescingCrm<HttpCrm>,
+        crm: CoalescingCrm<Arc<dyn CrmClient>>,
     ) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(SparedRequests::new(crm)?))
     }
@@ -377,7 +394,7 @@ impl SourceTelemetry {
                     _ => ("store unavailable", "delivery refused: the store cannot take it"),
                 };
                 match first(reason) {
-                    // An operator has to look after the store, and not after a sender.
+                    // The cause is the store, not a sender: an operator has to act.
                     true if *kind != StoreErrorKind::Overloaded => {
                         tracing::error!(source, %peer, ?kind, "{message}");
                     }
@@ -404,13 +421,13 @@ impl SourceTelemetry {
         Deliveries { received, new, duplicates, conflicts, refused }
     }
 
-    /// What log lines and metrics call the source.
+    /// The name of the source in log lines and metrics.
     pub(crate) fn label(&self) -> &str {
         self.name.as_str()
     }
 
-    /// Counts attempts and dead letters from now on without logging them: for a command that prints
-    /// what came of each.
+    /// From now on counts attempts and dead letters without logging them, for a command that prints
+    /// the outcome of each.
     pub(crate) fn leave_attempts_unlogged(&self) {
         self.leaves_attempts_unlogged.store(true, Ordering::Relaxed);
     }
@@ -489,7 +506,7 @@ impl Observer for SourceTelemetry {
                         event_id,
                         run,
                         lost,
-                        "event given up: it loses its leases"
+                        "event given up: its run lost too many leases"
                     );
                 } else {
                     tracing::warn!(
@@ -497,7 +514,7 @@ impl Observer for SourceTelemetry {
                         event_id,
                         run,
                         lost,
-                        "an attempt was lost with its worker"
+                        "an attempt ended with its lease: its worker vanished"
                     );
                 }
             }
@@ -510,15 +527,15 @@ impl Observer for SourceTelemetry {
                 );
             }
             Observation::DeadLetterSent { key } => {
-                self.dead_letters.with_label_values(&["sent"]).inc();
+                self.dead_letters.with_label_values(&[SENT]).inc();
                 tracing::info!(source, event_id = key.id.as_str(), "dead letter sent");
             }
             Observation::DeadLetterKept { key } => {
-                self.dead_letters.with_label_values(&["kept"]).inc();
+                self.dead_letters.with_label_values(&[KEPT]).inc();
                 tracing::info!(source, event_id = key.id.as_str(), "dead letter kept in the store");
             }
             Observation::DeadLetterFailed { key, error } => {
-                self.dead_letters.with_label_values(&["failed"]).inc();
+                self.dead_letters.with_label_values(&[FAILED]).inc();
                 let event_id = key.id.as_str();
                 tracing::error!(source, event_id, error, "dead letter not sent, will retry");
             }

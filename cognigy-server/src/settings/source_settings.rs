@@ -1,4 +1,4 @@
-//! What a source can be told for itself, as types.
+//! The settings of one source, as types.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use cognigy_core::{
 };
 use cognigy_crm_http::NotFoundRule;
 
-use super::{Hidden, SettingError, parse, sources::View, table::Setting};
+use super::{Hidden, SettingError, parse, per_source::View, table::Setting};
 
-/// What one source is told.
+/// The settings of one source.
 #[derive(Debug, Clone)]
 pub(crate) struct SourceSettings {
     pub(crate) name: SourceName,
-    /// None where no secret is set: then nothing is taken in.
+    /// None if no secret is set: then the source takes no deliveries.
     pub(crate) webhook: Option<Webhook>,
-    /// The secret as text, to hand to Cognigy.
+    /// The secret as text, for the registration at Cognigy.
     pub(crate) secret_text: Option<Hidden>,
     pub(crate) crm: CrmSettings,
     pub(crate) retry: RetryPolicy,
-    /// A build without SQS takes none.
+    /// A build without SQS does not read it.
     #[cfg_attr(not(feature = "sqs"), allow(dead_code))]
     pub(crate) sqs_dlq_url: Option<String>,
     pub(crate) max_body_bytes: usize,
@@ -87,7 +87,7 @@ impl SourceSettings {
         })
     }
 
-    /// The webhook settings, for what cannot do without.
+    /// The webhook settings, or the error that the secret is missing.
     pub(crate) fn webhook(&self) -> Result<&Webhook, SettingError> {
         self.webhook.as_ref().ok_or_else(|| self.missing("webhook_secret"))
     }
@@ -102,7 +102,7 @@ impl SourceSettings {
         }
     }
 
-    /// The error that a setting cannot be used, found out where it was to be used.
+    /// The error that a setting cannot be used, for a caller that found out when it used it.
     #[cfg(feature = "sqs")]
     pub(crate) fn wrong(&self, key: &str, why: &str) -> SettingError {
         let variable = match Setting::by_key(key) {
@@ -112,7 +112,7 @@ impl SourceSettings {
         SettingError(format!("{variable}: {why}"))
     }
 
-    /// Where its deliveries are posted to.
+    /// The path to which its deliveries are posted.
     pub(crate) fn path(&self) -> String {
         match self.name.is_default() {
             true => "/webhooks/cognigy".to_owned(),
@@ -122,7 +122,7 @@ impl SourceSettings {
 }
 
 impl Webhook {
-    /// A verifier that expects what is set.
+    /// A verifier for the secrets, header and scheme that are set.
     pub(crate) fn verifier(&self) -> SignatureVerifier {
         let verifier =
             SignatureVerifier::new(&self.secret).header(self.header.clone()).scheme(self.scheme);

@@ -1,93 +1,105 @@
-//! The sources of this deployment. Each has a pipeline, limits and counters of its own over the one
-//! store, and in `serve` a worker, so that nothing that is slow at one holds up another.
+//! The pipelines of this deployment, one for each source. Each has limits and counters of its own over
+//! the one store, and in `serve` a worker, so that a slow source does not hold up another.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use cognigy_core::{CognigyFormat, DeadLetterSink, KeepInStore, Pipeline, SourceName, Store};
+use cognigy_core::{
+    CognigyFormat, CrmClient, DeadLetterSink, KeepInStore, Pipeline, Source, SourceName, Store,
+};
 use cognigy_crm_http::{CoalescingCrm, HttpCrm};
 #[cfg(feature = "sqs")]
 use cognigy_sink_sqs::{SqsOptions, SqsSink, SqsSource};
 
 use crate::{
-    app::StartError,
-    http::{Bodies, Budget, Shares},
-    settings::{Settings, SourceSettings},
+    admission::{Bodies, Budget, unfinished_requests},
+    deployment::Deployment,
+    error::StartError,
+    settings::SourceSettings,
     telemetry::SourceTelemetry,
 };
 
 /// A source at work.
-pub(crate) struct Source {
+pub(crate) struct SourcePipeline {
     pub(crate) pipeline: Pipeline,
     pub(crate) telemetry: Arc<SourceTelemetry>,
-    pub(crate) crm: HttpCrm,
+    /// The CRM that is set. None where the embedding program brings its own.
+    pub(crate) http_crm: Option<HttpCrm>,
     /// Attempts in flight at once.
     pub(crate) concurrency: usize,
-    /// Where it takes deliveries; nowhere without a secret.
+    /// The path at which it takes deliveries. None without a secret.
     pub(crate) path: Option<String>,
-    /// Takes in its bodies.
+    /// Reads the bodies of its deliveries.
     pub(crate) bodies: Bodies,
-    /// Deliveries whose bodies are there and that have no answer yet.
-    pub(crate) places: Budget,
+    /// Slots of deliveries whose bodies are complete and that have no answer yet.
+    pub(crate) slots: Budget,
 }
 
-/// All of them, by name.
-pub(crate) struct Sources(BTreeMap<SourceName, Arc<Source>>);
+/// The pipelines of all sources, by name.
+pub(crate) struct Pipelines(BTreeMap<SourceName, Arc<SourcePipeline>>);
 
-impl Sources {
-    /// Makes every source that is set, over `store`. `sink` replaces the queues that are set.
+impl Pipelines {
+    /// Makes the pipeline of every source that is set, over `store`.
     pub(crate) async fn build(
-        settings: &Settings,
+        deployment: &Deployment,
         store: &Arc<dyn Store>,
-        sink: Option<&Arc<dyn DeadLetterSink>>,
     ) -> Result<Self, StartError> {
+        let Deployment { settings, adapters } = deployment;
         let count = settings.all().count();
-        let unfinished = crate::http::unfinished_requests();
-        let mut sources = BTreeMap::new();
+        let unfinished = unfinished_requests();
+        let mut pipelines = BTreeMap::new();
         for source in settings.all() {
-            let sink = match sink {
+            let sink = match &adapters.dead_letters {
                 Some(sink) => Arc::clone(sink),
                 None => dead_letter_sink(source, settings.proxy_from_env).await?,
             };
-            let built =
-                Source::build(source, settings, (count, &unfinished), Arc::clone(store), sink)?;
-            sources.insert(source.name.clone(), Arc::new(built));
+            let bodies = Bodies::new(source.max_body_bytes, count, &unfinished);
+            let built = SourcePipeline::build(source, deployment, bodies, store, sink)?;
+            pipelines.insert(source.name.clone(), Arc::new(built));
         }
-        Ok(Self(sources))
+        Ok(Self(pipelines))
     }
 
-    /// The source of that name, if it is configured.
-    pub(crate) fn get(&self, name: &SourceName) -> Option<&Arc<Source>> {
+    /// The pipeline of the source with that name, if the source is configured.
+    pub(crate) fn get(&self, name: &SourceName) -> Option<&Arc<SourcePipeline>> {
         self.0.get(name)
     }
 
-    /// Each of them.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Source>> {
+    /// The pipelines in the order of their sources' names.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<SourcePipeline>> {
         self.0.values()
     }
 
-    /// All pipelines.
+    /// The core's pipelines.
     #[cfg(feature = "sqs")]
-    pub(crate) fn pipelines(&self) -> Vec<Pipeline> {
+    pub(crate) fn all(&self) -> Vec<Pipeline> {
         self.iter().map(|source| source.pipeline.clone()).collect()
     }
 }
 
-impl Source {
+impl SourcePipeline {
     fn build(
         source: &SourceSettings,
-        settings: &Settings,
-        (count, unfinished): (usize, &Arc<Shares>),
-        store: Arc<dyn Store>,
+        deployment: &Deployment,
+        bodies: Bodies,
+        store: &Arc<dyn Store>,
         sink: Arc<dyn DeadLetterSink>,
     ) -> Result<Self, StartError> {
+        let Deployment { settings, adapters } = deployment;
         let metrics = |error| StartError::failed("metrics", &error);
         let telemetry = Arc::new(SourceTelemetry::new(&source.name).map_err(metrics)?);
-        let crm = crm(source, settings.proxy_from_env)?;
-        let look_ups = CoalescingCrm::new(crm.clone()).remembering(source.crm.cache);
+        let (crm, http_crm): (Arc<dyn CrmClient>, _) = match &adapters.crm {
+            Some(crm) => (Arc::clone(crm), None),
+            None => {
+                let crm = crm(source, settings.proxy_from_env)?;
+                (Arc::new(crm.clone()), Some(crm))
+            }
+        };
+        let look_ups = CoalescingCrm::new(crm).remembering(source.crm.cache);
         telemetry.count_spared(look_ups.clone()).map_err(metrics)?;
         let pipeline = Pipeline::builder(core_source(source))
-            .store(store)
+            .store(Arc::clone(store))
             .crm(look_ups)
+            .handler(adapters.handler_of(&source.name))
             .dead_letters(sink)
             .observer(Arc::clone(&telemetry))
             .retry(source.retry)
@@ -99,21 +111,21 @@ impl Source {
         Ok(Self {
             pipeline,
             telemetry,
-            crm,
+            http_crm,
             concurrency: source.crm.concurrency,
             path: source.webhook.is_some().then(|| source.path()),
-            bodies: Bodies::new(source.max_body_bytes, count, unfinished),
-            places: Budget::of(source.max_in_flight.unwrap_or(usize::MAX)),
+            bodies,
+            slots: Budget::of(source.max_in_flight.unwrap_or(usize::MAX)),
         })
     }
 }
 
 /// The source as it is set. Commands that take no deliveries need no secret.
-fn core_source(source: &SourceSettings) -> cognigy_core::Source {
+fn core_source(source: &SourceSettings) -> Source {
     let name = source.name.clone();
     match &source.webhook {
-        Some(webhook) => cognigy_core::Source::new(name, webhook.verifier(), CognigyFormat),
-        None => cognigy_core::Source::without_intake(name, CognigyFormat),
+        Some(webhook) => Source::new(name, webhook.verifier(), CognigyFormat),
+        None => Source::without_intake(name, CognigyFormat),
     }
 }
 
@@ -130,7 +142,7 @@ fn crm(source: &SourceSettings, proxy_from_env: bool) -> Result<HttpCrm, StartEr
     builder.build().map_err(|error| StartError::failed(&what(), &error))
 }
 
-/// Whose a thing is, for error messages.
+/// The source that an error message is about.
 fn of(source: &SourceSettings) -> String {
     if source.name.is_default() { String::new() } else { format!(" of source {}", source.name) }
 }
@@ -145,8 +157,8 @@ async fn dead_letter_sink(
     let sink = SqsSink::connect_with(queue_url, options)
         .await
         .map_err(|error| source.wrong("sqs_dlq_url", &error.to_string()))?;
-    // Events can be taken in without the queue; dead letters wait in the outbox until it is there.
-    // Nor need the other sources wait until it has answered.
+    // Events are taken in without the queue: dead letters wait in the outbox until the queue answers.
+    // The check runs beside the start, so that no other source waits for it.
     let (asked, name) = (sink.clone(), source.name.clone());
     tokio::spawn(async move {
         if let Err(failure) = asked.check().await {
@@ -157,19 +169,19 @@ async fn dead_letter_sink(
     Ok(Arc::new(sink))
 }
 
-/// The queue that a source's dead letters are in, to take them back from.
+/// The queue that a source's dead letters are taken back from.
 #[cfg(feature = "sqs")]
 pub(crate) async fn dead_letter_source(
     source: &SourceSettings,
-    settings: &Settings,
+    proxy_from_env: bool,
 ) -> Result<SqsSource, StartError> {
     let queue_url = source.sqs_dlq_url.as_ref().ok_or_else(|| source.missing("sqs_dlq_url"))?;
-    let options = SqsOptions::default().proxy_from_env(settings.proxy_from_env);
+    let options = SqsOptions::default().proxy_from_env(proxy_from_env);
     let queue = SqsSource::connect_with(queue_url, options).await;
     Ok(queue.map_err(|error| source.wrong("sqs_dlq_url", &error.to_string()))?)
 }
 
-/// A build without SQS reads no queue's URL.
+/// A build without SQS has no queue: dead letters stay in the store.
 #[cfg(not(feature = "sqs"))]
 #[allow(clippy::unused_async)]
 async fn dead_letter_sink(

@@ -1,8 +1,9 @@
-//! What each source is told: its own variables and its table in the file, before what all are told.
+//! The settings of each source: its own variables and its table in the file come before what is set
+//! for all.
 //!
-//! Secrets are never passed on: whoever knows one source's secret must not be able to sign for
-//! another, least of all because a variable was forgotten. A CRM's token goes with the address it is
-//! for.
+//! A source never inherits a secret. A sender that knows one source's secret must not be able to
+//! sign for another source because a variable was forgotten. A CRM's token is inherited only
+//! together with the CRM's address.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +17,11 @@ use super::{
 };
 
 /// A variable must be this similar to a known one to be suggested for it (Jaro-Winkler, 0 to 1).
-/// Sources' variables begin alike, hence more than among the plain ones.
+/// The threshold is higher than for plain settings, because the variables of all sources begin
+/// alike.
 const SUGGESTION_THRESHOLD: f64 = 0.95;
 
-/// What a source is told beside what all are, by key.
+/// What is set for one source only, by key.
 #[derive(Debug, Default)]
 pub(super) struct Own {
     environment: Values,
@@ -32,7 +34,7 @@ impl Own {
         layers.into_iter().find_map(|layer| layer.get(key)).map(Hidden::as_str)
     }
 
-    /// Every value that `source` was given, as its author would name it.
+    /// Every value that was given for `source`, with the name under which it was given.
     pub(super) fn given<'a>(
         &'a self,
         source: &'a SourceName,
@@ -45,25 +47,25 @@ impl Own {
         environment.chain(self.file.iter().map(move |(key, value)| (in_file(key), value)))
     }
 
-    /// What the file says of it.
+    /// The values in the file.
     pub(super) fn file(&self) -> &Values {
         &self.file
     }
 }
 
-/// The settings as one source sees them.
+/// The settings of one source: its own, then those of all.
 pub(super) struct View<'a> {
     layers: &'a Layers,
     source: Option<(&'a SourceName, &'a Own)>,
 }
 
 impl<'a> View<'a> {
-    /// What the plain path's source sees.
+    /// The settings of the plain path's source.
     pub(super) fn plain(layers: &'a Layers) -> Self {
         Self { layers, source: None }
     }
 
-    /// What every other source sees.
+    /// The settings of every other source.
     pub(super) fn of_sources(layers: &'a Layers) -> impl Iterator<Item = Self> {
         layers.sources.iter().map(move |source| Self { layers, source: Some(source) })
     }
@@ -72,7 +74,7 @@ impl<'a> View<'a> {
         self.source.map(|(name, _)| name.clone()).unwrap_or_default()
     }
 
-    /// The value and the variable that it would be set by.
+    /// The value, and the name of the variable that sets it.
     pub(super) fn value(&self, key: &str) -> (Option<&'a str>, String) {
         let plain = || layers::name(key).to_owned();
         let Some((name, own)) = self.source else { return (self.layers.value(key), plain()) };
@@ -103,7 +105,7 @@ impl<'a> View<'a> {
         parse(text).map(Some).map_err(wrong)
     }
 
-    /// The value of a setting that may not.
+    /// The value of a setting that must be there.
     pub(super) fn required<T>(
         &self,
         key: &str,
@@ -115,7 +117,7 @@ impl<'a> View<'a> {
 }
 
 impl Layers {
-    /// Takes the file's tables `[sources.NAME]`.
+    /// Adds the file's tables `[sources.NAME]`.
     pub(super) fn add_tables(&mut self, tables: toml::Table) -> Result<(), String> {
         for (name, table) in tables {
             let place = format!("sources.{name}");
@@ -135,9 +137,9 @@ impl Layers {
         Ok(())
     }
 
-    /// Finds out which sources there are and what each is told, once every layer is there: those in
-    /// `COGNIGY_SOURCES`, or without it those with a table in the file. Yields a warning for each
-    /// variable and table that is nobody's.
+    /// Determines the sources and their settings, once every layer has been added. The sources are
+    /// those in `COGNIGY_SOURCES`, or else those with a table in the file. Yields a warning for
+    /// each variable and table that belongs to no source.
     pub(crate) fn name_sources(&mut self) -> Result<Vec<String>, SettingError> {
         let listed = self.optional("sources", parse::source_names)?;
         let mut tables = std::mem::take(&mut self.tables);
@@ -170,7 +172,7 @@ impl Layers {
         Ok(warnings)
     }
 
-    /// Forgets all sources but the plain one.
+    /// Removes all sources but the plain path's.
     pub(crate) fn forget_sources(&mut self) {
         self.sources.clear();
     }
@@ -229,7 +231,7 @@ mod tests {
 
     type Read = Result<(Settings, Vec<String>), String>;
 
-    /// What is made of an environment and a file.
+    /// Reads the settings from an environment and a file.
     fn read(environment: &[(&str, &str)], file: &str) -> Read {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("cognigy.toml");

@@ -8,7 +8,7 @@ use std::{
 /// The window in seconds.
 const WINDOW: usize = 60;
 
-/// Counts things and tells how often they happened lately.
+/// Counts occurrences and tells how many there were lately.
 pub(crate) struct Rate {
     started: Instant,
     slots: Mutex<[Slot; WINDOW]>,
@@ -27,19 +27,19 @@ impl Default for Rate {
 }
 
 impl Rate {
-    /// `count` more happened now.
+    /// Adds `count` occurrences now.
     pub(crate) fn add(&self, count: u64) {
         self.add_at(self.started.elapsed().as_secs(), count);
     }
 
-    /// Per second, over the last minute, or since the start if that is shorter.
+    /// Occurrences per second, over the last minute, or since the start if that is shorter.
     pub(crate) fn per_second(&self) -> f64 {
         self.per_second_at(self.started.elapsed().as_secs())
     }
 
     fn add_at(&self, second: u64, count: u64) {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        // Uptimes of more than u32::MAX seconds are past caring.
+        // No process runs for more than u32::MAX seconds.
         #[allow(clippy::cast_possible_truncation)]
         let slot = &mut slots[second as usize % WINDOW];
         if slot.second != second {
@@ -52,7 +52,7 @@ impl Rate {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = slots.iter().filter(|slot| slot.second + WINDOW as u64 > second);
         let count: u64 = recent.map(|slot| slot.count).sum();
-        // Far below what a double holds exactly.
+        // A double holds such a number exactly.
         #[allow(clippy::cast_precision_loss)]
         let rate = count as f64 / (second + 1).min(WINDOW as u64) as f64;
         rate

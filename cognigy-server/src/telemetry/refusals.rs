@@ -1,7 +1,7 @@
-//! Log lines about what is refused, in a number that a flood cannot raise.
+//! Log lines about refused requests. A flood of requests does not raise their number.
 //!
-//! The first refusal for a reason and an address is logged in full; the next ones are counted, and
-//! the counts logged every few seconds. In full they are still there at `debug`.
+//! The first refusal for a reason and an address is logged in full. The next ones are counted, and
+//! the counts are logged every few seconds. At `debug` every refusal is logged.
 
 use std::{
     collections::HashMap,
@@ -10,18 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::http::group;
+use crate::admission::group;
 
 /// How often counts are logged.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// After this long without a refusal the next one is logged in full again.
+/// After this long without a refusal, the next one is logged in full again.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
-/// Pairs of a reason and an address that are remembered, of some 100 bytes each. Refusals beyond are
-/// counted by their reason alone.
+/// How many pairs of a reason and an address are remembered, of some 100 bytes each. Further
+/// refusals are counted by their reason only.
 const MOST_PAIRS: usize = 1024;
-/// Lines in full within one interval, from however many addresses the refused come.
+/// How many refusals are logged in full within one interval, whatever the number of addresses.
 const MOST_IN_FULL: usize = 50;
-/// Addresses whose counts are logged at once, the largest; the others' are summed up by reason.
+/// How many counts are logged at once, the largest first. The others are summed up by reason.
 const MOST_COUNTS: usize = 10;
 
 /// Logs a refusal as a warning if it is the first, and else at `debug`.
@@ -32,20 +32,20 @@ macro_rules! refusal {
 }
 pub(crate) use refusal;
 
-/// What has been refused lately.
+/// The refusals of the last minute.
 #[derive(Default)]
 pub(crate) struct Refusals(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
     pairs: HashMap<(String, IpAddr), Pair>,
-    /// By reason, of addresses that are not remembered.
+    /// The counts by reason, of addresses that are not remembered.
     others: HashMap<String, u64>,
     in_full: usize,
 }
 
 struct Pair {
-    /// Refused since the last line about it.
+    /// Refusals since the last line about this pair.
     more: u64,
     last: Instant,
 }
@@ -54,13 +54,14 @@ struct Pair {
 #[derive(Debug, PartialEq, Eq)]
 struct Count {
     reason: String,
-    /// None: of several.
+    /// None: several addresses.
     peer: Option<IpAddr>,
     count: u64,
 }
 
 impl Refusals {
-    /// Notes a refusal; whether it is to be logged in full. `reason` is one of few texts of our own.
+    /// Counts a refusal. Yields whether it is to be logged in full. `reason` is one of a few fixed
+    /// texts.
     pub(crate) fn first(&self, reason: &str, peer: IpAddr) -> bool {
         let mut table = self.table();
         let peer = group(peer);
@@ -155,7 +156,7 @@ mod tests {
         assert_eq!(counts.len(), 1, "{counts:?}");
         let expected = u64::try_from(100_000 - MOST_IN_FULL).unwrap();
         assert_eq!((counts[0].peer, counts[0].count), (None, expected));
-        // Later ones fill the table, and no more than that.
+        // Later addresses fill the table, up to its limit.
         for round in 0..100 {
             for number in 0..100 {
                 refusals.first("not signed", peer(1_000_000 + round * 100 + number));

@@ -1,5 +1,5 @@
-//! Who sends: the address that limits and log lines go by, and what one address may hold of what all
-//! share.
+//! Senders: the address that limits and log lines use, and how much one address may hold of what
+//! all senders share.
 
 use std::{
     collections::HashMap,
@@ -10,10 +10,10 @@ use std::{
 use actix_web::http::header::HeaderMap;
 use ipnet::IpNet;
 
-/// The address of a request whose socket has none to tell.
+/// The address of a request whose socket has none.
 pub(crate) const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// The proxies whose `X-Forwarded-For` is believed.
+/// The proxies whose `X-Forwarded-For` counts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TrustedProxies(Arc<[IpNet]>);
 
@@ -22,15 +22,16 @@ impl TrustedProxies {
         Self(networks.into())
     }
 
-    /// Whether `address` is one of them.
+    /// Whether `address` is a trusted proxy.
     pub(crate) fn include(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// Who sent the request that came from `socket`: the socket's peer, unless that is a trusted
-    /// proxy. Then the header is read from its right end, where the nearest proxy has written: the
-    /// first address that is no trusted proxy is the sender's. An entry that is no address ends the
-    /// walk, since whoever wrote it may have written what stands before it too.
+    /// The sender of the request that came from `socket`: the socket's peer, unless that is a
+    /// trusted proxy. Behind a trusted proxy the header is read from its right end, where the
+    /// nearest proxy has written. The first address that is no trusted proxy is the sender's. An
+    /// entry that is no address ends the search: a forger may have written it, and the entries to
+    /// its left.
     pub(crate) fn sender(&self, socket: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut sender = socket.to_canonical();
         if !self.include(sender) {
@@ -48,7 +49,7 @@ impl TrustedProxies {
     }
 }
 
-/// `192.0.2.1`, `2001:db8::1`, and with a port, as some proxies write them.
+/// Reads `192.0.2.1` or `2001:db8::1`, also with a port, as some proxies write it.
 fn address(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?.trim();
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
@@ -56,7 +57,8 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
     bare.parse().ok().or_else(with_port).map(|address: IpAddr| address.to_canonical())
 }
 
-/// What limits count as one sender: an IPv4 address, or a /64 of IPv6, which is what one host has.
+/// The address that stands for one sender in limits: an IPv4 address, or a /64 of IPv6, which is
+/// what one host has.
 pub(crate) fn group(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -67,7 +69,7 @@ pub(crate) fn group(address: IpAddr) -> IpAddr {
     }
 }
 
-/// What each sender may hold of something that all share.
+/// How much each sender may hold of something that all senders share.
 #[derive(Debug)]
 pub(crate) struct Shares {
     limit: usize,
@@ -75,7 +77,7 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// At most `limit` for each.
+    /// Every sender may hold at most `limit`.
     pub(crate) fn of(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, held: Mutex::default() })
     }
@@ -90,11 +92,11 @@ impl Shares {
     }
 }
 
-/// A sender holds all that it may.
+/// A sender holds as much as it may.
 #[derive(Debug)]
 pub(crate) struct UsedUp;
 
-/// What one request holds of its sender's share; given back when dropped.
+/// What one request holds of its sender's share. It is given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
     shares: Arc<Shares>,
@@ -103,7 +105,8 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Holds `amount` in all, or, if that is more than the sender may hold, what it held before.
+    /// Holds `amount` in all. If that is more than the sender may hold, it keeps what it held
+    /// before.
     pub(crate) fn grow_to(&mut self, amount: usize) -> Result<(), UsedUp> {
         let more = amount.saturating_sub(self.amount);
         if more == 0 {
@@ -154,16 +157,16 @@ mod tests {
     fn the_sender_is_the_last_address_that_no_trusted_proxy_wrote_for_itself() {
         let inside = &["10.0.0.0/8", "2001:db8:1::/48"][..];
         for (trusted, socket, lines, expected) in [
-            // Nothing is trusted: the header is anybody's.
+            // No proxy is trusted: any client may have written the header.
             (&[][..], "192.0.2.7", &["198.51.100.1"][..], "192.0.2.7"),
             (inside, "192.0.2.7", &["198.51.100.1"], "192.0.2.7"),
             (inside, "10.0.0.1", &[], "10.0.0.1"),
             (inside, "10.0.0.1", &["198.51.100.1"], "198.51.100.1"),
-            // What the sender wrote itself stands to the left.
+            // The entries to the left are the sender's own.
             (inside, "10.0.0.1", &["127.0.0.1, 198.51.100.1"], "198.51.100.1"),
             (inside, "10.0.0.1", &["127.0.0.1", "198.51.100.1 , 10.9.9.9"], "198.51.100.1"),
             (inside, "10.0.0.1", &["10.1.1.1,10.2.2.2"], "10.1.1.1"),
-            // An entry that is no address ends the walk.
+            // An entry that is no address ends the search.
             (inside, "10.0.0.1", &["198.51.100.1, unknown, 10.2.2.2"], "10.2.2.2"),
             (inside, "10.0.0.1", &["198.51.100.1,"], "10.0.0.1"),
             (inside, "10.0.0.1", &["198.51.100.1:4711"], "198.51.100.1"),

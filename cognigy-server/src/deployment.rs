@@ -1,0 +1,61 @@
+//! What a command works with: the settings, and the adapters that the embedding program brings.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use async_trait::async_trait;
+use cognigy_core::{
+    BoxError, Contact, CrmClient, DeadLetterSink, Event, EventHandler, Failure, NoHandler,
+    SourceName, Store,
+};
+
+use crate::settings::{Database, Settings};
+
+/// Makes the handler of a source.
+pub(crate) type HandlerOf = dyn Fn(&SourceName) -> Arc<dyn EventHandler> + Send + Sync;
+
+/// Opens the store of the embedding program.
+pub(crate) type OpenStore = dyn Fn() -> Pin<Box<dyn Future<Output = Result<Arc<dyn Store>, BoxError>> + Send>>
+    + Send
+    + Sync;
+
+/// The adapters of the embedding program. Each one that is absent is made from the settings.
+#[derive(Clone, Default)]
+pub(crate) struct Adapters {
+    pub(crate) handler: Option<Arc<HandlerOf>>,
+    pub(crate) crm: Option<Arc<dyn CrmClient>>,
+    pub(crate) dead_letters: Option<Arc<dyn DeadLetterSink>>,
+    pub(crate) store: Option<Arc<OpenStore>>,
+}
+
+impl Adapters {
+    /// The handler of `source`; one that does nothing where the program has none.
+    pub(crate) fn handler_of(&self, source: &SourceName) -> SharedHandler {
+        SharedHandler(match &self.handler {
+            Some(handler_of) => handler_of(source),
+            None => Arc::new(NoHandler),
+        })
+    }
+}
+
+/// The settings and the adapters of one process.
+pub(crate) struct Deployment {
+    pub(crate) settings: Settings,
+    pub(crate) adapters: Adapters,
+}
+
+impl Deployment {
+    /// The database that is set. None where the embedding program brings its own store.
+    pub(crate) fn database(&self) -> Option<&Database> {
+        Some(&self.settings.database).filter(|_| self.adapters.store.is_none())
+    }
+}
+
+/// A handler behind a pointer.
+pub(crate) struct SharedHandler(Arc<dyn EventHandler>);
+
+#[async_trait]
+impl EventHandler for SharedHandler {
+    async fn handle(&self, event: Arc<Event>, contact: Option<Contact>) -> Result<(), Failure> {
+        self.0.handle(event, contact).await
+    }
+}

@@ -1,0 +1,52 @@
+//! The webhook receiver as a library: every adapter wired to the core, behind actix-web, with all
+//! commands.
+//!
+//! The binary `cognigy-server` is this library without a handler: it stores events and looks contacts
+//! up. A program of your own adds what an event means to it, and is the whole server otherwise: the
+//! same commands, settings, routes, metrics and exit statuses.
+//!
+//! ```no_run
+//! use std::{process::ExitCode, sync::Arc};
+//!
+//! use cognigy_core::{Contact, Event};
+//! use cognigy_server::Server;
+//!
+//! fn main() -> ExitCode {
+//!     Server::new()
+//!         .handler(|event: Arc<Event>, contact: Option<Contact>| async move {
+//!             println!("{} of {:?}", event.kind(), contact);
+//!             Ok(())
+//!         })
+//!         .run()
+//! }
+//! ```
+//!
+//! Run it as `my-server serve`, with the settings of `cognigy-server`: as flags, as environment
+//! variables, or in `cognigy.toml`. `my-server --help` lists the commands.
+//!
+//! To put the core into an HTTP service that exists already, use `cognigy-core` without this crate.
+
+// `println!` panics when its reader leaves: `output::say!` does not.
+#![warn(clippy::print_stdout)]
+
+mod admission;
+mod app;
+mod cli;
+mod commands;
+mod deployment;
+mod error;
+mod filter;
+mod find;
+mod http;
+mod logging;
+mod output;
+mod panics;
+mod pipelines;
+mod presence;
+mod server;
+mod settings;
+mod store;
+mod telemetry;
+mod view;
+
+pub use server::Server;
