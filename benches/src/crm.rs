@@ -127,7 +127,7 @@ pub struct Rate {
 /// different keys.
 ///
 /// # Errors
-/// A look-up failed, or found nobody.
+/// A look-up failed, or found no contact.
 pub async fn look_ups(
     crm: impl CrmClient + Clone,
     stand_in: &StandIn,
@@ -144,7 +144,7 @@ pub async fn look_ups(
             };
             match crm.find_contact(&query).await {
                 Ok(Some(_)) => Ok(()),
-                Ok(None) => Err("found nobody".into()),
+                Ok(None) => Err("found no contact".into()),
                 Err(failure) => Err(failure.report().into()),
             }
         }

@@ -119,8 +119,8 @@ impl Tokens {
 }
 
 impl Outcome {
-    /// Whether this is the answer for somebody who asked at `asked` and to whom the API refused
-    /// `refused`: what came in while they waited, or a token that is still good.
+    /// Whether this outcome answers a caller that asked at `asked` and whose token `refused` the
+    /// API refused: the outcome arrived while the caller waited, or its token is still valid.
     fn serves(&self, asked: Instant, refused: Option<&Arc<Token>>) -> bool {
         match (&self.result, refused) {
             (Ok(token), Some(refused)) if Arc::ptr_eq(token, refused) => false,

@@ -83,7 +83,7 @@ const TROUBLED_RENEWALS: [(Line, usize); 4] = [
     (Line::Hangs, 1),
 ];
 
-/// Somebody claims the one event that is leased: their clock is a minute ahead.
+/// Another worker, whose clock is a minute ahead, claims the one event that is leased.
 fn take_over(store: &DistantStore, now: Timestamp) {
     let taken = block_on(store.near().claim_due(ClaimRequest {
         source: SourceName::default(),
@@ -307,7 +307,7 @@ fn a_replay_that_outlasts_its_lease_renews_it_through_breaks_hangs_and_slow_answ
         world.pass(SECOND * 110);
         let outcome = replay.lock().unwrap().take().expect("on time").expect("renewed");
         assert!(matches!(outcome, ReplayOutcome::Replayed(_)), "{line:?}: {outcome:?}");
-        assert_eq!(crowd.all(), 1, "{line:?}: nobody took it over");
+        assert_eq!(crowd.all(), 1, "{line:?}: no other worker took it over");
     }
 }
 

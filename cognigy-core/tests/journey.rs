@@ -162,7 +162,7 @@ fn what_was_in_quarantine_is_taken_in_or_told_why_not() {
     let (outcome, left) = retry(Invalid, sample::body("known"));
     assert!(matches!(outcome, QuarantineRetry::Duplicate(_)), "{outcome:?}");
     assert_eq!(left, []);
-    let other = || sample::body_from("somebody else", "known");
+    let other = || sample::body_from("another sender", "known");
     let (outcome, left) = retry(Invalid, other());
     assert!(matches!(outcome, QuarantineRetry::Conflict(_)), "{outcome:?}");
     assert_eq!(left, [(false, Conflict)], "kept as what it is now");
@@ -376,7 +376,7 @@ fn a_stop_gives_letters_back_that_were_not_sent() {
     assert_eq!(world.counts().of(State::DeadLettered), 40, "those on their way arrive");
     world.start_worker();
     world.pass(SECOND * 2);
-    assert_eq!(world.counts().of(State::DeadLettered), 100, "nobody waits for a lease to end");
+    assert_eq!(world.counts().of(State::DeadLettered), 100, "no event waits for a lease to end");
     assert_eq!(taken.received().len(), 100);
 }
 
@@ -514,7 +514,7 @@ fn leases_are_renewed_while_work_lasts() {
     world.start_worker();
     world.deliver("a");
     world.pass(SECOND * 119);
-    assert_eq!(world.crm.queries().len(), 1, "nobody else took it for two leases");
+    assert_eq!(world.crm.queries().len(), 1, "no other worker took it for two leases");
     world.pass(SECOND * 10);
     assert_eq!(world.attempts("a")[0].outcome, AttemptOutcome::FailedTransient);
     assert_eq!(world.state("a"), State::Processed, "the hung attempt timed out and was retried");

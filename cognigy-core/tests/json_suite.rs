@@ -46,9 +46,9 @@ const BYTES: [(&str, &[u8]); 28] = [
     ("t_string_3_invalid_codepoints", b"[\"\xed\xa0\x80\xed\xa0\x80\xed\xa0\x80\"]"),
 ];
 
-/// Undecided cases that are accepted. Numbers of any size: they are kept as sent and never become
-/// a `double`. Escaped lone surrogates: the text is plain ASCII, and nobody has to read it; where
-/// it stands in a field that is read, such as `eventId`, the field is invalid.
+/// Undecided cases that are accepted. Numbers of any size: they are kept as sent and never become a
+/// `double`. Escaped lone surrogates: the text is plain ASCII, and it need not be decoded; where it
+/// stands in a field that is read, such as `eventId`, the field is invalid.
 const ACCEPTED: &[&str] = &[
     "i_number_double_huge_neg_exp",
     "i_number_huge_exp",

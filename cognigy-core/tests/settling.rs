@@ -132,7 +132,7 @@ fn world(turns: impl IntoIterator<Item = Turn>) -> (Scenario, DistantStore, Book
 #[test]
 fn what_the_handler_has_settled_the_worker_does_not_settle_again() {
     let (mut world, store, book, ear) = world([]);
-    // Whoever goes to the store by the worker's line would meet this.
+    // A call to the store over the worker's line would fail here.
     store.then("settle", Line::Breaks);
     world.start_worker();
     world.deliver("a");
@@ -144,7 +144,7 @@ fn what_the_handler_has_settled_the_worker_does_not_settle_again() {
     assert_eq!(stored.contact.unwrap().as_json(), r#"{"name":"Ada"}"#, "as the CRM knew it");
     let attempts = world.attempts("a");
     assert_eq!((attempts.len(), attempts[0].outcome), (1, AttemptOutcome::Succeeded));
-    // The place on the desk is free again: many more than it holds go through.
+    // The worker's capacity is free again: many more events than it holds go through.
     (0..2000).for_each(|n| drop(world.deliver(&format!("e{n}"))));
     world.pass(MINUTE);
     assert_eq!(world.counts().of(State::Processed), 2001);
@@ -188,7 +188,7 @@ fn a_settlement_that_comes_too_late_changes_nothing_and_is_not_tried_again() {
     world.start_worker();
     world.deliver("a");
     world.pass(SECOND);
-    // Somebody else has claimed it meanwhile, by whatever clock.
+    // Another worker has claimed it meanwhile, by a clock of its own.
     let late = world.clock.now() + MINUTE * 2;
     let request = cognigy_core::ClaimRequest {
         source: cognigy_core::SourceName::default(),

@@ -38,5 +38,5 @@ async fn a_shutdown_waits_for_what_was_begun_and_begins_nothing_more() {
     assert_eq!(state("a").await, State::Processed);
     deliver("b").await;
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(state("b").await, State::Pending, "nobody works any more");
+    assert_eq!(state("b").await, State::Pending, "no worker runs any more");
 }

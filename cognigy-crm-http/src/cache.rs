@@ -1,4 +1,4 @@
-//! Contacts found a short while ago. Knows no clock: whoever asks says what time it is.
+//! Contacts found a short while ago. The cache reads no clock: the caller passes the time.
 
 use std::{
     collections::{BTreeMap, HashMap},

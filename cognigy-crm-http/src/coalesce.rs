@@ -30,17 +30,17 @@ use crate::cache::{Bounds, Cache, LookUp};
 /// Makes identical look-ups that are in flight at the same moment once, with any client; and, if
 /// told to, remembers found contacts for a short while. Cheap to clone; clones share everything.
 ///
-/// * Two look-ups are identical when they name the same contact key. All who wait share the
+/// * Two look-ups are identical when they name the same contact key. All waiting callers share the
 ///   outcome: a failure too, with its kind and its wait.
-/// * The idempotency key that goes along is that of whoever asked first. A look-up changes nothing
-///   in the CRM, so that this is safe; a client for which it is not should not be wrapped.
-/// * The client's own time limit counts from the first asker's question. Whoever joins late may
-///   share a timeout soon after; it is transient, and the next attempt asks anew.
-/// * Whoever gives up waiting, the first asker too, takes nothing from the others. When the last
-///   one gives up, the look-up is dropped.
-/// * A panic of the client is a transient failure for all who wait.
+/// * The look-up carries the idempotency key of the first caller. This is safe because a look-up
+///   changes nothing in the CRM; do not wrap a client for which it is not safe.
+/// * The client's own time limit counts from the first caller's question. A caller that joins late
+///   may soon share a timeout; the timeout is transient, and the next attempt asks anew.
+/// * A caller that gives up waiting, even the first one, does not affect the others. When the last
+///   caller gives up, the look-up is dropped.
+/// * A panic of the client is a transient failure for all waiting callers.
 /// * [`fresh`](ContactQuery::fresh) look-ups neither join one that is on its way nor are answered
-///   from memory; from then on nobody is answered with what was asked before them.
+///   from memory; from then on no caller is answered with a result that was asked for before them.
 ///
 /// No more look-ups are in flight than callers wait, so nothing grows that the callers don't bound.
 ///
@@ -107,13 +107,14 @@ impl<C: CrmClient> CoalescingCrm<C> {
         }))
     }
 
-    /// Answers from memory for `span` after a contact was asked for; with none, never.
+    /// Answers from memory for `span` after a contact was asked for. `None`, the default, never
+    /// does.
     ///
-    /// Only people who were found are remembered: somebody unknown may be created a moment later,
-    /// often by the very dialogue that asks, and a handler that is told "nobody" creates them again.
-    /// Failures are not remembered either. Memory is bounded (4096 contacts, 16 MiB); the oldest
-    /// answers go first. It is this process's own: where several share the work, the others notice
-    /// a change after `span` at the latest.
+    /// Only contacts that were found are remembered. An unknown contact may be created a moment
+    /// later, often by the very dialogue that asks, and a handler that is told "not found" would
+    /// create it again. Failures are not remembered either. Memory is bounded (4096 contacts, 16
+    /// MiB); the oldest answers go first. It is this process's own: where several share the work,
+    /// the others notice a change after `span` at the latest.
     #[must_use]
     pub fn remembering(self, span: Duration) -> Self {
         self.0.state().cache = Cache::new(span, Bounds::DEFAULT);
@@ -154,8 +155,8 @@ impl<C: CrmClient> Inner<C> {
         let shared = ask(entry, query.clone()).boxed().shared();
         // There is nothing to join only in a future that has already ended.
         if let Some(weak) = shared.downgrade() {
-            // One that is still on its way goes on for those who wait for it; nobody joins it now,
-            // and it does not come into the cache.
+            // An older look-up that is still on its way goes on for the callers that wait for it.
+            // No caller joins it any more, and its result does not enter the cache.
             on_their_way.insert(key, OnItsWay { number: look_up.number, look_up: weak });
         }
         Answer::Awaited(shared)
@@ -189,7 +190,8 @@ struct Entry<C> {
 }
 
 impl<C> Entry<C> {
-    /// Makes way, and remembers who was found; both in one step, so that nobody asks in between.
+    /// Removes this look-up and remembers the contact that was found. Both happen in one step, so
+    /// that no call can start between them.
     fn end(&self, outcome: &Outcome) {
         let mut state = self.inner.state();
         if self.leave(&mut state)
@@ -219,7 +221,7 @@ impl<C> Drop for Entry<C> {
 
 /// The failure for one of those who share it: same kind, same wait, same report.
 fn share(failure: Arc<Failure>) -> Failure {
-    // Whoever waited alone, or last, gets it as it is.
+    // The only or last caller gets the failure as it is.
     Arc::try_unwrap(failure).unwrap_or_else(|failure| {
         let message = failure.to_string();
         let copy = match failure.kind() {

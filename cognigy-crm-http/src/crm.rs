@@ -30,8 +30,8 @@ pub const ONLY_NOT_FOUND_AFTER: u32 = 50;
 /// every server reads as a blank.
 const KEY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The longest URL sent, in bytes: what RFC 9110, section 4.1, asks every server to take. A longer
-/// key cannot be anybody's.
+/// The longest URL sent, in bytes: what RFC 9110, section 4.1, asks every server to take. No
+/// contact can have a longer key.
 const MAX_URL_BYTES: usize = 8000;
 
 /// What is read of an answer whose status has already decided, so that its connection can be used
@@ -69,8 +69,8 @@ impl HttpCrm {
     }
 
     /// Whether the latest look-ups, [`ONLY_NOT_FOUND_AFTER`] of them or more, all ended in a 404.
-    /// Worth a warning: a wrong base URL looks exactly like a CRM that knows nobody. Any 2xx sets
-    /// it back; failures say nothing either way.
+    /// Worth a warning: a wrong base URL looks exactly like a CRM without contacts. Any 2xx sets it
+    /// back; failures say nothing either way.
     #[must_use]
     pub fn only_not_found(&self) -> bool {
         self.0.not_found.load(Relaxed) >= ONLY_NOT_FOUND_AFTER

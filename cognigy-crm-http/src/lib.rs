@@ -14,7 +14,7 @@
 //!   policy's decision, and nothing is sent twice here.
 //! * Redirects are not followed: the token would go along.
 //! * No failure's text holds the token, the contact key, the URL or any of the CRM's answer.
-//! * What counts as "nobody by that key" is a [`NotFoundRule`].
+//! * A [`NotFoundRule`] says which answers mean that the CRM has no contact with that key.
 //!
 //! How many look-ups run at once is the worker's business, not this crate's. [`CoalescingCrm`] makes
 //! identical ones once, and may remember who was found.

@@ -1,8 +1,8 @@
-//! What "nobody by that key" looks like.
+//! Which answers mean that the CRM has no contact with a key.
 
 use std::{fmt, str::FromStr};
 
-/// Which answers mean that the CRM knows nobody by the key. Written as in the setting
+/// Which answers mean that the CRM has no contact with the key. Written as in the setting
 /// `CRM_NOT_FOUND`: `404`, `empty`, or `404,empty`, which is the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotFoundRule {

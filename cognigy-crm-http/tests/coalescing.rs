@@ -66,7 +66,7 @@ impl CrmClient for Switchboard {
 impl Switchboard {
     fn say(&self, call: usize, said: Said) {
         let sender = self.calls.lock().unwrap().waiting[call].take().unwrap();
-        // Nobody may be listening any more.
+        // The receiver may be gone.
         let _ = sender.send(said);
     }
 
@@ -141,7 +141,7 @@ impl Scene {
 
 /// The task's answer. Under paused time a task that nothing will wake runs into this at once.
 async fn told(task: JoinHandle<Answer>) -> Answer {
-    timeout(3600 * SECOND, task).await.expect("nobody wakes this one").unwrap()
+    timeout(3600 * SECOND, task).await.expect("nothing wakes this task").unwrap()
 }
 
 async fn found(task: JoinHandle<Answer>) -> String {
@@ -407,7 +407,7 @@ async fn crowds_on_several_threads_all_get_an_answer() {
         .collect();
     let mut answered = 0;
     for task in tasks {
-        match timeout(60 * SECOND, task).await.expect("nobody wakes this one") {
+        match timeout(60 * SECOND, task).await.expect("nothing wakes this task") {
             Ok(_) => answered += 1,
             Err(error) => assert!(error.is_cancelled(), "{error}"),
         }

@@ -326,7 +326,7 @@ async fn whatever_breaks_on_the_way_is_transient() {
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
         assert_eq!(server.seen().len(), 1, "{told}: nothing is sent twice");
     }
-    let crm = builder(&stand_in::nobody().await).build().unwrap();
+    let crm = builder(&stand_in::closed_port().await).build().unwrap();
     let refused = "CRM could not be reached: connection refused".to_owned();
     assert_eq!(find(&crm).await, Err((transient(None), refused)));
 }

@@ -10,8 +10,8 @@ use reqwest::{
 
 use crate::{TransportError, one_line, shorten};
 
-/// The longest wait [`retry_after`] yields: a year. Whoever asks for more is not waited for, and a
-/// year can be added to any clock without overflow.
+/// The longest wait that [`retry_after`] returns: a year. A longer wait makes no sense, and a year
+/// can be added to any clock without overflow.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A body could not be read to its end.

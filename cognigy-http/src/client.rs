@@ -26,7 +26,7 @@ pub struct ClientOptions {
     /// What the client calls itself.
     pub user_agent: &'static str,
     /// Goes through the proxy that `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` name. Off by default:
-    /// a token should not take a way that nobody chose for it.
+    /// a token should not pass through a proxy that no setting asked for.
     pub proxy_from_env: bool,
 }
 

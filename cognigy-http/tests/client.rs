@@ -88,7 +88,7 @@ async fn every_fault_is_told_by_its_kind_and_without_the_url() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_told_as_such() {
-    let error = ask(&stand_in::nobody().await, Duration::from_secs(2)).await.unwrap_err();
+    let error = ask(&stand_in::closed_port().await, Duration::from_secs(2)).await.unwrap_err();
     assert_eq!(error.kind(), Connect);
     assert_eq!(error.to_string(), "could not be reached: connection refused");
     // RFC 6761 reserves the name, so that it never resolves.

@@ -27,7 +27,7 @@ use crate::{
 /// the settings name one, which is so for emulators only; it is the one they default to themselves.
 const EMULATOR_REGION: &str = "us-east-1";
 
-/// Makes the client. Reads the environment and profile files, but calls nobody.
+/// Makes the client. Reads the environment and profile files, but sends no request.
 pub(crate) async fn client(queue: &QueueUrl, options: &SqsOptions) -> Result<Client, ConnectError> {
     if let Some(endpoint) = &options.endpoint {
         http_url(endpoint).map_err(|reason| ConnectError::Endpoint { reason })?;

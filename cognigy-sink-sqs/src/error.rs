@@ -37,9 +37,9 @@ pub enum ConnectError {
 pub(crate) enum Class {
     /// May pass by itself; the effect of the call may be unknown.
     Transient,
-    /// This message, or this batch, as it is: another form of it may be taken.
+    /// The queue refuses this message, or this batch, in this form; it may accept another form.
     Content,
-    /// Will be the same again until somebody mends something.
+    /// Fails again until an operator repairs the cause.
     Permanent,
 }
 

@@ -3,8 +3,8 @@
 //! Every version of the schema is one migration, applied in one transaction together with its
 //! number, under a lock that the database holds for us. A migration first *expands*: what it adds
 //! does not disturb programs that do not know of it, and they go on on the newer schema. Only a
-//! later version *contracts*, removing what nobody needs any more, and says from which version on
-//! programs can use it: older ones then refuse.
+//! later version *contracts*, removing what no program needs any more, and says from which version
+//! on programs can use it: older ones then refuse.
 
 use deadpool_postgres::{GenericClient, Object};
 
@@ -36,7 +36,8 @@ pub(crate) async fn migrate(connection: &mut Object) -> Result<(), PostgresError
         return Ok(());
     }
     let step = connection.transaction().await?;
-    // The lock waits as long as it takes: somebody else is migrating, and may build an index.
+    // The statement waits for the lock as long as it takes: another process is migrating and may
+    // build an index.
     step.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0").await?;
     step.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     let done = version(&step).await?;

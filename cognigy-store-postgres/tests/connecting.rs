@@ -119,7 +119,7 @@ async fn a_password_is_proved_over_tls_and_never_shown() {
         let with = format!("app:{password}@");
         format!("{}?{rest}", place.url().replace("postgres@", &with))
     };
-    // The proof is bound to the server's certificate: nobody in between can pass it on.
+    // The proof is bound to the server's certificate: a proxy in between cannot pass it on.
     let bound =
         format!("sslmode=verify-full&sslrootcert={CERTIFICATES}/ca.pem&channel_binding=require");
     let store = PostgresStore::open(&url("marked-password", &bound)).await.unwrap();

@@ -34,14 +34,14 @@ async fn end(store: &PostgresStore, ids: &[&str], verdict: RunEnd) -> BTreeSet<S
     let runs = claim(store, 100).await.runs;
     let found: BTreeSet<_> = runs.iter().map(|run| run.key.id.as_str().to_owned()).collect();
     assert_eq!(found, ids.iter().map(|id| (*id).to_owned()).collect());
-    let mut made_way = BTreeSet::new();
+    let mut unblocked_next = BTreeSet::new();
     for run in runs {
         let id = run.key.id.as_str().to_owned();
         let settled = settle(store, ended(run, verdict.clone())).await;
         assert!(settled.took_effect());
-        made_way.extend((settled == Settled::UnblockedNext).then_some(id));
+        unblocked_next.extend((settled == Settled::UnblockedNext).then_some(id));
     }
-    made_way
+    unblocked_next
 }
 
 fn for_good() -> RunEnd {
@@ -54,7 +54,7 @@ async fn a_backlog_gets_its_order_when_that_is_turned_on() {
     let old = open(&place, None).await;
     arrive(&old, "ann", &["a1", "a2", "a3"]).await;
     arrive(&old, "bob", &["b1", "b2"]).await;
-    arrive(&old, "", &["nobody"]).await;
+    arrive(&old, "", &["alone"]).await;
     // The second of ann's is the one that was begun, and waits for its next attempt.
     let mut begun = old.claim_due(request(2, now())).await.unwrap().runs;
     let second = begun.pop().unwrap();
@@ -70,8 +70,8 @@ async fn a_backlog_gets_its_order_when_that_is_turned_on() {
     // The node that was up before goes by it too.
     arrive(&old, "ann", &["a4"]).await;
     tokio::time::sleep(Duration::from_millis(10)).await;
-    let made_way = end(&old, &["a2", "b1", "nobody"], WELL).await;
-    assert_eq!(made_way, ["a2", "b1"].map(str::to_owned).into());
+    let unblocked_next = end(&old, &["a2", "b1", "alone"], WELL).await;
+    assert_eq!(unblocked_next, ["a2", "b1"].map(str::to_owned).into());
     end(&new, &["a1", "b2"], WELL).await;
     end(&old, &["a3"], for_good()).await;
     end(&new, &["a4"], WELL).await;
@@ -104,7 +104,7 @@ async fn all_that_was_held_back_is_due_when_the_order_is_turned_off() {
     let counts = node.counts().await.unwrap();
     assert_eq!((counts.held_back, counts.stopped_contacts), (3, 2));
 
-    // Whoever asks for nothing changes nothing.
+    // A store that is opened without an order changes nothing.
     let other = open(&place, None).await;
     arrive(&other, "cid", &["c1", "c2"]).await;
     end(&other, &["c1"], WELL).await;
@@ -173,7 +173,7 @@ impl Log {
         }
     }
 
-    /// Before the end is stored: nobody can have begun the next one yet.
+    /// Called before the end is stored: no worker can have begun the next one yet.
     fn leave(&mut self, contact: String, number: usize, verdict: &RunEnd) {
         self.at_work.remove(&contact);
         if !matches!(verdict, RunEnd::Retry { .. }) {

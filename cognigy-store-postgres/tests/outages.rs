@@ -163,7 +163,7 @@ async fn a_promoted_standby_has_everything_that_was_acknowledged() {
         .await;
     assert!(store.ready().await.is_err(), "the standby takes no writes yet");
     standby.promote();
-    // There is nobody left to wait for.
+    // No standby is left to wait for.
     standby.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = ''");
     standby.sql("postgres", "SELECT pg_reload_conf()");
     eventually("the new primary is found", async || store.ready().await.ok()).await;

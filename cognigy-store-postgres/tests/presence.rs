@@ -27,7 +27,7 @@ async fn a_server_at_work_is_seen_in_its_own_database_until_it_ends() {
     let one = WorkerPresence::announce(&place.url()).unwrap();
     becomes(&place, true).await;
     let second = WorkerPresence::announce(&place.url()).unwrap();
-    assert!(!WorkerPresence::is_announced(&other.url()).await.unwrap(), "nobody works there");
+    assert!(!WorkerPresence::is_announced(&other.url()).await.unwrap(), "no worker runs there");
     drop(one);
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(WorkerPresence::is_announced(&place.url()).await.unwrap(), "the other one works on");

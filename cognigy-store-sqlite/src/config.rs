@@ -86,10 +86,10 @@ pub(crate) const MAX_GROUP: usize = 1024;
 /// each operator's request.
 pub(crate) const OTHER_CALLS: usize = 1024;
 
-/// The writer writes the WAL back itself, whoever else should have, at so many times the pages at which
-/// that begins: the WAL must not grow without bound because a thread died. Beyond this it grows only
-/// while a long query holds it, or while three passes of a write-back are under way on a slow disk: 245 MB
-/// were seen with ten million events, random ids and a purge.
+/// At this multiple of the pages at which write-back begins, the writer thread writes the WAL back
+/// itself: the WAL must not grow without bound because the checkpoint thread died. Beyond this it
+/// grows only while a long query holds it, or while three passes of a write-back are under way on a
+/// slow disk: 245 MB were seen with ten million events, random ids and a purge.
 pub(crate) const OVERDUE: u32 = 4;
 
 /// What may be left to the writer once the bulk is written back: a millisecond or two of work.

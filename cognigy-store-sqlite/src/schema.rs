@@ -25,8 +25,8 @@ pub(crate) enum Found {
 /// Looks at what a database holds. Refuses other applications' and those of later versions.
 pub(crate) fn inspect(connection: &Connection) -> Result<Found, SqliteError> {
     if connection.is_autocommit() {
-        // All of it from one snapshot: between two looks another process may have made the
-        // database, whose tables would then seem to be somebody else's.
+        // Everything is read from one snapshot: between two reads another process may have made the
+        // database, and its tables would then seem to belong to another application.
         return look(&*connection.unchecked_transaction()?);
     }
     look(connection)

@@ -88,7 +88,7 @@ async fn all_that_was_held_back_is_due_when_the_order_is_turned_off() {
     assert_eq!((counts.held_back, counts.stopped_contacts), (3, 2));
     drop(store);
 
-    // Whoever asks for nothing changes nothing.
+    // A store that is opened without an order changes nothing.
     let store = open(&place, None).await;
     arrive(&store, "cid", &["c1", "c2"]).await;
     end(&store, &["c1"], WELL).await;

@@ -57,7 +57,7 @@ async fn child_whose_disk_is_recorded() {
         load.is_patient = is_patient;
         let load = tokio::spawn(load.run());
         if is_patient {
-            // What a sync that failed should have kept is the store's to mend, so nobody else writes
+            // The store itself has to repair what a failed sync lost, so no other process writes
             // anything back.
             load.await.unwrap();
             continue;
@@ -153,8 +153,8 @@ impl Stage {
         Ok(())
     }
 
-    /// The WAL is written back in two goes, because somebody reads meanwhile, and the sync after the
-    /// second fails.
+    /// The WAL is written back in two passes, because a reader holds it meanwhile, and the sync
+    /// after the second pass fails.
     async fn sync_of_a_write_back_fails(&mut self) {
         self.take(20).await;
         let reader = Connection::open(&self.path).unwrap();
@@ -188,7 +188,7 @@ impl Stage {
         self.injector.disarm().unwrap();
     }
 
-    /// A start that would change something in a database that nobody else has open.
+    /// A start that would change something in a database that no other process has open.
     async fn sync_of_a_start_fails(&mut self) {
         self.store = None;
         self.injector.arm(Fault::once(Operation::SYNC, FileKind::WAL, Fault::EIO, 1)).unwrap();

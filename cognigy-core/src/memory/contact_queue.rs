@@ -40,8 +40,8 @@ impl ContactQueues {
         self.queues.get(contact).map(|queue| queue.head)
     }
 
-    /// Lets an event in: at the head if there is nobody, else among those that wait. Whether it is
-    /// the head.
+    /// Adds an event: at the head if the queue is empty, else among the waiting events. Returns
+    /// whether it is the head.
     pub(super) fn enter(&mut self, contact: Contact, event: i64) -> bool {
         match self.queues.get_mut(&contact) {
             None => {

@@ -27,13 +27,13 @@ impl ManualClock {
         Self(Arc::new(Mutex::new(Inner { now, sleepers: Vec::new() })))
     }
 
-    /// Moves on by `step` and wakes whoever waited for that.
+    /// Moves on by `step` and wakes the tasks that waited for that time.
     pub fn advance(&self, step: Duration) {
         let now = self.now() + step;
         self.set(now);
     }
 
-    /// Moves to `now`, in whichever direction, and wakes whoever waited for that.
+    /// Moves to `now`, forwards or backwards, and wakes the tasks that waited for that time.
     pub fn set(&self, now: Timestamp) {
         let mut inner = self.lock();
         inner.now = now;

@@ -1,4 +1,4 @@
-//! Suites and stand-ins for whoever implements a port or tests a pipeline.
+//! Suites and stand-ins for programs that implement a port or test a pipeline.
 //!
 //! * [`store_conformance!`](crate::store_conformance) proves a store against its contract.
 //! * [`ordered_store_conformance!`](crate::ordered_store_conformance) does for one that keeps the

@@ -223,7 +223,7 @@ impl Pair {
             }
             3 | 4 => {
                 let lease = Duration::from_secs(dice.roll(60) as u64);
-                // Which of those due at once are left is then the same, whoever picks.
+                // Then both stores leave the same rows of those that are due at the same time.
                 let limit = match self.claims {
                     Claims::AsInMemory => dice.roll(6),
                     Claims::Free => 100,

@@ -12,9 +12,9 @@ use crate::ports::{Contact, ContactQuery, CrmClient, DeadLetter, DeadLetterSink,
 /// What a [`ScriptedCrm`] answers.
 #[derive(Debug, Clone)]
 pub enum CrmAnswer {
-    /// Somebody, as JSON text.
+    /// A contact, as JSON text.
     Found(String),
-    /// Nobody.
+    /// No contact.
     Nobody,
     /// A transient failure with that message.
     Transient(String),

@@ -148,7 +148,7 @@ impl Scenario {
         self.pool.run_until_stalled();
     }
 
-    /// The machine is paused: time passes, and nobody sees it until it is over.
+    /// Pauses the machine: time passes, and no task notices until the pause is over.
     pub fn pause(&mut self, time: Duration) {
         self.clock.advance(time);
         self.pool.run_until_stalled();

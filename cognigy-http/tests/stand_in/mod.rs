@@ -151,8 +151,8 @@ impl StandIn {
     }
 }
 
-/// The URL of a port on which nobody listens.
-pub(crate) async fn nobody() -> String {
+/// The URL of a port on which no process listens.
+pub(crate) async fn closed_port() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }

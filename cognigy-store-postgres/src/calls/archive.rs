@@ -124,7 +124,7 @@ const FROM_EVENTS: &str = "cognigy_events AS events";
 /// What is pending or processing is in the queue, whose key is the id of the event.
 const FROM_QUEUE: &str = "cognigy_queue AS queue
     CROSS JOIN LATERAL (SELECT * FROM cognigy_events WHERE id = queue.event LIMIT 1) AS events";
-/// What was ever given up has left a letter.
+/// Every run that was given up has left a dead letter.
 const FROM_OUTBOX: &str = "(SELECT DISTINCT event FROM cognigy_outbox) AS letters
     CROSS JOIN LATERAL (SELECT * FROM cognigy_events WHERE id = letters.event LIMIT 1) AS events";
 
@@ -318,8 +318,8 @@ pub(crate) async fn backlog(
     Ok(backlog)
 }
 
-/// Adds the tallies up. Whoever counts meanwhile sees the many rows or the few, never both; if two
-/// do it at once, the second finds that the rows have gone and adds nothing.
+/// Adds the tallies up. A query that counts meanwhile sees either the many rows or the few, never
+/// both. If two calls add up at once, the second finds that the rows have gone and adds nothing.
 pub(crate) async fn add_up(client: &impl GenericClient) -> Result<(), PostgresError> {
     client
         .batch_execute(

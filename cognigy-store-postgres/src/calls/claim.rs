@@ -102,7 +102,7 @@ LEFT JOIN LATERAL (
 /// What was claimed under one fence, and what is not known of it.
 pub(crate) struct Claimed {
     pub(crate) batch: ClaimBatch,
-    /// The fence of a claim whose outcome is unknown: nobody works on what it took.
+    /// The fence of a claim whose outcome is unknown: no worker runs the events it took.
     pub(crate) doubtful: Option<i64>,
     pub(crate) problem: Option<PostgresError>,
 }
@@ -188,7 +188,7 @@ pub(crate) fn granted(
 }
 
 /// Gives back what was claimed for sources under fences whose claims were never handed out. The
-/// attempts do not count: nobody made them.
+/// attempts do not count, because no worker made them.
 pub(crate) async fn give_back(
     connection: &Object,
     claims: &[(SourceName, i64)],

@@ -1,8 +1,9 @@
 //! Keeping the order of each contact's events: who of them may be worked on, and who waits.
 //!
-//! A contact with unfinished events has a row in `cognigy_lanes`. One of these events is due or held;
-//! `due_at` of the others is NULL. Whoever adds an event to a contact or ends one holds the contact's
-//! row until its commit, so neither can miss the other. Rows are locked in ascending order.
+//! A contact with unfinished events has a row in `cognigy_lanes`. One of these events is due or
+//! held; `due_at` of the others is NULL. A transaction that adds an event to a contact or ends one
+//! locks the contact's row until its commit, so neither can miss the other. Rows are locked in
+//! ascending order.
 //!
 //! Whether there is an order to keep stands in the database, so that all nodes agree; what a node
 //! believes is a hint, and each statement that depends on it looks for itself.
@@ -272,8 +273,8 @@ pub(crate) async fn agree(
     let found = order(&*connection).await?;
     let Some(wanted) = wanted.filter(|wanted| *wanted != found) else { return Ok(found) };
     let change = connection.transaction().await?;
-    // The change passes over the whole backlog, however long that takes; but whoever waits for these
-    // locks must not be held up by somebody else's long transaction.
+    // The change passes over the whole backlog, however long that takes. But a call that waits for
+    // these locks must not be held up by another program's long transaction.
     change.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '5s'").await?;
     let row = change
         .query_one("SELECT event_order FROM cognigy_settings WHERE id = 1 FOR UPDATE", &[])
@@ -282,7 +283,7 @@ pub(crate) async fn agree(
     change
         .execute("UPDATE cognigy_settings SET event_order = $1 WHERE id = 1", &[&wanted.as_str()])
         .await?;
-    // Lanes first, as everybody else has it.
+    // The contact queues are locked first, in the same order as in all other calls.
     change
         .batch_execute(
             "LOCK TABLE cognigy_lanes IN EXCLUSIVE MODE;

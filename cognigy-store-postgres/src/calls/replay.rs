@@ -135,7 +135,7 @@ async fn claim_anew(
     let values: [&(dyn ToSql + Sync); 4] = [&term.now, &term.lease, &handle, &lane];
     let row = transaction.query_opt(CLAIM_AT_REST, &values).await?;
     let Some(row) = row else {
-        // Somebody else put it into the queue in the same moment.
+        // Another call put it into the queue at the same moment.
         return Ok(None);
     };
     begin_run(transaction, &[handle]).await?;

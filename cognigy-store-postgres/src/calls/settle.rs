@@ -132,9 +132,9 @@ pub(crate) async fn has_succeeded(
 /// an array of keys. A join leaves it to the planner which side to read from end to end, and it
 /// decides by statistics that are of an empty table when a backlog begins to grow.
 ///
-/// Between the look-up and the change somebody else may have taken a row over; the change looks at
-/// the fence again, and what it changed is what `done` counts. The other parts of the statement see
-/// the tables as they were before.
+/// Between the look-up and the change another claim may have taken a row over. So the change
+/// compares the fence again, and `done` counts what it changed. The other parts of the statement
+/// see the tables as they were before.
 ///
 /// What is in a lane is only settled while its lane's row is locked, so that none that arrives
 /// meanwhile is left behind: the statement that looks for the next one has to begin after that.

@@ -75,7 +75,7 @@ impl Writers {
 
 impl Drop for Writers {
     fn drop(&mut self) {
-        // Nobody waits any more: a waiting call would hold the store.
+        // No call waits any more: a waiting call would keep the store alive.
         self.tasks.iter().for_each(JoinHandle::abort);
     }
 }

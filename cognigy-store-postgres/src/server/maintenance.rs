@@ -29,7 +29,7 @@ pub(crate) struct Upkeep(JoinHandle<()>);
 
 impl Upkeep {
     /// Starts it on the current runtime. `with_days` is false where the caller's clock counts: the
-    /// days ahead are then anybody's guess.
+    /// days ahead are then unknown.
     pub(crate) fn start(lane: ConnectionPool, with_days: bool) -> Self {
         Self(tokio::spawn(async move {
             for round in 0_u32.. {

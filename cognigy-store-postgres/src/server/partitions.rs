@@ -1,8 +1,9 @@
 //! The days' partitions: made before they are needed, dropped when retention has emptied the day.
 //!
 //! A day is made in all partitioned tables in one transaction, so a body's day is there for the
-//! event's attempts too. A partition is made beside its table and then attached, which disturbs
-//! nobody; creating it in place would wait for every running statement and hold up all that follow.
+//! event's attempts too. A partition is made beside its table and then attached, which blocks no
+//! statement. Creating it in place would wait for every running statement and hold up all that
+//! follow.
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime};
 use cognigy_core::Timestamp;
@@ -20,8 +21,8 @@ const LOCK: i64 = 0x6367_6e57_6461_7973;
 /// weekend is not held up at midnight.
 const DAYS_AHEAD: u64 = 3;
 
-/// A partition is dropped only if no statement is in the way for so long: whoever comes after the
-/// drop waits behind it.
+/// How long a drop of a partition may wait for running statements. Statements that come after the
+/// drop wait behind it.
 const DROP_PATIENCE: &str = "SET LOCAL lock_timeout = '200ms'";
 
 /// Makes the partitions of today and the next days.
@@ -54,7 +55,7 @@ async fn make(connection: &mut Object, days: &[NaiveDate]) -> Result<(), Postgre
     }
     let transaction = connection.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
-    // Somebody else may have made them while we waited for the lock.
+    // Another process may have made them while this one waited for the lock.
     for day in self::missing(&transaction, &missing).await? {
         let (from, to) = (midnight(day), midnight(day + Days::new(1)));
         for table in TABLES {
@@ -167,7 +168,7 @@ async fn days(client: &impl GenericClient) -> Result<Vec<NaiveDate>, PostgresErr
         .await?;
     let mut days = Vec::new();
     for row in rows {
-        // Partitions that somebody else attached are left alone.
+        // Partitions that another program attached are left alone.
         days.extend(NaiveDate::parse_from_str(row.try_get(0)?, "%Y%m%d").ok());
     }
     Ok(days)

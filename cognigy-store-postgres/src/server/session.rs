@@ -1,5 +1,5 @@
-//! A connection that somebody else's code has worked on goes back to its pool only when it is known
-//! to be in no transaction. Otherwise it is closed, and what it still does is cancelled.
+//! A connection that a handler has used goes back to its pool only when it is known to be in no
+//! transaction. Otherwise it is closed, and what it still does is cancelled.
 
 use std::time::Duration;
 

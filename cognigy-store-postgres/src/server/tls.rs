@@ -18,15 +18,15 @@ use crate::error::PostgresError;
 /// Who may be the server.
 #[derive(Debug)]
 pub(crate) enum Trust {
-    /// Anybody, in the clear.
+    /// Any server, without encryption.
     NoTls,
-    /// Anybody, encrypted if they offer it.
+    /// Any server, encrypted if it offers encryption.
     AnyoneIfOffered,
-    /// Anybody, encrypted.
+    /// Any server, encrypted.
     Anyone,
-    /// Whoever has a certificate from these roots, under whatever name.
+    /// A server with a certificate from these roots, under any name.
     Issued(Roots),
-    /// Whoever has a certificate from these roots for the name that was dialled.
+    /// A server with a certificate from these roots for the host name that was dialled.
     Named(Roots),
 }
 

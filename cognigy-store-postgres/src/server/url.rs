@@ -2,7 +2,7 @@
 //!
 //! `sslmode` and `sslrootcert` mean what they mean to libpq, with one difference: without `sslmode`
 //! a server on another machine has to show a certificate for its name. Bodies hold what people say,
-//! and must not cross a network in the clear because nobody said otherwise.
+//! and must not cross a network unencrypted only because a setting is missing.
 
 use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 

@@ -134,8 +134,8 @@ pub struct TransactionOptions {
     pub statement_timeout: Duration,
     /// How long a statement may wait for a row or a table that another transaction has. Default 2 s.
     pub lock_timeout: Duration,
-    /// How long a transaction may go without a statement; the server ends it then, so that a node
-    /// that was paused holds nobody up. Default 10 s.
+    /// How long a transaction may go without a statement; the server ends it then, so that a paused
+    /// node does not block other transactions. Default 10 s.
     pub idle_timeout: Duration,
 }
 

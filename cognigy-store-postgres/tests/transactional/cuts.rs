@@ -49,7 +49,7 @@ async fn a_connection_may_be_lost_at_every_message() {
     }
 }
 
-/// The commit was not answered, and nobody can be asked for a while.
+/// The commit was not answered, and for a while no connection can ask about it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_cannot_be_looked_up_is_a_failure_that_fencing_makes_void() {
     let bank = Bank::open().await;

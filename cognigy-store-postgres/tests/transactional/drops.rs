@@ -160,7 +160,8 @@ async fn a_worker_may_be_dropped_at_every_await() {
         bank.order(&id).await;
         let has_ended = Arc::new(AtomicBool::new(false));
         let handler = Telling(bank.transfers(), Arc::clone(&has_ended));
-        // A claim that was on its way when it was dropped may still be granted, to nobody.
+        // A claim that was on its way when its future was dropped may still be granted, and no
+        // worker then holds it.
         let lease = Duration::from_secs(1);
         let pipeline = pipeline(&bank.store, |it| it.settling_handler(handler).lease(lease));
         let worker = Worker::new(pipeline, TokioClock::new());

@@ -152,8 +152,8 @@ async fn what_will_not_pass_is_undone_and_dead_lettered_at_once() {
     }
 }
 
-/// What it wrote stands, against its contract; but the event does not count as processed, and
-/// somebody hears of it.
+/// What it wrote stands, against its contract; but the event does not count as processed, and the
+/// observer is told.
 #[tokio::test]
 async fn a_handler_that_commits_by_itself_is_found_out() {
     let case = Case::new(Mishap::Quietly("COMMIT; BEGIN"), u32::MAX).await;
@@ -255,7 +255,7 @@ async fn a_transaction_that_lost_a_race_is_tried_again_within_the_attempt() {
     }
 }
 
-/// Whoever always loses is a failure like any other in the end.
+/// A transaction that loses every race ends as a failure like any other.
 #[tokio::test]
 async fn a_race_is_not_run_for_ever() {
     let raise = "DO $$ BEGIN RAISE EXCEPTION 'lost' USING ERRCODE = '40001'; END $$";

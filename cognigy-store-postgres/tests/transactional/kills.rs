@@ -28,7 +28,8 @@ const KIND: &str = "TRANSACTIONAL_KIND";
 async fn child_works() {
     let Ok(url) = env::var(DATABASE) else { return };
     let store = PostgresStore::open(&url).await.unwrap();
-    // Short, for a claim that was on its way when the process died may still be granted, to nobody.
+    // Short, because a claim that was on its way when the process died may still be granted, and no
+    // worker then holds it.
     let lease = Duration::from_secs(2);
     let pipeline = pipeline(&store, |pipeline| match env::var(KIND).unwrap().as_str() {
         "plain" => pipeline.handler(Separately::new(&url)).lease(lease),

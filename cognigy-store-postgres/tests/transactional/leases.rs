@@ -98,7 +98,7 @@ async fn attempts_that_wait_for_a_connection_starve_nobody() {
     worker.shutdown().await;
     assert_eq!(bank.moved(), 40);
     let failed = "SELECT count(*) FROM cognigy_attempts WHERE outcome <> 'succeeded'";
-    assert_eq!(bank.place.sql(failed), "0", "nobody gave up waiting");
+    assert_eq!(bank.place.sql(failed), "0", "no attempt gave up waiting");
     let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                 AND application_name = 'cognigy'";
     assert!(bank.place.sql(open).parse::<u32>().unwrap() <= 8 + 2);

@@ -65,5 +65,9 @@ async fn a_contact_s_transactions_are_committed_in_its_order() {
         let all: Vec<_> = (1..=10).map(|number| format!("{contact}{number}")).collect();
         assert_eq!(bank.place.sql(&turns), all.join(" "));
     }
-    assert_eq!(bank.place.sql("SELECT count(*) FROM cognigy_lanes"), "0", "nobody is left behind");
+    assert_eq!(
+        bank.place.sql("SELECT count(*) FROM cognigy_lanes"),
+        "0",
+        "no contact queue is left behind"
+    );
 }

@@ -30,11 +30,12 @@ use crate::{
 /// How long to wait before opening is tried again while another process sets the database up.
 const OPEN_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long a purge waits, and all deliveries with it, for queries that still need the log.
+/// How long a purge, and all deliveries with it, waits for queries that still need the log.
 const EMPTY_LOG_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Whoever closes a database last writes the rest of its WAL back, and deletes it as done. Only a
-/// session does so, if the WAL is trusted: see [`write_back`](crate::write_back).
+/// The last connection that closes a database writes the rest of its WAL back and deletes the WAL.
+/// Here only a [`DatabaseConnection`] does so, and only if the WAL is trusted: see
+/// [`write_back`](crate::write_back).
 const NO_WRITE_BACK_AT_CLOSE: DbConfig = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
 
 /// Where the database is and how to open it.
@@ -183,7 +184,7 @@ impl Database {
             return Err(SqliteError::NoWal(mode));
         }
         connection.pragma_update(None, "synchronous", "full")?;
-        // Where fsync leaves data in the drive's cache (macOS), the real thing.
+        // Where fsync leaves data in the drive's cache (macOS), this flushes the cache too.
         connection.pragma_update(None, "fullfsync", true)?;
         connection.pragma_update(None, "checkpoint_fullfsync", true)?;
         // Otherwise the commit that crosses SQLite's mark would do it while its callers wait; see
@@ -205,7 +206,7 @@ impl Database {
     }
 
     /// A session that writes. The files' names have to survive a power cut, too: SQLite syncs the
-    /// folder when it has made the WAL, but does not look whether that worked.
+    /// folder when it has made the WAL, but does not check whether that worked.
     fn writing(&self, connection: Connection) -> Result<DatabaseConnection, SqliteError> {
         let mut session = self.session(connection)?;
         let counter = Arc::clone(&session.wal_pages);
@@ -243,9 +244,9 @@ impl DatabaseConnection {
         self.wal_pages.load(Ordering::Relaxed)
     }
 
-    /// Writes back what is in the WAL, as far as no reader needs it; never waits for anybody.
-    /// Returns how many pages the WAL has and how many of them are written back; of none if another
-    /// thread is at it.
+    /// Writes back what is in the WAL, as far as no reader needs it. Never waits for a reader or a
+    /// writer. Returns how many pages the WAL has and how many of them are written back, or `None`
+    /// if another thread is writing back.
     pub(crate) fn checkpoint(&self) -> Result<(u32, u32), SqliteError> {
         let pages = |count| u32::try_from(count).unwrap_or_default();
         let written = self.write_back.perform(|| {
@@ -254,9 +255,9 @@ impl DatabaseConnection {
         Ok(written.map_or((0, 0), |(all, done)| (pages(all), pages(done))))
     }
 
-    /// Writes the whole log back and cuts it to nothing, so that what was overwritten in the database
-    /// cannot be read in the log either. Whether it could be done: a query that still needs the log
-    /// is not waited for.
+    /// Writes the whole log back and cuts it to nothing, so that what was overwritten in the
+    /// database cannot be read in the log either. Returns whether that was possible: it does not
+    /// wait for a query that still needs the log.
     pub(crate) fn empty_log(&self) -> bool {
         let emptied = self.write_back.perform(|| {
             self.connection.busy_timeout(EMPTY_LOG_PATIENCE)?;
@@ -268,9 +269,9 @@ impl DatabaseConnection {
     }
 
     /// Makes what the WAL shows durable, whatever became of the syncs before: the same bytes in the
-    /// same places, under the lock of those who write. SQLite locks the database and the shared
-    /// memory, never the WAL itself, so that opening and closing it here releases nobody's lock. From
-    /// then on it may be written back.
+    /// same places, under the write lock. SQLite locks the database and the shared memory, never
+    /// the WAL itself, so that opening and closing the WAL here releases no lock. From then on the
+    /// WAL may be written back.
     fn write_wal_again(&self) -> Result<(), SqliteError> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let written = write_again(&self.location.companion("-wal")).map_err(SqliteError::File);

@@ -25,12 +25,12 @@ use crate::{
 
 /// How often a query is made that has to be thrown away, because of what another process did meanwhile.
 const MAX_READINGS: usize = 100;
-/// Between two of them. Another process needs microseconds for what is in the way.
+/// The pause between two such queries. The other process needs only microseconds.
 const READING_PAUSE: Duration = Duration::from_millis(2);
 
 type Query = Box<dyn FnOnce(&mut ReaderState) + Send>;
 
-/// The way to the readers. Dropping it waits until the queue is done.
+/// The handle to the reader threads. Dropping it waits until the queue is empty.
 #[derive(Debug)]
 pub(crate) struct Readers {
     queue: Option<SyncSender<Query>>,
@@ -80,7 +80,7 @@ impl Drop for Readers {
     }
 }
 
-/// A thread's own state.
+/// The state of one reader thread.
 struct ReaderState {
     database: Database,
     slot: Slot,
@@ -89,10 +89,11 @@ struct ReaderState {
 impl ReaderState {
     fn work_off(mut self, waiting: &Mutex<Receiver<Query>>) {
         loop {
-            // Held while waiting: one reader waits for the next query, the others for their turn.
+            // The lock is held while waiting: one reader waits for the next query, the others wait
+            // for the lock.
             let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(query) = next else { return };
-            // Whoever asked is told by the reply that was dropped.
+            // After a panic the dropped reply channel tells the caller.
             drop(catch_unwind(AssertUnwindSafe(|| query(&mut self))));
         }
     }
@@ -164,7 +165,7 @@ mod tests {
         let _writer = database.set_up().unwrap();
         let readers = Readers::start(&database).unwrap();
         {
-            // The first poll puts it into the queue; then nobody waits for it any more.
+            // The first poll puts the query into the queue; then no task waits for it any more.
             let mut query = pin!(readers.query(|_| {
                 thread::sleep(Duration::from_millis(50));
                 Ok(())

@@ -155,7 +155,7 @@ fn settle_held(
             event: Err(String::new()),
         };
         let settled = store(hands).settle(&[ended(copy, verdict(), at(20))]).await?;
-        assert!(settled[0] == Settled::Done || again, "nobody else has it");
+        assert!(settled[0] == Settled::Done || again, "no other claim holds it");
         Ok(())
     })
 }
@@ -170,7 +170,7 @@ fn settle_letter(
         let claim = DeadLetterClaim::granted(token.handle, token.fence);
         let settlement = claim.settle(end, at(20));
         let settled = store(hands).settle(&[settlement]).await?;
-        assert!(settled[0] == Settled::Done || again, "nobody else has it");
+        assert!(settled[0] == Settled::Done || again, "no other claim holds it");
         Ok(())
     })
 }

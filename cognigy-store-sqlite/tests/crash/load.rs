@@ -185,7 +185,7 @@ impl Load {
             }
             let (settled, failed) = self.insist(|| self.store.settle(&settlements)).await;
             for (settled, note) in settled.into_iter().zip(notes) {
-                assert!(settled == Settled::Done || failed, "nobody else works here");
+                assert!(settled == Settled::Done || failed, "no other worker runs here");
                 if let Some((what, id)) = note {
                     self.pen.note(what, &id);
                     self.settled.fetch_add(i64::from(what != SENT), Ordering::Relaxed);

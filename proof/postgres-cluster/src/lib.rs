@@ -203,7 +203,7 @@ impl Cluster {
             .args(["-c", WATCHER, "watcher"])
             .arg(&self.folder)
             .args(&server)
-            // Whoever wants to be postgres needs a folder that it may enter.
+            // The user `postgres` needs a working directory that it may enter.
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -340,7 +340,7 @@ fn is_root() -> bool {
     id.stdout == b"0\n"
 }
 
-/// The beginning of a command line that does what follows as somebody PostgreSQL accepts.
+/// The beginning of a command line that runs what follows as a user whom PostgreSQL accepts.
 fn as_owner() -> Vec<String> {
     if is_root() {
         ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]

@@ -80,7 +80,7 @@ pub(crate) fn signatures(kind: Body, body: &Bytes) -> Signatures {
     })
 }
 
-/// As if nobody had looked at the signature: the headers that `body` should have had.
+/// The signature headers that `body` should have had, as if the signature were not checked.
 pub(crate) fn right_signature(body: &Bytes) -> Signatures {
     signatures(Body::Genuine, body)
 }

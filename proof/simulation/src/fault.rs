@@ -39,7 +39,7 @@ faults! {
     StoreSlow = "store: call outlasts a lease",
     /// The store is gone for a while.
     StoreOutage = "store: outage",
-    /// The effect comes after whoever asked for it is gone.
+    /// The effect comes after the process that asked for it has gone.
     LateCommit = "store: commits after its caller is gone",
     /// A crash between asking and committing.
     CrashBeforeCommit = "crash: before a commit",

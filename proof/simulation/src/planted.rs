@@ -1,7 +1,7 @@
 //! Bugs to plant, so that it can be shown that the simulation finds them.
 //!
-//! Each is a mistake that a store, a sink or whoever wires a pipeline could make. They live in the
-//! simulated disk and in the wrappers around it, never in the core.
+//! Each is a mistake that a store, a sink or the program around a pipeline could make. They live in
+//! the simulated disk and in the wrappers around it, never in the core.
 
 macro_rules! bugs {
     ($($(#[$doc:meta])* $name:ident = $label:literal,)+) => {
@@ -31,7 +31,7 @@ macro_rules! bugs {
 }
 
 bugs! {
-    /// A settlement takes effect whoever sends it.
+    /// A settlement takes effect from any sender.
     SettleWithoutToken = "settle-without-token",
     /// A repeated settlement takes effect again.
     SettlesTwice = "settles-twice",
@@ -45,7 +45,7 @@ bugs! {
     LeaseNeverExpires = "lease-never-expires",
     /// A held event can be claimed.
     ClaimIgnoresLease = "claim-ignores-lease",
-    /// A renewal counts whoever sends it.
+    /// A renewal counts from any sender.
     RenewWithoutToken = "renew-without-token",
     /// A renewal is answered, and nothing is prolonged.
     RenewDoesNothing = "renew-does-nothing",

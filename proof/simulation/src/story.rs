@@ -1,4 +1,4 @@
-//! A run as a story: what happened when, in the words of whoever operates such a system.
+//! A run as a story: what happened when, in the words of an operator.
 
 use std::fmt::Write;
 

@@ -258,7 +258,8 @@ impl Bench<'_> {
         for _ in 0..ROUNDS {
             let server = self.start(Peer::Ours, "on")?;
             let mut load = self.load(&server)?;
-            // Without a contact nobody asks the CRM, as in the processing figure above.
+            // Without a contact the handler does not ask the CRM, as in the processing figure
+            // above.
             load.contact = false;
             rates.push(load.run()?.throughput());
         }

@@ -242,7 +242,7 @@ pub async fn a_store_says_that_it_is_ready(store: &dyn Store) {
     store.ready().await.unwrap();
 }
 
-/// What is not finished, by source; what is, counts for nobody.
+/// Unfinished events are counted by source; finished ones are not counted.
 pub async fn a_backlog_is_each_source_s_own(store: &dyn Store) {
     let shop: SourceName = "shop".parse().unwrap();
     assert!(store.backlog().await.unwrap().is_empty());

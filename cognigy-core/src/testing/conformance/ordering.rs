@@ -149,7 +149,7 @@ pub async fn a_contact_is_one_sources(store: &dyn Store) {
     assert_eq!(there[0].key.id.as_str(), "there");
 }
 
-/// An empty `externalId` is none; with neither id an event waits for nobody.
+/// An empty `externalId` counts as missing; an event with neither id never waits.
 pub async fn the_user_counts_where_the_contact_is_not_known(store: &dyn Store) {
     let body = |id: &str, external: &str, user: &str| {
         let body = sample::body(id);
@@ -486,7 +486,7 @@ async fn claim_first(store: &dyn Store, id: &str, seconds: i64) -> ClaimedRun {
     runs.remove(0)
 }
 
-/// With it gone, nobody could let the others go.
+/// If the dead-lettered event were purged, no call could unblock the events behind it.
 pub async fn a_purge_spares_what_stops_a_contact(store: &dyn Store) {
     record(store, "ann", "a0", 0).await;
     process_only(store, "a0", 0).await;
@@ -513,7 +513,7 @@ pub async fn a_purge_spares_what_stops_a_contact(store: &dyn Store) {
         2
     );
     assert_eq!(process_only(store, "a2", 4).await, Settled::Done);
-    // Forgotten, it holds nobody.
+    // Once it is purged, it blocks no other event.
     assert_eq!(record(store, "bob", "b1", 5).await, Recorded::New);
     assert_eq!(process_only(store, "b1", 5).await, Settled::Done);
 }

@@ -69,7 +69,7 @@ pub async fn a_claim_settles_once(store: &dyn Store) {
     assert_eq!(store.attempts(&sample::key("a")).await.unwrap().len(), 1);
 }
 
-/// Not even once the work is claimed anew: by then it is somebody else's.
+/// Not even once the work is claimed anew: by then it belongs to another claim.
 pub async fn a_settlement_that_comes_again_changes_nothing(store: &dyn Store) {
     record(store, "a", 0).await;
     let work = claim_one(store, 0).await;
@@ -92,7 +92,7 @@ pub async fn a_settlement_that_comes_again_changes_nothing(store: &dyn Store) {
     assert_eq!(settle(store, sent).await, Settled::Done);
 }
 
-/// Whoever lost the lease changes nothing, neither state nor history nor outbox.
+/// A claim that lost its lease changes neither state nor history nor outbox.
 pub async fn a_late_settlement_changes_nothing(store: &dyn Store) {
     record(store, "a", 0).await;
     let late = claim_one(store, 0).await;
@@ -105,7 +105,7 @@ pub async fn a_late_settlement_changes_nothing(store: &dyn Store) {
     assert_eq!(state_of(store, "a").await, State::Processed);
 }
 
-/// The work was done and nobody else began it: the result counts.
+/// The work was done and no other claim began it: the result counts.
 pub async fn a_lease_that_ran_out_unclaimed_can_still_be_settled(store: &dyn Store) {
     record(store, "a", 0).await;
     let work = claim_one(store, 0).await;

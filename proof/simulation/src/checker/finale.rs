@@ -81,7 +81,7 @@ impl Books<'_> {
         }
         for (event, found, attempts) in &left.events {
             let Some(book) = self.events.get(event) else {
-                self.violated(CONTENTS, Some(*event), "nobody brought it");
+                self.violated(CONTENTS, Some(*event), "no delivery brought it");
                 continue;
             };
             let mut complaints = Vec::new();
@@ -101,8 +101,8 @@ impl Books<'_> {
                 let text = format!("history {rows:?}, not {:?}", book.attempts);
                 complaints.push((CONTENTS, text));
             }
-            // A claim that was held up on its way is dated when it was asked for, so an attempt
-            // that nobody made may seem to begin before an earlier one.
+            // A delayed claim carries the time at which it was asked for, so an attempt that no
+            // worker made may seem to begin before an earlier one.
             let made: Vec<_> =
                 rows.iter().filter(|row| row.outcome != AttemptOutcome::LeaseExpired).collect();
             let in_order =

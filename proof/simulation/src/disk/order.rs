@@ -1,5 +1,5 @@
-//! The order of each contact's events, kept without any books: who may be worked on is worked out
-//! from all events whenever somebody asks. Too slow for a real store, and too simple to be wrong.
+//! The order of each contact's events, kept without any index: every query works out from all
+//! events which of them may run. Too slow for a real store, and too simple to be wrong.
 
 use std::collections::BTreeSet;
 

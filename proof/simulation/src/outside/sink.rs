@@ -122,7 +122,7 @@ impl DeadLetterSink for SimSink {
     }
 }
 
-/// The queue, as whoever takes dead letters back sees it.
+/// The queue, as a redrive sees it.
 pub(crate) struct SimQueue {
     pub(crate) world: Arc<World>,
     pub(crate) process: usize,
