@@ -1,7 +1,8 @@
-//! The writers: tasks that take whatever deliveries wait and record them together.
+//! The writers: tasks that take all waiting deliveries and record them together.
 //!
-//! While one waits for its commit, the next takes what has gathered. A delivery whose data the
-//! database refuses is found by halving, and does not harm those it shared a statement with.
+//! While one writer waits for its commit, the next takes the deliveries that have arrived since. A
+//! delivery whose data the database refuses is found by halving the batch, and does not harm the
+//! others in the batch.
 
 use std::{
     sync::Arc,
@@ -29,18 +30,18 @@ use crate::{
     server::pools::{ConnectionPool, perform},
 };
 
-/// A delivery that waited so long is told to come back rather than tried: its sender has most
-/// likely given up, and those behind it should not wait too.
+/// A delivery that waited so long is refused as overloaded rather than tried: its sender has most
+/// likely given up, and the deliveries behind it should not wait too.
 const STALE: Duration = Duration::from_secs(5);
 
-/// A delivery in the queue, and who waits for the outcome.
+/// A delivery in the queue, and the channel for its outcome.
 struct Job {
     delivery: Delivery,
     since: Instant,
     reply: oneshot::Sender<Result<Recorded, StoreError>>,
 }
 
-/// The way to the writers.
+/// The handle to the writers.
 #[derive(Debug)]
 pub(crate) struct Writers {
     queue: mpsc::Sender<Job>,
@@ -93,7 +94,8 @@ async fn work_off(
     }
 }
 
-/// Everything that waits, within a batch's bounds; at least one. None once the store is gone.
+/// All waiting deliveries within the limits of a batch, at least one. None once the store has been
+/// dropped.
 async fn next_batch(waiting: &Mutex<mpsc::Receiver<Job>>) -> Option<Vec<Job>> {
     let mut waiting = waiting.lock().await;
     let mut batch = Vec::new();
@@ -108,7 +110,7 @@ async fn next_batch(waiting: &Mutex<mpsc::Receiver<Job>>) -> Option<Vec<Job>> {
             }
         };
         if job.since.elapsed() > STALE {
-            // Who no longer waits gets no answer.
+            // A caller that no longer waits gets no answer.
             drop(job.reply.send(Err(StoreError::overloaded())));
             continue;
         }
@@ -118,7 +120,8 @@ async fn next_batch(waiting: &Mutex<mpsc::Receiver<Job>>) -> Option<Vec<Job>> {
     Some(batch)
 }
 
-/// Records the deliveries together, or in halves if one of them may be what is wrong; answers all.
+/// Records the deliveries together, or in halves if one of them may be at fault, and answers all of
+/// them.
 async fn settle_up(
     lane: &ConnectionPool,
     deliveries: &[Delivery],

@@ -1,8 +1,8 @@
-//! Whether a server works on the database, for commands beside it.
+//! Whether a server with workers uses the database, for commands that run beside it.
 //!
-//! A process with workers holds an advisory lock of the database's, shared with all others of its
-//! kind, on a connection of its own. The lock goes with the connection, however the process ends.
-//! Asking reads the list of locks and takes none.
+//! A process with workers holds a shared advisory lock of the database on a connection of its own.
+//! The lock ends with the connection, however the process ends. Asking reads the list of locks and
+//! takes none.
 
 use std::time::Duration;
 
@@ -22,12 +22,13 @@ const LOCK: i32 = i32::from_be_bytes(*b"cgnW");
 /// How soon a connection that was lost is noticed and made again.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Says that this process works on the database, until it is dropped.
+/// Announces that this process runs workers on the database, until it is dropped.
 #[derive(Debug)]
 pub struct WorkerPresence(JoinHandle<()>);
 
 impl WorkerPresence {
-    /// Says so from now on, or from when the database can be reached. Runs on the current runtime.
+    /// Announces it from now on, or as soon as the database can be reached. Runs on the current
+    /// runtime.
     ///
     /// # Errors
     ///
@@ -44,7 +45,7 @@ impl WorkerPresence {
         })))
     }
 
-    /// Whether any process says so of the database at `url` now.
+    /// Whether any process announces workers on the database at `url` now.
     ///
     /// # Errors
     ///
@@ -81,7 +82,8 @@ fn lane(url: &str) -> Result<ConnectionPool, PostgresError> {
 
 /// Holds the lock until the connection fails.
 async fn hold(lane: &ConnectionPool) -> Result<(), PostgresError> {
-    // Out of the pool: when this ends, the connection is closed and the lock with it.
+    // Taken out of the pool: when this function ends, the connection is closed and the lock is
+    // released.
     let connection = Object::take(lane.lend().await?);
     let lock = "SELECT pg_advisory_lock_shared($1, hashtext(current_schema()))";
     lane.within_deadline(async {

@@ -183,12 +183,12 @@ pub(crate) fn end(
         return Ok(false);
     }
     match ContactQueue::of(group, id)? {
-        Found::Busy(lane) if lane.head == id => {
+        Found::Busy(queue) if queue.head == id => {
             if given_up && order.stops() {
-                lane.stop(group, true)?;
+                queue.stop(group, true)?;
                 return Ok(false);
             }
-            lane.unblock_next(group, Some(micros(at)))
+            queue.unblock_next(group, Some(micros(at)))
         }
         // The event was already running when keeping the order began.
         _ => Ok(false),
@@ -203,7 +203,7 @@ pub(crate) fn admit(group: &mut WriteBatch<'_>, id: i64) -> Result<bool, SqliteE
     match ContactQueue::of(group, id)? {
         Found::NoContact => {}
         Found::Idle { source, contact } => open(group, &source, &contact, id)?,
-        Found::Busy(lane) if lane.head == id => lane.stop(group, false)?,
+        Found::Busy(queue) if queue.head == id => queue.stop(group, false)?,
         Found::Busy(_) => return Ok(false),
     }
     Ok(true)
@@ -214,16 +214,16 @@ pub(crate) fn enter(group: &mut WriteBatch<'_>, id: i64) -> Result<bool, SqliteE
     if admit(group, id)? {
         return Ok(true);
     }
-    let Found::Busy(lane) = ContactQueue::of(group, id)? else { return Ok(true) };
-    let displaced = match lane.head > id {
-        true => hold_back(group, lane.head)?,
+    let Found::Busy(queue) = ContactQueue::of(group, id)? else { return Ok(true) };
+    let displaced = match queue.head > id {
+        true => hold_back(group, queue.head)?,
         false => false,
     };
     if displaced {
-        wait(group, &lane.source, &lane.contact, lane.head)?;
-        lane.lead(group, id)?;
+        wait(group, &queue.source, &queue.contact, queue.head)?;
+        queue.lead(group, id)?;
     } else {
-        wait(group, &lane.source, &lane.contact, id)?;
+        wait(group, &queue.source, &queue.contact, id)?;
     }
     Ok(displaced)
 }
@@ -266,8 +266,8 @@ pub(crate) fn agree(
         (EventOrder::PerContact(_), EventOrder::PerContact(_)) => {
             let mut group = WriteBatch::new(&change);
             for head in stopped(&change)? {
-                if let Found::Busy(lane) = ContactQueue::of(&group, head)? {
-                    lane.unblock_next(&mut group, None)?;
+                if let Found::Busy(queue) = ContactQueue::of(&group, head)? {
+                    queue.unblock_next(&mut group, None)?;
                 }
             }
             group.finish()?;

@@ -23,7 +23,8 @@ use crate::{
     },
 };
 
-/// How often a query is made that has to be thrown away, because of what another process did meanwhile.
+/// How often a query is tried whose result is invalid because another process changed the database
+/// meanwhile.
 const MAX_READINGS: usize = 100;
 /// The pause between two such queries. The other process needs only microseconds.
 const READING_PAUSE: Duration = Duration::from_millis(2);
@@ -43,10 +44,11 @@ impl Readers {
         let (queue, waiting) = sync_channel::<Query>(database.options.queue_limit.max(1));
         let waiting = Arc::new(Mutex::new(waiting));
         let start = |_| {
-            let desk = ReaderState { database: database.clone(), slot: database.write_back.slot() };
+            let state =
+                ReaderState { database: database.clone(), slot: database.write_back.slot() };
             let waiting = Arc::clone(&waiting);
             let builder = thread::Builder::new().name("sqlite-reader".to_owned());
-            builder.spawn(move || desk.work_off(&waiting)).map_err(SqliteError::Thread)
+            builder.spawn(move || state.work_off(&waiting)).map_err(SqliteError::Thread)
         };
         let threads = (0..database.options.readers.max(1)).map(start).collect::<Result<_, _>>()?;
         Ok(Self { queue: Some(queue), threads })
@@ -60,7 +62,7 @@ impl Readers {
     {
         let (reply, answer) = oneshot::channel();
         // A caller that no longer waits gets no answer.
-        let query: Query = Box::new(move |desk| drop(reply.send(desk.query(&work))));
+        let query: Query = Box::new(move |state| drop(reply.send(state.query(&work))));
         let queue = self.queue.as_ref().ok_or(SqliteError::Stopped)?;
         queue.try_send(query).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::overloaded(),
@@ -106,7 +108,7 @@ impl ReaderState {
         let mut place = lock(&slot);
         for _ in 0..MAX_READINGS {
             match self.try_query(&mut place, work) {
-                Err(problem) if problem.is_passing() => thread::sleep(READING_PAUSE),
+                Err(error) if error.is_passing() => thread::sleep(READING_PAUSE),
                 result => return result,
             }
         }
@@ -124,7 +126,7 @@ impl ReaderState {
             }
             _ => self.open()?,
         };
-        // Several statements of one query see the same state.
+        // All statements of one query see the same state.
         let snapshot = session.connection.transaction()?;
         let result = work(&snapshot);
         drop(snapshot);

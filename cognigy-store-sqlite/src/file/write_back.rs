@@ -1,4 +1,4 @@
-//! What a sync that failed leaves behind, and how nothing is lost by it.
+//! What a failed sync leaves behind, and how the store loses nothing by it.
 //!
 //! The operating system reports a failed sync once, forgets what should have been synced, and goes
 //! on returning it to every reader. SQLite relies on such pages in two places:
@@ -59,7 +59,7 @@ impl WriteBack {
             return Err(SqliteError::SyncLost);
         }
         let result = work();
-        if result.as_ref().is_err_and(|problem| !problem.is_busy()) {
+        if result.as_ref().is_err_and(|error| !error.is_busy()) {
             self.distrust();
         }
         result.map(Some)

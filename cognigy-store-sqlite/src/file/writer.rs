@@ -52,7 +52,7 @@ impl Writer {
                         state.work_off(&waiting);
                     }
                 }
-                Err(problem) => drop(report.send(Err(problem))),
+                Err(error) => drop(report.send(Err(error))),
             })
             .map_err(SqliteError::Thread)?;
         let writer = Self { queue: Some(queue), thread: Some(thread), max_wait };
@@ -185,14 +185,14 @@ impl WriterState {
         }
         match self.commit(&mut jobs) {
             Ok(()) => jobs.into_iter().for_each(|job| job.answer(Ok(()))),
-            Err(problem) if jobs.len() > 1 && problem.may_concern_one_call() => {
+            Err(error) if jobs.len() > 1 && error.may_concern_one_call() => {
                 let others = jobs.split_off(jobs.len() / 2);
                 self.settle_up(jobs);
                 self.settle_up(others);
             }
-            Err(problem) => {
-                let problem = Arc::new(problem);
-                jobs.into_iter().for_each(|job| job.answer(Err(problem.shared())));
+            Err(error) => {
+                let error = Arc::new(error);
+                jobs.into_iter().for_each(|job| job.answer(Err(error.shared())));
             }
         }
     }
