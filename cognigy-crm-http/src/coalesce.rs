@@ -1,4 +1,4 @@
-//! [`CoalescingCrm`]: one question for all who ask the same at the same moment.
+//! [`CoalescingCrm`]: one look-up for all callers that ask for the same contact at the same time.
 //!
 //! ```text
 //!  find_contact ─┬─ remembered ────────────────────────────▶ Ok(Some(contact))
@@ -27,8 +27,8 @@ use tokio::time::Instant;
 
 use crate::cache::{Bounds, Cache, LookUp};
 
-/// Makes identical look-ups that are in flight at the same moment once, with any client; and, if
-/// told to, remembers found contacts for a short while. Cheap to clone; clones share everything.
+/// Sends identical look-ups that are in flight at the same time only once, with any client; and, if
+/// configured, remembers found contacts for a short while. Cheap to clone; clones share everything.
 ///
 /// * Two look-ups are identical when they name the same contact key. All waiting callers share the
 ///   outcome: a failure too, with its kind and its wait.
@@ -42,7 +42,7 @@ use crate::cache::{Bounds, Cache, LookUp};
 /// * [`fresh`](ContactQuery::fresh) look-ups neither join one that is on its way nor are answered
 ///   from memory; from then on no caller is answered with a result that was asked for before them.
 ///
-/// No more look-ups are in flight than callers wait, so nothing grows that the callers don't bound.
+/// No more look-ups are in flight than callers wait, so the number of callers bounds the memory.
 ///
 /// ```
 /// use std::time::Duration;
@@ -71,7 +71,7 @@ struct State {
     cache: Cache,
 }
 
-/// The look-up that others may join. Only those who wait keep it alive.
+/// The look-up that others may join. Only the waiting callers keep it alive.
 struct OnItsWay {
     number: u64,
     look_up: WeakShared<BoxFuture<'static, Outcome>>,
@@ -113,8 +113,8 @@ impl<C: CrmClient> CoalescingCrm<C> {
     /// Only contacts that were found are remembered. An unknown contact may be created a moment
     /// later, often by the very dialogue that asks, and a handler that is told "not found" would
     /// create it again. Failures are not remembered either. Memory is bounded (4096 contacts, 16
-    /// MiB); the oldest answers go first. It is this process's own: where several share the work,
-    /// the others notice a change after `span` at the latest.
+    /// MiB); the oldest answers go first. Each process has its own memory: where several processes
+    /// share the work, the others notice a change after `span` at the latest.
     #[must_use]
     pub fn remembering(self, span: Duration) -> Self {
         self.0.state().cache = Cache::new(span, Bounds::DEFAULT);
@@ -132,7 +132,8 @@ impl<C: CrmClient> CoalescingCrm<C> {
 }
 
 impl<C: CrmClient> Inner<C> {
-    /// What is known, or a look-up to wait for: one on its way where there is one, or a new one.
+    /// The remembered contact, or a look-up to wait for: the one on its way if there is one, or a
+    /// new one.
     fn take_up(self: &Arc<Self>, query: &ContactQuery) -> Answer {
         let now = Instant::now();
         let mut state = self.state();
@@ -170,10 +171,11 @@ impl<C> Inner<C> {
     }
 }
 
-/// Asks the client on behalf of everybody, and clears up behind itself.
+/// Asks the client for all callers, and removes the look-up afterwards.
 async fn ask<C: CrmClient>(entry: Entry<C>, query: ContactQuery) -> Outcome {
     let crm = &entry.inner.crm;
-    // Caught here, since a shared future that panics leaves the others waiting for ever.
+    // The panic is caught here, because a shared future that panics leaves the other callers
+    // waiting for ever.
     let answer = AssertUnwindSafe(async { crm.find_contact(&query).await }).catch_unwind().await;
     let outcome = answer
         .unwrap_or_else(|_panic| Err(Failure::transient("the CRM client panicked")))
@@ -182,7 +184,8 @@ async fn ask<C: CrmClient>(entry: Entry<C>, query: ContactQuery) -> Outcome {
     outcome
 }
 
-/// A look-up's place among those that can be joined, until it ends or everybody has given up.
+/// A look-up's entry among those that can be joined, until it ends or all its callers have given
+/// up.
 struct Entry<C> {
     inner: Arc<Inner<C>>,
     key: Arc<str>,
@@ -219,7 +222,7 @@ impl<C> Drop for Entry<C> {
     }
 }
 
-/// The failure for one of those who share it: same kind, same wait, same report.
+/// The failure for one of the callers that share it: same kind, same wait, same report.
 fn share(failure: Arc<Failure>) -> Failure {
     // The only or last caller gets the failure as it is.
     Arc::try_unwrap(failure).unwrap_or_else(|failure| {

@@ -12,7 +12,7 @@ pub struct NotFoundRule {
     pub status_404: bool,
     /// `empty`: a 2xx whose body is an empty list, an empty object, `null`, or nothing at all (204
     /// among them). Without it, `[]`, `{}` and `null` are contacts like any other JSON, and a body
-    /// of nothing is a permanent failure, since nothing is not JSON.
+    /// of nothing is a permanent failure, because an empty body is not JSON.
     pub empty: bool,
 }
 
@@ -22,7 +22,7 @@ impl Default for NotFoundRule {
     }
 }
 
-/// The text is no [`NotFoundRule`].
+/// The text is not a [`NotFoundRule`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected `404`, `empty` or `404,empty`")]
 pub struct NotFoundRuleError;

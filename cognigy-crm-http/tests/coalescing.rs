@@ -1,6 +1,6 @@
-//! Who asks the CRM, who shares the answer, and what is remembered. The CRM is a switchboard on
-//! which the test answers each call when it likes; time is tokio's, paused, so that waiting for
-//! something that never comes fails at once.
+//! Which callers ask the CRM, which share an answer, and what is remembered. The CRM is a
+//! switchboard on which the test answers each call at a chosen time. Tokio's time is paused, so
+//! that waiting for something that never comes fails at once.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
@@ -139,7 +139,7 @@ impl Scene {
     }
 }
 
-/// The task's answer. Under paused time a task that nothing will wake runs into this at once.
+/// The task's answer. With paused time, a task that nothing will wake reaches this timeout at once.
 async fn told(task: JoinHandle<Answer>) -> Answer {
     timeout(3600 * SECOND, task).await.expect("nothing wakes this task").unwrap()
 }

@@ -1,4 +1,4 @@
-//! Rows that cannot be read back harm nothing but themselves.
+//! Rows that cannot be read back do not affect other rows.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

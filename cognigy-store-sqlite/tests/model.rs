@@ -1,5 +1,5 @@
-//! Whatever is asked of it, in whatever order: the store answers as the one in memory does, whether
-//! it keeps the order of each contact's events or not.
+//! For any sequence of calls the store gives the same answers as the store in memory, whether it
+//! keeps the order of each contact's events or not.
 
 mod common;
 
@@ -28,7 +28,7 @@ async fn a_store_that_stops_contacts_does_as_the_model_does() {
 async fn compare_while_keeping(order: EventOrder) {
     for seed in 0..10 {
         let place = Place::new();
-        // Nothing here is about durability, and much is about many calls.
+        // The test is not about durability and makes many calls.
         let options = SqliteOptions { readers: 1, order: Some(order), ..SqliteOptions::default() };
         compare(place.open_with(options).await, order, Claims::AsInMemory, seed).await;
     }

@@ -1,6 +1,6 @@
 //! A stand-in for an HTTP/1.1 server, on a real socket and scripted byte by byte: the faults that
-//! matter (half an answer, a reset, garbage, a body without end) are ones no server library makes.
-//! The test files of the other HTTP adapters include it too.
+//! matter (half an answer, a reset, garbage, a body without end) are ones that no server library
+//! produces. The test files of the other HTTP adapters include it too.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::{
@@ -29,7 +29,7 @@ pub(crate) enum Act {
     SayInTwo(Vec<u8>, Vec<u8>),
     /// Answers and closes.
     SayAndClose(Vec<u8>),
-    /// Says nothing and keeps the connection.
+    /// Sends no answer and keeps the connection.
     Hang,
     /// Closes with an RST.
     Reset,

@@ -1,5 +1,5 @@
-//! Handlers' transactions under the order of contacts: what one of them ends makes way for the next,
-//! in the same commit.
+//! Handlers' transactions where the order of contacts is kept: the end of one event makes the next
+//! one due in the same commit.
 
 use std::sync::{
     Arc,
@@ -15,7 +15,7 @@ use crate::{
     common::{Place, now},
 };
 
-/// Writes down whose turn it is. Its first attempt fails after that, at any event.
+/// Writes down which event runs. The first attempt at each event fails after that.
 #[derive(Default)]
 struct Turns(AtomicU32);
 
