@@ -29,7 +29,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DOWN: fn() -> CrmAnswer = || CrmAnswer::Transient("CRM answered 503".into());
 
-/// Hears how each look-up ended.
+/// Observes how each look-up ended.
 struct LookUps(Arc<Mutex<Vec<&'static str>>>);
 
 impl Observer for LookUps {
@@ -113,7 +113,7 @@ fn what_is_not_signed_is_forgotten_and_what_is_invalid_is_kept() {
     let reply = block_on(world.pipeline.ingest(forged, now));
     assert_eq!(reply.status(), 401);
     assert!(reply.headers().any(|header| header.1 == "application/problem+json"));
-    // Nothing about the body is found out before that: neither what it is, nor whether it is JSON.
+    // Before that, the body is not examined: neither its kind, nor whether it is JSON.
     for body in ["", "no JSON", "{\"eventId\":\"a\"}"] {
         let forged = RawDelivery::new([("X-Cognigy-Signature", "AAAA")], body);
         assert_eq!(block_on(world.pipeline.ingest(forged, now)).body(), reply.body(), "{body:?}");
@@ -327,7 +327,7 @@ fn a_sink_that_hangs_takes_no_event_s_place() {
     assert_eq!(world.letters().len(), 1000);
 }
 
-/// Takes everything, a second a call.
+/// A sink that accepts everything and takes a second for each call.
 struct SlowSink(ScriptedSink, ManualClock);
 
 #[async_trait]
@@ -339,7 +339,7 @@ impl DeadLetterSink for SlowSink {
     }
 }
 
-/// The world, and what the sink behind the slow one was handed.
+/// The world, and the sink behind the slow one.
 fn a_hundred_letters_for_a_slow_sink() -> (Scenario, ScriptedSink) {
     let clock = ManualClock::new(sample::start());
     let taken = ScriptedSink::new();

@@ -1,4 +1,5 @@
-//! Dead letters that come back from the queue: what becomes of each, and what is left there.
+//! Dead letters that come back from the queue: what happens to each, and which messages stay in the
+//! queue.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -21,7 +22,7 @@ use scenario::Scenario;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A queue that gives a message again until it is deleted. Clones are the same queue.
+/// A queue that returns a message again until it is deleted. Clones are the same queue.
 #[derive(Clone)]
 struct Queue {
     messages: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
@@ -29,8 +30,8 @@ struct Queue {
     deletes: bool,
     /// How many messages each receive asked for.
     asked: Arc<Mutex<Vec<usize>>>,
-    /// As a FIFO queue with one group: while a message is received and neither deleted nor
-    /// released, none is given.
+    /// Like a FIFO queue with one group: while a message is received and neither deleted nor
+    /// released, the queue returns none.
     fifo: bool,
     received: Arc<Mutex<HashSet<String>>>,
 }

@@ -1,5 +1,5 @@
 //! Handlers that settle their events themselves, in one step with their effects: the worker does
-//! not do it again, and everything else holds for them as for any handler.
+//! not settle them again, and everything else is the same as for any handler.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -31,11 +31,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 enum Turn {
     /// The handler takes this long before it settles.
     Before(Duration),
-    /// It takes this long to hear that it has settled.
+    /// The answer to the settlement takes this long.
     After(Duration),
     Fails,
     Panics,
-    /// It settles, and does not hear that it has.
+    /// The settlement takes effect, and its answer is lost.
     AnswerLost,
 }
 
@@ -50,7 +50,7 @@ struct Book {
 
 impl Book {
     async fn enter(&self, event: &Event, completion: &Completion<'_>) -> Settled {
-        // Shown in logs, where the contact does not belong.
+        // The text is logged, and must not name the contact.
         let shown = format!("{completion:?}");
         assert!(shown.starts_with("Completion { token: ") && !shown.contains("Ada"), "{shown}");
         let settled = self.store.settle(&[completion.settlement()]).await.unwrap()[0];
@@ -96,7 +96,7 @@ impl SettlingHandler for Book {
     }
 }
 
-/// What observers hear of attempts and leases.
+/// The attempts and leases that an observer is told of.
 #[derive(Clone, Default)]
 struct Ear(Arc<Mutex<Vec<&'static str>>>);
 
@@ -174,7 +174,7 @@ fn a_renewal_that_finds_the_claim_settled_does_not_stop_the_attempt_that_settled
     world.pass(MINUTE);
     assert_eq!((world.state("a"), book.entries()), (State::Processed, 1));
     assert_eq!(ear.heard(), ["succeeded"], "no lease was lost");
-    // An operator's replay is told the same.
+    // An operator's replay gets the same answer.
     let replay = world.begin_replay("a");
     world.pass(MINUTE);
     let outcome = replay.lock().unwrap().take().expect("it has ended").unwrap();

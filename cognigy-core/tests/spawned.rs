@@ -1,4 +1,4 @@
-//! A worker as a task of a tokio runtime, by the machine's clock.
+//! A worker as a task of a tokio runtime, with the machine's clock.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

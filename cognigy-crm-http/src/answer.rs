@@ -55,7 +55,7 @@ const ERROR_MEMBERS: [&str; 27] = [
     "documentationurl",
 ];
 
-/// A body that came with a 2xx, and its headers.
+/// A body that came with a 2xx, and what is needed to describe it.
 pub(crate) struct Answer<'a> {
     pub(crate) status: StatusCode,
     pub(crate) media_type: &'a str,

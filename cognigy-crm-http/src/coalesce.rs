@@ -107,8 +107,8 @@ impl<C: CrmClient> CoalescingCrm<C> {
         }))
     }
 
-    /// Answers from memory for `span` after a contact was asked for. `None`, the default, never
-    /// does.
+    /// Answers from memory for `span` after a contact was asked for. A span of zero, the default,
+    /// never does.
     ///
     /// Only contacts that were found are remembered. An unknown contact may be created a moment
     /// later, often by the very dialogue that asks, and a handler that is told "not found" would

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use cognigy_core::DeadLetterSink;
 use cognigy_sink_sqs::{ConnectError, SqsOptions, SqsSink, SqsSource};
-use common::{Moto, free_port, dead_letter};
+use common::{Moto, dead_letter, free_port};
 
 const KEYS: [(&str, &str); 2] =
     [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", common::SECRET_KEY)];

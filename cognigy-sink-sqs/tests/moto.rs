@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_sqs::types::{MessageSystemAttributeName as Attribute, QueueAttributeName};
 use cognigy_core::{DeadLetterMessage, DeadLetterSink, DeadLetterSource, FailureKind};
 use cognigy_sink_sqs::{QueueLength, SqsSink, SqsSource};
-use common::{Moto, attribute, body, free_port, is_transient, json, dead_letter, options};
+use common::{Moto, attribute, body, dead_letter, free_port, is_transient, json, options};
 use serde_json::Value;
 
 async fn sink(moto: &Moto, url: &str) -> SqsSink {
@@ -118,7 +118,8 @@ async fn what_is_over_the_queue_s_own_limit_goes_without_its_payload() {
     let long = format!("{{\"text\":\"{}\"}}", "x".repeat(2000));
     let mut wordy = dead_letter("wordy", "{}");
     wordy.error_message = "why ".repeat(1000);
-    let letters = [dead_letter("e1", "{}"), dead_letter("long", &long), wordy, dead_letter("e2", "{}")];
+    let letters =
+        [dead_letter("e1", "{}"), dead_letter("long", &long), wordy, dead_letter("e2", "{}")];
     assert!(all_ok(&sink(&moto, &url).await.send(&dead_letters).await));
 
     let messages: Vec<_> = moto.drain(&url).await.iter().map(body).collect();

@@ -11,7 +11,7 @@ use std::{
 
 use cognigy_core::{DeadLetter, DeadLetterSink, DeadLetterSource, Failure, FailureKind};
 use cognigy_sink_sqs::{SqsOptions, SqsSink};
-use common::{SECRET_KEY, is_transient, json, dead_letter, options};
+use common::{SECRET_KEY, dead_letter, is_transient, json, options};
 use serde_json::{Value, json as object};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},

@@ -62,7 +62,7 @@ async fn a_program_that_is_too_old_refuses_and_touches_nothing() {
 #[tokio::test]
 async fn a_migration_that_fails_leaves_nothing_behind() {
     let place = Place::new();
-    // A table with the name of one of the last tables of the first migration.
+    // A table with the name of one of the last objects that the first migration makes.
     place.sql("CREATE TABLE webhook_events (theirs integer)");
     let error = PostgresStore::open(&place.url()).await.unwrap_err();
     let cause = std::error::Error::source(&error).unwrap().to_string();

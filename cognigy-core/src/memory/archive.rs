@@ -1,4 +1,4 @@
-//! What is stored: looking at it, counting it, forgetting it; and the quarantine.
+//! Reads, counts and purges the stored events, and keeps the quarantine.
 
 use std::collections::BTreeMap;
 
@@ -81,7 +81,7 @@ impl Tables {
         (events.map(|(handle, _)| *handle).collect(), quarantined.map(|item| item.id).collect())
     }
 
-    /// How many these are, by state and by reason.
+    /// How many of these there are, by state and by reason.
     fn count(&self, events: &[i64], quarantined: &[i64]) -> Purged {
         let mut counted = Purged::default();
         for row in events.iter().filter_map(|handle| self.events.get(handle)) {

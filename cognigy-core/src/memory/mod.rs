@@ -1,4 +1,4 @@
-//! The reference store: everything in memory, every rule in plain sight.
+//! The reference store: it keeps everything in memory and shows every rule plainly.
 //!
 //! For tests, demos and as the model that other stores are compared with. It keeps its contract in
 //! every point but one: nothing survives the process.
@@ -52,8 +52,8 @@ struct Row {
     processed_at: Option<Timestamp>,
     contact: Option<Contact>,
     state: State,
-    /// When it needs attention: its next attempt, or the end of its lease. None where nothing
-    /// happens by itself, as while another event of its contact comes first.
+    /// When the event is due: at its next attempt, or at the end of its lease. None if no time
+    /// makes it due, for example while it waits for another event of its contact.
     due: Option<Timestamp>,
     claimed_at: Timestamp,
     fence: i64,
@@ -86,7 +86,8 @@ impl MemoryStore {
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
-        // No method leaves the tables half changed, so a panic elsewhere is no reason to stop.
+        // No method leaves the tables half changed, so the store stays usable after a panic
+        // elsewhere.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -177,7 +178,7 @@ impl Tables {
         fence == Some(token.fence)
     }
 
-    /// Has an event run again when its turn comes.
+    /// Makes an event run again, at once or when its contact's queue reaches it.
     fn requeue(&mut self, key: &EventKey, now: Timestamp) -> Requeued {
         let Self { ids, events, queues, .. } = self;
         let Some(handle) = ids.get(key).copied() else { return Requeued::NotFound };
@@ -185,7 +186,7 @@ impl Tables {
         match row.state {
             State::Processing => return Requeued::Busy,
             State::Pending => {
-                // None for one that waits for another: that stays as it is.
+                // None for an event that waits for another one; it stays None.
                 row.due = row.due.min(Some(now));
                 return Requeued::Waiting;
             }
@@ -198,7 +199,7 @@ impl Tables {
             return Requeued::Scheduled;
         }
         row.due = None;
-        // One that came later and was not begun lets it go first.
+        // A later event that was not begun lets this one go first.
         let unbegun = |head: &Row| head.state == State::Pending && head.attempt == 0;
         let head = queues.head(&contact).filter(|head| *head > handle);
         if let Some(head) = head.and_then(|head| events.get_mut(&head)).filter(|head| unbegun(head))
@@ -351,7 +352,7 @@ impl EventStore for MemoryStore {
         }
         let took_over = row.state == State::Processing;
         if took_over {
-            // Its worker vanished: that attempt goes into the history before the new run begins.
+            // The worker vanished: its attempt goes into the history before the new run begins.
             drop(row.claim(handle, lease, now));
             row.apply(Move::Release);
         }

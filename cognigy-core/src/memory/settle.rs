@@ -1,4 +1,4 @@
-//! How claims end, and what that sets off.
+//! Ends claims, and makes the next event of a contact due.
 
 use super::{OutboxEntry, Tables};
 use crate::{
@@ -38,7 +38,8 @@ impl Tables {
             .and_then(|row| queues.contact(&row.key.source, &row.parts))
             .and_then(|contact| queues.end(&contact, given_up));
         let Some(row) = next.and_then(|next| events.get_mut(&next)) else { return false };
-        // In its first run it has waited since it came, and should not wait as long again.
+        // An event in its first run has waited since it was received, and should not wait as long
+        // again.
         row.due = Some(if row.run == 1 { row.received_at } else { at });
         true
     }

@@ -1,4 +1,4 @@
-//! A clock that moves when it is told to.
+//! A clock that moves only when a test moves it.
 
 use std::{
     future::{Future, poll_fn},
@@ -46,7 +46,7 @@ impl ManualClock {
         }
     }
 
-    /// The earliest time anyone waits for.
+    /// The earliest time for which a task waits.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.lock().sleepers.iter().map(|(deadline, _)| *deadline).min()

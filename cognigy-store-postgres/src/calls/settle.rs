@@ -406,7 +406,7 @@ impl<'a> Ends<'a> {
 /// The columns of an event after the end of its run.
 struct NewState {
     to: State,
-    /// Microseconds since the end of the attempt.
+    /// Microseconds from the end of the attempt to the next one.
     due_in: Option<i64>,
     /// Attempts that do not count.
     uncounted: i32,

@@ -53,7 +53,7 @@ bugs! {
     DuplicateSaidNew = "duplicate-said-new",
     /// A second body replaces the first.
     UpsertOverwrites = "upsert-overwrites",
-    /// Bodies are stored as JSON is written again, not as received.
+    /// Bodies are stored as rewritten JSON, not as received.
     BodyRewritten = "body-rewritten",
     /// Dead letters in hand are lost when a process crashes.
     OutboxLostInCrash = "outbox-lost-in-crash",
@@ -61,7 +61,7 @@ bugs! {
     OutboxAfterCommit = "outbox-after-commit",
     /// A replay is given the number of the last run.
     ReplayReusesRun = "replay-reuses-run",
-    /// A replay takes an event that is being worked on.
+    /// A replay takes an event that is running.
     ReplayIgnoresHolder = "replay-ignores-holder",
     /// A replay removes an unsent dead letter.
     ReplayDropsLetter = "replay-drops-letter",
@@ -71,22 +71,22 @@ bugs! {
     VanishedNotCounted = "vanished-not-counted",
     /// An attempt whose worker vanished uses up an attempt of the event.
     LostTakenForFailed = "lost-taken-for-failed",
-    /// Work given back unbegun counts as an attempt.
+    /// A claim that is released before its attempt began counts as an attempt.
     ReleaseCounts = "release-counts",
-    /// A failed attempt is taken for the end.
+    /// A failed attempt ends the run.
     RetryForgotten = "retry-forgotten",
     /// Attempts are not written down.
     HistoryNotKept = "history-not-kept",
-    /// What conflicts is not kept.
+    /// Conflicting bodies are not kept.
     ConflictNotKept = "conflict-not-kept",
-    /// Retention removes what is unfinished.
+    /// Retention removes unfinished events.
     PurgesUnfinished = "purges-unfinished",
     /// Counters miss replayed events.
     CountsDrift = "counts-drift",
-    /// An event is handed out although another of its contact is on its way.
+    /// An event can be claimed although another one of its contact is unfinished.
     OrderIgnoresHead = "order-ignores-head",
-    /// An event that was processed goes on holding its contact back.
+    /// A processed event goes on blocking its contact.
     OrderKeepsHead = "order-keeps-head",
-    /// Signatures are not looked at.
+    /// Signatures are not checked.
     SignatureNotChecked = "signature-not-checked",
 }

@@ -1,4 +1,4 @@
-//! What `record` promises.
+//! The contract of `record`.
 
 use futures_util::future::join_all;
 
@@ -9,7 +9,7 @@ use crate::{
     store::{Recorded, Store},
 };
 
-/// `New` once; `Identical` or `Differs` with the first body ever after.
+/// `New` once; after that `Identical`, or `Differs` with the first body.
 pub async fn the_first_delivery_is_new_and_later_ones_change_nothing(store: &dyn Store) {
     let first = sample::incoming(sample::body("a"));
     let other = sample::incoming(format!("{} ", std::str::from_utf8(&first.body).unwrap()));
@@ -25,7 +25,7 @@ pub async fn the_first_delivery_is_new_and_later_ones_change_nothing(store: &dyn
     assert_eq!(claim(store, 10, 3).await.runs.len(), 1, "one row, due at once");
 }
 
-/// Everything that was read and the exact bytes come back.
+/// Every parsed field and the exact bytes are returned.
 pub async fn a_body_comes_back_byte_for_byte(store: &dyn Store) {
     let body = "{\"eventId\":\"\\u00e9 '; DROP TABLE events; -- 😀\", \"timestamp\" : 1767225600.5,\n\
         \"type\":\"PROFILE_UPDATED\",\"payload\":{\"profile\":null,\"n\":1e400,\"z\":\"\\u0000\\ud800\"},\
@@ -47,7 +47,7 @@ pub async fn a_body_comes_back_byte_for_byte(store: &dyn Store) {
     assert_eq!(claimed.contact_key(), Some("u\0"));
 }
 
-/// Exactly one `New`, however many race.
+/// Exactly one `New`, however many calls race.
 pub async fn concurrent_deliveries_of_one_event_make_one_row(store: &dyn Store) {
     let event = sample::incoming(sample::body("race"));
     let answers = join_all((0..50).map(|_| store.record(event.clone(), at(0)))).await;

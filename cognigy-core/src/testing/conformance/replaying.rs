@@ -1,4 +1,4 @@
-//! What `replay` and `requeue` promise.
+//! The contract of `replay` and `requeue`.
 
 use super::{
     LEASE, at, claim, claim_one, give_up, process, processed, record, sample, settle, state_of,
@@ -32,7 +32,7 @@ pub async fn a_replay_is_a_run_of_its_own(store: &dyn Store) {
     assert!(matches!(unknown, ReplayClaim::NotFound));
 }
 
-/// Neither a worker's run nor another replay is disturbed.
+/// A replay disturbs neither a worker's run nor another replay.
 pub async fn a_replay_is_refused_while_a_run_holds_the_event(store: &dyn Store) {
     record(store, "a", 0).await;
     let work = claim_one(store, 0).await;
@@ -47,7 +47,7 @@ async fn store_replay(store: &dyn Store, seconds: i64) -> ReplayClaim {
     store.replay(&sample::key("a"), LEASE, at(seconds)).await.unwrap()
 }
 
-/// The first run's dead letter is sent, and does not touch what the replay made of the event.
+/// The first run's dead letter is sent, and does not change the result of the replay.
 pub async fn a_replay_does_not_lose_an_unsent_dead_letter(store: &dyn Store) {
     give_up(store, "a", 0).await;
     let work = replay(store, "a", 1).await;
@@ -61,7 +61,7 @@ pub async fn a_replay_does_not_lose_an_unsent_dead_letter(store: &dyn Store) {
     assert_eq!(store.counts().await.unwrap().unsent_dead_letters, 0);
 }
 
-/// A run whose lease ran out holds nothing; its late settlement is lost.
+/// A run whose lease ran out does not block a replay; its late settlement is lost.
 pub async fn a_replay_of_an_abandoned_run_takes_over(store: &dyn Store) {
     record(store, "a", 0).await;
     let abandoned = claim_one(store, 0).await;
@@ -75,7 +75,7 @@ pub async fn a_replay_of_an_abandoned_run_takes_over(store: &dyn Store) {
     assert_eq!(settle(store, processed(work.claim, 62)).await, Settled::Done);
 }
 
-/// Repeating a requeue adds nothing; a retry that waits is hastened.
+/// Repeating a requeue adds nothing; an event that waits for a retry becomes due at once.
 pub async fn a_requeue_schedules_once(store: &dyn Store) {
     process(store, "done", 0).await;
     record(store, "held", 0).await;

@@ -1,4 +1,4 @@
-//! What `settle` promises.
+//! The contract of `settle`.
 
 use super::{
     LEASE, at, attempt, claim, claim_for, claim_one, gave_up, give_up, processed, record, sample,
@@ -11,7 +11,7 @@ use crate::{
     store::{AttemptOutcome, ClaimedDeadLetter, DeadLetterEnd, RunEnd, Settled, Store},
 };
 
-/// Done is done: not due again, and the CRM's answer is kept.
+/// A processed event is not due again, and the CRM's answer is kept.
 pub async fn a_processed_event_is_final_and_keeps_its_contact(store: &dyn Store) {
     record(store, "a", 0).await;
     let work = claim_one(store, 0).await;
@@ -30,7 +30,7 @@ pub async fn a_processed_event_is_final_and_keeps_its_contact(store: &dyn Store)
     assert!(later.is_empty() && later.next_due.is_none());
 }
 
-/// A retry is due when it says, as the next attempt of the same run.
+/// A retry is due at its time, as the next attempt of the same run.
 pub async fn a_retry_waits_and_counts(store: &dyn Store) {
     record(store, "a", 0).await;
     for number in 1..=3 {
@@ -49,7 +49,7 @@ pub async fn a_retry_waits_and_counts(store: &dyn Store) {
     assert_eq!(history[0], attempt(1, 1, 10, AttemptOutcome::FailedTransient));
 }
 
-/// Work given back unbegun is due at once, under the same attempt number.
+/// A run that is released before it began is due at once, with the same attempt number.
 pub async fn a_release_does_not_count(store: &dyn Store) {
     record(store, "a", 0).await;
     let work = claim_one(store, 0).await;
@@ -113,7 +113,7 @@ pub async fn a_lease_that_ran_out_unclaimed_can_still_be_settled(store: &dyn Sto
     assert_eq!(state_of(store, "a").await, State::Processed);
 }
 
-/// One answer each, in order; the good ones take effect.
+/// Each settlement gets one answer, in order; the valid ones take effect.
 pub async fn lost_settlements_do_not_hold_back_others(store: &dyn Store) {
     record(store, "a", 0).await;
     let stale = claim_one(store, 0).await;
@@ -133,7 +133,7 @@ async fn claim_letter(store: &dyn Store, seconds: i64) -> ClaimedDeadLetter {
     batch.dead_letters.pop().unwrap()
 }
 
-/// The dead letter is due at once, complete, and sending it ends the event's life.
+/// The dead letter is due at once and complete, and sending it ends the event.
 pub async fn giving_up_puts_a_dead_letter_in_the_outbox(store: &dyn Store) {
     give_up(store, "a", 5).await;
     assert_eq!(state_of(store, "a").await, State::DeadLettering);
@@ -157,7 +157,8 @@ pub async fn giving_up_puts_a_dead_letter_in_the_outbox(store: &dyn Store) {
     assert!(claim(store, 10, 1_000_000).await.is_empty());
 }
 
-/// A refused dead letter comes back when it is due, and a lost lease gives it to someone else.
+/// A refused dead letter can be claimed again when it is due, and after a lost lease by another
+/// worker.
 pub async fn a_dead_letter_is_tried_until_it_is_sent(store: &dyn Store) {
     give_up(store, "a", 0).await;
     let refused = claim_letter(store, 0).await;
@@ -197,7 +198,10 @@ pub async fn neither_kind_of_work_takes_the_other_s_places(store: &dyn Store) {
     assert!(next.is_some_and(|due| due <= at(3)), "there is more of both");
     let (events, next) = taken([8, 0]).await;
     assert_eq!(events, [7, 0]);
-    assert!(next.is_none_or(|due| due > at(3)), "of letters nothing was asked, nor told");
+    assert!(
+        next.is_none_or(|due| due > at(3)),
+        "no dead letters were asked for, so none are announced"
+    );
     assert_eq!(taken([0, 5]).await.0, [0, 5]);
     assert_eq!(taken([0, 5]).await.0, [0, 3]);
     assert_eq!(taken([0, 0]).await, ([0, 0], None));

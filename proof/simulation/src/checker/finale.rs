@@ -1,4 +1,4 @@
-//! The end: what is in the store is what the books say, and nothing is left undone.
+//! The end of a run: the store holds what the books say, and no work is left.
 
 use bytes::Bytes;
 use cognigy_core::{
@@ -16,7 +16,7 @@ const COUNTERS: &str = "counters are what a recount gives";
 const SINK: &str = "each dead letter reaches the sink, and only what was given up does";
 const TIMES: &str = "times in an event's history never go backwards";
 
-/// What is in the store at the end, read through its own port.
+/// The content of the store at the end, read through its own port.
 #[derive(Debug, Default)]
 pub(crate) struct Leftover {
     events: Vec<(u32, StoredEvent, Vec<Attempt>)>,
@@ -142,7 +142,8 @@ impl Books<'_> {
         }
     }
 
-    /// Accepted is processed, dead-lettered and waiting together; and the store's counters say so.
+    /// The accepted events are the processed, dead-lettered and waiting ones together, and the
+    /// store's counters agree.
     fn recount(&mut self, left: &Leftover) {
         for state in State::ALL {
             let booked = self.events.values().filter(|book| book.phase.state() == state).count();

@@ -1,4 +1,5 @@
-//! Claims on runs: who may work, how often, and whose word counts.
+//! Checks claims on runs: which may be granted, how many attempts they make, and which settlements
+//! count.
 
 use cognigy_core::{
     Attempt, AttemptOutcome, ClaimToken, Contact, RunEnd, Settled, Settlement, Timestamp, WorkEnd,

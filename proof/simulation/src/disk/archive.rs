@@ -1,4 +1,4 @@
-//! Reading, forgetting, and the quarantine.
+//! Reads and purges events, and keeps the quarantine.
 
 use std::collections::BTreeMap;
 

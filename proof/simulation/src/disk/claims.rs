@@ -1,4 +1,4 @@
-//! Claims: granted for a lease, prolonged, ended. The fence decides whose word counts.
+//! Claims: granted for a lease, renewed, ended. The fence decides which settlement counts.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{Disk, EventRow, OutboxRow, Phase, Tables};
 use crate::planted::Bug;
 
 impl EventRow {
-    /// When it can be claimed, if ever by itself.
+    /// When it can be claimed; None if another event has to end first.
     fn claimable_at(&self, bug: Option<Bug>) -> Option<Timestamp> {
         match self.phase {
             Phase::Waiting { due } => Some(due),
@@ -23,7 +23,7 @@ impl EventRow {
         }
     }
 
-    /// Its turn has come, whatever time it had before it was displaced.
+    /// The event is next, whatever its due time was before it was displaced.
     fn is_next(&mut self, at: Timestamp) {
         if let Phase::Waiting { due } = &mut self.phase {
             *due = at.min(*due);
@@ -95,7 +95,7 @@ impl Disk {
         let due = |(time, _): &&(Timestamp, i64)| *time <= now;
         let letters_taken = letters.iter().filter(due).count().min(dead_letters);
         let events_taken = events.iter().filter(due).count().min(runs);
-        // What was not asked for is not announced either.
+        // A kind of work that was not asked for is not announced either.
         let next_letter = letters.get(letters_taken).filter(|_| dead_letters > 0);
         let next_event = events.get(events_taken).filter(|_| runs > 0);
         let mut batch = ClaimBatch {

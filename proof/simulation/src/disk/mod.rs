@@ -37,7 +37,8 @@ struct Tables {
     letters: BTreeMap<i64, OutboxRow>,
     quarantine: BTreeMap<i64, QuarantinedItem>,
     last_id: i64,
-    /// Letters of a store that writes them in a transaction of their own. Empty without that bug.
+    /// Dead letters of a store that writes them in a transaction of their own. Empty without that
+    /// bug.
     unwritten: Vec<(i64, OutboxRow)>,
 }
 
@@ -58,7 +59,7 @@ struct EventRow {
     body: Bytes,
     received_at: Timestamp,
     phase: Phase,
-    /// The latest grant's, or one higher once that was settled.
+    /// The fence of the latest grant, or one higher once that was settled.
     fence: i64,
     run: u32,
     attempt: u32,
@@ -66,7 +67,7 @@ struct EventRow {
     processed_at: Option<Timestamp>,
     contact: Option<Contact>,
     unreadable: bool,
-    /// An attempt of its run was begun, or it stopped its contact: it may not be displaced.
+    /// An attempt of its run was begun, or it stopped its contact, so it must stay the head.
     begun: bool,
     /// It was given up, and its contact waits for its replay.
     stops: bool,
@@ -122,7 +123,7 @@ impl Disk {
         }
     }
 
-    /// What a crash does besides: nothing, unless the store has a bug.
+    /// The effect of a crash on the store: none, unless the store has a bug.
     pub fn crash(&self) {
         if self.has(Bug::OutboxLostInCrash) {
             self.tables().letters.retain(|_, letter| !letter.held);

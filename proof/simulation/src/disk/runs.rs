@@ -126,7 +126,7 @@ impl EventRow {
     fn begin_run(&mut self, now: Timestamp, as_a_new_one: bool) {
         self.run += u32::from(as_a_new_one);
         self.attempt = 0;
-        // What stopped its contact stays first.
+        // An event that stopped its contact stays the head.
         self.begun = std::mem::take(&mut self.stops);
         self.phase = Phase::Waiting { due: now };
     }

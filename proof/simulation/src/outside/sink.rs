@@ -24,7 +24,7 @@ pub(crate) struct Message {
     visible_at: u64,
 }
 
-/// One process's way to the sink.
+/// One process's client for the sink.
 pub(crate) struct SimSink {
     pub(crate) world: Arc<World>,
     pub(crate) process: usize,
