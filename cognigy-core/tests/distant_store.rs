@@ -238,7 +238,7 @@ fn a_dead_letter_that_waited_longer_than_its_lease_is_not_sent_twice() {
     world.pass(SECOND * 60);
     world.sink.set_hanging(false);
     world.pass(SECOND * 5);
-    assert_eq!((world.letters().len(), world.counts().of(State::DeadLettered)), (50, 50));
+    assert_eq!((world.dead_letters().len(), world.counts().of(State::DeadLettered)), (50, 50));
 }
 
 #[test]

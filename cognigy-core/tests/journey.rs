@@ -263,11 +263,11 @@ fn a_crm_that_stays_down_means_four_attempts_and_one_dead_letter() {
     world.pass(SECOND * 3600);
     assert_eq!(world.crm.queries().len(), 4);
     assert_eq!(world.state("a"), State::DeadLettered);
-    let letters = world.letters();
-    assert_eq!(letters.len(), 1);
-    assert_eq!(letters[0].error_message, "gave up after 4 attempts: CRM answered 503");
-    assert_eq!((letters[0].attempts, letters[0].run), (4, 1));
-    assert_eq!(letters[0].raw_payload, sample::body("a"));
+    let dead_letters = world.dead_letters();
+    assert_eq!(dead_letters.len(), 1);
+    assert_eq!(dead_letters[0].error_message, "gave up after 4 attempts: CRM answered 503");
+    assert_eq!((dead_letters[0].attempts, dead_letters[0].run), (4, 1));
+    assert_eq!(dead_letters[0].raw_payload, sample::body("a"));
     let starts: Vec<_> = world.attempts("a").iter().map(|attempt| attempt.started_at).collect();
     for (pair, delay) in starts.windows(2).zip([2.0, 4.0, 8.0]) {
         let waited = (pair[1] - pair[0]).to_std().unwrap().as_secs_f64();
@@ -283,7 +283,7 @@ fn a_permanent_failure_is_dead_lettered_at_once() {
     world.deliver("a");
     world.pass(SECOND);
     assert_eq!(world.crm.queries().len(), 1);
-    assert_eq!(world.letters()[0].error_message, "gave up after 1 attempt: CRM answered 403");
+    assert_eq!(world.dead_letters()[0].error_message, "gave up after 1 attempt: CRM answered 403");
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn a_sink_that_is_down_is_tried_until_it_is_up() {
     assert!((60..200).contains(&tries), "{tries} tries in an hour, at most a minute apart");
     world.sink.set_down(false);
     world.pass(SECOND * 61);
-    assert_eq!((world.state("a"), world.letters().len()), (State::DeadLettered, 1));
+    assert_eq!((world.state("a"), world.dead_letters().len()), (State::DeadLettered, 1));
 }
 
 #[test]
@@ -324,7 +324,7 @@ fn a_sink_that_hangs_takes_no_event_s_place() {
     world.sink.set_hanging(false);
     world.pass(MINUTE * 10);
     assert_eq!(world.counts().of(State::DeadLettered), 1000);
-    assert_eq!(world.letters().len(), 1000);
+    assert_eq!(world.dead_letters().len(), 1000);
 }
 
 /// A sink that accepts everything and takes a second for each call.
@@ -398,7 +398,7 @@ fn a_crm_that_hangs_takes_no_dead_letter_s_place() {
     assert_eq!(world.counts().of(State::Processing), 1024, "every place for runs is taken");
     world.sink.set_down(false);
     world.pass(MINUTE);
-    assert_eq!(world.letters().len(), 1000);
+    assert_eq!(world.dead_letters().len(), 1000);
 }
 
 #[test]
@@ -412,10 +412,10 @@ fn a_replay_runs_once_now_and_keeps_the_history() {
     let failed = world.replay("a");
     assert!(matches!(failed, ReplayOutcome::Failed(reason) if reason == "CRM answered 503"));
     world.pass(SECOND);
-    let letters = world.letters();
-    assert_eq!(letters.len(), 2, "a failed replay is a dead letter of its own");
-    assert_eq!(letters[1].error_message, "Replay failed: CRM answered 503");
-    assert_eq!(letters[1].run, 2);
+    let dead_letters = world.dead_letters();
+    assert_eq!(dead_letters.len(), 2, "a failed replay is a dead letter of its own");
+    assert_eq!(dead_letters[1].error_message, "Replay failed: CRM answered 503");
+    assert_eq!(dead_letters[1].run, 2);
 
     world.crm.set_default(CrmAnswer::Nobody);
     assert!(matches!(world.replay("a"), ReplayOutcome::Replayed(None)));
@@ -480,9 +480,9 @@ fn an_event_that_kills_its_worker_every_time_is_given_up() {
     world.pass(SECOND);
     assert_eq!(world.crm.queries().len(), 10, "and no call more");
     assert_eq!(world.state("a"), State::DeadLettered);
-    let letter = &world.letters()[0];
-    assert_eq!(letter.attempts, 0, "none of them ended");
-    assert!(letter.error_message.contains("lost 10 times"), "{}", letter.error_message);
+    let dead_letter = &world.dead_letters()[0];
+    assert_eq!(dead_letter.attempts, 0, "none of them ended");
+    assert!(dead_letter.error_message.contains("lost 10 times"), "{}", dead_letter.error_message);
 }
 
 #[test]
@@ -552,7 +552,7 @@ fn a_panic_harms_its_own_event_only() {
     assert_eq!((world.state("a"), world.state("b")), (State::Processed, State::Processed));
     assert_eq!(world.state("poison"), State::DeadLettered);
     assert_eq!(calls.load(Ordering::Relaxed), 2 + 4);
-    let message = &world.letters()[0].error_message;
+    let message = &world.dead_letters()[0].error_message;
     assert_eq!(message, "gave up after 4 attempts: the attempt panicked");
 }
 

@@ -94,10 +94,10 @@ impl DeadLetterSource for Queue {
 
 /// The message of event `id`, with the payload of event `payload`.
 fn message(id: &str, payload: &str) -> String {
-    letter(id, payload).to_message(false)
+    dead_letter(id, payload).to_message(false)
 }
 
-fn letter(id: &str, payload: &str) -> DeadLetter {
+fn dead_letter(id: &str, payload: &str) -> DeadLetter {
     let event = sample::incoming(sample::body(payload));
     DeadLetter {
         key: sample::key(id),
@@ -126,7 +126,7 @@ fn given_up(ids: &[&str]) -> Scenario {
         world.deliver(id);
     }
     world.pass(SECOND);
-    assert_eq!(world.letters().len(), ids.len());
+    assert_eq!(world.dead_letters().len(), ids.len());
     world
 }
 
@@ -144,7 +144,7 @@ fn each_message_is_counted_for_what_became_of_it() {
         message("held", "held"),
         message("forgotten", "forgotten"),
         message("named otherwise", "than its payload"),
-        letter("forgotten, without its payload", "a").to_message(true),
+        dead_letter("forgotten, without its payload", "a").to_message(true),
         elsewhere,
         "no message of ours".to_owned(),
     ]);
@@ -237,10 +237,11 @@ fn no_more_is_asked_for_than_is_wanted() {
 fn each_event_is_taken_back_once_even_if_it_fails_again_at_once() {
     let mut world = given_up(&["a", "b", "c"]);
     let sink = world.sink.clone();
-    let sent = move || sink.received().iter().map(|letter| letter.to_message(false)).collect();
+    let sent =
+        move || sink.received().iter().map(|dead_letter| dead_letter.to_message(false)).collect();
     let report = world.redrive(Queue::holding(sent));
     world.pass(MINUTE);
     let report = report.lock().unwrap().take().expect("it comes to its end").unwrap();
     assert_eq!((report.requeued, report.again), (3, report.seen() - 3));
-    assert_eq!(world.letters().len(), 6, "each failed once more");
+    assert_eq!(world.dead_letters().len(), 6, "each failed once more");
 }

@@ -163,7 +163,7 @@ fn what_fails_panics_or_takes_too_long_is_retried_and_then_dead_lettered() {
         errors,
         ["not now", "the attempt panicked", "the attempt took longer than 120s", "not now"]
     );
-    assert_eq!(world.letters().len(), 1);
+    assert_eq!(world.dead_letters().len(), 1);
 }
 
 #[test]

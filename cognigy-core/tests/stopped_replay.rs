@@ -38,7 +38,7 @@ fn a_replay_that_is_stopped_gives_its_event_back() {
     let (outcome, ()) = block_on(join(replay, stopping));
     assert!(matches!(outcome, Ok(ReplayOutcome::Stopped)), "{outcome:?}");
     assert_eq!((world.state("a"), world.attempts("a").len()), (State::Pending, 1));
-    assert_eq!(world.letters().len(), 1, "it has not failed");
+    assert_eq!(world.dead_letters().len(), 1, "it has not failed");
 
     // At once, and not only when a lease ends.
     world.crm.set_default(CrmAnswer::Nobody);

@@ -58,7 +58,7 @@ async fn a_run_sent_again_is_one_message_and_a_later_run_another() {
     second.run = 2;
     let look_alike = dead_letter("e1-run-2", "{}");
 
-    for letters in [[first.clone(), second.clone()], [second, first]] {
+    for dead_letters in [[first.clone(), second.clone()], [second, first]] {
         assert!(all_ok(&sink.send(&dead_letters).await));
     }
     assert!(all_ok(&sink.send(&[look_alike]).await));
@@ -118,7 +118,7 @@ async fn what_is_over_the_queue_s_own_limit_goes_without_its_payload() {
     let long = format!("{{\"text\":\"{}\"}}", "x".repeat(2000));
     let mut wordy = dead_letter("wordy", "{}");
     wordy.error_message = "why ".repeat(1000);
-    let letters =
+    let dead_letters =
         [dead_letter("e1", "{}"), dead_letter("long", &long), wordy, dead_letter("e2", "{}")];
     assert!(all_ok(&sink(&moto, &url).await.send(&dead_letters).await));
 
@@ -139,7 +139,7 @@ async fn one_mebibyte_is_the_limit_of_a_message_and_of_a_batch() {
         let empty = dead_letter(id, "{\"t\":\"\"}").to_message(false).len();
         dead_letter(id, &format!("{{\"t\":\"{}\"}}", "x".repeat(bytes - empty)))
     };
-    let letters = [
+    let dead_letters = [
         sized("exact", LIMIT),
         sized("over", LIMIT + 1),
         sized("half-1", LIMIT / 2),
@@ -242,7 +242,7 @@ async fn a_queue_that_does_not_exist_is_a_permanent_failure_until_it_does() {
     let moto = Moto::start();
     let url = format!("{}/123456789012/dlq.fifo", moto.endpoint);
     let sink = sink(&moto, &url).await;
-    let letters = [dead_letter("e1", "{}"), dead_letter("e2", "{}")];
+    let dead_letters = [dead_letter("e1", "{}"), dead_letter("e2", "{}")];
 
     let answers = sink.send(&dead_letters).await;
     assert_eq!(answers.len(), 2);

@@ -93,8 +93,8 @@ async fn look_at_plans(order: EventOrder) {
     store.settle(&ends).await.unwrap();
     store.requeue(&[key("a")], now()).await.unwrap();
     store.replay(&key("warm-up"), LEASE, now()).await.unwrap();
-    let letters = claim(&store, 10).await.dead_letters;
-    let sent = letters.into_iter().map(|work| work.claim.settle(DeadLetterEnd::Sent, now()));
+    let dead_letters = claim(&store, 10).await.dead_letters;
+    let sent = dead_letters.into_iter().map(|work| work.claim.settle(DeadLetterEnd::Sent, now()));
     let answers = store.settle(&sent.collect::<Vec<_>>()).await.unwrap();
     assert!(!answers.is_empty() && answers.iter().all(|answer| *answer == Settled::Done));
     store.find(&key("a")).await.unwrap();

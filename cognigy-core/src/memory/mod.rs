@@ -173,7 +173,7 @@ impl Tables {
     fn holds(&self, token: &ClaimToken) -> bool {
         let fence = match token.work {
             WorkKind::Run => self.events.get(&token.handle).map(|row| row.fence),
-            WorkKind::DeadLetter => self.outbox.get(&token.handle).map(|letter| letter.fence),
+            WorkKind::DeadLetter => self.outbox.get(&token.handle).map(|entry| entry.fence),
         };
         fence == Some(token.fence)
     }
@@ -270,24 +270,24 @@ impl EventStore for MemoryStore {
         let mut tables = self.tables();
         let mut batch = ClaimBatch::default();
 
-        let letters =
-            tables.outbox.iter().filter(|(_, letter)| letter.dead_letter.key.source == source);
-        let letters = letters.map(|(handle, letter)| (letter.due, *handle)).collect();
-        let (letters, next_letter) = earliest(letters, dead_letters, now);
+        let entries =
+            tables.outbox.iter().filter(|(_, entry)| entry.dead_letter.key.source == source);
+        let entries = entries.map(|(handle, entry)| (entry.due, *handle)).collect();
+        let (entries, next_dead_letter) = earliest(entries, dead_letters, now);
         let events = tables.events.iter().filter(|(_, row)| row.key.source == source);
         let events = events.filter_map(|(handle, row)| row.due.map(|due| (due, *handle))).collect();
         let (events, next_event) = earliest(events, runs, now);
-        batch.next_due = next_letter.into_iter().chain(next_event).min();
+        batch.next_due = next_dead_letter.into_iter().chain(next_event).min();
 
-        for (_, handle) in &letters {
-            let Some(letter) = tables.outbox.get_mut(handle) else { continue };
-            letter.fence += 1;
-            letter.tries += 1;
-            letter.due = now + lease;
+        for (_, handle) in &entries {
+            let Some(entry) = tables.outbox.get_mut(handle) else { continue };
+            entry.fence += 1;
+            entry.tries += 1;
+            entry.due = now + lease;
             batch.dead_letters.push(ClaimedDeadLetter {
-                claim: DeadLetterClaim::granted(*handle, letter.fence),
-                dead_letter: letter.dead_letter.clone(),
-                attempt: letter.tries,
+                claim: DeadLetterClaim::granted(*handle, entry.fence),
+                dead_letter: entry.dead_letter.clone(),
+                attempt: entry.tries,
             });
         }
         for (_, handle) in &events {
@@ -316,8 +316,8 @@ impl EventStore for MemoryStore {
                     }
                 }
                 WorkKind::DeadLetter => {
-                    if let Some(letter) = tables.outbox.get_mut(&token.handle) {
-                        letter.due = letter.due.max(now + lease);
+                    if let Some(entry) = tables.outbox.get_mut(&token.handle) {
+                        entry.due = entry.due.max(now + lease);
                     }
                 }
             }

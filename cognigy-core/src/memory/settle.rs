@@ -77,9 +77,8 @@ impl Tables {
                     first_received_at: row.received_at,
                     raw_payload: row.body.clone(),
                 };
-                let letter =
-                    OutboxEntry { event: handle, dead_letter, due: at, fence: 0, tries: 0 };
-                self.outbox.insert(outbox_handle, letter);
+                let entry = OutboxEntry { event: handle, dead_letter, due: at, fence: 0, tries: 0 };
+                self.outbox.insert(outbox_handle, entry);
             }
         }
     }
@@ -87,17 +86,17 @@ impl Tables {
     fn settle_dead_letter(&mut self, handle: i64, end: DeadLetterEnd) {
         match end {
             DeadLetterEnd::Sent => {
-                let Some(letter) = self.outbox.remove(&handle) else { return };
-                if let Some(row) = self.events.get_mut(&letter.event)
-                    && row.run == letter.dead_letter.run
+                let Some(entry) = self.outbox.remove(&handle) else { return };
+                if let Some(row) = self.events.get_mut(&entry.event)
+                    && row.run == entry.dead_letter.run
                 {
                     row.apply(Move::DeadLetterSent);
                 }
             }
             DeadLetterEnd::Retry { due } => {
-                if let Some(letter) = self.outbox.get_mut(&handle) {
-                    letter.fence += 1;
-                    letter.due = due;
+                if let Some(entry) = self.outbox.get_mut(&handle) {
+                    entry.fence += 1;
+                    entry.due = due;
                 }
             }
         }

@@ -205,7 +205,7 @@ impl Scenario {
         block_on(self.pipeline.store().counts()).unwrap()
     }
 
-    pub fn letters(&self) -> Vec<DeadLetter> {
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
         self.sink.received()
     }
 }

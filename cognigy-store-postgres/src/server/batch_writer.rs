@@ -51,14 +51,14 @@ pub(crate) struct Writers {
 impl Writers {
     /// Starts them on the current runtime.
     pub(crate) fn start(
-        lane: &ConnectionPool,
+        pool: &ConnectionPool,
         options: &PostgresOptions,
         order: &Arc<OrderHint>,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(options.queue_limit.max(1));
         let waiting = Arc::new(Mutex::new(waiting));
         let write =
-            |_| tokio::spawn(work_off(lane.clone(), Arc::clone(&waiting), Arc::clone(order)));
+            |_| tokio::spawn(work_off(pool.clone(), Arc::clone(&waiting), Arc::clone(order)));
         Self { queue, tasks: (0..options.writers.max(1)).map(write).collect() }
     }
 
@@ -82,7 +82,7 @@ impl Drop for Writers {
 }
 
 async fn work_off(
-    lane: ConnectionPool,
+    pool: ConnectionPool,
     waiting: Arc<Mutex<mpsc::Receiver<Job>>>,
     order: Arc<OrderHint>,
 ) {
@@ -90,7 +90,7 @@ async fn work_off(
         let Some(batch) = next_batch(&waiting).await else { return };
         let (deliveries, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|job| (job.delivery, job.reply)).unzip();
-        settle_up(&lane, &deliveries, replies, &order).await;
+        settle_up(&pool, &deliveries, replies, &order).await;
     }
 }
 
@@ -123,12 +123,12 @@ async fn next_batch(waiting: &Mutex<mpsc::Receiver<Job>>) -> Option<Vec<Job>> {
 /// Records the deliveries together, or in halves if one of them may be at fault, and answers all of
 /// them.
 async fn settle_up(
-    lane: &ConnectionPool,
+    pool: &ConnectionPool,
     deliveries: &[Delivery],
     mut replies: Vec<oneshot::Sender<Result<Recorded, StoreError>>>,
     order: &OrderHint,
 ) {
-    match perform!(again lane, connection => record::record(connection, deliveries, order)) {
+    match perform!(again pool, connection => record::record(connection, deliveries, order)) {
         Ok(outcomes) => {
             for (reply, outcome) in replies.into_iter().zip(outcomes) {
                 drop(reply.send(Ok(outcome)));
@@ -137,8 +137,8 @@ async fn settle_up(
         Err(problem) if deliveries.len() > 1 && problem.may_concern_one_call() => {
             let (ours, theirs) = deliveries.split_at(deliveries.len() / 2);
             let others = replies.split_off(ours.len());
-            Box::pin(settle_up(lane, ours, replies, order)).await;
-            Box::pin(settle_up(lane, theirs, others, order)).await;
+            Box::pin(settle_up(pool, ours, replies, order)).await;
+            Box::pin(settle_up(pool, theirs, others, order)).await;
         }
         Err(problem) => {
             let problem = Arc::new(problem);

@@ -31,12 +31,12 @@ pub(crate) struct Upkeep(JoinHandle<()>);
 impl Upkeep {
     /// Starts it on the current runtime. `with_days` is false where the caller's clock counts: the
     /// days ahead are then unknown.
-    pub(crate) fn start(lane: ConnectionPool, with_days: bool) -> Self {
+    pub(crate) fn start(pool: ConnectionPool, with_days: bool) -> Self {
         Self(tokio::spawn(async move {
             for round in 0_u32.. {
                 tokio::time::sleep(INTERVAL).await;
                 let with_days = with_days && round % ROUNDS_PER_LOOK == 0;
-                let kept = perform!(&lane, connection => keep_up(connection, with_days));
+                let kept = perform!(&pool, connection => keep_up(connection, with_days));
                 if let Err(problem) = kept {
                     // The database is unreachable or busy; the store's own calls report that.
                     tracing::debug!(%problem, "the store's housekeeping was put off");

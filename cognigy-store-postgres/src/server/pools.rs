@@ -36,7 +36,7 @@ impl Connections {
     /// Does not connect yet.
     pub(crate) fn new(url: &str, options: &PostgresOptions) -> Result<Self, PostgresError> {
         let target = Target::parse(url, options)?;
-        let lane = |size| {
+        let pool = |size| {
             ConnectionPool::new(
                 &target,
                 target.config.clone(),
@@ -46,7 +46,7 @@ impl Connections {
             )
         };
         let (writing, working, reading) =
-            (lane(options.writers)?, lane(options.workers)?, lane(options.readers)?);
+            (pool(options.writers)?, pool(options.workers)?, pool(options.readers)?);
         Ok(Self { target, writing, working, reading })
     }
 }
@@ -138,20 +138,20 @@ impl Tries {
 /// A macro because a function that takes an async closure with borrowed captures cannot promise a
 /// `Send` future yet.
 macro_rules! perform {
-    (again $lane:expr, $connection:ident => $work:expr) => {
-        perform!(@ true, $lane, $connection => $work)
+    (again $pool:expr, $connection:ident => $work:expr) => {
+        perform!(@ true, $pool, $connection => $work)
     };
-    ($lane:expr, $connection:ident => $work:expr) => {
-        perform!(@ false, $lane, $connection => $work)
+    ($pool:expr, $connection:ident => $work:expr) => {
+        perform!(@ false, $pool, $connection => $work)
     };
-    (@ $harmless:literal, $lane:expr, $connection:ident => $work:expr) => {{
-        let lane: &$crate::server::pools::ConnectionPool = $lane;
+    (@ $harmless:literal, $pool:expr, $connection:ident => $work:expr) => {{
+        let pool: &$crate::server::pools::ConnectionPool = $pool;
         let mut tries = $crate::server::pools::Tries::new($harmless);
         loop {
-            let ended = match lane.lend().await {
+            let ended = match pool.lend().await {
                 Ok(mut lent) => {
                     let $connection = &mut lent;
-                    let result = lane.within_deadline($work).await;
+                    let result = pool.within_deadline($work).await;
                     tries.end(Some(lent), result).await
                 }
                 Err(problem) => tries.end(None, Err(problem)).await,

@@ -34,10 +34,10 @@ impl WorkerPresence {
     ///
     /// The URL cannot be used.
     pub fn announce(url: &str) -> Result<Self, StoreError> {
-        let lane = lane(url)?;
+        let pool = pool(url)?;
         Ok(Self(tokio::spawn(async move {
             loop {
-                if let Err(problem) = hold(&lane).await {
+                if let Err(problem) = hold(&pool).await {
                     tracing::debug!(%problem, "the lock of those who work is not held");
                 }
                 tokio::time::sleep(INTERVAL).await;
@@ -51,8 +51,8 @@ impl WorkerPresence {
     ///
     /// The database cannot be asked.
     pub async fn is_announced(url: &str) -> Result<bool, StoreError> {
-        let lane = lane(url)?;
-        let connection = lane.lend().await?;
+        let pool = pool(url)?;
+        let connection = pool.lend().await?;
         let sql = "SELECT EXISTS (
                        SELECT FROM pg_locks
                        WHERE locktype = 'advisory' AND granted AND objsubid = 2
@@ -64,7 +64,7 @@ impl WorkerPresence {
             let row = connection.query_one(sql, &[&i64::from(LOCK)]).await?;
             Ok::<bool, PostgresError>(row.try_get(0)?)
         };
-        Ok(lane.within_deadline(ask).await?)
+        Ok(pool.within_deadline(ask).await?)
     }
 }
 
@@ -74,25 +74,25 @@ impl Drop for WorkerPresence {
     }
 }
 
-fn lane(url: &str) -> Result<ConnectionPool, PostgresError> {
+fn pool(url: &str) -> Result<ConnectionPool, PostgresError> {
     let options = PostgresOptions::default();
     let target = Target::parse(url, &options)?;
     ConnectionPool::new(&target, target.config.clone(), &options, 1, Some(options.pool_timeout))
 }
 
 /// Holds the lock until the connection fails.
-async fn hold(lane: &ConnectionPool) -> Result<(), PostgresError> {
+async fn hold(pool: &ConnectionPool) -> Result<(), PostgresError> {
     // Taken out of the pool: when this function ends, the connection is closed and the lock is
     // released.
-    let connection = Object::take(lane.lend().await?);
+    let connection = Object::take(pool.lend().await?);
     let lock = "SELECT pg_advisory_lock_shared($1, hashtext(current_schema()))";
-    lane.within_deadline(async {
+    pool.within_deadline(async {
         Ok::<_, PostgresError>(connection.execute(lock, &[&LOCK]).await?)
     })
     .await?;
     loop {
         tokio::time::sleep(INTERVAL).await;
-        lane.within_deadline(async { Ok::<_, PostgresError>(connection.simple_query("").await?) })
+        pool.within_deadline(async { Ok::<_, PostgresError>(connection.simple_query("").await?) })
             .await?;
     }
 }

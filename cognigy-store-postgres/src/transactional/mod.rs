@@ -47,7 +47,7 @@ const MAX_CONNECT_PAUSE: Duration = Duration::from_secs(2);
 pub struct Transactional<H> {
     handler: H,
     store: PostgresStore,
-    lane: ConnectionPool,
+    pool: ConnectionPool,
     tls: MakeRustlsConnect,
     options: TransactionOptions,
 }
@@ -98,9 +98,9 @@ impl PostgresStore {
             ..self.options().clone()
         };
         // The attempt's own time limit bounds the wait.
-        let lane = ConnectionPool::new(target, config, &like_ours, options.connections, None)?;
+        let pool = ConnectionPool::new(target, config, &like_ours, options.connections, None)?;
         let tls = target.trust.connector()?;
-        Ok(Transactional { handler, store: self.clone(), lane, tls, options })
+        Ok(Transactional { handler, store: self.clone(), pool, tls, options })
     }
 }
 
@@ -122,7 +122,7 @@ impl<H: TransactionalHandler> SettlingHandler for Transactional<H> {
                     return Ok(settled);
                 }
                 Ended::Known(Err(undone)) => {
-                    self.lane.within_deadline(given_back(session)).await.ok();
+                    self.pool.within_deadline(given_back(session)).await.ok();
                     undone
                 }
                 // The session is closed.
@@ -156,7 +156,7 @@ impl<H: TransactionalHandler> Transactional<H> {
     async fn connect(&self) -> Result<Object, Failure> {
         let (mut pause, mut waited) = (CONNECT_PAUSE, Duration::ZERO);
         loop {
-            let problem = match self.lane.lend().await {
+            let problem = match self.pool.lend().await {
                 Ok(connection) => return Ok(connection),
                 Err(problem) => problem,
             };
@@ -180,14 +180,14 @@ impl<H: TransactionalHandler> Transactional<H> {
         contact: Option<Contact>,
         completion: &Completion<'_>,
     ) -> Ended {
-        let begun = self.lane.within_deadline(session.begin(self.options.isolation)).await;
+        let begun = self.pool.within_deadline(session.begin(self.options.isolation)).await;
         let (mut transaction, is_committing) = match begun {
             Ok(begun) => begun,
             Err(problem) => return Ended::Unknown(problem.into()),
         };
         let handled = self.handle_and_settle(&mut transaction, event, contact, completion).await;
         if !matches!(handled, Ok(Settled::Done | Settled::UnblockedNext)) {
-            let rolled_back = self.lane.within_deadline(ended(transaction.rollback())).await;
+            let rolled_back = self.pool.within_deadline(ended(transaction.rollback())).await;
             return match (rolled_back, handled) {
                 (Ok(()), handled) => Ended::Known(handled),
                 // The transaction counts as undone: the server will notice that the client is gone.
@@ -196,7 +196,7 @@ impl<H: TransactionalHandler> Transactional<H> {
             };
         }
         *is_committing = true;
-        match self.lane.within_deadline(ended(transaction.commit())).await {
+        match self.pool.within_deadline(ended(transaction.commit())).await {
             Ok(()) => Ended::Known(handled),
             Err(problem) if problem.outcome_is_unknown() => Ended::Doubtful(problem),
             // The commit was refused, for example by a constraint that was deferred until now.
@@ -216,7 +216,7 @@ impl<H: TransactionalHandler> Transactional<H> {
         // check below fails.
         let _ = transaction.batch_execute(&mark(token)).now_or_never();
         self.handler.handle(transaction, Arc::clone(event), contact).await?;
-        self.lane
+        self.pool
             .within_deadline(async {
                 check(transaction, token, event).await?;
                 let settlement = completion.settlement();

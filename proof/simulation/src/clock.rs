@@ -75,7 +75,7 @@ impl Future for Wait {
         let nanos = left.num_nanoseconds().and_then(|left| u64::try_from(left).ok());
         let micros = nanos.map_or(u64::MAX / 2, |nanos| nanos.div_ceil(1000));
         let mut sleep = self.clock.handle.sleep(micros);
-        // The sleep cannot have ended yet; polling sets its alarm.
+        // The new sleep cannot have ended yet; polling it sets its alarm.
         let polled = Pin::new(&mut sleep).poll(context);
         self.sleep = Some(sleep);
         polled

@@ -249,7 +249,7 @@ impl Plan {
         let one = one + micros(settings.options.poll_interval) + micros(settings.options.grace);
         let run = one * u64::from(settings.retry.max_attempts + settings.max_lost_leases + 1);
         // Dead letters: a send to its timeout, the wait after it, and another.
-        let letter = 2 * (attempt + micros(settings.sink_retry.max_delay) + 2 * lease);
+        let dead_letter = 2 * (attempt + micros(settings.sink_retry.max_delay) + 2 * lease);
         let senders = self
             .deliveries
             .iter()
@@ -266,7 +266,7 @@ impl Plan {
             false => None,
         };
         let run = run * in_a_row.unwrap_or(1);
-        3 * (run + slow + letter) + senders.max().unwrap_or(0) + self.clock_error()
+        3 * (run + slow + dead_letter) + senders.max().unwrap_or(0) + self.clock_error()
     }
 
     /// The largest difference between two clocks of the run.

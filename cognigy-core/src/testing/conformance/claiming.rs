@@ -158,8 +158,8 @@ pub async fn a_renewal_that_comes_late_shortens_nothing(store: &dyn Store) {
     record(store, "a", 0).await;
     let batch = claim(store, 10, 0).await;
     let runs = batch.runs.iter().map(|work| work.claim.token());
-    let letters = batch.dead_letters.iter().map(|work| work.claim.token());
-    let tokens: Vec<_> = runs.chain(letters).collect();
+    let dead_letters = batch.dead_letters.iter().map(|work| work.claim.token());
+    let tokens: Vec<_> = runs.chain(dead_letters).collect();
     assert_eq!(tokens.len(), 2);
     for seconds in [50, 20] {
         let renewed = store.renew(&tokens, LEASE, at(seconds)).await.unwrap();

@@ -425,8 +425,8 @@ pub async fn a_stopped_contact_waits_for_a_replay(store: &dyn Store) {
     record(store, "bob", "b2", 2).await;
     let batch = claim(store, 10, 1000).await;
     assert_eq!((batch.runs.len(), batch.dead_letters.len()), (1, 1), "bob, and the dead letter");
-    for letter in batch.dead_letters {
-        settle(store, letter.claim.settle(DeadLetterEnd::Sent, at(1001))).await;
+    for claimed in batch.dead_letters {
+        settle(store, claimed.claim.settle(DeadLetterEnd::Sent, at(1001))).await;
     }
     assert_eq!(state_of(store, "a1").await, State::DeadLettered);
     let counts = store.counts().await.unwrap();
@@ -500,8 +500,8 @@ pub async fn a_purge_spares_what_stops_a_contact(store: &dyn Store) {
     for work in ids(store, 0).await.0 {
         settle(store, gave_up(work.claim, 1)).await;
     }
-    for letter in claim(store, 10, 2).await.dead_letters {
-        settle(store, letter.claim.settle(DeadLetterEnd::Sent, at(2))).await;
+    for claimed in claim(store, 10, 2).await.dead_letters {
+        settle(store, claimed.claim.settle(DeadLetterEnd::Sent, at(2))).await;
     }
     assert_eq!(
         store.purge(PurgeRequest::all_before(at(1000), 10)).await.unwrap().purged.total_events(),

@@ -53,9 +53,9 @@ pub async fn a_replay_does_not_lose_an_unsent_dead_letter(store: &dyn Store) {
     let work = replay(store, "a", 1).await;
     assert_eq!(settle(store, processed(work.claim, 2)).await, Settled::Done);
     let mut batch = claim(store, 10, 3).await;
-    let letter = batch.dead_letters.pop().expect("the dead letter of the first run is still due");
-    assert_eq!(letter.dead_letter.run, 1);
-    let sent = letter.claim.settle(DeadLetterEnd::Sent, at(4));
+    let claimed = batch.dead_letters.pop().expect("the dead letter of the first run is still due");
+    assert_eq!(claimed.dead_letter.run, 1);
+    let sent = claimed.claim.settle(DeadLetterEnd::Sent, at(4));
     assert_eq!(settle(store, sent).await, Settled::Done);
     assert_eq!(state_of(store, "a").await, State::Processed);
     assert_eq!(store.counts().await.unwrap().unsent_dead_letters, 0);

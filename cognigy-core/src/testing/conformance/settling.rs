@@ -82,13 +82,13 @@ pub async fn a_settlement_that_comes_again_changes_nothing(store: &dyn Store) {
     assert_eq!(store.attempts(&sample::key("a")).await.unwrap().len(), 1);
 
     assert_eq!(settle(store, gave_up(work.claim, 11)).await, Settled::Done);
-    let letter = claim_letter(store, 11).await;
-    let retry = letter.claim.settle(DeadLetterEnd::Retry { due: at(20) }, at(12));
+    let claimed = claim_dead_letter(store, 11).await;
+    let retry = claimed.claim.settle(DeadLetterEnd::Retry { due: at(20) }, at(12));
     assert_eq!(settle(store, retry.clone()).await, Settled::Done);
     assert_eq!(settle(store, retry.clone()).await, Settled::LeaseLost);
-    let letter = claim_letter(store, 20).await;
+    let claimed = claim_dead_letter(store, 20).await;
     assert_eq!(settle(store, retry).await, Settled::LeaseLost);
-    let sent = letter.claim.settle(DeadLetterEnd::Sent, at(21));
+    let sent = claimed.claim.settle(DeadLetterEnd::Sent, at(21));
     assert_eq!(settle(store, sent).await, Settled::Done);
 }
 
@@ -127,7 +127,7 @@ pub async fn lost_settlements_do_not_hold_back_others(store: &dyn Store) {
     assert_eq!(state_of(store, "b").await, State::Processed);
 }
 
-async fn claim_letter(store: &dyn Store, seconds: i64) -> ClaimedDeadLetter {
+async fn claim_dead_letter(store: &dyn Store, seconds: i64) -> ClaimedDeadLetter {
     let mut batch = claim(store, 10, seconds).await;
     assert_eq!((batch.runs.len(), batch.dead_letters.len()), (0, 1), "one dead letter is due");
     batch.dead_letters.pop().unwrap()
@@ -139,14 +139,17 @@ pub async fn giving_up_puts_a_dead_letter_in_the_outbox(store: &dyn Store) {
     assert_eq!(state_of(store, "a").await, State::DeadLettering);
     assert_eq!(store.counts().await.unwrap().unsent_dead_letters, 1);
 
-    let work = claim_letter(store, 5).await;
-    let letter = &work.dead_letter;
-    assert_eq!((&letter.key, letter.run, letter.attempts), (&sample::key("a"), 1, 1));
-    assert_eq!(letter.error_message, "the CRM refused");
-    assert_eq!(letter.raw_payload, sample::body("a"));
-    assert_eq!(letter.kind.as_str(), "USER_INPUT_RECEIVED");
-    assert_eq!(letter.time.as_json(), "\"2026-01-01T00:00:00Z\"");
-    assert_eq!(letter.first_received_at, at(5));
+    let work = claim_dead_letter(store, 5).await;
+    let dead_letter = &work.dead_letter;
+    assert_eq!(
+        (&dead_letter.key, dead_letter.run, dead_letter.attempts),
+        (&sample::key("a"), 1, 1)
+    );
+    assert_eq!(dead_letter.error_message, "the CRM refused");
+    assert_eq!(dead_letter.raw_payload, sample::body("a"));
+    assert_eq!(dead_letter.kind.as_str(), "USER_INPUT_RECEIVED");
+    assert_eq!(dead_letter.time.as_json(), "\"2026-01-01T00:00:00Z\"");
+    assert_eq!(dead_letter.first_received_at, at(5));
     assert!(claim(store, 10, 6).await.is_empty(), "it is leased");
 
     let settlement = work.claim.settle(DeadLetterEnd::Sent, at(7));
@@ -161,17 +164,17 @@ pub async fn giving_up_puts_a_dead_letter_in_the_outbox(store: &dyn Store) {
 /// worker.
 pub async fn a_dead_letter_is_tried_until_it_is_sent(store: &dyn Store) {
     give_up(store, "a", 0).await;
-    let refused = claim_letter(store, 0).await;
+    let refused = claim_dead_letter(store, 0).await;
     assert_eq!(refused.attempt, 1);
     let retry = refused.claim.settle(DeadLetterEnd::Retry { due: at(10) }, at(1));
     assert_eq!(settle(store, retry).await, Settled::Done);
     assert_eq!(claim(store, 10, 9).await.next_due, Some(at(10)));
 
-    let lost = claim_letter(store, 10).await;
+    let lost = claim_dead_letter(store, 10).await;
     assert_eq!(lost.attempt, 2);
     assert_eq!(store.renew(&[lost.claim.token()], LEASE, at(20)).await.unwrap(), [Settled::Done]);
     assert!(claim(store, 10, 79).await.is_empty());
-    let current = claim_letter(store, 80).await;
+    let current = claim_dead_letter(store, 80).await;
     let late = lost.claim.settle(DeadLetterEnd::Sent, at(81));
     assert_eq!(settle(store, late).await, Settled::LeaseLost);
     assert_eq!(state_of(store, "a").await, State::DeadLettering);

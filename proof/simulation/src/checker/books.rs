@@ -120,7 +120,7 @@ pub(super) struct Books<'a> {
     pub(super) events: BTreeMap<u32, EventBook>,
     /// The first body of each event, for each time it was recorded after a purge.
     pub(super) lives: BTreeMap<u32, Vec<Bytes>>,
-    pub(super) letters: BTreeMap<LetterKey, DeadLetterBook>,
+    pub(super) dead_letters: BTreeMap<LetterKey, DeadLetterBook>,
     /// Which event or dead letter a store's handle stands for.
     pub(super) handles: BTreeMap<i64, u32>,
     pub(super) letter_handles: BTreeMap<i64, LetterKey>,
@@ -151,7 +151,7 @@ impl<'a> Books<'a> {
             violations: Vec::new(),
             events: BTreeMap::new(),
             lives: BTreeMap::new(),
-            letters: BTreeMap::new(),
+            dead_letters: BTreeMap::new(),
             handles: BTreeMap::new(),
             letter_handles: BTreeMap::new(),
             quarantine: Vec::new(),
@@ -197,7 +197,8 @@ impl<'a> Books<'a> {
     /// Whether a dead letter of the event still waits for the sink.
     pub(super) fn has_unsent_letter(&self, event: u32) -> bool {
         let Some(book) = self.events.get(&event) else { return false };
-        let letters = self.letters.range((event, book.life, 0)..=(event, book.life, u32::MAX));
-        letters.into_iter().any(|(_, letter)| !letter.sent)
+        let dead_letters =
+            self.dead_letters.range((event, book.life, 0)..=(event, book.life, u32::MAX));
+        dead_letters.into_iter().any(|(_, dead_letter)| !dead_letter.sent)
     }
 }

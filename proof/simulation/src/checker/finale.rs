@@ -67,7 +67,7 @@ impl Books<'_> {
             self.violated(LIVENESS, Some(event), text);
         }
         self.compare_events(left);
-        self.compare_letters();
+        self.compare_dead_letters();
         self.compare_quarantine(left);
         self.recount(left);
     }
@@ -116,12 +116,12 @@ impl Books<'_> {
         }
     }
 
-    fn compare_letters(&mut self) {
+    fn compare_dead_letters(&mut self) {
         let missing: Vec<(LetterKey, bool)> = self
-            .letters
+            .dead_letters
             .iter()
-            .filter(|(_, letter)| letter.taken == 0 || !letter.sent)
-            .map(|(key, letter)| (*key, letter.sent))
+            .filter(|(_, dead_letter)| dead_letter.taken == 0 || !dead_letter.sent)
+            .map(|(key, dead_letter)| (*key, dead_letter.sent))
             .collect();
         for ((event, _, run), sent) in missing {
             let text = format!("run {run} was given up; the store calls it sent: {sent}");
@@ -152,7 +152,8 @@ impl Books<'_> {
                 self.violated(COUNTERS, None, format!("{state}: {counted}, not {booked}"));
             }
         }
-        let waiting = self.letters.values().filter(|letter| !letter.sent).count() as u64;
+        let waiting =
+            self.dead_letters.values().filter(|dead_letter| !dead_letter.sent).count() as u64;
         let quarantined = self.quarantine.len() as u64;
         let counts = (left.counts.unsent_dead_letters, left.counts.quarantined);
         if counts != (waiting, quarantined) {

@@ -6,9 +6,9 @@
 
 mod activity;
 mod books;
+mod dead_letters;
 mod deliveries;
 mod finale;
-mod letters;
 mod order;
 mod runs;
 

@@ -200,7 +200,7 @@ impl Books<'_> {
                     complaints.push((REPLAY, reason.clone()));
                 }
                 book.phase = Phase::DeadLettering;
-                let letter = DeadLetterBook {
+                let dead_letter = DeadLetterBook {
                     reason: reason.clone(),
                     attempts: *attempts,
                     payload,
@@ -211,7 +211,7 @@ impl Books<'_> {
                     last_fence: 0,
                 };
                 let key = (event, book.life, book.run);
-                if self.letters.insert(key, letter).is_some() {
+                if self.dead_letters.insert(key, dead_letter).is_some() {
                     complaints.push((POLICY, "one run was given up twice".to_owned()));
                 }
                 if outcome.is_none() {

@@ -34,7 +34,7 @@ pub struct Disk {
 #[derive(Debug, Default)]
 struct Tables {
     events: BTreeMap<i64, EventRow>,
-    letters: BTreeMap<i64, OutboxRow>,
+    outbox: BTreeMap<i64, OutboxRow>,
     quarantine: BTreeMap<i64, QuarantinedItem>,
     last_id: i64,
     /// Dead letters of a store that writes them in a transaction of their own. Empty without that
@@ -76,7 +76,7 @@ struct EventRow {
 #[derive(Debug)]
 struct OutboxRow {
     event: i64,
-    letter: DeadLetter,
+    dead_letter: DeadLetter,
     due: Timestamp,
     held: bool,
     fence: i64,
@@ -126,7 +126,7 @@ impl Disk {
     /// The effect of a crash on the store: none, unless the store has a bug.
     pub fn crash(&self) {
         if self.has(Bug::OutboxLostInCrash) {
-            self.tables().letters.retain(|_, letter| !letter.held);
+            self.tables().outbox.retain(|_, row| !row.held);
         }
         self.tables().unwritten.clear();
     }

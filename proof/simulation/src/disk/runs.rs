@@ -92,7 +92,7 @@ impl EventStore for Disk {
         row.begin_run(now, !self.has(Bug::ReplayReusesRun));
         let claim = row.grant(id, lease, now, took_over);
         if self.has(Bug::ReplayDropsLetter) {
-            tables.letters.retain(|_, letter| letter.event != id);
+            tables.outbox.retain(|_, row| row.event != id);
         }
         Ok(ReplayClaim::Claimed(Box::new(claim)))
     }
