@@ -1,4 +1,4 @@
-//! Claiming and settling batches of waiting events, as a worker does, with nothing in between.
+//! Claiming and settling batches of waiting events, as a worker does, with no work in between.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 

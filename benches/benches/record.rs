@@ -1,5 +1,5 @@
 //! Recording events durably: alone, and as many at once as a busy server has in flight. The peer is
-//! the plainest table that could hold them, written in transactions of the same size.
+//! the simplest table that could hold them, written in transactions of the same size.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
@@ -71,7 +71,7 @@ fn record(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A new event, its id spread as random ones are.
+/// A new event, with an id that is spread like random ids.
 fn event(number: &mut u64) -> cognigy_core::IncomingEvent {
     *number += 1;
     let id = format!("{:016x}-{number}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15));

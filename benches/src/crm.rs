@@ -38,8 +38,8 @@ fn answer() -> Vec<u8> {
     format!("{head}{}\r\n\r\n{contact}", contact.len()).into_bytes()
 }
 
-/// A CRM that costs little itself: one thread, no HTTP library, the same answer to everybody.
-/// It lives as long as the process.
+/// A CRM that costs little itself: one thread, no HTTP library, the same answer to every request.
+/// It runs as long as the process.
 pub struct StandIn {
     address: SocketAddr,
     requests: Arc<AtomicU64>,
@@ -86,7 +86,7 @@ impl StandIn {
     }
 }
 
-/// Answers one request after the other; whatever breaks ends the connection.
+/// Answers one request after the other; any error ends the connection.
 async fn converse(
     mut stream: TcpStream,
     answer: Arc<[u8]>,
@@ -114,7 +114,7 @@ async fn converse(
     }
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Rate {
     /// Look-ups answered, or events processed, a second.
@@ -127,7 +127,7 @@ pub struct Rate {
 /// different keys.
 ///
 /// # Errors
-/// A look-up failed, or found nobody.
+/// A look-up failed, or found no contact.
 pub async fn look_ups(
     crm: impl CrmClient + Clone,
     stand_in: &StandIn,
@@ -144,7 +144,7 @@ pub async fn look_ups(
             };
             match crm.find_contact(&query).await {
                 Ok(Some(_)) => Ok(()),
-                Ok(None) => Err("found nobody".into()),
+                Ok(None) => Err("found no contact".into()),
                 Err(failure) => Err(failure.report().into()),
             }
         }
@@ -152,13 +152,13 @@ pub async fn look_ups(
     .await
 }
 
-/// The peer: a loop around reqwest as it comes that sends the same requests and throws the answers'
-/// bytes away.
+/// The peer: a loop around an unmodified reqwest client that sends the same requests and discards
+/// the answers' bytes.
 ///
 /// # Errors
 /// A request failed.
 pub async fn bare(stand_in: &StandIn, count: u64) -> Result<Rate, Box<dyn Error>> {
-    // Never used; without the default provider, reqwest wants to be handed one.
+    // Never used, but without its default provider reqwest needs one.
     let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(RootCertStore::empty())
@@ -205,7 +205,7 @@ where
     Ok(Rate { per_second: rate(count, started.elapsed()), requests: stand_in.requests() - before })
 }
 
-/// Works off `count` waiting events, each of a contact of its own, with the worker on SQLite and a
+/// Processes `count` waiting events, each of a contact of its own, with the worker on SQLite and a
 /// handler that does nothing.
 ///
 /// # Errors

@@ -1,4 +1,5 @@
-//! The load tools: a generator that costs little itself, and what turns its figures into a table.
+//! The load tools: a generator that costs little itself, and code that turns its figures into a
+//! table.
 //!
 //! The benchmarks proper are in `benches/` (criterion); `./scripts/bench` runs everything.
 

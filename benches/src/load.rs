@@ -1,10 +1,11 @@
 //! A load generator for webhook receivers.
 //!
-//! It shares the machine with the server that it measures, so it has to cost little: one thread that
-//! sends, a hand-written request, no HTTP library, one read for most answers. Latency is counted from
-//! the moment a request was *meant* to be sent; a generator that waits for a slow server and starts
-//! its clock afterwards hides exactly the delays that senders feel (coordinated omission). In an open
-//! loop a thread of its own keeps the time, because an event loop's timers tick in milliseconds.
+//! It shares the machine with the server that it measures, so it has to cost little: one thread
+//! that sends, a hand-written request, no HTTP library, one read for most answers. Latency is
+//! counted from the moment a request was *meant* to be sent; a generator that waits for a slow
+//! server and starts its clock afterwards hides exactly the delays that senders have (coordinated
+//! omission). In an open loop a thread of its own keeps the time, because an event loop's timers
+//! tick in milliseconds.
 
 use std::{
     io,
@@ -57,12 +58,12 @@ pub enum Ids {
     Repeated,
 }
 
-/// What came of it.
+/// The result of a load.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// Answers by status: 200, 503, anything else.
     pub accepted: u64,
-    /// Answers that asked to come back.
+    /// Answers that asked the sender to retry.
     pub turned_away: u64,
     /// Other answers, and connections that broke.
     pub failed: u64,
@@ -70,13 +71,13 @@ pub struct Report {
     pub seconds: f64,
     /// Latency of accepted events in microseconds, from the intended time of sending.
     pub latency: Histogram<u64>,
-    /// Latency of those that were turned away.
+    /// Latency of refused events.
     pub refusal: Histogram<u64>,
 }
 
 impl Report {
     fn new() -> Self {
-        // One microsecond to two minutes, to three digits. The bounds are constants that are right.
+        // One microsecond to two minutes, to three digits. The bounds are valid constants.
         #[allow(clippy::expect_used)]
         let histogram = Histogram::new_with_bounds(1, 120_000_000, 3).expect("constant bounds");
         Self {
@@ -194,7 +195,7 @@ impl Load {
     }
 
     fn request(&self, connection: usize, number: u64) -> Vec<u8> {
-        // The very same bytes again: another body under the same id would be a conflict.
+        // Exactly the same bytes again: another body under the same id would be a conflict.
         let number = if self.ids == Ids::Repeated { 0 } else { number };
         let order = ((connection as u64) << 40) | number;
         let id = match self.ids {
@@ -202,7 +203,7 @@ impl Load {
                 let mixed = order.wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 format!("{mixed:016x}-{}-{connection}-{number}", self.prefix)
             }
-            // Behind all that begin with a hexadecimal digit.
+            // After all ids that begin with a hexadecimal digit.
             Ids::Ascending => format!("z-{}-{number:016x}-{connection}", self.prefix),
             Ids::Repeated => format!("{}-{connection}", self.prefix),
         };
@@ -225,11 +226,12 @@ impl Load {
     }
 }
 
-/// Makes a text longer with letters and digits that do not repeat, for PostgreSQL compresses what
-/// does, from 2 KB on.
+/// Makes a text longer with letters and digits that do not repeat, because PostgreSQL compresses
+/// repeating text from 2 KB on.
 fn fill(text: &mut String, length: usize) {
     static PIECE: OnceLock<String> = OnceLock::new();
-    // A linear congruence (Knuth's MMIX); the low bits of those repeat soonest, so the high ones.
+    // A linear congruential generator (Knuth's MMIX). Its low bits repeat soonest, so the high bits
+    // are used.
     let piece = PIECE.get_or_init(|| {
         let mut state = 1_u64;
         let digit = |_| {
@@ -262,7 +264,8 @@ impl Turns {
     }
 }
 
-/// Gives the connections their turns, `rate` a second, whatever became of the last ones.
+/// Gives the connections their sending times, `rate` per second, whether or not the last answers
+/// have arrived.
 fn keep_time(
     connections: &[UnboundedSender<Instant>],
     rate: f64,
@@ -276,12 +279,12 @@ fn keep_time(
             return;
         }
         std::thread::sleep(planned.saturating_duration_since(Instant::now()));
-        // A connection that could not be made again takes no more turns.
+        // A connection that could not be made again gets no more sending times.
         let _ = connection.send(planned);
     }
 }
 
-/// Sends a request and reads its answer; the status.
+/// Sends a request and reads its answer. Returns the status.
 async fn exchange(stream: &mut TcpStream, request: &[u8], answer: &mut [u8]) -> io::Result<u16> {
     stream.write_all(request).await?;
     let mut filled = 0;
@@ -297,7 +300,7 @@ async fn exchange(stream: &mut TcpStream, request: &[u8], answer: &mut [u8]) -> 
     }
 }
 
-/// The status, once head and body are there.
+/// The status, once head and body have arrived.
 fn whole_answer(bytes: &[u8]) -> io::Result<Option<u16>> {
     let Some(head) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Ok(None);

@@ -24,7 +24,7 @@ use crate::process;
 /// A failure of a measurement.
 pub type Failed = Box<dyn Error + Send + Sync>;
 
-/// A cluster as one would run it, but small: synced commits, a checkpoint now and then.
+/// A cluster with production settings, but small: synced commits, occasional checkpoints.
 #[must_use]
 pub fn cluster() -> Cluster {
     Cluster::start_with(&[
@@ -160,8 +160,8 @@ pub async fn bare_ingest(
     Ok(per_second(count, started))
 }
 
-/// Works `count` events off with the library's worker and a handler that does nothing; events a
-/// second. `before` events are finished already.
+/// Processes `count` events with the library's worker and a handler that does nothing. Returns
+/// events per second. `before` events are finished already.
 ///
 /// # Errors
 /// The store cannot be used.

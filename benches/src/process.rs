@@ -1,4 +1,4 @@
-//! Processing, in process: how fast a full store is worked off, and the plain loop beside it.
+//! Processing, in process: how fast a full store is processed, and the plain loop beside it.
 
 use std::{
     error::Error,
@@ -100,8 +100,8 @@ pub(crate) async fn fill_with(
     Ok(store)
 }
 
-/// Works `count` events off with the library's worker and a handler that does nothing; events a
-/// second.
+/// Processes `count` events with the library's worker and a handler that does nothing. Returns
+/// events per second.
 ///
 /// # Errors
 /// The store cannot be used.
@@ -114,7 +114,7 @@ pub async fn worker(path: &Path, count: u32) -> Result<f64, Box<dyn Error>> {
     let started = Instant::now();
     let worker = Worker::spawn_with(pipeline, TokioClock::new(), WorkerOptions::default());
     while store.counts().await?.of(State::Processed) < u64::from(count) {
-        // Seldom: counting shares the processors with what is measured.
+        // Rarely, because counting shares the processors with the measured work.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let seconds = started.elapsed().as_secs_f64();

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What deliveries are signed with, and the operator's token.
+/// The secret with which deliveries are signed, and the operator's token.
 pub const SECRET: &str = "a secret for benchmarks";
 
 /// A receiver under test.
@@ -36,7 +36,7 @@ impl Server {
     /// # Errors
     /// It is not built, or does not become ready.
     pub fn on(database_url: &str, settings: &[(&str, &str)]) -> Result<Self, Box<dyn Error>> {
-        // Chosen here, so that readiness can be asked for without reading its log.
+        // Chosen here, so that readiness can be asked for without reading the server's log.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let started = Instant::now();
         let child = Command::new(program("cognigy-server")?)
@@ -140,7 +140,7 @@ pub fn program(name: &str) -> Result<PathBuf, Box<dyn Error>> {
     if path.exists() { Ok(path) } else { Err(format!("{} is not built", path.display()).into()) }
 }
 
-/// What `/proc` says of a process's processor time, in seconds.
+/// A process's processor time from `/proc`, in seconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Stat {
     /// The process that started it.
@@ -167,7 +167,8 @@ impl Stat {
         })
     }
 
-    /// Processor time of a process and its children, in seconds, whether these still run or not.
+    /// Processor time of a process and its children, in seconds, whether the children still run or
+    /// not.
     #[must_use]
     pub fn seconds_with_children(process: u32) -> Option<f64> {
         let itself = Self::of(process)?;

@@ -47,7 +47,8 @@ impl CognigyApi {
     ///
     /// # Errors
     /// [`ApiError`]; where it is a [`Transport`](ApiError::Transport) or an
-    /// [`Unreadable`](ApiError::Unreadable), the webhook may have been registered all the same. May be dropped at any time, with the same uncertainty.
+    /// [`Unreadable`](ApiError::Unreadable), the webhook may have been registered all the same. May
+    /// be dropped at any time, with the same uncertainty.
     pub async fn register_webhook(
         &self,
         webhook: &WebhookRegistration,
@@ -57,8 +58,8 @@ impl CognigyApi {
         let mut token = tokens.get(None).await?;
         let mut response = self.post(&token, &body).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            // Refused before anything was done, so that sending it again cannot do it twice. If a
-            // new token is no better, the fault is not the token's age.
+            // The API refused the request before it did anything, so that sending it again cannot
+            // do it twice. If a new token is refused too, the token's age is not the cause.
             token = tokens.get(Some(&token)).await?;
             response = self.post(&token, &body).await?;
         }

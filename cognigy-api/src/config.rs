@@ -1,4 +1,4 @@
-//! How a [`CognigyApi`] is set up.
+//! Setting up a [`CognigyApi`].
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
     token::{Credentials, Tokens},
 };
 
-/// A request takes no longer than this unless told otherwise.
+/// The default time limit of a request.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sets a [`CognigyApi`] up. Begins with [`CognigyApi::builder`].

@@ -50,16 +50,16 @@ pub enum ApiError {
         /// its beginning. One line, 512 bytes at most, secrets masked; empty if it said nothing.
         excerpt: String,
     },
-    /// The answer cannot be used as what it should be. The base URL may name something that is not
+    /// The answer is not of the expected form. The base URL may name something that is not
     /// Cognigy's API. If the call was a [`RegisterWebhook`](ApiCall::RegisterWebhook), it may have
     /// happened all the same: look at Cognigy's list of webhooks before trying again.
     #[error("{call} failed: Cognigy's API answered with {problem}")]
     Unreadable {
         /// The request that was answered so.
         call: ApiCall,
-        /// What came instead: for a registration status, content type and the beginning of the
-        /// body; for a token request the error it names, or what is missing. One line, less than
-        /// 1 KiB, secrets masked.
+        /// What the answer was instead. For a registration: status, content type and the beginning
+        /// of the body; for a token request: the error that it names, or what is missing. One line,
+        /// less than 1 KiB, secrets masked.
         problem: String,
     },
 }

@@ -1,12 +1,12 @@
-//! What an error's answer said, short and safe enough for a log line.
+//! The content of an error answer, short and safe enough for a log line.
 
 use cognigy_http::{one_line, shorten};
 use serde_json::Value;
 
 use crate::secret::Redactor;
 
-/// What is read of an answer: enough for any problem description, and for a secret to be found
-/// whole before anything is cut.
+/// How much of an answer is read: enough for any problem description, and enough to find a whole
+/// secret before the text is cut.
 pub(crate) const ANSWER_BYTES: usize = 64 * 1024;
 
 /// The longest excerpt, in bytes.

@@ -10,9 +10,9 @@
 //!
 //! * One token request at a time, however many callers wait for it: they share its answer, be it a
 //!   token or an error.
-//! * A token is replaced before it expires, and once when the API refuses it all the same.
-//! * Apart from that one repetition, which the API asked for, nothing is sent twice: a registration
-//!   whose answer was lost may have happened, and the caller is told so.
+//! * A token is replaced before it expires, and once more when the API refuses it.
+//! * Apart from that one repetition, nothing is sent twice: a registration whose answer was lost
+//!   may have happened, and the error says so.
 //! * No error's text and no `Debug` output holds a secret, not even where the API's answer does.
 //!
 //! ```no_run

@@ -1,4 +1,4 @@
-//! Secrets, and keeping them out of what others wrote.
+//! Secrets, and masking them in foreign text.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ impl fmt::Debug for SecretText {
     }
 }
 
-/// Masks the secrets of a request in its answer: an API may well repeat what it refuses.
+/// Masks the secrets of a request in its answer: an API may repeat the request that it refuses.
 pub(crate) struct Redactor(Vec<Zeroizing<String>>);
 
 impl Redactor {
@@ -45,7 +45,7 @@ impl Redactor {
         self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), MASK))
     }
 
-    /// Masks in decoded JSON, where it does not matter how the other side escaped its characters.
+    /// Masks in decoded JSON, where it does not matter how the API escaped its characters.
     pub(crate) fn json(&self, value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.text(&text)),

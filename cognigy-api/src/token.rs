@@ -1,4 +1,4 @@
-//! One access token for everybody, fetched by one caller at a time.
+//! One access token for all callers, fetched by one caller at a time.
 
 use std::{
     sync::Arc,
@@ -20,12 +20,12 @@ use crate::{
     secret::{Redactor, SecretText},
 };
 
-/// What the token is for.
+/// The API that the token is for.
 const SCOPE: &str = "webhook:read webhook:write dialog:read";
 
 /// How long a token lasts whose answer does not say (RFC 6749 leaves that to other documents).
-/// Short, since a token used too long costs a refused request, and one replaced too soon costs
-/// nothing but a token request every five minutes.
+/// Short, because a token that is used too long costs a refused request, while one that is replaced
+/// too soon costs only a token request every five minutes.
 const ASSUMED_LIFETIME: Duration = Duration::from_secs(5 * 60);
 
 /// No token is kept longer, whatever its answer says: also keeps the arithmetic within bounds.
@@ -35,7 +35,7 @@ const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// lifetimes, a tenth.
 const LONGEST_MARGIN: Duration = Duration::from_secs(60);
 
-/// Who we are to Cognigy.
+/// The client's credentials.
 pub(crate) struct Credentials {
     pub(crate) client_id: String,
     pub(crate) client_secret: SecretText,
@@ -70,10 +70,10 @@ impl Tokens {
         &self.credentials.client_secret
     }
 
-    /// A token that is good for a while and is not `refused`.
+    /// A token that is valid for a while and is not `refused`.
     ///
-    /// The lock is held while a token is fetched, so that one request serves all who wait. They
-    /// share a failure as well: were each to try anew, the last of fifty callers would wait for
+    /// The lock is held while a token is fetched, so that one request serves all waiting callers.
+    /// They share a failure as well: if each tried anew, the last of fifty callers would wait for
     /// fifty timeouts.
     pub(crate) async fn get(&self, refused: Option<&Arc<Token>>) -> Result<Arc<Token>, ApiError> {
         let asked = Instant::now();
@@ -119,8 +119,8 @@ impl Tokens {
 }
 
 impl Outcome {
-    /// Whether this is the answer for somebody who asked at `asked` and to whom the API refused
-    /// `refused`: what came in while they waited, or a token that is still good.
+    /// Whether this outcome answers a caller that asked at `asked` and whose token `refused` the
+    /// API refused: the outcome arrived while the caller waited, or its token is still valid.
     fn serves(&self, asked: Instant, refused: Option<&Arc<Token>>) -> bool {
         match (&self.result, refused) {
             (Ok(token), Some(refused)) if Arc::ptr_eq(token, refused) => false,
@@ -137,9 +137,8 @@ struct TokenAnswer {
     expires_in: Option<Value>,
 }
 
-/// What an answer says that is an error in spite of its status: some servers send the error object of
-/// RFC 6749, section 5.2, with a 200. Of the answer nothing but its `error` and `error_description`
-/// is repeated.
+/// The error in an answer with a successful status: some servers send the error object of RFC 6749,
+/// section 5.2, with a 200. Only its `error` and `error_description` are repeated.
 fn named_error(body: &[u8], redactor: &Redactor) -> Option<String> {
     let answer: Value = serde_json::from_slice(body).ok()?;
     let error = answer.get("error").filter(|error| !error.is_null())?;
@@ -147,15 +146,15 @@ fn named_error(body: &[u8], redactor: &Redactor) -> Option<String> {
     Some(format!("an error: {}", excerpt(only.to_string().as_bytes(), redactor)))
 }
 
-/// The token in the answer that came at `now`. Errors of the JSON reader are not passed on: they
-/// may quote what they could not read.
+/// The token in the answer that came at `now`. Errors of the JSON reader are not passed on, because
+/// they may quote the answer.
 fn read(body: &[u8], now: Instant) -> Result<Token, ApiError> {
     let unreadable =
         |problem: &str| ApiError::Unreadable { call: ApiCall::Token, problem: problem.to_owned() };
     let answer: TokenAnswer = serde_json::from_slice(body)
         .map_err(|_| unreadable("something that is not JSON with an access_token"))?;
     let text = SecretText::new(answer.access_token);
-    // RFC 6749, section 7.1: a token of a type one does not know must not be used.
+    // RFC 6749, section 7.1: a client must not use a token of an unknown type.
     if answer.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
         return Err(unreadable("a token that is not a bearer token"));
     }

@@ -1,4 +1,4 @@
-//! What to register, and what came of it.
+//! What to register, and the result of a registration.
 
 use cognigy_core::EventType;
 use serde_json::{Value, json};

@@ -23,7 +23,7 @@ const WEBHOOK_SECRET: &str = "webhook \"secret\" marker 2";
 const TOKEN_MARKER: &str = "marker-3";
 const REGISTERED: &str = r#"{"id":"w-1"}"#;
 
-/// Patient, so that a busy machine fails no test; where the deadline matters, [`in_a_hurry`].
+/// A long timeout, so that no test fails on a busy machine; [`in_a_hurry`] has a short one.
 fn api(server: &StandIn) -> CognigyApi {
     CognigyApi::builder(server.url(), "client/id é", CLIENT_SECRET).build().unwrap()
 }
@@ -139,7 +139,7 @@ async fn a_200_and_a_201_with_an_id_are_success_and_nothing_else_is() {
         let registered = api(&server).register_webhook(&webhook()).await.unwrap();
         assert_eq!(registered.id, id, "{status} {body}");
     }
-    // What came is told, with as much of it as fits a line, and without the secrets.
+    // The error repeats as much of the answer as fits into a line, without the secrets.
     let long = "x".repeat(5000);
     for (kind, body, gist) in [
         ("text/html", "<html>\n<b>Sign in</b>", ": <html> <b>Sign in</b>"),
@@ -223,7 +223,7 @@ async fn a_token_that_cannot_be_had_is_an_error_without_a_secret() {
         assert_eq!(requests(&server), (1, 0));
         assert!(server.written() < 16 << 20);
     }
-    // A server that writes the form back.
+    // A server that repeats the form in its answer.
     let server = StandIn::start(|_, seen| Act::Say(answer("400 x", "", seen.text()))).await;
     assert!(told(in_a_hurry(&server).register_webhook(&webhook()).await).contains("[redacted]"));
 }

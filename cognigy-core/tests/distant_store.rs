@@ -27,7 +27,7 @@ use scenario::{
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Counts how many attempts are at the handler at once.
+/// Counts how many attempts run in the handler at the same time.
 #[derive(Clone, Default)]
 struct Crowd {
     now: Arc<AtomicUsize>,
@@ -37,7 +37,7 @@ struct Crowd {
 
 struct Inside(Arc<AtomicUsize>);
 
-/// Hears what the store could not do.
+/// Observes the store calls that failed.
 struct Heard(Arc<Mutex<Vec<String>>>);
 
 impl Observer for Heard {
@@ -75,7 +75,7 @@ impl Drop for Inside {
     }
 }
 
-/// What a lease survives: so many renewals, if there are as many, meet such a line.
+/// The failures that a lease survives: how many renewals meet which line.
 const TROUBLED_RENEWALS: [(Line, usize); 4] = [
     (Line::Breaks, 0),
     (Line::Slow(Duration::from_secs(15)), 100),
@@ -83,7 +83,7 @@ const TROUBLED_RENEWALS: [(Line, usize); 4] = [
     (Line::Hangs, 1),
 ];
 
-/// Somebody claims the one event that is leased: their clock is a minute ahead.
+/// Another worker, whose clock is a minute ahead, claims the one event that is leased.
 fn take_over(store: &DistantStore, now: Timestamp) {
     let taken = block_on(store.near().claim_due(ClaimRequest {
         source: SourceName::default(),
@@ -95,7 +95,7 @@ fn take_over(store: &DistantStore, now: Timestamp) {
     assert_eq!(taken.unwrap().runs.len(), 1);
 }
 
-/// A world whose handler takes `time`, at the end of a line to its store.
+/// A world whose handler takes `time`, and whose store is behind a line.
 fn world(time: Duration) -> (Scenario, DistantStore, Crowd) {
     let crowd = Crowd::default();
     let clock = ManualClock::new(sample::start());
@@ -234,11 +234,11 @@ fn a_dead_letter_that_waited_longer_than_its_lease_is_not_sent_twice() {
     (0..2).for_each(|_| store.then("renew", Line::Hangs));
     world.start_worker();
     world.pass(SECOND * 59);
-    assert_eq!(world.sink.hung(), 40, "ten wait on the desk, and their leases have ended");
+    assert_eq!(world.sink.hung(), 40, "ten wait in the worker, and their leases have ended");
     world.pass(SECOND * 60);
     world.sink.set_hanging(false);
     world.pass(SECOND * 5);
-    assert_eq!((world.letters().len(), world.counts().of(State::DeadLettered)), (50, 50));
+    assert_eq!((world.dead_letters().len(), world.counts().of(State::DeadLettered)), (50, 50));
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn claims_that_are_answered_after_their_lease_are_not_worked_on() {
     world.start_worker();
     world.pass(MINUTE * 5);
     assert_eq!(world.state("a"), State::Processed);
-    assert_eq!((crowd.all(), crowd.most()), (1, 1), "only who took it over worked on it");
+    assert_eq!((crowd.all(), crowd.most()), (1, 1), "only the worker that took it over ran it");
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn a_replay_that_outlasts_its_lease_renews_it_through_breaks_hangs_and_slow_answ
         world.pass(SECOND * 110);
         let outcome = replay.lock().unwrap().take().expect("on time").expect("renewed");
         assert!(matches!(outcome, ReplayOutcome::Replayed(_)), "{line:?}: {outcome:?}");
-        assert_eq!(crowd.all(), 1, "{line:?}: nobody took it over");
+        assert_eq!(crowd.all(), 1, "{line:?}: no other worker took it over");
     }
 }
 

@@ -29,7 +29,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DOWN: fn() -> CrmAnswer = || CrmAnswer::Transient("CRM answered 503".into());
 
-/// Hears how each look-up ended.
+/// Observes how each look-up ended.
 struct LookUps(Arc<Mutex<Vec<&'static str>>>);
 
 impl Observer for LookUps {
@@ -113,7 +113,7 @@ fn what_is_not_signed_is_forgotten_and_what_is_invalid_is_kept() {
     let reply = block_on(world.pipeline.ingest(forged, now));
     assert_eq!(reply.status(), 401);
     assert!(reply.headers().any(|header| header.1 == "application/problem+json"));
-    // Nothing about the body is found out before that: neither what it is, nor whether it is JSON.
+    // Before that, the body is not examined: neither its kind, nor whether it is JSON.
     for body in ["", "no JSON", "{\"eventId\":\"a\"}"] {
         let forged = RawDelivery::new([("X-Cognigy-Signature", "AAAA")], body);
         assert_eq!(block_on(world.pipeline.ingest(forged, now)).body(), reply.body(), "{body:?}");
@@ -163,7 +163,7 @@ fn what_was_in_quarantine_is_taken_in_or_told_why_not() {
     let (outcome, left) = retry(Invalid, sample::body("known"));
     assert!(matches!(outcome, QuarantineRetry::Duplicate(_)), "{outcome:?}");
     assert_eq!(left, []);
-    let other = || sample::body_from("somebody else", "known");
+    let other = || sample::body_from("another sender", "known");
     let (outcome, left) = retry(Invalid, other());
     assert!(matches!(outcome, QuarantineRetry::Conflict(_)), "{outcome:?}");
     assert_eq!(left, [(false, Conflict)], "kept as what it is now");
@@ -264,11 +264,11 @@ fn a_crm_that_stays_down_means_four_attempts_and_one_dead_letter() {
     world.pass(SECOND * 3600);
     assert_eq!(world.crm.queries().len(), 4);
     assert_eq!(world.state("a"), State::DeadLettered);
-    let letters = world.letters();
-    assert_eq!(letters.len(), 1);
-    assert_eq!(letters[0].error_message, "gave up after 4 attempts: CRM answered 503");
-    assert_eq!((letters[0].attempts, letters[0].run), (4, 1));
-    assert_eq!(letters[0].raw_payload, sample::body("a"));
+    let dead_letters = world.dead_letters();
+    assert_eq!(dead_letters.len(), 1);
+    assert_eq!(dead_letters[0].error_message, "gave up after 4 attempts: CRM answered 503");
+    assert_eq!((dead_letters[0].attempts, dead_letters[0].run), (4, 1));
+    assert_eq!(dead_letters[0].raw_payload, sample::body("a"));
     let starts: Vec<_> = world.attempts("a").iter().map(|attempt| attempt.started_at).collect();
     for (pair, delay) in starts.windows(2).zip([2.0, 4.0, 8.0]) {
         let waited = (pair[1] - pair[0]).to_std().unwrap().as_secs_f64();
@@ -284,7 +284,7 @@ fn a_permanent_failure_is_dead_lettered_at_once() {
     world.deliver("a");
     world.pass(SECOND);
     assert_eq!(world.crm.queries().len(), 1);
-    assert_eq!(world.letters()[0].error_message, "gave up after 1 attempt: CRM answered 403");
+    assert_eq!(world.dead_letters()[0].error_message, "gave up after 1 attempt: CRM answered 403");
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn a_sink_that_is_down_is_tried_until_it_is_up() {
     assert!((60..200).contains(&tries), "{tries} tries in an hour, at most a minute apart");
     world.sink.set_down(false);
     world.pass(SECOND * 61);
-    assert_eq!((world.state("a"), world.letters().len()), (State::DeadLettered, 1));
+    assert_eq!((world.state("a"), world.dead_letters().len()), (State::DeadLettered, 1));
 }
 
 #[test]
@@ -325,10 +325,10 @@ fn a_sink_that_hangs_takes_no_event_s_place() {
     world.sink.set_hanging(false);
     world.pass(MINUTE * 10);
     assert_eq!(world.counts().of(State::DeadLettered), 1000);
-    assert_eq!(world.letters().len(), 1000);
+    assert_eq!(world.dead_letters().len(), 1000);
 }
 
-/// Takes everything, a second a call.
+/// A sink that accepts everything and takes a second for each call.
 struct SlowSink(ScriptedSink, ManualClock);
 
 #[async_trait]
@@ -340,7 +340,7 @@ impl DeadLetterSink for SlowSink {
     }
 }
 
-/// The world, and what the sink behind the slow one was handed.
+/// The world, and the sink behind the slow one.
 fn a_hundred_letters_for_a_slow_sink() -> (Scenario, ScriptedSink) {
     let clock = ManualClock::new(sample::start());
     let taken = ScriptedSink::new();
@@ -377,7 +377,7 @@ fn a_stop_gives_letters_back_that_were_not_sent() {
     assert_eq!(world.counts().of(State::DeadLettered), 40, "those on their way arrive");
     world.start_worker();
     world.pass(SECOND * 2);
-    assert_eq!(world.counts().of(State::DeadLettered), 100, "nobody waits for a lease to end");
+    assert_eq!(world.counts().of(State::DeadLettered), 100, "no event waits for a lease to end");
     assert_eq!(taken.received().len(), 100);
 }
 
@@ -399,7 +399,7 @@ fn a_crm_that_hangs_takes_no_dead_letter_s_place() {
     assert_eq!(world.counts().of(State::Processing), 1024, "every place for runs is taken");
     world.sink.set_down(false);
     world.pass(MINUTE);
-    assert_eq!(world.letters().len(), 1000);
+    assert_eq!(world.dead_letters().len(), 1000);
 }
 
 #[test]
@@ -413,10 +413,10 @@ fn a_replay_runs_once_now_and_keeps_the_history() {
     let failed = world.replay("a");
     assert!(matches!(failed, ReplayOutcome::Failed(reason) if reason == "CRM answered 503"));
     world.pass(SECOND);
-    let letters = world.letters();
-    assert_eq!(letters.len(), 2, "a failed replay is a dead letter of its own");
-    assert_eq!(letters[1].error_message, "Replay failed: CRM answered 503");
-    assert_eq!(letters[1].run, 2);
+    let dead_letters = world.dead_letters();
+    assert_eq!(dead_letters.len(), 2, "a failed replay is a dead letter of its own");
+    assert_eq!(dead_letters[1].error_message, "Replay failed: CRM answered 503");
+    assert_eq!(dead_letters[1].run, 2);
 
     world.crm.set_default(CrmAnswer::Nobody);
     assert!(matches!(world.replay("a"), ReplayOutcome::Replayed(None)));
@@ -481,9 +481,9 @@ fn an_event_that_kills_its_worker_every_time_is_given_up() {
     world.pass(SECOND);
     assert_eq!(world.crm.queries().len(), 10, "and no call more");
     assert_eq!(world.state("a"), State::DeadLettered);
-    let letter = &world.letters()[0];
-    assert_eq!(letter.attempts, 0, "none of them ended");
-    assert!(letter.error_message.contains("lost 10 times"), "{}", letter.error_message);
+    let dead_letter = &world.dead_letters()[0];
+    assert_eq!(dead_letter.attempts, 0, "none of them ended");
+    assert!(dead_letter.error_message.contains("lost 10 times"), "{}", dead_letter.error_message);
 }
 
 #[test]
@@ -515,7 +515,7 @@ fn leases_are_renewed_while_work_lasts() {
     world.start_worker();
     world.deliver("a");
     world.pass(SECOND * 119);
-    assert_eq!(world.crm.queries().len(), 1, "nobody else took it for two leases");
+    assert_eq!(world.crm.queries().len(), 1, "no other worker took it for two leases");
     world.pass(SECOND * 10);
     assert_eq!(world.attempts("a")[0].outcome, AttemptOutcome::FailedTransient);
     assert_eq!(world.state("a"), State::Processed, "the hung attempt timed out and was retried");
@@ -553,7 +553,7 @@ fn a_panic_harms_its_own_event_only() {
     assert_eq!((world.state("a"), world.state("b")), (State::Processed, State::Processed));
     assert_eq!(world.state("poison"), State::DeadLettered);
     assert_eq!(calls.load(Ordering::Relaxed), 2 + 4);
-    let message = &world.letters()[0].error_message;
+    let message = &world.dead_letters()[0].error_message;
     assert_eq!(message, "gave up after 4 attempts: the attempt panicked");
 }
 

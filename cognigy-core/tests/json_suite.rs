@@ -1,5 +1,5 @@
 //! JSONTestSuite against the event parser: what must be accepted is, what must be refused is, and
-//! what the standard leaves open has a verdict that is written down here.
+//! the cases that the standard leaves open have a verdict that is written down here.
 //!
 //! The suite's texts are arrays, numbers and the like, and an event is an object: each text is put
 //! into an otherwise valid event, as a further member's value.
@@ -46,9 +46,9 @@ const BYTES: [(&str, &[u8]); 28] = [
     ("t_string_3_invalid_codepoints", b"[\"\xed\xa0\x80\xed\xa0\x80\xed\xa0\x80\"]"),
 ];
 
-/// Undecided cases that are accepted. Numbers of any size: they are kept as sent and never become
-/// a `double`. Escaped lone surrogates: the text is plain ASCII, and nobody has to read it; where
-/// it stands in a field that is read, such as `eventId`, the field is invalid.
+/// Undecided cases that are accepted. Numbers of any size: they are kept as sent and never become a
+/// `double`. Escaped lone surrogates: the text is plain ASCII, and it need not be decoded; where it
+/// stands in a field that is read, such as `eventId`, the field is invalid.
 const ACCEPTED: &[&str] = &[
     "i_number_double_huge_neg_exp",
     "i_number_huge_exp",
@@ -72,8 +72,8 @@ const ACCEPTED: &[&str] = &[
     "i_string_lone_second_surrogate",
 ];
 
-/// Undecided cases that are refused: what is not UTF-8 (RFC 8259, section 8.1, demands it), a byte
-/// order mark, and nesting beyond the limit.
+/// Undecided cases that are refused: text that is not UTF-8 (RFC 8259, section 8.1, demands UTF-8),
+/// a byte order mark, and nesting beyond the limit.
 const REFUSED: &[&str] = &[
     "i_string_UTF-16LE_with_BOM",
     "i_string_UTF-8_invalid_sequence",
@@ -172,8 +172,8 @@ fn as_a_body_of_its_own_no_case_is_an_event_and_none_does_harm() {
 
 #[test]
 fn what_other_parsers_may_transform_is_told_apart() {
-    // Each a text that some parser rounds, merges or normalises into another of them; but for one,
-    // which is another with its two keys in the other order.
+    // Some parser rounds, merges or normalises each of these texts into another of them. One
+    // exception has the two keys of another text in the other order.
     let cases = cases();
     let others = |name: &str| name.starts_with("t_") && name != "t_object_key_nfd_nfc";
     let distinct: Vec<_> = cases.iter().filter(|(name, _)| others(name)).collect();

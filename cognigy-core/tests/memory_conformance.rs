@@ -1,5 +1,5 @@
-//! The reference store keeps the contract of stores, and the one of stores that keep an order. So
-//! does any store that is shared.
+//! The reference store fulfils the contract of stores, and the contract of stores that keep an
+//! order. So does a shared store.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Whatever bytes come, parsing answers; what it accepts, it can read again.
+//! The parser answers for any bytes; an event that it accepts can be parsed again.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,5 @@
-//! Dead letters that come back from the queue: what becomes of each, and what is left there.
+//! Dead letters that come back from the queue: what happens to each, and which messages stay in the
+//! queue.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -22,7 +23,7 @@ use scenario::Scenario;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A queue that gives a message again until it is deleted. Clones are the same queue.
+/// A queue that returns a message again until it is deleted. Clones are the same queue.
 #[derive(Clone)]
 struct Queue {
     messages: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
@@ -30,8 +31,8 @@ struct Queue {
     deletes: bool,
     /// How many messages each receive asked for.
     asked: Arc<Mutex<Vec<usize>>>,
-    /// As a FIFO queue with one group: while a message is received and neither deleted nor
-    /// released, none is given.
+    /// Like a FIFO queue with one group: while a message is received and neither deleted nor
+    /// released, the queue returns none.
     fifo: bool,
     received: Arc<Mutex<HashSet<String>>>,
 }
@@ -94,10 +95,10 @@ impl DeadLetterSource for Queue {
 
 /// The message of event `id`, with the payload of event `payload`.
 fn message(id: &str, payload: &str) -> String {
-    letter(id, payload).to_message(false)
+    dead_letter(id, payload).to_message(false)
 }
 
-fn letter(id: &str, payload: &str) -> DeadLetter {
+fn dead_letter(id: &str, payload: &str) -> DeadLetter {
     let event = sample::incoming(sample::body(payload));
     DeadLetter {
         key: sample::key(id),
@@ -127,7 +128,7 @@ fn given_up(ids: &[&str]) -> Scenario {
         world.deliver(id);
     }
     world.pass(SECOND);
-    assert_eq!(world.letters().len(), ids.len());
+    assert_eq!(world.dead_letters().len(), ids.len());
     world
 }
 
@@ -145,7 +146,7 @@ fn each_message_is_counted_for_what_became_of_it() {
         message("held", "held"),
         message("forgotten", "forgotten"),
         message("named otherwise", "than its payload"),
-        letter("forgotten, without its payload", "a").to_message(true),
+        dead_letter("forgotten, without its payload", "a").to_message(true),
         elsewhere,
         "no message of ours".to_owned(),
     ]);
@@ -238,10 +239,11 @@ fn no_more_is_asked_for_than_is_wanted() {
 fn each_event_is_taken_back_once_even_if_it_fails_again_at_once() {
     let mut world = given_up(&["a", "b", "c"]);
     let sink = world.sink.clone();
-    let sent = move || sink.received().iter().map(|letter| letter.to_message(false)).collect();
+    let sent =
+        move || sink.received().iter().map(|dead_letter| dead_letter.to_message(false)).collect();
     let report = world.redrive(Queue::holding(sent));
     world.pass(MINUTE);
     let report = report.lock().unwrap().take().expect("it comes to its end").unwrap();
     assert_eq!((report.requeued, report.again), (3, report.seen() - 3));
-    assert_eq!(world.letters().len(), 6, "each failed once more");
+    assert_eq!(world.dead_letters().len(), 6, "each failed once more");
 }

@@ -1,5 +1,5 @@
 //! Handlers that settle their events themselves, in one step with their effects: the worker does
-//! not do it again, and everything else holds for them as for any handler.
+//! not settle them again, and everything else is the same as for any handler.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -31,11 +31,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 enum Turn {
     /// The handler takes this long before it settles.
     Before(Duration),
-    /// It takes this long to hear that it has settled.
+    /// The answer to the settlement takes this long.
     After(Duration),
     Fails,
     Panics,
-    /// It settles, and does not hear that it has.
+    /// The settlement takes effect, and its answer is lost.
     AnswerLost,
 }
 
@@ -50,7 +50,7 @@ struct Book {
 
 impl Book {
     async fn enter(&self, event: &Event, completion: &Completion<'_>) -> Settled {
-        // Shown in logs, where the contact does not belong.
+        // The text is logged, and must not name the contact.
         let shown = format!("{completion:?}");
         assert!(shown.starts_with("Completion { token: ") && !shown.contains("Ada"), "{shown}");
         let settled = self.store.settle(&[completion.settlement()]).await.unwrap()[0];
@@ -96,7 +96,7 @@ impl SettlingHandler for Book {
     }
 }
 
-/// What observers hear of attempts and leases.
+/// The attempts and leases that an observer is told of.
 #[derive(Clone, Default)]
 struct Ear(Arc<Mutex<Vec<&'static str>>>);
 
@@ -132,7 +132,7 @@ fn world(turns: impl IntoIterator<Item = Turn>) -> (Scenario, DistantStore, Book
 #[test]
 fn what_the_handler_has_settled_the_worker_does_not_settle_again() {
     let (mut world, store, book, ear) = world([]);
-    // Whoever goes to the store by the worker's line would meet this.
+    // A call to the store over the worker's line would fail here.
     store.then("settle", Line::Breaks);
     world.start_worker();
     world.deliver("a");
@@ -144,7 +144,7 @@ fn what_the_handler_has_settled_the_worker_does_not_settle_again() {
     assert_eq!(stored.contact.unwrap().as_json(), r#"{"name":"Ada"}"#, "as the CRM knew it");
     let attempts = world.attempts("a");
     assert_eq!((attempts.len(), attempts[0].outcome), (1, AttemptOutcome::Succeeded));
-    // The place on the desk is free again: many more than it holds go through.
+    // The worker's capacity is free again: many more events than it holds go through.
     (0..2000).for_each(|n| drop(world.deliver(&format!("e{n}"))));
     world.pass(MINUTE);
     assert_eq!(world.counts().of(State::Processed), 2001);
@@ -163,7 +163,7 @@ fn what_fails_panics_or_takes_too_long_is_retried_and_then_dead_lettered() {
         errors,
         ["not now", "the attempt panicked", "the attempt took longer than 120s", "not now"]
     );
-    assert_eq!(world.letters().len(), 1);
+    assert_eq!(world.dead_letters().len(), 1);
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_renewal_that_finds_the_claim_settled_does_not_stop_the_attempt_that_settled
     world.pass(MINUTE);
     assert_eq!((world.state("a"), book.entries()), (State::Processed, 1));
     assert_eq!(ear.heard(), ["succeeded"], "no lease was lost");
-    // An operator's replay is told the same.
+    // An operator's replay gets the same answer.
     let replay = world.begin_replay("a");
     world.pass(MINUTE);
     let outcome = replay.lock().unwrap().take().expect("it has ended").unwrap();
@@ -188,7 +188,7 @@ fn a_settlement_that_comes_too_late_changes_nothing_and_is_not_tried_again() {
     world.start_worker();
     world.deliver("a");
     world.pass(SECOND);
-    // Somebody else has claimed it meanwhile, by whatever clock.
+    // Another worker has claimed it meanwhile, by a clock of its own.
     let late = world.clock.now() + MINUTE * 2;
     let request = cognigy_core::ClaimRequest {
         source: cognigy_core::SourceName::default(),

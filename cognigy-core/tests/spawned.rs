@@ -1,4 +1,4 @@
-//! A worker as a task of a tokio runtime, by the machine's clock.
+//! A worker as a task of a tokio runtime, with the machine's clock.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -38,5 +38,5 @@ async fn a_shutdown_waits_for_what_was_begun_and_begins_nothing_more() {
     assert_eq!(state("a").await, State::Processed);
     deliver("b").await;
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(state("b").await, State::Pending, "nobody works any more");
+    assert_eq!(state("b").await, State::Pending, "no worker runs any more");
 }

@@ -1,4 +1,4 @@
-//! A replay that is stopped gives its event back: no lease holds it, and no attempt counts.
+//! A replay that is stopped releases its event: no lease holds it, and no attempt counts.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -38,9 +38,9 @@ fn a_replay_that_is_stopped_gives_its_event_back() {
     let (outcome, ()) = block_on(join(replay, stopping));
     assert!(matches!(outcome, Ok(ReplayOutcome::Stopped)), "{outcome:?}");
     assert_eq!((world.state("a"), world.attempts("a").len()), (State::Pending, 1));
-    assert_eq!(world.letters().len(), 1, "it has not failed");
+    assert_eq!(world.dead_letters().len(), 1, "it has not failed");
 
-    // Not after a lease: at once.
+    // At once, and not only when a lease ends.
     world.crm.set_default(CrmAnswer::Nobody);
     world.start_worker();
     world.pass(SECOND);

@@ -1,4 +1,4 @@
-//! What the body of a 2xx says.
+//! What the body of a 2xx answer means.
 
 use cognigy_core::Contact;
 use cognigy_http::{one_line, shorten};
@@ -14,14 +14,14 @@ use crate::{
 /// The blanks that JSON allows around its values (RFC 8259, section 2).
 const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
 
-/// How much of an answer is looked at for its first words, in bytes: more than is shown, so that a
-/// secret is found whole before anything is cut.
+/// How much of an answer is searched for its first words, in bytes. It is more than a message
+/// shows, so that a whole secret is found before the text is cut.
 const LOOKED_AT_BYTES: usize = 4096;
 
 /// The longest quotation of an answer in a message, in bytes: it ends up in the attempts table.
 const QUOTED_BYTES: usize = 200;
 
-/// Secrets shorter than this are not searched for: they would be found everywhere.
+/// Secrets shorter than this are not masked, because they would be found everywhere.
 const SHORTEST_SECRET: usize = 4;
 
 /// The members that an error object has. An object with any other may well be a contact.
@@ -55,7 +55,7 @@ const ERROR_MEMBERS: [&str; 27] = [
     "documentationurl",
 ];
 
-/// A body that came with a 2xx, and what was said of it.
+/// A body that came with a 2xx, and what is needed to describe it.
 pub(crate) struct Answer<'a> {
     pub(crate) status: StatusCode,
     pub(crate) media_type: &'a str,
@@ -66,8 +66,8 @@ pub(crate) struct Answer<'a> {
 
 impl Answer<'_> {
     /// The contact, or `None` where `rule` says that such a body is no contact. The contact is the
-    /// whole body: which part of it is the person differs from CRM to CRM and is the handler's to
-    /// know. Only an object that holds an error and nothing else is none.
+    /// whole body: which part of it describes the person differs from CRM to CRM, and the handler
+    /// has to know it. Only an object that holds nothing but an error is not a contact.
     pub(crate) fn contact(&self, rule: NotFoundRule) -> Result<Option<Contact>, LookUpError> {
         let text = std::str::from_utf8(self.body).map_err(|_| LookUpError::NotUtf8)?;
         // Some servers put a byte order mark first; RFC 8259, section 8.1, lets a reader skip it.
@@ -83,8 +83,8 @@ impl Answer<'_> {
         }
     }
 
-    /// The text of a page: for people, and so not a contact's. What is not JSON for another reason,
-    /// such as a contact that breaks off, is nothing to quote.
+    /// The text of a page: it is meant for people, and so is not a contact. A body that is not JSON
+    /// for another reason, such as a truncated contact, must not be quoted.
     fn page<'t>(&self, text: &'t str) -> Option<&'t str> {
         let is_page =
             text.starts_with('<') || self.media_type.to_ascii_lowercase().contains("html");
@@ -112,10 +112,10 @@ impl Answer<'_> {
     }
 }
 
-/// The text of an object that holds an error and nothing else, as some CRMs send it with a 200. Decoded
-/// and written again, so that a secret in it is written in one way.
+/// The text of an object that holds nothing but an error, as some CRMs send with a 200. It is
+/// decoded and written again, so that a secret in it has a single form.
 fn error_object(text: &str) -> Option<String> {
-    // Most contacts are not parsed twice.
+    // A cheap check first, so that most contacts are not parsed twice.
     if !text.starts_with('{') || !text.contains("rror") {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Contacts found a short while ago. Knows no clock: whoever asks says what time it is.
+//! Contacts found a short while ago. The cache reads no clock: the caller passes the time.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,7 +9,7 @@ use std::{
 use cognigy_core::Contact;
 use tokio::time::Instant;
 
-/// How much is remembered at the most; beyond it, the oldest answers go first.
+/// The most that the cache keeps; beyond it, the oldest answers are removed first.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) contacts: usize,
@@ -25,12 +25,12 @@ impl Bounds {
     pub(crate) const DEFAULT: Self = Self { contacts: 4096, bytes: 16 * 1024 * 1024 };
 }
 
-/// A look-up, as the cache sees it.
+/// A look-up, as the cache needs it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LookUp {
     /// Higher for one that began later.
     pub(crate) number: u64,
-    /// The CRM may have read its answer as early as this, so that its age counts from here.
+    /// The CRM may have read its answer as early as this, so the answer's age counts from here.
     pub(crate) began: Instant,
 }
 
@@ -52,7 +52,7 @@ struct Answer {
 }
 
 impl Cache {
-    /// A cache that uses answers for `span`; one of no span remembers nothing.
+    /// A cache that uses answers for `span`; with a span of zero it keeps nothing.
     pub(crate) fn new(span: Duration, bounds: Bounds) -> Self {
         let (answers, by_age) = (HashMap::new(), BTreeMap::new());
         Self { span, bounds, answers, by_age, bytes: 0 }
@@ -100,7 +100,7 @@ impl Cache {
         now.duration_since(look_up.began) >= self.span
     }
 
-    /// The oldest answer's key, where it is too old or where there is too much.
+    /// The oldest answer's key, if it is too old or if the cache is too full.
     fn oldest_to_go(&self, now: Instant) -> Option<Arc<str>> {
         let (_, key) = self.by_age.first_key_value()?;
         let too_much = self.answers.len() > self.bounds.contacts || self.bytes > self.bounds.bytes;

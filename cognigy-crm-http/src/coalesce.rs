@@ -1,4 +1,4 @@
-//! [`CoalescingCrm`]: one question for all who ask the same at the same moment.
+//! [`CoalescingCrm`]: one look-up for all callers that ask for the same contact at the same time.
 //!
 //! ```text
 //!  find_contact ─┬─ remembered ────────────────────────────▶ Ok(Some(contact))
@@ -27,22 +27,22 @@ use tokio::time::Instant;
 
 use crate::cache::{Bounds, Cache, LookUp};
 
-/// Makes identical look-ups that are in flight at the same moment once, with any client; and, if
-/// told to, remembers found contacts for a short while. Cheap to clone; clones share everything.
+/// Sends identical look-ups that are in flight at the same time only once, with any client; and, if
+/// configured, remembers found contacts for a short while. Cheap to clone; clones share everything.
 ///
-/// * Two look-ups are identical when they name the same contact key. All who wait share the
+/// * Two look-ups are identical when they name the same contact key. All waiting callers share the
 ///   outcome: a failure too, with its kind and its wait.
-/// * The idempotency key that goes along is that of whoever asked first. A look-up changes nothing
-///   in the CRM, so that this is safe; a client for which it is not should not be wrapped.
-/// * The client's own time limit counts from the first asker's question. Whoever joins late may
-///   share a timeout soon after; it is transient, and the next attempt asks anew.
-/// * Whoever gives up waiting, the first asker too, takes nothing from the others. When the last
-///   one gives up, the look-up is dropped.
-/// * A panic of the client is a transient failure for all who wait.
+/// * The look-up carries the idempotency key of the first caller. This is safe because a look-up
+///   changes nothing in the CRM; do not wrap a client for which it is not safe.
+/// * The client's own time limit counts from the first caller's question. A caller that joins late
+///   may soon share a timeout; the timeout is transient, and the next attempt asks anew.
+/// * A caller that gives up waiting, even the first one, does not affect the others. When the last
+///   caller gives up, the look-up is dropped.
+/// * A panic of the client is a transient failure for all waiting callers.
 /// * [`fresh`](ContactQuery::fresh) look-ups neither join one that is on its way nor are answered
-///   from memory; from then on nobody is answered with what was asked before them.
+///   from memory; from then on no caller is answered with a result that was asked for before them.
 ///
-/// No more look-ups are in flight than callers wait, so nothing grows that the callers don't bound.
+/// No more look-ups are in flight than callers wait, so the number of callers bounds the memory.
 ///
 /// ```
 /// use std::time::Duration;
@@ -71,7 +71,7 @@ struct State {
     cache: Cache,
 }
 
-/// The look-up that others may join. Only those who wait keep it alive.
+/// The look-up that others may join. Only the waiting callers keep it alive.
 struct OnItsWay {
     number: u64,
     look_up: WeakShared<BoxFuture<'static, Outcome>>,
@@ -107,13 +107,14 @@ impl<C: CrmClient> CoalescingCrm<C> {
         }))
     }
 
-    /// Answers from memory for `span` after a contact was asked for; with none, never.
+    /// Answers from memory for `span` after a contact was asked for. A span of zero, the default,
+    /// never does.
     ///
-    /// Only people who were found are remembered: somebody unknown may be created a moment later,
-    /// often by the very dialogue that asks, and a handler that is told "nobody" creates them again.
-    /// Failures are not remembered either. Memory is bounded (4096 contacts, 16 MiB); the oldest
-    /// answers go first. It is this process's own: where several share the work, the others notice
-    /// a change after `span` at the latest.
+    /// Only contacts that were found are remembered. An unknown contact may be created a moment
+    /// later, often by the very dialogue that asks, and a handler that is told "not found" would
+    /// create it again. Failures are not remembered either. Memory is bounded (4096 contacts, 16
+    /// MiB); the oldest answers go first. Each process has its own memory: where several processes
+    /// share the work, the others notice a change after `span` at the latest.
     #[must_use]
     pub fn remembering(self, span: Duration) -> Self {
         self.0.state().cache = Cache::new(span, Bounds::DEFAULT);
@@ -131,7 +132,8 @@ impl<C: CrmClient> CoalescingCrm<C> {
 }
 
 impl<C: CrmClient> Inner<C> {
-    /// What is known, or a look-up to wait for: one on its way where there is one, or a new one.
+    /// The remembered contact, or a look-up to wait for: the one on its way if there is one, or a
+    /// new one.
     fn take_up(self: &Arc<Self>, query: &ContactQuery) -> Answer {
         let now = Instant::now();
         let mut state = self.state();
@@ -154,8 +156,8 @@ impl<C: CrmClient> Inner<C> {
         let shared = ask(entry, query.clone()).boxed().shared();
         // There is nothing to join only in a future that has already ended.
         if let Some(weak) = shared.downgrade() {
-            // One that is still on its way goes on for those who wait for it; nobody joins it now,
-            // and it does not come into the cache.
+            // An older look-up that is still on its way goes on for the callers that wait for it.
+            // No caller joins it any more, and its result does not enter the cache.
             on_their_way.insert(key, OnItsWay { number: look_up.number, look_up: weak });
         }
         Answer::Awaited(shared)
@@ -169,10 +171,11 @@ impl<C> Inner<C> {
     }
 }
 
-/// Asks the client on behalf of everybody, and clears up behind itself.
+/// Asks the client for all callers, and removes the look-up afterwards.
 async fn ask<C: CrmClient>(entry: Entry<C>, query: ContactQuery) -> Outcome {
     let crm = &entry.inner.crm;
-    // Caught here, since a shared future that panics leaves the others waiting for ever.
+    // The panic is caught here, because a shared future that panics leaves the other callers
+    // waiting for ever.
     let answer = AssertUnwindSafe(async { crm.find_contact(&query).await }).catch_unwind().await;
     let outcome = answer
         .unwrap_or_else(|_panic| Err(Failure::transient("the CRM client panicked")))
@@ -181,7 +184,8 @@ async fn ask<C: CrmClient>(entry: Entry<C>, query: ContactQuery) -> Outcome {
     outcome
 }
 
-/// A look-up's place among those that can be joined, until it ends or everybody has given up.
+/// A look-up's entry among those that can be joined, until it ends or all its callers have given
+/// up.
 struct Entry<C> {
     inner: Arc<Inner<C>>,
     key: Arc<str>,
@@ -189,7 +193,8 @@ struct Entry<C> {
 }
 
 impl<C> Entry<C> {
-    /// Makes way, and remembers who was found; both in one step, so that nobody asks in between.
+    /// Removes this look-up and remembers the contact that was found. Both happen in one step, so
+    /// that no call can start between them.
     fn end(&self, outcome: &Outcome) {
         let mut state = self.inner.state();
         if self.leave(&mut state)
@@ -217,9 +222,9 @@ impl<C> Drop for Entry<C> {
     }
 }
 
-/// The failure for one of those who share it: same kind, same wait, same report.
+/// The failure for one of the callers that share it: same kind, same wait, same report.
 fn share(failure: Arc<Failure>) -> Failure {
-    // Whoever waited alone, or last, gets it as it is.
+    // The only or last caller gets the failure as it is.
     Arc::try_unwrap(failure).unwrap_or_else(|failure| {
         let message = failure.to_string();
         let copy = match failure.kind() {

@@ -61,7 +61,7 @@ impl HttpCrmBuilder {
         self
     }
 
-    /// Which answers mean "nobody by that key".
+    /// Which answers mean that the CRM has no contact with that key.
     pub fn not_found(mut self, rule: NotFoundRule) -> Self {
         self.not_found = rule;
         self

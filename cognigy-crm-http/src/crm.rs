@@ -1,4 +1,4 @@
-//! [`HttpCrm`]: one GET for one question.
+//! [`HttpCrm`]: one GET for each look-up.
 
 use std::{
     fmt,
@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::{HttpCrmBuilder, NotFoundRule, answer::Answer, error::LookUpError};
 
 /// After this many look-ups in a row that all ended in a 404, [`HttpCrm::only_not_found`] is true.
-/// Where one person in ten is known, a run of 50 strangers comes once in two hundred runs.
+/// If the CRM knows one person in ten, 50 unknown people in a row occur once in two hundred times.
 pub const ONLY_NOT_FOUND_AFTER: u32 = 50;
 
 /// All but what RFC 3986, section 2.3, calls unreserved: a key may hold `&`, `=`, `#`, `%`, `/`,
@@ -30,11 +30,11 @@ pub const ONLY_NOT_FOUND_AFTER: u32 = 50;
 /// every server reads as a blank.
 const KEY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The longest URL sent, in bytes: what RFC 9110, section 4.1, asks every server to take. A longer
-/// key cannot be anybody's.
+/// The longest URL sent, in bytes: what RFC 9110, section 4.1, asks every server to take. No
+/// contact can have a longer key.
 const MAX_URL_BYTES: usize = 8000;
 
-/// What is read of an answer whose status has already decided, so that its connection can be used
+/// How much is read of an answer whose status already decides, so that its connection can be used
 /// again; error pages are shorter.
 const DRAINED_BYTES: usize = 16 * 1024;
 
@@ -69,8 +69,8 @@ impl HttpCrm {
     }
 
     /// Whether the latest look-ups, [`ONLY_NOT_FOUND_AFTER`] of them or more, all ended in a 404.
-    /// Worth a warning: a wrong base URL looks exactly like a CRM that knows nobody. Any 2xx sets
-    /// it back; failures say nothing either way.
+    /// Worth a warning: a wrong base URL looks exactly like a CRM without contacts. Any 2xx resets
+    /// it; failures do not change it.
     #[must_use]
     pub fn only_not_found(&self) -> bool {
         self.0.not_found.load(Relaxed) >= ONLY_NOT_FOUND_AFTER
@@ -117,7 +117,7 @@ impl HttpCrm {
     }
 
     fn count_not_found(&self) {
-        // Stops at the mark rather than at the type's end, where it would begin anew.
+        // Stops at the mark rather than at the type's maximum, where it would wrap around.
         let below_mark = |count| (count < ONLY_NOT_FOUND_AFTER).then_some(count + 1);
         _ = self.0.not_found.fetch_update(Relaxed, Relaxed, below_mark);
     }

@@ -6,9 +6,9 @@ use cognigy_core::{Failure, FailureKind};
 use cognigy_http::{ReadError, TransportError, TransportErrorKind};
 use reqwest::StatusCode;
 
-/// A look-up that found no answer to its question. The messages end up in the attempts table and
-/// in dead letters: none may hold the URL, the token or the key. Of an answer's body they hold the first
-/// words of a page or of an error object, which are for people; nothing of what may be a contact.
+/// A look-up that failed. The messages end up in the attempts table and in dead letters: none may
+/// hold the URL, the token or the key. Of an answer's body they hold only the first words of a page
+/// or of an error object, which are meant for people, and no part of a possible contact.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LookUpError {
     #[error("CRM answered {}", told(*status))]
@@ -49,17 +49,17 @@ impl LookUpError {
             Self::Status { status, retry_after } if may_pass(status, retry_after) => {
                 FailureKind::Transient { retry_after }
             }
-            // Whatever broke between here and the CRM, certificates included, may be mended before
-            // the attempts are used up.
+            // A fault between this process and the CRM, certificates included, may be repaired
+            // before the attempts are used up.
             Self::Timeout(_) | Self::Transport(_) => FailureKind::Transient { retry_after: None },
             _ => FailureKind::Permanent,
         }
     }
 }
 
-/// Statuses that say "later": too slow, too early (RFC 8470), too many requests (RFC 6585), and all
-/// faults of the server's own. A 403 says so where it also says when to come back: some CRMs answer
-/// "too many requests" with it. Without that it is a lack of rights.
+/// Statuses that mean "later": too slow, too early (RFC 8470), too many requests (RFC 6585), and
+/// all server errors. A 403 with a `Retry-After` means the same, because some CRMs answer "too many
+/// requests" with it. Without one it means missing rights.
 fn may_pass(status: StatusCode, retry_after: Option<Duration>) -> bool {
     match status.as_u16() {
         408 | 425 | 429 => true,
@@ -93,7 +93,7 @@ impl From<LookUpError> for Failure {
             FailureKind::Permanent => Failure::permanent(message),
         };
         match error {
-            // Where in the text JSON ended, but none of the text.
+            // The position at which parsing failed, but no part of the text.
             LookUpError::NotJson { cause, .. } => failure.caused_by(cause),
             _ => failure,
         }

@@ -1,4 +1,4 @@
-//! [`CrmClient`](cognigy_core::CrmClient) over HTTP: who is the person behind an event?
+//! [`CrmClient`](cognigy_core::CrmClient) over HTTP: looks up the person behind an event.
 //!
 //! ```text
 //! ContactQuery ─▶ GET {base}/v1/contacts?external_id={key} ─┬─▶ 2xx, JSON          Ok(Some(contact))
@@ -10,14 +10,14 @@
 //!
 //! * Every look-up ends within its timeout, body included, and takes no more memory than
 //!   [`max_response_bytes`](HttpCrmBuilder::max_response_bytes) says, whatever the CRM sends.
-//! * A `Retry-After` (seconds or a date) travels with the failure; when to try again is the retry
-//!   policy's decision, and nothing is sent twice here.
+//! * The failure carries a `Retry-After` (seconds or a date). The retry policy decides when to try
+//!   again; this crate sends nothing twice.
 //! * Redirects are not followed: the token would go along.
 //! * No failure's text holds the token, the contact key, the URL or any of the CRM's answer.
-//! * What counts as "nobody by that key" is a [`NotFoundRule`].
+//! * A [`NotFoundRule`] says which answers mean that the CRM has no contact with that key.
 //!
-//! How many look-ups run at once is the worker's business, not this crate's. [`CoalescingCrm`] makes
-//! identical ones once, and may remember who was found.
+//! The worker, not this crate, limits how many look-ups run at once. [`CoalescingCrm`] sends
+//! identical ones only once, and may remember the contacts that were found.
 //!
 //! ```
 //! use cognigy_crm_http::HttpCrm;

@@ -1,8 +1,8 @@
-//! What "nobody by that key" looks like.
+//! Which answers mean that the CRM has no contact with a key.
 
 use std::{fmt, str::FromStr};
 
-/// Which answers mean that the CRM knows nobody by the key. Written as in the setting
+/// Which answers mean that the CRM has no contact with the key. Written as in the setting
 /// `CRM_NOT_FOUND`: `404`, `empty`, or `404,empty`, which is the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotFoundRule {
@@ -12,7 +12,7 @@ pub struct NotFoundRule {
     pub status_404: bool,
     /// `empty`: a 2xx whose body is an empty list, an empty object, `null`, or nothing at all (204
     /// among them). Without it, `[]`, `{}` and `null` are contacts like any other JSON, and a body
-    /// of nothing is a permanent failure, since nothing is not JSON.
+    /// of nothing is a permanent failure, because an empty body is not JSON.
     pub empty: bool,
 }
 
@@ -22,7 +22,7 @@ impl Default for NotFoundRule {
     }
 }
 
-/// The text is no [`NotFoundRule`].
+/// The text is not a [`NotFoundRule`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected `404`, `empty` or `404,empty`")]
 pub struct NotFoundRuleError;

@@ -1,6 +1,6 @@
-//! Who asks the CRM, who shares the answer, and what is remembered. The CRM is a switchboard on
-//! which the test answers each call when it likes; time is tokio's, paused, so that waiting for
-//! something that never comes fails at once.
+//! Which callers ask the CRM, which share an answer, and what is remembered. The CRM is a
+//! switchboard on which the test answers each call at a chosen time. Tokio's time is paused, so
+//! that waiting for something that never comes fails at once.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
@@ -66,7 +66,7 @@ impl CrmClient for Switchboard {
 impl Switchboard {
     fn say(&self, call: usize, said: Said) {
         let sender = self.calls.lock().unwrap().waiting[call].take().unwrap();
-        // Nobody may be listening any more.
+        // The receiver may be gone.
         let _ = sender.send(said);
     }
 
@@ -139,9 +139,9 @@ impl Scene {
     }
 }
 
-/// The task's answer. Under paused time a task that nothing will wake runs into this at once.
+/// The task's answer. With paused time, a task that nothing will wake reaches this timeout at once.
 async fn told(task: JoinHandle<Answer>) -> Answer {
-    timeout(3600 * SECOND, task).await.expect("nobody wakes this one").unwrap()
+    timeout(3600 * SECOND, task).await.expect("nothing wakes this task").unwrap()
 }
 
 async fn found(task: JoinHandle<Answer>) -> String {
@@ -407,7 +407,7 @@ async fn crowds_on_several_threads_all_get_an_answer() {
         .collect();
     let mut answered = 0;
     for task in tasks {
-        match timeout(60 * SECOND, task).await.expect("nobody wakes this one") {
+        match timeout(60 * SECOND, task).await.expect("nothing wakes this task") {
             Ok(_) => answered += 1,
             Err(error) => assert!(error.is_cancelled(), "{error}"),
         }

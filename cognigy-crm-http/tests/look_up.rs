@@ -27,7 +27,7 @@ fn query(key: &str) -> ContactQuery {
     }
 }
 
-/// Patient, so that a busy machine fails no test; where the deadline matters, [`in_a_hurry`].
+/// A long timeout, so that no test fails on a busy machine; [`in_a_hurry`] has a short one.
 fn builder(url: &str) -> HttpCrmBuilder {
     HttpCrm::builder(url).bearer_token(TOKEN)
 }
@@ -210,7 +210,7 @@ async fn a_retry_after_travels_along_in_either_form() {
     let server = StandIn::always(Act::Say(answer("403 x", "Retry-After: 5\r\n", ""))).await;
     let limited = find(&crm(&server)).await.unwrap_err();
     assert_eq!(limited, (transient(Some(5)), "CRM answered 403 Forbidden".to_owned()));
-    // Where trying again is of no use, neither is a wait.
+    // A failure that is not retried carries no wait.
     let server = StandIn::always(Act::Say(answer("400 x", "Retry-After: 5\r\n", ""))).await;
     assert_eq!(find(&crm(&server)).await.unwrap_err().0, FailureKind::Permanent);
 }
@@ -326,7 +326,7 @@ async fn whatever_breaks_on_the_way_is_transient() {
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
         assert_eq!(server.seen().len(), 1, "{told}: nothing is sent twice");
     }
-    let crm = builder(&stand_in::nobody().await).build().unwrap();
+    let crm = builder(&stand_in::closed_port().await).build().unwrap();
     let refused = "CRM could not be reached: connection refused".to_owned();
     assert_eq!(find(&crm).await, Err((transient(None), refused)));
 }

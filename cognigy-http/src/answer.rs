@@ -1,4 +1,4 @@
-//! Reading answers without trusting them: bodies of any length, waits of any form.
+//! Reads answers without trusting them: bodies of any length, waits of any form.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,20 +10,20 @@ use reqwest::{
 
 use crate::{TransportError, one_line, shorten};
 
-/// The longest wait [`retry_after`] yields: a year. Whoever asks for more is not waited for, and a
-/// year can be added to any clock without overflow.
+/// The longest wait that [`retry_after`] returns: a year. A longer wait makes no sense, and a year
+/// can be added to any clock without overflow.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A body could not be read to its end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// It is longer than `limit` bytes. Nothing beyond was read.
+    /// The body is longer than `limit` bytes. Nothing beyond the limit was read.
     #[error("the answer is longer than {limit} bytes")]
     TooLarge {
-        /// The most that would have been taken.
+        /// The most bytes that are accepted.
         limit: usize,
     },
-    /// It broke off or did not end in time.
+    /// The body broke off or did not end in time.
     #[error(transparent)]
     Transport(#[from] TransportError),
 }
@@ -37,7 +37,7 @@ enum End {
 /// The whole body, if it is no longer than `limit` bytes. Counts what arrives: a `Content-Length`
 /// may be absent or a lie.
 pub async fn read_bounded(response: Response, limit: usize) -> Result<Bytes, ReadError> {
-    // An honest length saves the transfer.
+    // A truthful length saves the transfer.
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(ReadError::TooLarge { limit });
     }
@@ -74,13 +74,13 @@ async fn collect(mut response: Response, limit: usize) -> (Bytes, End) {
 }
 
 /// The wait that a `Retry-After` header asks for, in either form of RFC 9110, section 10.2.3:
-/// seconds, or a date, taken relative to `now`. A date that has passed is no wait at all; what is
+/// seconds, or a date, taken relative to `now`. A date that has passed means no wait; a value of
 /// neither form is ignored, and waits beyond [`MAX_RETRY_AFTER`] are cut to it.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Only digits, so that the one way to fail is a number too large to hold.
+        // The text has only digits, so parsing fails only if the number is too large.
         Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
         httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default()
@@ -91,8 +91,8 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 /// The longest `Content-Type` that a message repeats, in bytes.
 const MEDIA_TYPE_BYTES: usize = 80;
 
-/// What an answer says that it is, for a message: its `Content-Type` in one short line, or "no content
-/// type".
+/// The declared type of an answer, for a message: its `Content-Type` in one short line, or "no
+/// content type".
 #[must_use]
 pub fn media_type(headers: &HeaderMap) -> String {
     match headers.get(CONTENT_TYPE) {

@@ -1,4 +1,4 @@
-//! Where a service lives: the part of its URLs that never changes.
+//! The base URL of a service: the part of its URLs that never changes.
 
 use reqwest::Url;
 
@@ -48,9 +48,9 @@ impl BaseUrl {
     }
 }
 
-/// Reads an absolute `http` or `https` URL with a host, as it is written: the URL Standard's parser
-/// alone would drop white space and line breaks, and take `http:host`, `http:/host` and
-/// `http:///host` for `http://host`.
+/// Reads an absolute `http` or `https` URL with a host, strictly: the URL Standard's parser alone
+/// would drop white space and line breaks, and read `http:host`, `http:/host` and `http:///host` as
+/// `http://host`.
 ///
 /// # Errors
 /// What is wrong, as the rest of a sentence that begins with the URL's name. It repeats no part of

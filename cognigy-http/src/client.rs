@@ -11,22 +11,23 @@ use crate::{BaseUrl, ConfigError};
 /// commonly close theirs (AWS ALB's default), so that few requests meet a connection just gone.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
-/// A connection that moves nothing is probed this often, so that a peer that vanished without a
-/// word is noticed before the next request is written to it.
+/// An idle connection is probed this often, so that a peer that vanished silently is noticed before
+/// the next request is written to it.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// How a client behaves.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ClientOptions {
-    /// From the first byte of a request to the last one of its answer, connecting included.
+    /// The time limit from the first byte of a request to the last one of its answer, connecting
+    /// included.
     pub timeout: Duration,
-    /// For name look-up, TCP and TLS together; never longer than `timeout`.
+    /// The time limit for name look-up, TCP and TLS together; never longer than `timeout`.
     pub connect_timeout: Duration,
-    /// What the client calls itself.
+    /// The `User-Agent` of the client.
     pub user_agent: &'static str,
     /// Goes through the proxy that `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` name. Off by default:
-    /// a token should not take a way that nobody chose for it.
+    /// a token should not pass through a proxy that no setting asked for.
     pub proxy_from_env: bool,
 }
 
@@ -47,7 +48,7 @@ impl ClientOptions {
 ///
 /// Certificates are checked against the system's roots, or those in the file or folders that
 /// `SSL_CERT_FILE` and `SSL_CERT_DIR` name. Redirects are answers like any other: a token must
-/// never follow one to another host. Nothing is sent twice on the client's own account.
+/// never follow one to another host. The client itself sends nothing twice.
 ///
 /// # Errors
 /// [`ConfigError::ZeroTimeout`]; [`ConfigError::NoRoots`] where `base` is `https` and there is
@@ -85,12 +86,13 @@ pub fn bearer(token: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// Built by hand rather than by reqwest: its own default is a second crypto provider, and one of
-/// them is enough in a binary.
+/// Built here rather than by reqwest, whose default is a second crypto provider; one provider is
+/// enough in a binary.
 fn tls(needed: bool) -> Result<ClientConfig, ConfigError> {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
-    // Some systems ship a few certificates that no modern parser takes; the others still serve.
+    // Some systems ship a few certificates that no modern parser accepts; the others are still
+    // used.
     roots.add_parsable_certificates(found.certs);
     if needed && roots.is_empty() {
         let why = found.errors.into_iter().next();

@@ -1,7 +1,7 @@
-//! What others wrote, made fit for a log line.
+//! Makes foreign text fit for a log line.
 
 /// `text` in one line: control characters, line breaks and what turns the direction of text become
-/// spaces, and spaces at its ends go.
+/// spaces, and spaces at its ends are removed.
 #[must_use]
 pub fn one_line(text: &str) -> String {
     let line: String = text.chars().map(|c| if unsafe_to_print(c) { ' ' } else { c }).collect();
@@ -18,8 +18,8 @@ pub fn shorten(text: &str, bytes: usize) -> String {
     format!("{}…", &text[..end])
 }
 
-/// Line breaks and escape sequences, and what turns the direction of text: a log line must read as
-/// it was written.
+/// Line breaks, escape sequences, and characters that change the direction of text: a log line must
+/// show what was written.
 fn unsafe_to_print(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

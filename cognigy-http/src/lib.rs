@@ -9,7 +9,7 @@
 //!
 //! One TLS stack (rustls), one crypto provider (ring), the system's root certificates; no
 //! redirects, no compression, no proxy unless asked for, no retries: those belong to the store.
-//! What a status means, and what to do about it, is each adapter's own business.
+//! Each adapter decides itself what a status means and what to do about it.
 
 mod answer;
 mod base_url;

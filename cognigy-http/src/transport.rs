@@ -17,11 +17,11 @@ pub enum TransportErrorKind {
     Body,
 }
 
-/// A request found no complete answer.
+/// A request got no complete answer.
 ///
 /// Reads as the rest of a sentence that begins with the server's name: "could not be reached:
 /// connection refused". It holds no part of the URL, of a header or of a body, and so may be logged
-/// and stored; for the same reason it keeps the words of its cause and not the cause itself.
+/// and stored; for the same reason it keeps the text of its cause and not the cause itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransportError {
     kind: TransportErrorKind,
@@ -51,7 +51,7 @@ impl From<reqwest::Error> for TransportError {
     }
 }
 
-/// The innermost error's words. Those around it only name the layers it came through.
+/// The text of the innermost error. The outer errors only name the layers.
 fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {

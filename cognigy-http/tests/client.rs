@@ -1,4 +1,4 @@
-//! The shared client against a real socket: how each fault is told, and what bounds hold.
+//! The shared client against a real socket: how each fault is reported, and which limits hold.
 #![allow(clippy::unwrap_used)]
 
 mod stand_in;
@@ -88,7 +88,7 @@ async fn every_fault_is_told_by_its_kind_and_without_the_url() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_told_as_such() {
-    let error = ask(&stand_in::nobody().await, Duration::from_secs(2)).await.unwrap_err();
+    let error = ask(&stand_in::closed_port().await, Duration::from_secs(2)).await.unwrap_err();
     assert_eq!(error.kind(), Connect);
     assert_eq!(error.to_string(), "could not be reached: connection refused");
     // RFC 6761 reserves the name, so that it never resolves.
@@ -123,7 +123,7 @@ async fn a_body_is_read_up_to_its_limit_and_not_beyond() {
     ] {
         let server = StandIn::always(act).await;
         assert_eq!(body(&server, timeout).await, Err(ReadError::TooLarge { limit }), "{case}");
-        // What the kernel's buffers took is all that was ever sent.
+        // No more was sent than the kernel's buffers hold.
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(server.written() < 16 << 20, "{case}: {} bytes went out", server.written());
     }

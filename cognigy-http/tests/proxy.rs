@@ -14,7 +14,7 @@ const MARK: &str = "COGNIGY_HTTP_PROXY_CHILD";
 #[tokio::test]
 async fn a_proxy_is_used_only_where_asked_for() {
     if std::env::var_os(MARK).is_none() {
-        let proxy = stand_in::nobody().await;
+        let proxy = stand_in::closed_port().await;
         let done = Command::new(std::env::current_exe().unwrap())
             .env(MARK, "1")
             .env("HTTP_PROXY", &proxy)

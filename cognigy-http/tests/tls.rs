@@ -1,7 +1,7 @@
-//! TLS as it is really spoken: what is trusted gets an answer, all else gets no request.
+//! TLS against real servers: a trusted server gets a request, any other gets none.
 //!
-//! The roots are the process's own matter (`SSL_CERT_FILE`), and a test cannot change that of the
-//! process it runs in. So each test runs itself again in a child, with the roots it asks for.
+//! The roots belong to the process (`SSL_CERT_FILE`), and a test cannot change them in the process
+//! in which it runs. So each test runs itself again in a child, with the roots it asks for.
 #![allow(clippy::unwrap_used)]
 
 use std::{

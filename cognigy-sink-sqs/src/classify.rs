@@ -14,10 +14,10 @@ use futures_util::FutureExt;
 
 use crate::error::{Class, SqsError};
 
-/// Longer texts from the other side are cut: they end up in logs and in the attempts table.
+/// Longer texts from SQS are cut, because they end up in logs and in the attempts table.
 const MAX_REMOTE_CHARS: usize = 300;
 
-/// The other side is busy or out of order.
+/// SQS is busy or failing.
 const BUSY: [&str; 10] = [
     "InternalError",
     "InternalFailure",
@@ -31,8 +31,8 @@ const BUSY: [&str; 10] = [
     "SlowDown",
 ];
 
-/// Credentials that are expired, rotated, not there yet, or signed by a clock that is wrong: the next
-/// try may have better ones.
+/// The credentials are expired, rotated or not there yet, or the request was signed by a wrong
+/// clock: the next try may have better ones.
 const CREDENTIALS: [&str; 10] = [
     "ExpiredToken",
     "ExpiredTokenException",
@@ -46,8 +46,8 @@ const CREDENTIALS: [&str; 10] = [
     "UnrecognizedClientException",
 ];
 
-/// What was sent is too long or holds what the queue does not take. `InvalidParameterValue` is what
-/// SQS calls a single message that is too long.
+/// The message is too long or holds characters that the queue refuses. `InvalidParameterValue` is
+/// what SQS calls a single message that is too long.
 const CONTENT: [&str; 4] =
     ["BatchRequestTooLong", "InvalidMessageContents", "InvalidParameterValue", "MessageTooLong"];
 
@@ -66,7 +66,7 @@ fn classify(code: &str, status: Option<u16>) -> Class {
     match status {
         Some(413) => Class::Content,
         Some(408 | 429) => Class::Transient,
-        // All else that is the caller's fault: no such queue, no permission, a disabled KMS key.
+        // All other faults of the caller: no such queue, no permission, a disabled KMS key.
         Some(300..500) => Class::Permanent,
         // Server faults; and a success that could not be read, whose effect is unknown.
         _ => Class::Transient,
@@ -85,8 +85,9 @@ fn short(code: &str) -> &str {
     code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code)
 }
 
-/// Waits for a call's answer. The SDK panics where its credentials hold what no header can, among other
-/// things; that fails the call like anything else, and its words, which may quote a secret, are gone.
+/// Waits for a call's answer. The SDK panics, among other cases, where its credentials hold
+/// characters that no header can hold. A panic fails the call like any other error. Its message may
+/// quote a secret and is dropped.
 pub(crate) async fn answer<T, E>(
     call: &'static str,
     queue: &str,
@@ -107,7 +108,7 @@ where
     }
 }
 
-/// Turns a failed call into what is kept of it.
+/// Turns a failed call into the crate's own error.
 fn call_error<E>(call: &str, queue: &str, error: &SdkError<E>) -> SqsError
 where
     E: ProvideErrorMetadata + Error + 'static,
@@ -134,12 +135,13 @@ where
             classify("", status)
         }
         // Not sent, or sent and unanswered: a name that does not resolve, a refused connection,
-        // credentials that cannot be loaded, a deadline. None of it is a verdict on the message.
+        // credentials that cannot be loaded, a deadline. None of these says anything about the
+        // message.
         SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) => {
             text.push_str(&one_line(error));
             Class::Transient
         }
-        // A setting that no request can be made from.
+        // A setting with which no request can be made.
         _ => {
             text.push_str(&one_line(error));
             Class::Permanent
@@ -148,8 +150,8 @@ where
     SqsError::new(class, text)
 }
 
-/// Whether the service's message is about permissions, keys or the queue. Others may quote what was
-/// sent, or the headers that were signed.
+/// Whether the service's message is about permissions, keys or the queue. Other messages may quote
+/// the sent body or the signed headers.
 fn names_no_content(code: &str) -> bool {
     let name = short(code);
     let known = ["AccessDenied", "KMS", "Kms", "QueueDoesNotExist", "NonExistentQueue"];
@@ -161,7 +163,7 @@ fn one_line(error: &(dyn Error + 'static)) -> String {
     remote(&report(error))
 }
 
-/// Foreign text made fit for one line of a log.
+/// Makes foreign text fit for one line of a log.
 fn remote(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_REMOTE_CHARS).collect()
 }

@@ -1,4 +1,4 @@
-//! The SDK's client: whose settings, over which HTTP client, to which endpoint.
+//! The SDK's client: its settings, its HTTP client and its endpoint.
 
 use std::panic::AssertUnwindSafe;
 
@@ -23,11 +23,11 @@ use crate::{
     queue_url::{QueueUrl, http_url},
 };
 
-/// A request has to be signed for some region. This one stands in where neither the queue URL nor
-/// the settings name one, which is so for emulators only; it is the one they default to themselves.
+/// A request has to be signed for some region. This region is used where neither the queue URL nor
+/// the settings name one, which happens only with emulators. It is their own default.
 const EMULATOR_REGION: &str = "us-east-1";
 
-/// Makes the client. Reads the environment and profile files, but calls nobody.
+/// Makes the client. Reads the environment and profile files, but sends no request.
 pub(crate) async fn client(queue: &QueueUrl, options: &SqsOptions) -> Result<Client, ConnectError> {
     if let Some(endpoint) = &options.endpoint {
         http_url(endpoint).map_err(|reason| ConnectError::Endpoint { reason })?;
@@ -37,21 +37,21 @@ pub(crate) async fn client(queue: &QueueUrl, options: &SqsOptions) -> Result<Cli
     let shared = match &options.sdk_config {
         Some(config) => config.clone(),
         None => {
-            // Not the SDK's own chain: that one ends by asking the instance metadata service, which
-            // takes seconds to find out that there is none.
+            // Not the SDK's own chain, which ends by asking the instance metadata service and takes
+            // seconds to find that there is none.
             let region = RegionProviderChain::first_try(url_region.clone())
                 .or_else(EnvironmentVariableRegionProvider::new())
                 .or_else(ProfileFileRegionProvider::new())
                 .or_else(emulator_region.clone());
             let loader = aws_config::defaults(BehaviorVersion::latest());
             let loader = loader.region(region).http_client(http_client(options.proxy_from_env));
-            // It panics on a retry mode or a number of attempts that it does not know.
+            // The SDK panics on a retry mode or a number of attempts that it does not know.
             let loaded = AssertUnwindSafe(loader.load()).catch_unwind().await;
             loaded.map_err(|_panic| ConnectError::Settings)?
         }
     };
 
-    // As the shared default, so that AWS_ENDPOINT_URL_SQS still beats it.
+    // Set as the shared default, so that AWS_ENDPOINT_URL_SQS still overrides it.
     let shared = match queue.own_endpoint() {
         Some(origin) if shared.endpoint_url().is_none() => {
             shared.into_builder().endpoint_url(origin).build()

@@ -1,12 +1,12 @@
-//! What can be set about a sink or a source beyond the queue's URL.
+//! The options of a sink or a source beyond the queue's URL.
 
 use std::{fmt, time::Duration};
 
 use aws_config::SdkConfig;
 
 /// What SQS takes at most since 2025-08-04, for one message and for a batch together: 1 MiB (Amazon
-/// SQS Developer Guide, message quotas). It was 256 KiB before, and queues of old, some regions and
-/// some emulators still keep to that.
+/// SQS Developer Guide, message quotas). It was 256 KiB before, and older queues, some regions and
+/// some emulators still have that limit.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_576;
 
 /// How a queue is reached. The defaults suit a queue on AWS and one on an emulator.
@@ -39,8 +39,8 @@ impl Default for SqsOptions {
 }
 
 impl SqsOptions {
-    /// Region, credentials and the like from here instead of from the environment. An HTTP client
-    /// in it is used; without one, it is this crate's.
+    /// Region, credentials and other settings, instead of those of the environment. Its HTTP client
+    /// is used if it has one; otherwise this crate's own.
     pub fn sdk_config(mut self, config: SdkConfig) -> Self {
         self.sdk_config = Some(config);
         self
@@ -54,8 +54,8 @@ impl SqsOptions {
     }
 
     /// The most bytes of one message, and of a batch together. Default
-    /// [`DEFAULT_MAX_MESSAGE_BYTES`]; a lower limit that the queue itself is set to counts either
-    /// way, if it may be read.
+    /// [`DEFAULT_MAX_MESSAGE_BYTES`]; a lower limit of the queue itself counts in any case, if the
+    /// attribute may be read.
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.max_message_bytes = bytes;
         self
@@ -68,8 +68,8 @@ impl SqsOptions {
         self
     }
 
-    /// How long a call may take with the SDK's own retries. Default 30 s: the letters of a call
-    /// that fails wait in the outbox, so giving up late gains nothing.
+    /// How long a call may take with the SDK's own retries. Default 30 s: the dead letters of a
+    /// failed call wait in the outbox, so giving up late gains nothing.
     pub fn operation_timeout(mut self, timeout: Duration) -> Self {
         self.operation_timeout = timeout;
         self

@@ -1,11 +1,11 @@
-//! The SDK's own settings, checked before the SDK reads them: it panics on some that are malformed, and
-//! takes others until the first call.
+//! The SDK's own settings, checked before the SDK reads them: the SDK panics on some malformed
+//! settings, and reports others only at the first call.
 
 use crate::queue_url::http_url;
 
 /// What a variable has to hold.
 enum Form {
-    /// A secret that goes into a header, or that one is made with.
+    /// A secret that goes into a header or is used to make one.
     Credential,
     /// Part of a host name.
     Region,
@@ -39,8 +39,8 @@ pub fn is_aws_secret(name: &str) -> bool {
     matches!(Form::of(name), Some(Form::Credential))
 }
 
-/// Whether the environment variable `name`, if it is one of the AWS SDK's (`AWS_…`), can be what
-/// `value` says. An empty value counts as unset, as it does to the SDK.
+/// Checks that `value` is valid for the environment variable `name`, if it is one of the AWS SDK's
+/// (`AWS_…`). An empty value counts as unset, as it does to the SDK.
 ///
 /// # Errors
 ///

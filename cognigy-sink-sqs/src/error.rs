@@ -1,15 +1,15 @@
-//! What this crate's calls fail with: one public error at the start, one private one per call.
+//! The errors of this crate: a public one for connecting, and a private one for calls.
 
 use cognigy_core::Failure;
 
-/// The sink or the source cannot be set up. Nothing was sent over the network yet: the setting has
-/// to be mended.
+/// The sink or the source cannot be set up. Nothing was sent over the network yet. The setting has
+/// to be corrected.
 ///
 /// No text repeats the setting, which may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The queue URL is none.
+    /// The queue URL is not valid.
     #[error(
         "not an SQS queue URL (https://sqs.<region>.amazonaws.com/<account>/<name>): it {reason}"
     )]
@@ -17,14 +17,14 @@ pub enum ConnectError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The endpoint in [`SqsOptions`](crate::SqsOptions::endpoint) is no HTTP URL.
+    /// The endpoint in [`SqsOptions`](crate::SqsOptions::endpoint) is not an HTTP URL.
     #[error("not an endpoint URL (http://host:port): it {reason}")]
     Endpoint {
         /// What is wrong with it.
         reason: &'static str,
     },
     /// The SDK panicked over its settings. Those in the environment can be checked before, with
-    /// [`check_variable`](crate::check_variable); what is left are its profile files.
+    /// [`check_variable`](crate::check_variable); what remains are its profile files.
     #[error(
         "the AWS SDK cannot use its settings: look at its profile files (AWS_CONFIG_FILE, \
          AWS_SHARED_CREDENTIALS_FILE) and the AWS_ variables"
@@ -37,14 +37,14 @@ pub enum ConnectError {
 pub(crate) enum Class {
     /// May pass by itself; the effect of the call may be unknown.
     Transient,
-    /// This message, or this batch, as it is: another form of it may be taken.
+    /// The queue refuses this message, or this batch, in this form; it may accept another form.
     Content,
-    /// Will be the same again until somebody mends something.
+    /// Fails again until an operator repairs the cause.
     Permanent,
 }
 
-/// A call to SQS, or one entry of it, failed. Cheap to copy for every letter it concerns, and free
-/// of anything secret: the SDK's own errors hold whole responses, so they are not kept.
+/// A call to SQS, or one entry of it, failed. Cheap to copy for every dead letter that it concerns.
+/// It holds no secret: the SDK's own errors hold whole responses, so they are not kept.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{text}")]
 pub(crate) struct SqsError {

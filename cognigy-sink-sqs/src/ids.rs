@@ -1,4 +1,4 @@
-//! The ids that a FIFO queue keeps order and recognises repeats by.
+//! The ids by which a FIFO queue keeps order and recognises repeated messages.
 
 use cognigy_core::EventKey;
 use sha2::{Digest, Sha256};
@@ -11,11 +11,12 @@ const MAX_CHARS: usize = 128;
 
 /// The `MessageDeduplicationId` of a run's dead letter: the event id for an event's first run.
 ///
-/// SQS drops a message whose id it has seen within five minutes, which is what makes sending again
-/// after an unknown outcome harmless. A later run fails for reasons of its own, so it must not look
-/// like the first; neither must an event of the same id from another source. Those are hashes over
-/// source, run and id, with line feeds between: no event id holds one, so no two of them, and no id
-/// that is hashed only because SQS would refuse it, are hashes of the same text.
+/// SQS drops a message whose id it has seen within five minutes, so that sending again after an
+/// unknown outcome is harmless. A later run is a message of its own, so its id must differ from the
+/// first run's; so must the id of an event with the same event id from another source. Their ids
+/// are hashes over source, run and event id, separated by line feeds. No event id holds a line
+/// feed. So no two of these ids are hashes of the same text, and none equals the hash of an event
+/// id that is hashed only because SQS would refuse it.
 pub(crate) fn deduplication_id(key: &EventKey, run: u32) -> String {
     let id = key.id.as_str();
     match (key.source.is_default() && run == 1, is_allowed(id)) {
@@ -25,7 +26,7 @@ pub(crate) fn deduplication_id(key: &EventKey, run: u32) -> String {
     }
 }
 
-/// Letters, digits and ASCII punctuation are all that SQS takes: no space, nothing beyond ASCII.
+/// SQS accepts only ASCII letters, digits and punctuation, and no space.
 fn is_allowed(id: &str) -> bool {
     id.len() <= MAX_CHARS && id.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -71,7 +72,7 @@ mod tests {
 
     #[test]
     fn runs_sources_and_look_alikes_never_share_an_id() {
-        let letters = [
+        let dead_letters = [
             ("cognigy", "e1", 1),
             ("cognigy", "e1", 2),
             ("cognigy", "e1", 3),
@@ -82,11 +83,11 @@ mod tests {
             ("genesys", "e1", 2),
             ("genesys-2", "e1", 1),
         ];
-        let ids: HashSet<_> = letters
+        let ids: HashSet<_> = dead_letters
             .iter()
             .map(|(source, id, run)| deduplication_id(&key(source, id), *run))
             .collect();
-        assert_eq!(ids.len(), letters.len());
+        assert_eq!(ids.len(), dead_letters.len());
         assert_eq!(
             deduplication_id(&key("cognigy", "e1"), 2),
             deduplication_id(&key("cognigy", "e1"), 2),

@@ -10,18 +10,18 @@
 //! ```
 //!
 //! On a queue whose name ends in `.fifo` every message is of the group `cognigy-events`, and its
-//! deduplication id names the event and the run: sent twice within five minutes, a run's letter is
-//! one message; a later run's letter is a message of its own. On a standard queue a letter can
-//! arrive more than once, and in any order.
+//! deduplication id names the event and the run: a run's dead letter that is sent twice within five
+//! minutes is one message; a later run's dead letter is a message of its own. On a standard queue a
+//! dead letter can arrive more than once, and in any order.
 //!
-//! Region, credentials and endpoint come from the usual `AWS_*` variables and profiles. What the
-//! queue URL itself tells stands in for what they leave open: its region, and, where its host is not
-//! one of AWS's own, its origin as the endpoint. Sending needs the permissions `sqs:SendMessage` and
-//! `sqs:GetQueueAttributes`; redriving `sqs:ReceiveMessage`, `sqs:DeleteMessage` and, so that what is
-//! left need not stay hidden for a minute, `sqs:ChangeMessageVisibility`.
+//! Region, credentials and endpoint come from the usual `AWS_*` variables and profiles. Where they
+//! name none, the queue URL supplies them: its region, and, if its host is not one of AWS's own,
+//! its origin as the endpoint. Sending needs the permissions `sqs:SendMessage` and
+//! `sqs:GetQueueAttributes`; redriving `sqs:ReceiveMessage`, `sqs:DeleteMessage` and, so that what
+//! is left need not stay hidden for a minute, `sqs:ChangeMessageVisibility`.
 //!
-//! A proxy that `HTTPS_PROXY` and the like name is used only where
-//! [`SqsOptions::proxy_from_env`] asks for it. A panic of the SDK's is an error like any other.
+//! A proxy that `HTTPS_PROXY` and the like name is used only where [`SqsOptions::proxy_from_env`]
+//! asks for it. A panic of the SDK is an error like any other.
 //!
 //! A dead-letter queue should keep its messages for 14 days, the most SQS offers; the default is
 //! four. This crate never creates or configures a queue.

@@ -1,4 +1,4 @@
-//! From a dead letter to a message that the queue takes, and from messages to batches.
+//! Turns dead letters into messages that the queue accepts, and messages into batches.
 
 use std::slice;
 
@@ -11,54 +11,54 @@ pub(crate) const MAX_ENTRIES: usize = 10;
 const SMALLEST_LIMIT: usize = 1024;
 
 /// How much of the error message is kept, in bytes, where a message does not fit even without its
-/// payload. The last leaves room for all else within [`SMALLEST_LIMIT`].
+/// payload. With the last one, everything else fits into [`SMALLEST_LIMIT`].
 const SHORTER_ERRORS: [usize; 2] = [1024, 128];
 
 /// A dead letter and the message that it becomes.
 #[derive(Debug)]
 pub(crate) struct Entry<'a> {
-    pub(crate) letter: &'a DeadLetter,
+    pub(crate) dead_letter: &'a DeadLetter,
     pub(crate) body: String,
 }
 
 impl<'a> Entry<'a> {
-    /// The fullest message that has at most `limit` bytes. Where not even the shortest has, that
-    /// one: the queue has the last word, and its refusal says why.
-    pub(crate) fn new(letter: &'a DeadLetter, limit: usize) -> Self {
-        let body = escape_noncharacters(letter.to_message(false));
+    /// The most complete message of at most `limit` bytes. If even the shortest one is longer, the
+    /// shortest one: the queue decides, and its refusal says why.
+    pub(crate) fn new(dead_letter: &'a DeadLetter, limit: usize) -> Self {
+        let body = escape_noncharacters(dead_letter.to_message(false));
         if body.len() <= limit {
-            return Self { letter, body };
+            return Self { dead_letter, body };
         }
-        Self::without_payload(letter, limit)
+        Self::without_payload(dead_letter, limit)
     }
 
-    /// The same without the payload, and with a shorter error message if that is what it takes.
-    fn without_payload(letter: &'a DeadLetter, limit: usize) -> Self {
-        let mut body = escape_noncharacters(letter.to_message(true));
+    /// The same without the payload, and with a shorter error message if necessary.
+    fn without_payload(dead_letter: &'a DeadLetter, limit: usize) -> Self {
+        let mut body = escape_noncharacters(dead_letter.to_message(true));
         for keep in SHORTER_ERRORS {
             if body.len() <= limit {
                 break;
             }
-            let mut shorter = letter.clone();
+            let mut shorter = dead_letter.clone();
             let end = shorter.error_message.floor_char_boundary(keep);
             shorter.error_message.truncate(end);
             body = escape_noncharacters(shorter.to_message(true));
         }
-        Self { letter, body }
+        Self { dead_letter, body }
     }
 
-    /// What is left to try where the queue refuses the message for what it holds: whatever the
-    /// queue's limit, this is within it. `None` if that is what it refused.
+    /// The message to try next where the queue refuses this one because of its content; it is
+    /// within any queue's limit. `None` if the queue refused just that message.
     pub(crate) fn shortest(&self) -> Option<Self> {
-        let shortest = Self::without_payload(self.letter, SMALLEST_LIMIT);
+        let shortest = Self::without_payload(self.dead_letter, SMALLEST_LIMIT);
         (shortest.body != self.body).then_some(shortest)
     }
 }
 
 /// SQS refuses U+FFFE and U+FFFF, which JSON allows as they are (Amazon SQS API Reference,
 /// `SendMessage`: `#x9 | #xA | #xD | #x20-#xD7FF | #xE000-#xFFFD | #x10000-#x10FFFF`). In JSON they
-/// can only stand inside strings, where an escape says the same; all else that SQS refuses, the
-/// control characters and lone surrogates, JSON text cannot hold.
+/// can only appear inside strings, where an escape means the same. JSON text cannot hold the other
+/// characters that SQS refuses: control characters and lone surrogates.
 fn escape_noncharacters(json: String) -> String {
     if json.contains(['\u{fffe}', '\u{ffff}']) {
         json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
@@ -67,19 +67,20 @@ fn escape_noncharacters(json: String) -> String {
     }
 }
 
-/// Letters in order, in batches of at most ten whose bodies together have at most `limit` bytes.
+/// Dead letters in order, in batches of at most ten whose bodies together have at most `limit`
+/// bytes.
 ///
-/// One batch at a time is rendered, so that a backlog of large letters does not stand in memory at
-/// once. A message over the limit travels alone.
+/// One batch at a time is rendered, so that a backlog of large dead letters is not in memory at
+/// once. A message over the limit is sent alone.
 pub(crate) struct Batches<'a> {
-    letters: slice::Iter<'a, DeadLetter>,
+    dead_letters: slice::Iter<'a, DeadLetter>,
     carried: Option<Entry<'a>>,
     limit: usize,
 }
 
 impl<'a> Batches<'a> {
-    pub(crate) fn new(letters: &'a [DeadLetter], limit: usize) -> Self {
-        Self { letters: letters.iter(), carried: None, limit }
+    pub(crate) fn new(dead_letters: &'a [DeadLetter], limit: usize) -> Self {
+        Self { dead_letters: dead_letters.iter(), carried: None, limit }
     }
 }
 
@@ -91,8 +92,9 @@ impl<'a> Iterator for Batches<'a> {
         let mut bytes = 0;
         while batch.len() < MAX_ENTRIES {
             let rendered = self.carried.take();
-            let entry = rendered
-                .or_else(|| self.letters.next().map(|letter| Entry::new(letter, self.limit)));
+            let entry = rendered.or_else(|| {
+                self.dead_letters.next().map(|dead_letter| Entry::new(dead_letter, self.limit))
+            });
             let Some(entry) = entry else { break };
             if !batch.is_empty() && bytes + entry.body.len() > self.limit {
                 self.carried = Some(entry);
@@ -114,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    fn letter(id: &str, payload: &str) -> DeadLetter {
+    fn dead_letter(id: &str, payload: &str) -> DeadLetter {
         DeadLetter {
             key: EventKey::cognigy(id.parse().unwrap()),
             run: 1,
@@ -134,14 +136,15 @@ mod tests {
 
     #[test]
     fn a_message_at_the_limit_keeps_its_payload_and_one_byte_more_loses_it() {
-        let letter = letter("e1", r#"{"text":"some words that make it longer than the flag"}"#);
-        let full = letter.to_message(false).len();
-        let kept = Entry::new(&letter, full);
+        let dead_letter =
+            dead_letter("e1", r#"{"text":"some words that make it longer than the flag"}"#);
+        let full = dead_letter.to_message(false).len();
+        let kept = Entry::new(&dead_letter, full);
         assert_eq!(
             json(&kept.body)["rawPayload"],
-            json(std::str::from_utf8(&letter.raw_payload).unwrap())
+            json(std::str::from_utf8(&dead_letter.raw_payload).unwrap())
         );
-        let reduced = Entry::new(&letter, full - 1);
+        let reduced = Entry::new(&dead_letter, full - 1);
         assert!(reduced.body.len() < full);
         assert_eq!(json(&reduced.body)["rawPayloadOmitted"], true);
         assert_eq!(kept.shortest().unwrap().body, reduced.body);
@@ -150,10 +153,10 @@ mod tests {
 
     #[test]
     fn a_long_error_alone_does_not_make_it_too_long() {
-        let mut letter = letter("e1", "{}");
-        letter.error_message = "é".repeat(5000);
+        let mut dead_letter = dead_letter("e1", "{}");
+        dead_letter.error_message = "é".repeat(5000);
         for limit in [4096, 2048, 512] {
-            let entry = Entry::new(&letter, limit);
+            let entry = Entry::new(&dead_letter, limit);
             assert!(entry.body.len() <= limit, "{} of {limit}", entry.body.len());
             let kept = json(&entry.body)["errorMessage"].as_str().unwrap().len();
             assert_eq!(kept, if limit > 1500 { 1024 } else { 128 });
@@ -163,31 +166,31 @@ mod tests {
     #[test]
     fn what_sqs_refuses_is_escaped_and_means_the_same() {
         let odd = "\u{fffe} \u{ffff} \\\\\u{fffe} \u{fffd} \u{10ffff} \u{1fffe}";
-        let mut letter = letter("e\u{ffff}", &format!("{{\"\u{fffe}\":\"{odd}\\\\\"}}"));
-        letter.error_message = "\0 \u{1b} \u{fffe}".into();
-        let body = Entry::new(&letter, 4096).body;
+        let mut dead_letter = dead_letter("e\u{ffff}", &format!("{{\"\u{fffe}\":\"{odd}\\\\\"}}"));
+        dead_letter.error_message = "\0 \u{1b} \u{fffe}".into();
+        let body = Entry::new(&dead_letter, 4096).body;
         assert!(body.chars().all(|c| matches!(c,
             '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)));
-        assert_eq!(json(&body), json(&letter.to_message(false)));
+        assert_eq!(json(&body), json(&dead_letter.to_message(false)));
     }
 
     #[test]
     fn batches_hold_ten_or_what_fits_and_keep_the_order() {
         let ids = |batches: Batches| -> Vec<Vec<String>> {
-            let id = |entry: &Entry| entry.letter.key.id.to_string();
+            let id = |entry: &Entry| entry.dead_letter.key.id.to_string();
             batches.map(|batch| batch.iter().map(id).collect()).collect()
         };
-        let letters: Vec<_> = (10..35).map(|n| letter(&n.to_string(), "{}")).collect();
-        let one = letters[0].to_message(false).len();
+        let dead_letters: Vec<_> = (10..35).map(|n| dead_letter(&n.to_string(), "{}")).collect();
+        let one = dead_letters[0].to_message(false).len();
 
-        let by_count = ids(Batches::new(&letters, 1 << 20));
+        let by_count = ids(Batches::new(&dead_letters, 1 << 20));
         assert_eq!(by_count.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10, 5]);
-        let by_size = ids(Batches::new(&letters, 3 * one + 1));
+        let by_size = ids(Batches::new(&dead_letters, 3 * one + 1));
         assert!(by_size.iter().take(8).all(|batch| batch.len() == 3), "{by_size:?}");
         let expected: Vec<_> = (10..35).map(|n| n.to_string()).collect();
         assert_eq!(by_count.concat(), expected);
         assert_eq!(by_size.concat(), expected);
-        assert_eq!(ids(Batches::new(&letters, 1)).len(), 25, "too long for any batch: alone");
+        assert_eq!(ids(Batches::new(&dead_letters, 1)).len(), 25, "too long for any batch: alone");
         assert!(ids(Batches::new(&[], 1)).is_empty());
     }
 }

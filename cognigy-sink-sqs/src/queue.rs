@@ -1,4 +1,4 @@
-//! The queue, as the sink and the source share it.
+//! The queue that the sink and the source share.
 
 use std::{collections::HashMap, fmt, sync::OnceLock, time::Duration};
 
@@ -25,7 +25,7 @@ pub(crate) struct Queue {
     pub(crate) client: Client,
     pub(crate) url: QueueUrl,
     pub(crate) options: SqsOptions,
-    /// The queue's own limit, once it is known or known to be unreadable.
+    /// The queue's own limit, once it has been read or has turned out to be unreadable.
     limit: OnceLock<usize>,
 }
 
@@ -36,7 +36,7 @@ impl Queue {
         Ok(Self { client, url, options, limit: OnceLock::new() })
     }
 
-    /// Asks for an attribute of the queue, which takes its existence, a network and credentials.
+    /// Asks for an attribute of the queue. This needs the queue, a network and credentials.
     pub(crate) async fn attribute(
         &self,
         name: QueueAttributeName,
@@ -44,7 +44,7 @@ impl Queue {
         Ok(self.attributes(std::slice::from_ref(&name)).await?.remove(&name))
     }
 
-    /// The same for several at once; those that are no number are left out.
+    /// The same for several attributes at once; those that are not a number are left out.
     pub(crate) async fn attributes(
         &self,
         names: &[QueueAttributeName],
@@ -63,8 +63,8 @@ impl Queue {
         Ok(all.filter_map(|(name, value)| Some((name, value.parse().ok()?))).collect())
     }
 
-    /// How many bytes a message may have. Never fails: what cannot be read is taken to be the
-    /// configured limit, and a queue that takes less says so when it is sent to.
+    /// How many bytes a message may have. Never fails: if the attribute cannot be read, the
+    /// configured limit is used, and a queue with a lower limit refuses the message.
     pub(crate) async fn message_limit(&self) -> usize {
         let most = self.options.max_message_bytes;
         if let Some(limit) = self.limit.get() {
@@ -73,7 +73,7 @@ impl Queue {
         match self.attribute(QueueAttributeName::MaximumMessageSize).await {
             Ok(limit) => *self.limit.get_or_init(|| limit.unwrap_or(most).min(most)),
             Err(error) if error.class() == Class::Transient => most,
-            // Not permitted, most likely: asking again before every batch would not change that.
+            // Most likely not permitted: asking again before every batch would not change that.
             Err(_) => *self.limit.get_or_init(|| most),
         }
     }
@@ -90,7 +90,8 @@ impl Queue {
         let url = self.url.as_str();
         let request = self.client.send_message_batch().queue_url(url).set_entries(Some(entries));
         let answer = answer("SendMessageBatch", url, request.send()).await?;
-        // A success as a whole says nothing yet: every entry is named as sent or as failed.
+        // A successful call says nothing yet about its entries: the answer names each of them as
+        // sent or as failed.
         let mut answers = Answers::new(batch.len());
         answer.successful().iter().for_each(|sent| answers.put(sent.id(), Ok(())));
         for failed in answer.failed() {
@@ -104,7 +105,7 @@ impl Queue {
         index: usize,
         entry: &Entry<'_>,
     ) -> Result<SendMessageBatchRequestEntry, aws_sdk_sqs::error::BuildError> {
-        let id = deduplication_id(&entry.letter.key, entry.letter.run);
+        let id = deduplication_id(&entry.dead_letter.key, entry.dead_letter.run);
         let fifo = self.url.is_fifo();
         SendMessageBatchRequestEntry::builder()
             .id(index.to_string())
@@ -138,7 +139,7 @@ impl Answers {
         }
     }
 
-    /// An entry that the answer does not name may or may not have been taken.
+    /// An entry that the answer does not name may or may not have been sent.
     pub(crate) fn into_vec(self) -> Vec<Result<(), SqsError>> {
         let unnamed = || SqsError::new(Class::Transient, "the answer does not name this entry");
         self.0.into_iter().map(|answer| answer.unwrap_or_else(|| Err(unnamed()))).collect()

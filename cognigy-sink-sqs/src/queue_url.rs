@@ -1,4 +1,4 @@
-//! What a queue's URL tells about the queue.
+//! What a queue's URL says about the queue.
 
 use std::{fmt, str::FromStr};
 
@@ -12,7 +12,7 @@ const MAX_NAME_CHARS: usize = 80;
 /// The suffix that every FIFO queue's name ends in, and no standard queue's name can.
 const FIFO_SUFFIX: &str = ".fifo";
 
-/// A queue URL that can be one: `scheme://host/account/name`.
+/// A well-formed queue URL: `scheme://host/account/name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct QueueUrl {
     text: String,
@@ -30,7 +30,7 @@ impl QueueUrl {
         self.fifo
     }
 
-    /// The region that the host names: a queue can be reached in no other one.
+    /// The region that the host names: the queue can be reached only in that region.
     pub(crate) fn region(&self) -> Option<&str> {
         self.region.as_deref()
     }
@@ -84,12 +84,13 @@ pub fn check_queue_url(text: &str) -> Result<(), ConnectError> {
     text.parse().map(|_: QueueUrl| ())
 }
 
-/// Reads an HTTP URL that says where and nothing else; the error ends a sentence about it.
+/// Reads an HTTP URL without user, query and fragment; the error completes a sentence about the
+/// URL.
 pub(crate) fn http_url(text: &str) -> Result<Url, &'static str> {
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("holds spaces or characters that no URL has");
     }
-    // The parser alone takes `http:host` and `http:///host` for `http://host`.
+    // The parser alone would read `http:host` and `http:///host` as `http://host`.
     let beginning = text.split_once("://").filter(|(_, rest)| !rest.starts_with(['/', '\\']));
     if !beginning.is_some_and(|(scheme, _)| matches!(scheme, "http" | "https")) {
         return Err("does not begin with http:// or https:// and a host");
@@ -104,7 +105,7 @@ pub(crate) fn http_url(text: &str) -> Result<Url, &'static str> {
     Ok(url)
 }
 
-/// The region in `sqs.eu-west-1.amazonaws.com` and its kin, and in the older
+/// The region in `sqs.eu-west-1.amazonaws.com` and similar hosts, and in the older
 /// `eu-west-1.queue.amazonaws.com`.
 fn region_of(host: &str) -> Option<String> {
     let labels: Vec<&str> = host.split('.').collect();
@@ -120,7 +121,8 @@ fn region_of(host: &str) -> Option<String> {
     (name.contains('-') && number.parse::<u8>().is_ok()).then(|| (*region).to_owned())
 }
 
-/// Hosts for which the SDK knows better than the URL: it heeds the FIPS and dual-stack settings.
+/// Hosts for which the SDK chooses a better endpoint than the URL, because it follows the FIPS and
+/// dual-stack settings.
 fn is_public_aws(host: &str) -> bool {
     let aws = [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"];
     aws.iter().any(|suffix| host.ends_with(suffix)) && !host.contains(".vpce.")

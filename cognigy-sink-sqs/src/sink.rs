@@ -15,13 +15,14 @@ use crate::{
 
 /// Sends dead letters to a queue. Cheap to clone; all clones share one client.
 ///
-/// Letters go in order, in batches of up to ten. Where the queue itself is the trouble (it cannot be
-/// reached, it throttles, it does not exist), the rest of a call is answered with that error without
-/// being sent: a call takes no longer than one failing request, and on a FIFO queue no letter
-/// overtakes an earlier one. Entries that SQS refuses one by one do not hold up the others.
+/// Dead letters are sent in order, in batches of up to ten. If the queue itself fails (it cannot be
+/// reached, it throttles, it does not exist), the rest of a call is answered with that error
+/// without being sent. So a call takes no longer than one failing request, and on a FIFO queue no
+/// dead letter overtakes an earlier one. Entries that SQS refuses one by one do not hold up the
+/// others.
 ///
-/// A letter whose message the queue does not take, because it is too long or holds something the
-/// queue refuses, goes without its payload and says `"rawPayloadOmitted": true`.
+/// A dead letter whose message the queue refuses, because it is too long or holds a refused
+/// character, is sent without its payload and says `"rawPayloadOmitted": true`.
 #[derive(Debug, Clone)]
 pub struct SqsSink {
     queue: Arc<Queue>,
@@ -51,14 +52,14 @@ impl SqsSink {
     }
 
     /// Asks the queue for an attribute, which takes at most 5 s. A program should do so when it
-    /// starts and warn if it fails, rather than refuse to start: letters wait in the outbox, and the
-    /// queue may come back.
+    /// starts and warn if it fails, rather than refuse to start: dead letters wait in the outbox,
+    /// and the queue may come back.
     ///
     /// # Errors
     ///
     /// Transient: the queue cannot be reached, or there are no credentials. Permanent: it does not
-    /// exist, or `sqs:GetQueueAttributes` is not permitted. The last does not keep the sink from
-    /// sending, but from knowing the queue's size limit beforehand.
+    /// exist, or `sqs:GetQueueAttributes` is not permitted. Without that permission the sink can
+    /// still send, but does not know the queue's size limit beforehand.
     pub async fn check(&self) -> Result<(), Failure> {
         let answer = self.queue.attribute(QueueAttributeName::MaximumMessageSize).await;
         answer.map(drop).map_err(|error| error.into_failure("the dead-letter queue is not usable"))
@@ -90,7 +91,8 @@ impl SqsSink {
             }
             Err(refused) if refused.class() == Class::Content => match batch {
                 [entry] => answers.push(self.deliver_shortest(entry, refused).await),
-                // One entry, or their sum, is more than the queue takes: alone, most pass.
+                // One entry, or all together, is larger than the queue allows: sent alone, most
+                // entries pass.
                 _ => {
                     for entry in batch {
                         Box::pin(self.deliver(slice::from_ref(entry), answers)).await?;
@@ -102,7 +104,7 @@ impl SqsSink {
         Ok(())
     }
 
-    /// Sends again what the queue refused, as the least that is still a dead letter.
+    /// Sends a refused entry again, as the shortest message that is still a dead letter.
     async fn deliver_shortest(&self, entry: &Entry<'_>, refused: SqsError) -> Result<(), SqsError> {
         let Some(shortest) = entry.shortest() else { return Err(refused) };
         let mut answers = self.queue.send(slice::from_ref(&shortest)).await?;
@@ -112,13 +114,13 @@ impl SqsSink {
 
 #[async_trait]
 impl DeadLetterSink for SqsSink {
-    async fn send(&self, letters: &[DeadLetter]) -> Vec<Result<(), Failure>> {
-        let mut answers = Vec::with_capacity(letters.len());
-        if !letters.is_empty() {
+    async fn send(&self, dead_letters: &[DeadLetter]) -> Vec<Result<(), Failure>> {
+        let mut answers = Vec::with_capacity(dead_letters.len());
+        if !dead_letters.is_empty() {
             let limit = self.queue.message_limit().await;
-            for batch in Batches::new(letters, limit) {
+            for batch in Batches::new(dead_letters, limit) {
                 if let Err(error) = self.deliver(&batch, &mut answers).await {
-                    answers.resize_with(letters.len(), || Err(error.clone()));
+                    answers.resize_with(dead_letters.len(), || Err(error.clone()));
                     break;
                 }
             }

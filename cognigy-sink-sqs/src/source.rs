@@ -25,7 +25,7 @@ use crate::{
 pub struct QueueLength {
     /// Messages that can be received.
     pub waiting: u64,
-    /// Messages that were received and are hidden until their visibility timeout is over.
+    /// Messages that were received and are hidden until their visibility timeout ends.
     pub hidden: u64,
 }
 
@@ -39,9 +39,9 @@ impl QueueLength {
 
 /// Brings dead letters back from a queue. Cheap to clone; all clones share one client.
 ///
-/// Of a FIFO queue's one message group nothing is handed out while an earlier message of it is
-/// hidden: a message that is received and neither acknowledged nor released holds up those behind it
-/// until its visibility timeout is over, and a receive in between finds nothing.
+/// A FIFO queue has one message group here, and returns no message of it while an earlier one is
+/// hidden. So a message that is received and neither acknowledged nor released blocks those behind
+/// it until its visibility timeout ends, and a receive in between finds nothing.
 #[derive(Debug, Clone)]
 pub struct SqsSource {
     queue: Arc<Queue>,
@@ -160,9 +160,9 @@ impl DeadLetterSource for SqsSource {
             .max_number_of_messages(whole(max.min(MAX_ENTRIES) as u64))
             .wait_time_seconds(seconds(options.receive_wait))
             .visibility_timeout(seconds(options.visibility_timeout))
-            // Where the answer to a receive is lost, its messages are hidden and so is their whole
-            // group: the SDK's next try would find nothing, as in an empty queue. By this id SQS
-            // knows it for the same call and hands out the same messages.
+            // If the answer to a receive is lost, its messages are hidden and so is their whole
+            // group: the SDK's next try would find nothing, as in an empty queue. With this id SQS
+            // recognises the repeated call and returns the same messages.
             .set_receive_request_attempt_id(url.is_fifo().then(random_id));
         let answer = answer("ReceiveMessage", url.as_str(), request.send())
             .await
@@ -205,7 +205,7 @@ impl DeadLetterSource for SqsSource {
 }
 
 /// The answers to batches, one for each of `count` entries. A call that failed as a whole is the
-/// last one, and answers all that would have come after it.
+/// last one; its error answers all entries after it.
 fn each(
     batches: Vec<Result<Vec<Result<(), SqsError>>, SqsError>>,
     count: usize,

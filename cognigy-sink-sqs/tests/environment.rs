@@ -1,5 +1,5 @@
-//! What `connect` makes of the environment. A process's environment is the same for all its tests,
-//! so each case runs in a process of its own: this program again, with one ignored test chosen.
+//! How `connect` uses the environment. A process's environment is the same for all its tests, so
+//! each case runs in a process of its own: this program again, with one ignored test chosen.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -8,12 +8,12 @@ use std::process::Command;
 
 use cognigy_core::DeadLetterSink;
 use cognigy_sink_sqs::{ConnectError, SqsOptions, SqsSink, SqsSource};
-use common::{Moto, free_port, letter};
+use common::{Moto, dead_letter, free_port};
 
 const KEYS: [(&str, &str); 2] =
     [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", common::SECRET_KEY)];
 
-/// Sends a letter from a process that has these variables and hardly any other.
+/// Sends a dead letter from a process that has these variables and hardly any other.
 fn send_with(queue_url: &str, variables: &[(&str, &str)]) -> String {
     let home = tempfile::tempdir().unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
@@ -32,7 +32,7 @@ fn send_with(queue_url: &str, variables: &[(&str, &str)]) -> String {
 #[ignore = "run by the other tests, with an environment"]
 async fn sends_one_letter_by_the_environment() {
     let Ok(url) = std::env::var("TEST_QUEUE_URL") else { return };
-    // What follows prints the message of a panic, as any program does that has not forbidden it.
+    // The next call prints the message of a panic, as any program without a panic hook does.
     std::panic::set_hook(Box::new(|_| {}));
     let options =
         SqsOptions::default().proxy_from_env(std::env::var_os("TEST_USE_PROXY").is_some());
@@ -40,7 +40,7 @@ async fn sends_one_letter_by_the_environment() {
         Ok(sink) => sink,
         Err(error) => return println!("{error:?}"),
     };
-    match sink.send(&[letter("e1", "{}")]).await.pop().unwrap() {
+    match sink.send(&[dead_letter("e1", "{}")]).await.pop().unwrap() {
         Ok(()) => println!("sent"),
         Err(failure) => println!("{:?} {}", failure.kind(), failure.report()),
     }
@@ -74,12 +74,13 @@ async fn the_usual_variables_name_endpoint_region_and_credentials() {
     }
 }
 
-/// Plain HTTP needs no certificates and an emulator no region; neither may stand in its way.
+/// Plain HTTP needs no certificates and an emulator no region; their absence must not prevent a
+/// connection.
 #[tokio::test]
 async fn an_emulator_is_reached_without_a_region_or_root_certificates() {
     let moto = Moto::start();
     let variables = [KEYS[0], KEYS[1], ("SSL_CERT_FILE", "/dev/null")];
-    // It keeps its queues by region, so this one does not exist, which it is there to say.
+    // The emulator keeps its queues by region, so it answers that this queue does not exist.
     let output = send_with(&moto.queue("dlq.fifo", &[]).await, &variables);
     assert!(output.contains("NonExistentQueue"), "{output}");
 }
@@ -134,7 +135,7 @@ async fn a_proxy_is_used_only_where_asked_for() {
     let absolute = format!("POST {}", moto.endpoint);
     assert!(!lines.is_empty(), "the proxy was not asked");
     assert!(lines.iter().all(|line| line.starts_with(&absolute)), "{lines:?}");
-    // What HTTPS goes through is a tunnel.
+    // HTTPS goes through a tunnel.
     send_with("https://sqs.invalid/123456789012/dlq", &variables);
     // The SDK tries more than once.
     let lines: Vec<_> = requests.try_iter().collect();
@@ -146,7 +147,8 @@ async fn a_proxy_is_used_only_where_asked_for() {
     assert!(sent.contains("sent") && requests.try_recv().is_err(), "{sent}");
 }
 
-/// The SDK panics on what its profile files hold. Its words, which may quote a secret, are not told.
+/// The SDK panics on what its profile files hold. The panic's message may quote a secret and is not
+/// repeated.
 #[test]
 fn a_panic_of_the_sdk_is_an_error_without_its_words() {
     let folder = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_sqs::types::{MessageSystemAttributeName as Attribute, QueueAttributeName};
 use cognigy_core::{DeadLetterMessage, DeadLetterSink, DeadLetterSource, FailureKind};
 use cognigy_sink_sqs::{QueueLength, SqsSink, SqsSource};
-use common::{Moto, attribute, body, free_port, is_transient, json, letter, options};
+use common::{Moto, attribute, body, dead_letter, free_port, is_transient, json, options};
 use serde_json::Value;
 
 async fn sink(moto: &Moto, url: &str) -> SqsSink {
@@ -27,7 +27,7 @@ async fn a_fifo_queue_gets_the_contract_s_message_under_the_event_s_id() {
 
     let sink = sink(&moto, &url).await;
     sink.check().await.unwrap();
-    assert!(all_ok(&sink.send(&[letter("e1", payload)]).await));
+    assert!(all_ok(&sink.send(&[dead_letter("e1", payload)]).await));
 
     let messages = moto.drain(&url).await;
     let [message] = messages.as_slice() else { panic!("{messages:?}") };
@@ -53,13 +53,13 @@ async fn a_run_sent_again_is_one_message_and_a_later_run_another() {
     let moto = Moto::start();
     let url = moto.queue("dlq.fifo", &[]).await;
     let sink = sink(&moto, &url).await;
-    let first = letter("e1", "{}");
+    let first = dead_letter("e1", "{}");
     let mut second = first.clone();
     second.run = 2;
-    let look_alike = letter("e1-run-2", "{}");
+    let look_alike = dead_letter("e1-run-2", "{}");
 
-    for letters in [[first.clone(), second.clone()], [second, first]] {
-        assert!(all_ok(&sink.send(&letters).await));
+    for dead_letters in [[first.clone(), second.clone()], [second, first]] {
+        assert!(all_ok(&sink.send(&dead_letters).await));
     }
     assert!(all_ok(&sink.send(&[look_alike]).await));
 
@@ -73,7 +73,7 @@ async fn ids_that_sqs_refuses_are_hashed() {
     let moto = Moto::start();
     let url = moto.queue("dlq.fifo", &[]).await;
     let sink = sink(&moto, &url).await;
-    let odd = ["an id with spaces", "名前", &"x".repeat(200)].map(|id| letter(id, "{}"));
+    let odd = ["an id with spaces", "名前", &"x".repeat(200)].map(|id| dead_letter(id, "{}"));
     assert!(all_ok(&sink.send(&odd).await));
     assert!(all_ok(&sink.send(&odd).await));
 
@@ -89,7 +89,7 @@ async fn ids_that_sqs_refuses_are_hashed() {
 async fn a_standard_queue_gets_neither_group_nor_deduplication_id() {
     let moto = Moto::start();
     let url = moto.queue("dlq", &[]).await;
-    assert!(all_ok(&sink(&moto, &url).await.send(&[letter("e1", "{}")]).await));
+    assert!(all_ok(&sink(&moto, &url).await.send(&[dead_letter("e1", "{}")]).await));
 
     let messages = moto.drain(&url).await;
     assert_eq!(messages.len(), 1);
@@ -101,8 +101,8 @@ async fn a_standard_queue_gets_neither_group_nor_deduplication_id() {
 async fn twenty_five_letters_arrive_in_order() {
     let moto = Moto::start();
     let url = moto.queue("dlq.fifo", &[]).await;
-    let letters: Vec<_> = (0..25).map(|n| letter(&format!("e{n}"), "{}")).collect();
-    let answers = sink(&moto, &url).await.send(&letters).await;
+    let dead_letters: Vec<_> = (0..25).map(|n| dead_letter(&format!("e{n}"), "{}")).collect();
+    let answers = sink(&moto, &url).await.send(&dead_letters).await;
     assert!(answers.len() == 25 && all_ok(&answers));
 
     let ids: Vec<_> = moto.drain(&url).await.iter().map(|m| body(m)["eventId"].clone()).collect();
@@ -116,10 +116,11 @@ async fn what_is_over_the_queue_s_own_limit_goes_without_its_payload() {
     let limit = [(QueueAttributeName::MaximumMessageSize, "2048")];
     let url = moto.queue("small.fifo", &limit).await;
     let long = format!("{{\"text\":\"{}\"}}", "x".repeat(2000));
-    let mut wordy = letter("wordy", "{}");
+    let mut wordy = dead_letter("wordy", "{}");
     wordy.error_message = "why ".repeat(1000);
-    let letters = [letter("e1", "{}"), letter("long", &long), wordy, letter("e2", "{}")];
-    assert!(all_ok(&sink(&moto, &url).await.send(&letters).await));
+    let dead_letters =
+        [dead_letter("e1", "{}"), dead_letter("long", &long), wordy, dead_letter("e2", "{}")];
+    assert!(all_ok(&sink(&moto, &url).await.send(&dead_letters).await));
 
     let messages: Vec<_> = moto.drain(&url).await.iter().map(body).collect();
     let omitted: Vec<_> = messages.iter().map(|m| m["rawPayloadOmitted"] == true).collect();
@@ -135,17 +136,17 @@ async fn one_mebibyte_is_the_limit_of_a_message_and_of_a_batch() {
     let moto = Moto::start();
     let url = moto.queue("dlq", &[]).await;
     let sized = |id: &str, bytes: usize| {
-        let empty = letter(id, "{\"t\":\"\"}").to_message(false).len();
-        letter(id, &format!("{{\"t\":\"{}\"}}", "x".repeat(bytes - empty)))
+        let empty = dead_letter(id, "{\"t\":\"\"}").to_message(false).len();
+        dead_letter(id, &format!("{{\"t\":\"{}\"}}", "x".repeat(bytes - empty)))
     };
-    let letters = [
+    let dead_letters = [
         sized("exact", LIMIT),
         sized("over", LIMIT + 1),
         sized("half-1", LIMIT / 2),
         sized("half-2", LIMIT / 2),
         sized("half-3", LIMIT / 2 + 1),
     ];
-    assert!(all_ok(&sink(&moto, &url).await.send(&letters).await));
+    assert!(all_ok(&sink(&moto, &url).await.send(&dead_letters).await));
 
     let mut omitted = Vec::new();
     let messages = moto.drain(&url).await;
@@ -164,7 +165,7 @@ async fn characters_that_sqs_refuses_arrive_as_the_same_json() {
     let moto = Moto::start();
     let url = moto.queue("dlq.fifo", &[]).await;
     let payload = "{\"a\u{fffe}\":\"\u{ffff} \\u0000 \\\\\u{fffe}\"}";
-    assert!(all_ok(&sink(&moto, &url).await.send(&[letter("e1", payload)]).await));
+    assert!(all_ok(&sink(&moto, &url).await.send(&[dead_letter("e1", payload)]).await));
 
     let messages = moto.drain(&url).await;
     assert!(!messages[0].body().unwrap().contains(['\u{fffe}', '\u{ffff}']));
@@ -178,9 +179,9 @@ async fn what_is_not_acknowledged_comes_back_and_what_is_does_not() {
     let options = options(&moto.endpoint)
         .visibility_timeout(Duration::from_secs(2))
         .receive_wait(Duration::from_secs(1));
-    let letters: Vec<_> = (0..12).map(|n| letter(&format!("e{n}"), "{}")).collect();
+    let dead_letters: Vec<_> = (0..12).map(|n| dead_letter(&format!("e{n}"), "{}")).collect();
     let sink = SqsSink::connect_with(&url, options.clone()).await.unwrap();
-    assert!(all_ok(&sink.send(&letters).await));
+    assert!(all_ok(&sink.send(&dead_letters).await));
     let source = SqsSource::connect_with(&url, options).await.unwrap();
     assert_eq!(source.approximate_len().await.unwrap(), QueueLength { waiting: 12, hidden: 0 });
 
@@ -188,7 +189,7 @@ async fn what_is_not_acknowledged_comes_back_and_what_is_does_not() {
     let received = source.receive(1).await.unwrap();
     let [first] = received.as_slice() else { panic!("{received:?}") };
     let read: DeadLetterMessage = serde_json::from_str(&first.body).unwrap();
-    assert_eq!(read.key().unwrap(), letters[0].key);
+    assert_eq!(read.key().unwrap(), dead_letters[0].key);
     assert!(source.receive(10).await.unwrap().is_empty(), "hidden, and the group's rest behind it");
 
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -215,8 +216,8 @@ async fn what_is_released_is_there_at_once_under_the_same_id() {
         let url = moto.queue(name, &[]).await;
         let options = options(&moto.endpoint).receive_wait(Duration::from_secs(1));
         let sink = SqsSink::connect_with(&url, options).await.unwrap();
-        let letters: Vec<_> = (0..12).map(|n| letter(&format!("e{n}"), "{}")).collect();
-        assert!(all_ok(&sink.send(&letters).await));
+        let dead_letters: Vec<_> = (0..12).map(|n| dead_letter(&format!("e{n}"), "{}")).collect();
+        assert!(all_ok(&sink.send(&dead_letters).await));
         let source = sink.source();
         assert_eq!(source.holds_back(), holds_back);
 
@@ -241,9 +242,9 @@ async fn a_queue_that_does_not_exist_is_a_permanent_failure_until_it_does() {
     let moto = Moto::start();
     let url = format!("{}/123456789012/dlq.fifo", moto.endpoint);
     let sink = sink(&moto, &url).await;
-    let letters = [letter("e1", "{}"), letter("e2", "{}")];
+    let dead_letters = [dead_letter("e1", "{}"), dead_letter("e2", "{}")];
 
-    let answers = sink.send(&letters).await;
+    let answers = sink.send(&dead_letters).await;
     assert_eq!(answers.len(), 2);
     for answer in [&answers[0], &answers[1], &sink.check().await] {
         let failure = answer.as_ref().unwrap_err();
@@ -254,7 +255,7 @@ async fn a_queue_that_does_not_exist_is_a_permanent_failure_until_it_does() {
     assert!(sink.source().receive(1).await.is_err());
 
     moto.queue("dlq.fifo", &[]).await;
-    assert!(all_ok(&sink.send(&letters).await));
+    assert!(all_ok(&sink.send(&dead_letters).await));
     sink.check().await.unwrap();
 }
 
@@ -262,22 +263,22 @@ async fn a_queue_that_does_not_exist_is_a_permanent_failure_until_it_does() {
 async fn a_queue_that_is_down_is_a_transient_failure_and_the_same_sink_finds_it_again() {
     let port = free_port();
     let url = format!("http://127.0.0.1:{port}/123456789012/dlq.fifo");
-    // With the SDK's retries, as in real life.
+    // With the SDK's retries, as in production.
     let config = common::sdk_config(&format!("http://127.0.0.1:{port}"));
     let config =
         config.into_builder().retry_config(aws_sdk_sqs::config::retry::RetryConfig::standard());
     let options = cognigy_sink_sqs::SqsOptions::default().sdk_config(config.build());
     let sink = SqsSink::connect_with(&url, options).await.unwrap();
-    let letters: Vec<_> = (0..12).map(|n| letter(&format!("e{n}"), "{}")).collect();
+    let dead_letters: Vec<_> = (0..12).map(|n| dead_letter(&format!("e{n}"), "{}")).collect();
 
     let started = Instant::now();
-    let answers = sink.send(&letters).await;
+    let answers = sink.send(&dead_letters).await;
     assert!(answers.len() == 12 && answers.iter().all(is_transient));
     assert!(is_transient(&sink.check().await));
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
 
     let moto = Moto::start_on(port);
     moto.queue("dlq.fifo", &[]).await;
-    assert!(all_ok(&sink.send(&letters).await));
+    assert!(all_ok(&sink.send(&dead_letters).await));
     assert_eq!(moto.drain(&url).await.len(), 12);
 }

@@ -1,5 +1,5 @@
 //! The sink against a stand-in that speaks SQS's JSON protocol and answers as a test tells it to:
-//! what no emulator can be brought to do.
+//! answers that no emulator gives.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -11,7 +11,7 @@ use std::{
 
 use cognigy_core::{DeadLetter, DeadLetterSink, DeadLetterSource, Failure, FailureKind};
 use cognigy_sink_sqs::{SqsOptions, SqsSink};
-use common::{SECRET_KEY, is_transient, json, letter, options};
+use common::{SECRET_KEY, dead_letter, is_transient, json, options};
 use serde_json::{Value, json as object};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
@@ -21,9 +21,9 @@ use tokio::{
 /// What the stand-in does with a request.
 enum Answer {
     Reply(u16, Value),
-    /// Says nothing, for as long as the caller waits.
+    /// Sends no answer for as long as the caller waits.
     Hang,
-    /// Takes the request and hangs up.
+    /// Reads the request and closes the connection.
     Close,
 }
 
@@ -44,7 +44,7 @@ impl Request {
     }
 }
 
-/// Every entry of the batch taken, save those that `failed` has an answer for.
+/// Every entry of the batch is sent, except those for which `failed` has an answer.
 fn batch_answer(
     request: &Request,
     failed: impl Fn(usize) -> Option<(bool, &'static str)>,
@@ -133,10 +133,10 @@ impl StandIn {
         SqsSink::connect_with(format!("{}/1/dlq.fifo", self.endpoint), options).await.unwrap()
     }
 
-    /// Sends `letters` and returns the answers and the requests seen.
-    async fn send(&self, letters: &[DeadLetter]) -> (Vec<Result<(), Failure>>, Vec<Request>) {
-        let answers = self.sink(self.options()).await.send(letters).await;
-        assert_eq!(answers.len(), letters.len());
+    /// Sends the dead letters and returns the answers and the requests seen.
+    async fn send(&self, dead_letters: &[DeadLetter]) -> (Vec<Result<(), Failure>>, Vec<Request>) {
+        let answers = self.sink(self.options()).await.send(dead_letters).await;
+        assert_eq!(answers.len(), dead_letters.len());
         (answers, self.requests.lock().unwrap().clone())
     }
 }
@@ -174,8 +174,8 @@ async fn write(connection: &mut BufReader<TcpStream>, status: u16, body: Value) 
     connection.write_all(answer.as_bytes()).await.unwrap();
 }
 
-fn letters(count: usize) -> Vec<DeadLetter> {
-    (0..count).map(|n| letter(&format!("e{n}"), "{\"secret\":\"hunter2\"}")).collect()
+fn dead_letters(count: usize) -> Vec<DeadLetter> {
+    (0..count).map(|n| dead_letter(&format!("e{n}"), "{\"secret\":\"hunter2\"}")).collect()
 }
 
 fn kinds(answers: &[Result<(), Failure>]) -> Vec<&'static str> {
@@ -199,7 +199,7 @@ async fn a_success_with_failed_entries_marks_only_the_others_sent() {
         })
     })
     .await;
-    let (answers, requests) = stand_in.send(&letters(6)).await;
+    let (answers, requests) = stand_in.send(&dead_letters(6)).await;
     let expected = ["sent", "transient", "permanent", "transient", "transient", "sent"];
     assert_eq!(kinds(&answers), expected);
     assert_eq!(requests.len(), 1, "what failed goes again from the outbox, not from here");
@@ -213,7 +213,7 @@ async fn an_entry_that_the_answer_does_not_name_is_not_taken_for_sent() {
     let stray = object!({"Id": "7", "MessageId": "m", "MD5OfMessageBody": "x"});
     let answer = object!({ "Successful": [only_first, stray] });
     let stand_in = StandIn::start(move |_, _| Answer::Reply(200, answer.clone())).await;
-    let (answers, _) = stand_in.send(&letters(2)).await;
+    let (answers, _) = stand_in.send(&dead_letters(2)).await;
     assert_eq!(kinds(&answers), ["sent", "transient"]);
 }
 
@@ -233,9 +233,9 @@ async fn answers_to_a_whole_call_are_sorted_by_status_and_code() {
         (400, "Odd", "permanent"),
     ] {
         let stand_in = StandIn::start(move |_, _| error(status, code)).await;
-        let (answers, requests) = stand_in.send(&letters(12)).await;
+        let (answers, requests) = stand_in.send(&dead_letters(12)).await;
         assert_eq!(kinds(&answers), [expected; 12], "{status} {code}");
-        assert_eq!(requests.len(), 1, "the second batch would fare no better");
+        assert_eq!(requests.len(), 1, "the second batch would fail too");
         let report = answers[11].as_ref().unwrap_err().report();
         assert!(report.contains(code) && report.contains("request-1"), "{report}");
         let safe = code.starts_with("Access") || code.starts_with("K") || code.starts_with("Queue");
@@ -247,12 +247,12 @@ async fn answers_to_a_whole_call_are_sorted_by_status_and_code() {
 async fn an_answer_that_is_not_sqs_s_is_not_taken_for_sent() {
     for answer in [Value::from("<html>"), object!({}), object!({"Successful": 5})] {
         let stand_in = StandIn::start(move |_, _| Answer::Reply(200, answer.clone())).await;
-        assert_eq!(kinds(&stand_in.send(&letters(2)).await.0), ["transient"; 2]);
+        assert_eq!(kinds(&stand_in.send(&dead_letters(2)).await.0), ["transient"; 2]);
     }
     let stand_in = StandIn::start(|_, _| Answer::Reply(502, Value::from("Bad Gateway"))).await;
-    assert_eq!(kinds(&stand_in.send(&letters(1)).await.0), ["transient"]);
+    assert_eq!(kinds(&stand_in.send(&dead_letters(1)).await.0), ["transient"]);
     let stand_in = StandIn::start(|_, _| Answer::Close).await;
-    assert_eq!(kinds(&stand_in.send(&letters(1)).await.0), ["transient"]);
+    assert_eq!(kinds(&stand_in.send(&dead_letters(1)).await.0), ["transient"]);
 }
 
 #[tokio::test]
@@ -264,7 +264,7 @@ async fn a_queue_that_hangs_is_left_in_time_and_what_was_sent_before_counts() {
     .await;
     let options = stand_in.options().attempt_timeout(Duration::from_millis(300));
     let started = Instant::now();
-    let answers = stand_in.sink(options).await.send(&letters(35)).await;
+    let answers = stand_in.sink(options).await.send(&dead_letters(35)).await;
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     assert!(answers[..10].iter().all(Result::is_ok));
     assert!(answers[10..].iter().all(is_transient));
@@ -280,8 +280,8 @@ async fn the_same_ids_go_out_again_after_an_unknown_outcome() {
     })
     .await;
     let sink = stand_in.sink(stand_in.options()).await;
-    assert_eq!(kinds(&sink.send(&letters(2)).await), ["transient"; 2]);
-    assert_eq!(kinds(&sink.send(&letters(2)).await), ["sent"; 2]);
+    assert_eq!(kinds(&sink.send(&dead_letters(2)).await), ["transient"; 2]);
+    assert_eq!(kinds(&sink.send(&dead_letters(2)).await), ["sent"; 2]);
     let requests = stand_in.requests.lock().unwrap();
     assert_eq!(requests[0].entries(), requests[1].entries());
     assert_eq!(requests[0].entries()[1]["MessageDeduplicationId"], "e1");
@@ -300,8 +300,8 @@ async fn a_batch_that_is_too_long_after_all_goes_one_by_one_and_the_culprit_with
             }
         })
         .await;
-        let mut batch = letters(4);
-        batch[1] = letter("e1", &format!("{{\"text\":\"{}\"}}", "x".repeat(REAL_LIMIT)));
+        let mut batch = dead_letters(4);
+        batch[1] = dead_letter("e1", &format!("{{\"text\":\"{}\"}}", "x".repeat(REAL_LIMIT)));
         batch[2].error_message = "x".repeat(REAL_LIMIT);
         let (answers, requests) = stand_in.send(&batch).await;
         assert_eq!(kinds(&answers), ["sent"; 4], "{code}");
@@ -322,7 +322,7 @@ async fn a_message_refused_in_every_form_is_a_permanent_failure_and_its_own() {
         }
     })
     .await;
-    let (answers, requests) = stand_in.send(&letters(3)).await;
+    let (answers, requests) = stand_in.send(&dead_letters(3)).await;
     assert_eq!(kinds(&answers), ["sent", "permanent", "sent"]);
     assert_eq!(requests.len(), 5);
 }
@@ -335,7 +335,7 @@ async fn an_entry_whose_content_is_refused_goes_without_its_payload() {
         })
     })
     .await;
-    let (answers, requests) = stand_in.send(&letters(3)).await;
+    let (answers, requests) = stand_in.send(&dead_letters(3)).await;
     assert_eq!(kinds(&answers), ["sent"; 3]);
     assert_eq!(requests.len(), 2);
     let again = requests[1].messages();
@@ -393,7 +393,7 @@ async fn check_names_the_permission_that_is_missing() {
     let failure = sink.check().await.unwrap_err();
     assert_eq!(failure.kind(), FailureKind::Permanent);
     assert!(failure.report().contains("GetQueueAttributes"), "{}", failure.report());
-    assert_eq!(kinds(&sink.send(&letters(1)).await), ["sent"], "it can send all the same");
+    assert_eq!(kinds(&sink.send(&dead_letters(1)).await), ["sent"], "it can send all the same");
 }
 
 #[tokio::test]
@@ -405,7 +405,7 @@ async fn a_queue_whose_attributes_cannot_be_read_is_sent_to_all_the_same() {
         let options = stand_in.options().attempt_timeout(Duration::from_millis(300));
         let sink = stand_in.sink(options).await;
         assert!(is_transient(&sink.check().await));
-        assert_eq!(kinds(&sink.send(&letters(1)).await), ["sent"]);
+        assert_eq!(kinds(&sink.send(&dead_letters(1)).await), ["sent"]);
     }
 }
 
@@ -413,7 +413,7 @@ async fn a_queue_whose_attributes_cannot_be_read_is_sent_to_all_the_same() {
 async fn nothing_secret_shows() {
     let stand_in = StandIn::start(|_, _| error(403, "SignatureDoesNotMatch")).await;
     let sink = stand_in.sink(stand_in.options()).await;
-    let failure = sink.send(&letters(1)).await.pop().unwrap().unwrap_err();
+    let failure = sink.send(&dead_letters(1)).await.pop().unwrap().unwrap_err();
     let options = stand_in.options();
     let shown =
         format!("{sink:?} {:?} {options:?} {failure:?} {}", sink.source(), failure.report());

@@ -1,10 +1,10 @@
-//! What can be set, and why it is set the way it is.
+//! The options, and the reasons for their defaults.
 
 use std::time::Duration;
 
 use cognigy_core::EventOrder;
 
-/// How a [`PostgresStore`](crate::PostgresStore) goes about its database.
+/// How a [`PostgresStore`](crate::PostgresStore) uses its database.
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
     /// Connections that record deliveries. Default 2: while one waits for its commit to reach the
@@ -22,8 +22,8 @@ pub struct PostgresOptions {
     /// Whether to make the schema where there is none, and bring an older one up to date. Default
     /// `true`; otherwise opening such a database fails.
     pub create: bool,
-    /// How long to wait for a free connection before a call fails as overloaded. Default 1 s: a
-    /// sender is better told to come back than kept waiting.
+    /// How long to wait for a free connection before a call fails as overloaded. Default 1 s: it is
+    /// better to tell a sender to retry than to keep it waiting.
     pub pool_timeout: Duration,
     /// How long connecting may take, name look-up, TLS and log-in together. Default 5 s.
     pub connect_timeout: Duration,
@@ -38,7 +38,7 @@ pub struct PostgresOptions {
     /// and none in a new database. Turning it on or off takes one pass over the unfinished events,
     /// during which deliveries and claims wait or are refused.
     pub order: Option<EventOrder>,
-    /// Whose clock counts. Default [`TimeSource::Database`].
+    /// Which clock counts. Default [`TimeSource::Database`].
     pub time: TimeSource,
 }
 
@@ -60,7 +60,7 @@ impl Default for PostgresOptions {
     }
 }
 
-/// Whose clock decides what is due and which lease has run out.
+/// Which clock decides what is due and which lease has run out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeSource {
     /// The database server's, so that nodes need not agree on the time. Times that a caller hands in
@@ -78,21 +78,21 @@ pub(crate) const MAX_BATCH: usize = 512;
 /// The most bytes of bodies in one batch. Both sides hold a batch in memory as a whole.
 pub(crate) const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 
-/// How much longer than the server's own limit a call may take: after it the server is not busy but
-/// gone, or the network is, and the connection is given up.
+/// How much longer than the server's own limit a call may take: after it the server or the network
+/// is gone, not merely busy, and the connection is closed.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// How often a call that lost a deadlock or a race (SQLSTATE 40P01, 40001) is tried again.
 pub(crate) const MAX_RACES_LOST: u32 = 3;
 
 /// An idle connection is probed after this long, so that a firewall that dropped it in silence is
-/// noticed before a delivery is sent into the void.
+/// noticed before a delivery is sent over it.
 pub(crate) const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 
-/// Between probes that get no answer, and for how many of them.
+/// The interval between unanswered probes, and how many of them end the connection.
 pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// See [`KEEPALIVE_INTERVAL`].
 pub(crate) const KEEPALIVE_RETRIES: u32 = 3;
 
-/// A transaction that its client does not go on with is ended by the server: it holds locks.
+/// The server ends a transaction that its client does not continue, because it holds locks.
 pub(crate) const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);

@@ -1,7 +1,7 @@
-//! What goes wrong inside, and which kind of [`StoreError`] it becomes.
+//! The errors inside the store, and the kind of [`StoreError`] that each becomes.
 //!
-//! Messages name tables, columns and SQLSTATEs, never a value: a server's own details may quote the
-//! row that it did not like.
+//! Messages name tables, columns and SQLSTATEs, never a value: the server's own details may quote
+//! the row that it refused.
 
 use std::{
     error::Error,
@@ -26,7 +26,7 @@ pub(crate) enum PostgresError {
     Refused(Refusal),
     #[error("the connection to PostgreSQL failed: {0}")]
     Connection(String),
-    /// Nothing listens there, or there is no socket.
+    /// No process listens at the address, or there is no socket.
     #[error("the connection to PostgreSQL failed: {0}")]
     NotListening(String),
     #[error("PostgreSQL did not answer in time")]
@@ -64,7 +64,7 @@ pub fn is_not_up_yet(error: &StoreError) -> bool {
     }
 }
 
-/// An answer of the server that is an error, without its values.
+/// An error that the server answered, without its values.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     state: SqlState,
@@ -102,7 +102,8 @@ impl PostgresError {
             | Self::Unreadable(_)
             | Self::IllegalMove(_) => StoreErrorKind::Corrupt,
             Self::Busy => StoreErrorKind::Overloaded,
-            // Class 42: a table or column is not there, or we may not touch it. Class XX: damage.
+            // Class 42: a table or column does not exist, or the user may not use it. Class XX:
+            // damage.
             Self::Refused(refusal) => match refusal.state.code().get(..2) {
                 Some("22" | "23" | "42" | "XX") => StoreErrorKind::Corrupt,
                 _ => StoreErrorKind::Unavailable,
@@ -118,7 +119,8 @@ impl PostgresError {
         }
     }
 
-    /// Whether the transaction lost against another and nothing was done: it is worth another try.
+    /// Whether the transaction lost against another one and changed nothing, so that it is worth
+    /// another try.
     pub(crate) fn lost_a_race(&self) -> bool {
         matches!(
             self.state(),
@@ -126,7 +128,7 @@ impl PostgresError {
         )
     }
 
-    /// Whether the connection is of no more use: it is gone, silent, or leads to a server that
+    /// Whether the connection is no longer usable: it is closed, silent, or leads to a server that
     /// cannot write any more, as after a failover.
     pub(crate) fn ends_connection(&self) -> bool {
         match self {
@@ -140,7 +142,7 @@ impl PostgresError {
         }
     }
 
-    /// Whether the call may have taken effect for all we know.
+    /// Whether it is unknown if the call took effect.
     pub(crate) fn outcome_is_unknown(&self) -> bool {
         match self {
             Self::Connection(_) | Self::NotListening(_) | Self::Timeout => true,
@@ -177,7 +179,7 @@ impl PostgresError {
         self.state() == Some(&SqlState::CHECK_VIOLATION)
     }
 
-    /// Whether a lock was not to be had in time.
+    /// Whether waiting for a lock timed out.
     pub(crate) fn is_lock_timeout(&self) -> bool {
         self.state() == Some(&SqlState::LOCK_NOT_AVAILABLE)
     }
@@ -194,14 +196,14 @@ impl From<tokio_postgres::Error> for PostgresError {
             return Self::Refused(Refusal::new(refusal));
         }
         let mut words = error.to_string();
-        // Not from the server but from reading what it returned.
+        // Not an error of the server, but of reading what it returned.
         let is_ours = ["error serializing", "error deserializing", "query returned an unexpected"]
             .iter()
             .any(|beginning| words.starts_with(beginning));
         let mut cause = error.source();
         let mut listens = true;
         while let Some(error) = cause {
-            // Of an I/O error its kind: "connection refused". Other causes are short.
+            // For an I/O error its kind, such as "connection refused". Other causes are short.
             match error.downcast_ref::<io::Error>() {
                 Some(io) if io.raw_os_error().is_some() => {
                     words = format!("{words}: {}", io.kind());

@@ -14,8 +14,8 @@
 //! ```
 //!
 //! Every call is one statement or one short transaction, and safe to repeat. Times are the
-//! database's, so that a node whose clock is wrong does no harm ([`TimeSource`]). Nothing is
-//! listened for: workers find other nodes' events by polling.
+//! database's, so that a node with a wrong clock does no harm ([`TimeSource`]). The store does not
+//! use `LISTEN`: workers find other nodes' events by polling.
 //!
 //! # Handlers in the event's own transaction
 //!
@@ -27,8 +27,8 @@
 //! # Servers
 //!
 //! PostgreSQL 13 and later; the tests run on 15. Aurora and AlloyDB are PostgreSQL to this crate.
-//! What it uses that other servers of the protocol lack by their documentation (we have not run
-//! them), and what then happens:
+//! The table lists features that the store uses and that other servers of the protocol lack
+//! according to their documentation (we have not run them), and what happens then:
 //!
 //! | feature | YugabyteDB | CockroachDB |
 //! |---|---|---|
@@ -64,7 +64,7 @@ pub use error::is_not_up_yet;
 pub use server::presence::WorkerPresence;
 pub use server::url::check_url;
 pub use store::PostgresStore;
-/// In the version that [`Transaction`] is of.
+/// The version that [`Transaction`] comes from.
 pub use tokio_postgres;
 pub use transactional::Transactional;
 pub use transactional::transaction::{Rollback, TransactionOptions, TransactionalHandler};

@@ -1,4 +1,4 @@
-//! Between rows and the core's types: texts, times, parameters, and events read back.
+//! Conversions between rows and the core's types: texts, times, parameters, and events read back.
 //!
 //! What is read back may have been changed by hand, so every field is checked again.
 
@@ -16,7 +16,7 @@ use tokio_postgres::{
 use crate::error::{PostgresError, unreadable};
 
 /// A parameter that `Debug` does not show: tokio-postgres writes every statement's parameters to
-/// its log at level `debug`, and ours are people's words.
+/// its log at level `debug`, and ours hold what people wrote.
 #[derive(Default)]
 pub(crate) struct Private<T>(pub(crate) T);
 
@@ -48,8 +48,8 @@ impl<T: ToSql> ToSql for Private<T> {
     }
 }
 
-/// Text as PostgreSQL can hold it: it knows no NUL character, and JSON strings may contain one.
-/// A NUL is written `\0` and a backslash `\\`; any other text stands as it is.
+/// Text that PostgreSQL can store: PostgreSQL allows no NUL character, and JSON strings may contain
+/// one. A NUL is written `\0` and a backslash `\\`; any other text is unchanged.
 pub(crate) fn escape(text: &str) -> Cow<'_, str> {
     if text.contains(['\0', '\\']) {
         Cow::Owned(text.replace('\\', r"\\").replace('\0', r"\0"))
@@ -137,7 +137,7 @@ pub(crate) fn read_parts(row: &Row, key: &EventKey) -> Result<EventParts, Postgr
     })
 }
 
-/// The received bytes of an event, if they are there.
+/// The received bytes of an event, if they are stored.
 pub(crate) fn read_body(row: &Row) -> Result<Option<Bytes>, PostgresError> {
     Ok(read::<Option<&[u8]>>(row, "body")?.map(Bytes::copy_from_slice))
 }
@@ -148,7 +148,7 @@ pub(crate) fn read_headers(row: &Row) -> Result<DeliveryContext, PostgresError> 
         .map_err(|error| unreadable("the kept headers", error))
 }
 
-/// A number that is never negative here.
+/// A number that is never negative in this store.
 pub(crate) fn read_number(row: &Row, column: &str) -> Result<u32, PostgresError> {
     let number: i32 = read(row, column)?;
     u32::try_from(number).map_err(|error| unreadable(column, error))
@@ -159,7 +159,7 @@ pub(crate) fn small(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-/// Puts an event together, or says why that cannot be done.
+/// Puts an event together, or returns why that is not possible.
 pub(crate) fn restore(row: &Row, key: &EventKey, run: u32) -> Result<Event, String> {
     let parts = read_parts(row, key).map_err(|problem| problem.to_string())?;
     let body = read_body(row).map_err(|problem| problem.to_string())?;
@@ -180,7 +180,7 @@ mod tests {
             assert!(!escaped.contains('\0'));
             assert_eq!(unescape(escaped), text);
         }
-        // What stands alone in a column that was edited by hand is at least read.
+        // A single backslash in a column that was edited by hand can still be read.
         assert_eq!(unescape("a\\".to_owned()), "a\\");
     }
 

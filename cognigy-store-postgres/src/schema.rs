@@ -1,9 +1,9 @@
 //! The schema and how it grows while several versions of the program run.
 //!
 //! Every version of the schema is one migration, applied in one transaction together with its
-//! number, under a lock that the database holds for us. A migration first *expands*: what it adds
-//! does not disturb programs that do not know of it, and they go on on the newer schema. Only a
-//! later version *contracts*, removing what nobody needs any more, and says from which version on
+//! number, under an advisory lock of the database. A migration first *expands*: what it adds does
+//! not disturb programs that do not know of it, and they go on on the newer schema. Only a later
+//! version *contracts*, removing what no program needs any more, and says from which version on
 //! programs can use it: older ones then refuse.
 
 use deadpool_postgres::{GenericClient, Object};
@@ -20,7 +20,7 @@ struct Migration {
     compatible_from: i32,
 }
 
-/// From version n to n + 1. What has been released is never edited.
+/// The migrations from version n to n + 1. A released migration is never edited.
 const MIGRATIONS: [Migration; 2] = [
     Migration { sql: include_str!("../migrations/0001_initial.sql"), compatible_from: 1 },
     Migration { sql: include_str!("../migrations/0002_delivery_context.sql"), compatible_from: 1 },
@@ -31,18 +31,22 @@ fn known() -> i32 {
     i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
 }
 
-/// Brings the database to this program's schema, or finds that it can work with what is there.
+/// Brings the database to this program's schema, or finds that the program can work with the
+/// existing one.
 pub(crate) async fn migrate(connection: &mut Object) -> Result<(), PostgresError> {
-    // Without the lock first: the usual start finds nothing to do, and needs no right to do it.
+    // First without the lock: a usual start finds nothing to do and needs no right to change the
+    // schema.
     if version(&*connection).await? >= known() {
         return Ok(());
     }
     let step = connection.transaction().await?;
-    // The lock waits as long as it takes: somebody else is migrating, and may build an index.
+    // The statement waits for the lock as long as it takes: another process is migrating and may
+    // build an index.
     step.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0").await?;
     step.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     let done = version(&step).await?;
-    // What another program's transaction holds must not hold up everybody who queues behind us.
+    // If another program's transaction holds a lock, the migration must not make all statements
+    // behind it wait.
     step.batch_execute("SET LOCAL lock_timeout = '5s'").await?;
     if done == 0 {
         step.batch_execute(
@@ -78,7 +82,7 @@ pub(crate) async fn must_be_current(client: &impl GenericClient) -> Result<(), P
 
 /// The schema's version, 0 for a database without one. Refuses one this program is too old for.
 async fn version(client: &impl GenericClient) -> Result<i32, PostgresError> {
-    // Not by to_regclass, which remembers what was not there before we waited for the lock.
+    // Not by to_regclass, which may return a cached answer from before the wait for the lock.
     let there = client
         .query_one(
             "SELECT EXISTS (

@@ -1,4 +1,4 @@
-//! The ports, handed on to the writers and the pools.
+//! The ports, implemented by calls to the writers and the pools.
 
 use std::{
     collections::BTreeMap,
@@ -35,7 +35,7 @@ use crate::{
     },
 };
 
-/// Between two transactions of a purge that remove bytes row by row.
+/// The pause between two transactions of a purge that remove bytes row by row.
 const PURGE_PAUSE: Duration = Duration::from_millis(20);
 
 /// An event store in a PostgreSQL database.
@@ -52,7 +52,7 @@ struct Inner {
     options: PostgresOptions,
     /// Whether the order of each contact's events is kept.
     order: Arc<OrderHint>,
-    /// Sources and fences of claims that may have taken effect and whose answer was lost.
+    /// Sources and fences of claims whose answer was lost and that may have taken effect.
     doubtful: Mutex<Vec<(SourceName, i64)>>,
     _upkeep: Upkeep,
 }
@@ -62,10 +62,11 @@ impl PostgresStore {
     /// older one up to date.
     ///
     /// The URL is libpq's: `postgres://user:password@host:port/database?sslmode=…`. Without
-    /// `sslmode`, a server on another machine has to prove its name by a certificate that the system
-    /// trusts (`verify-full`), and one on this machine is spoken to in the clear. Several hosts may
-    /// be named; the one that takes writes is used. Without a host (`postgresql:///database`) it is
-    /// the socket in `/var/run/postgresql` or `/tmp`, and else `localhost`.
+    /// `sslmode`, a server on another machine has to prove its name by a certificate that the
+    /// system trusts (`verify-full`), and the connection to one on this machine is not encrypted.
+    /// Several hosts may be named; the one that takes writes is used. Without a host
+    /// (`postgresql:///database`) it is the socket in `/var/run/postgresql` or `/tmp`, and else
+    /// `localhost`.
     ///
     /// # Errors
     ///
@@ -99,7 +100,7 @@ impl PostgresStore {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// `now`, where the caller's clock counts.
+    /// `now`, if the caller's clock counts.
     fn now(&self, now: Timestamp) -> Option<Timestamp> {
         self.caller_clock().then_some(now)
     }
@@ -128,8 +129,8 @@ impl PostgresStore {
         self.inner.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What an earlier claim may have taken without our knowing is given back, so that it need not
-    /// wait for its lease to run out.
+    /// Releases what an unanswered claim may have taken, so that it need not wait for its lease to
+    /// run out.
     async fn clear_doubts(&self, now: Option<Timestamp>) -> Result<(), StoreError> {
         let claims = std::mem::take(&mut *self.doubtful());
         if claims.is_empty() {
@@ -153,14 +154,14 @@ impl PostgresStore {
         let doubtful = claimed.doubtful.map(|fence| (request.source.clone(), fence));
         self.doubtful().extend(doubtful);
         match claimed.problem {
-            // Dead letters that were claimed before it are worth having.
+            // Dead letters that were claimed before the error are still returned.
             Some(problem) if claimed.batch.is_empty() => Err(problem),
             _ => Ok(claimed.batch),
         }
     }
 }
 
-/// Without the deadline that other calls have: it may pass over a whole backlog.
+/// Without the deadline of other calls, because it may pass over a whole backlog.
 async fn agree(
     connections: &Connections,
     wanted: Option<EventOrder>,
@@ -281,7 +282,7 @@ impl EventArchive for PostgresStore {
         let working = &self.inner.connections.working;
         let step = perform!(working, connection => purge::remove(connection, request))?;
         if step.next.is_none() {
-            // Nothing is left to be removed event by event.
+            // No event is left to remove one by one.
             while perform!(working, connection => purge::remove_bytes(connection, request))? > 0 {
                 tokio::time::sleep(PURGE_PAUSE).await;
             }

@@ -1,4 +1,4 @@
-//! Whose clock counts: the database's. Nodes may be off by hours.
+//! The database's clock counts. The clocks of nodes may be wrong by hours.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -26,7 +26,7 @@ async fn a_node_in_the_future_takes_nothing_from_others_and_a_node_in_the_past_h
     let batch = ahead.claim_due(early).await.unwrap();
     assert_eq!(batch.runs.len(), 1, "the other one, although it came from the future");
     assert_ne!(batch.runs[0].key, held.key);
-    // The next thing to happen is the end of a lease: in a minute, by whatever clock.
+    // The next due time is the end of a lease: in a minute, by any clock.
     let next_in = batch.next_due.unwrap() - asked_at;
     assert!((55..=60).contains(&next_in.num_seconds()), "{next_in}");
 

@@ -1,4 +1,4 @@
-//! The store keeps the contract of stores, and the one of stores that keep an order.
+//! The store fulfils the contract of stores, and the contract of stores that keep an order.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use cognigy_core::EventOrder;

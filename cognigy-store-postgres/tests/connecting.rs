@@ -1,4 +1,4 @@
-//! Whom the store talks to, and in what session: TLS, passwords, poolers, settings.
+//! Which servers the store connects to, and with which session settings: TLS, passwords, poolers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -20,7 +20,7 @@ fn pem(label: &str, file: &str) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
-/// Has the server show `certificate` from now on.
+/// Makes the server show `certificate` from now on.
 async fn show(cluster: &Cluster, certificate: &str) {
     cluster.write("server.key", &pem("PRIVATE KEY", "key.der"));
     cluster.write("server.crt", &pem("CERTIFICATE", certificate));
@@ -31,7 +31,7 @@ async fn show(cluster: &Cluster, certificate: &str) {
         (shown == "on").then_some(())
     };
     eventually("TLS is on", secured).await;
-    // The reload reaches each process in its own time.
+    // Each server process reloads at a different time.
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
 }
 
@@ -119,7 +119,7 @@ async fn a_password_is_proved_over_tls_and_never_shown() {
         let with = format!("app:{password}@");
         format!("{}?{rest}", place.url().replace("postgres@", &with))
     };
-    // The proof is bound to the server's certificate: nobody in between can pass it on.
+    // The proof is bound to the server's certificate: a proxy in between cannot pass it on.
     let bound =
         format!("sslmode=verify-full&sslrootcert={CERTIFICATES}/ca.pem&channel_binding=require");
     let store = PostgresStore::open(&url("marked-password", &bound)).await.unwrap();
@@ -155,7 +155,7 @@ async fn a_database_that_commits_without_waiting_is_made_to_wait() {
     let place = Place::new();
     place.sql(&format!("ALTER DATABASE {} SET synchronous_commit = off", place.database));
     let store = place.open().await;
-    // What the session that records is set to is written down by a trigger.
+    // A trigger writes down the settings of the session that records.
     place.sql(
         "CREATE TABLE seen (setting text);
          CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -25,8 +25,8 @@ async fn a_delivery_whose_answer_was_lost_is_looked_up_and_answered() {
     let place = Place::new();
     let (store, proxy) = behind_a_proxy(&place).await;
     proxy.lose([1]);
-    // Recorded by the first try, found by the second: the sender hears of a duplicate, which is as
-    // good as accepted.
+    // The first try records the event, the second finds it: the sender is told of a duplicate,
+    // which counts as accepted.
     assert_eq!(store.record(event("e1"), now()).await.unwrap(), Recorded::Identical);
     assert_eq!(proxy.lost(), 1, "the fault was met");
     assert_eq!(place.sql("SELECT count(*) FROM cognigy_events WHERE event_id = 'e1'"), "1");
@@ -59,7 +59,7 @@ async fn a_settlement_whose_answer_was_lost_stands_and_is_not_done_twice() {
     proxy.lose([1]);
     assert!(store.settle(std::slice::from_ref(&settlement)).await.is_err());
     assert_eq!(proxy.lost(), 1);
-    // As the worker does it: again, until there is an answer.
+    // Repeated until there is an answer, as the worker does.
     assert_eq!(store.settle(&[settlement]).await.unwrap(), [Settled::LeaseLost]);
     assert_eq!(store.find(&key("e1")).await.unwrap().unwrap().state, State::DeadLettering);
     assert_eq!(store.counts().await.unwrap().unsent_dead_letters, 1);
@@ -100,7 +100,8 @@ async fn a_silent_network_is_given_up_and_what_comes_after_is_served() {
     proxy.fall_silent(false);
     let recorded = store.record(event("e2"), now()).await.unwrap();
     assert_eq!(recorded, Recorded::New);
-    // What the silence swallowed may have arrived since; once more makes no second one.
+    // The unanswered delivery may have arrived since; delivering it again does not record a second
+    // event.
     store.record(event("e1"), now()).await.unwrap();
     assert_eq!(place.sql("SELECT count(*) FROM cognigy_events"), "3");
 }

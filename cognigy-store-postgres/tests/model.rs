@@ -1,5 +1,5 @@
-//! Whatever is asked of it, in whatever order: the store answers as the one in memory does, whether
-//! it keeps the order of each contact's events or not.
+//! For any sequence of calls the store gives the same answers as the store in memory, whether it
+//! keeps the order of each contact's events or not.
 
 mod common;
 

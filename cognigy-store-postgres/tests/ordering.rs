@@ -29,19 +29,19 @@ async fn arrive(store: &PostgresStore, contact: &str, ids: &[&str]) {
     }
 }
 
-/// Claims what is due, which has to be `ids`, and ends it with `verdict`.
+/// Claims the due events, which must be `ids`, and ends them with `verdict`.
 async fn end(store: &PostgresStore, ids: &[&str], verdict: RunEnd) -> BTreeSet<String> {
     let runs = claim(store, 100).await.runs;
     let found: BTreeSet<_> = runs.iter().map(|run| run.key.id.as_str().to_owned()).collect();
     assert_eq!(found, ids.iter().map(|id| (*id).to_owned()).collect());
-    let mut made_way = BTreeSet::new();
+    let mut unblocked_next = BTreeSet::new();
     for run in runs {
         let id = run.key.id.as_str().to_owned();
         let settled = settle(store, ended(run, verdict.clone())).await;
         assert!(settled.took_effect());
-        made_way.extend((settled == Settled::UnblockedNext).then_some(id));
+        unblocked_next.extend((settled == Settled::UnblockedNext).then_some(id));
     }
-    made_way
+    unblocked_next
 }
 
 fn for_good() -> RunEnd {
@@ -54,8 +54,8 @@ async fn a_backlog_gets_its_order_when_that_is_turned_on() {
     let old = open(&place, None).await;
     arrive(&old, "ann", &["a1", "a2", "a3"]).await;
     arrive(&old, "bob", &["b1", "b2"]).await;
-    arrive(&old, "", &["nobody"]).await;
-    // The second of ann's is the one that was begun, and waits for its next attempt.
+    arrive(&old, "", &["alone"]).await;
+    // Ann's second event is the one that was begun. It waits for its next attempt.
     let mut begun = old.claim_due(request(2, now())).await.unwrap().runs;
     let second = begun.pop().unwrap();
     let later = now() + Duration::from_millis(1);
@@ -67,11 +67,11 @@ async fn a_backlog_gets_its_order_when_that_is_turned_on() {
 
     let counts = new.counts().await.unwrap();
     assert_eq!((counts.held_back, counts.of(State::Pending)), (3, 6));
-    // The node that was up before goes by it too.
+    // The node that was already running keeps the order too.
     arrive(&old, "ann", &["a4"]).await;
     tokio::time::sleep(Duration::from_millis(10)).await;
-    let made_way = end(&old, &["a2", "b1", "nobody"], WELL).await;
-    assert_eq!(made_way, ["a2", "b1"].map(str::to_owned).into());
+    let unblocked_next = end(&old, &["a2", "b1", "alone"], WELL).await;
+    assert_eq!(unblocked_next, ["a2", "b1"].map(str::to_owned).into());
     end(&new, &["a1", "b2"], WELL).await;
     end(&old, &["a3"], for_good()).await;
     end(&new, &["a4"], WELL).await;
@@ -104,7 +104,7 @@ async fn all_that_was_held_back_is_due_when_the_order_is_turned_off() {
     let counts = node.counts().await.unwrap();
     assert_eq!((counts.held_back, counts.stopped_contacts), (3, 2));
 
-    // Whoever asks for nothing changes nothing.
+    // A store that is opened without an order changes nothing.
     let other = open(&place, None).await;
     arrive(&other, "cid", &["c1", "c2"]).await;
     end(&other, &["c1"], WELL).await;
@@ -136,7 +136,7 @@ async fn stopped_contacts_go_on_when_stopping_is_turned_off() {
 const CONTACTS: usize = 3;
 const EVENTS: usize = 150;
 
-/// Has events of a few contacts arrive at one node or the other, each contact's in order.
+/// Sends events of a few contacts to one node or the other, each contact's events in order.
 fn have_arrive(nodes: &[PostgresStore; 2]) -> Vec<tokio::task::JoinHandle<()>> {
     let arrive = |contact: usize| {
         let nodes = nodes.clone();
@@ -145,7 +145,7 @@ fn have_arrive(nodes: &[PostgresStore; 2]) -> Vec<tokio::task::JoinHandle<()>> {
                 let id = format!("{contact}-{number}");
                 let body = sample::body_from(&format!("c{contact}"), &id);
                 let node = &nodes[(number / 3) % 2];
-                // An answer may be an error where the order is being changed; then once more.
+                // A call may fail while the order is being changed; it is then repeated.
                 let event = || sample::incoming(body.clone());
                 while node.record(event(), now()).await.is_err() {}
             }
@@ -154,7 +154,7 @@ fn have_arrive(nodes: &[PostgresStore; 2]) -> Vec<tokio::task::JoinHandle<()>> {
     (0..CONTACTS).map(arrive).collect()
 }
 
-/// What workers see: who is at work, and what has ended.
+/// What workers see: which contacts have a running event, and which events have ended.
 #[derive(Default)]
 struct Log {
     at_work: BTreeSet<String>,
@@ -173,7 +173,7 @@ impl Log {
         }
     }
 
-    /// Before the end is stored: nobody can have begun the next one yet.
+    /// Called before the end is stored: no worker can have begun the next one yet.
     fn leave(&mut self, contact: String, number: usize, verdict: &RunEnd) {
         self.at_work.remove(&contact);
         if !matches!(verdict, RunEnd::Retry { .. }) {
@@ -186,7 +186,7 @@ impl Log {
     }
 }
 
-/// Has workers of both nodes work until everything has ended.
+/// Runs workers of both nodes until every event has ended.
 fn have_worked(
     nodes: &[PostgresStore; 2],
     log: &Arc<Mutex<Log>>,
@@ -251,7 +251,7 @@ async fn nothing_is_left_behind_while_the_order_is_turned_on_and_off() {
         let order = [CONTINUE, EventOrder::Any][changes % 2];
         let options =
             PostgresOptions { order: Some(order), writers: 1, ..PostgresOptions::default() };
-        // It may lose against others who are at it; then it has changed nothing.
+        // The change may lose a race against another call; it has then changed nothing.
         if PostgresStore::open_with(&place.url(), options).await.is_ok() {
             changes += 1;
         }

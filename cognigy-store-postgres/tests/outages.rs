@@ -86,8 +86,12 @@ fn all_are_there(cluster: &Cluster, database: &str, acknowledged: &[String]) {
     );
     let stored: std::collections::HashSet<&str> = stored.lines().collect();
     let lost: Vec<_> = acknowledged.iter().filter(|id| !stored.contains(id.as_str())).collect();
-    assert!(lost.is_empty(), "acknowledged and not there: {lost:?}");
-    assert!(acknowledged.len() > 20, "the test is about something: {}", acknowledged.len());
+    assert!(lost.is_empty(), "acknowledged but not stored: {lost:?}");
+    assert!(
+        acknowledged.len() > 20,
+        "enough was acknowledged to test something: {}",
+        acknowledged.len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,7 +146,8 @@ async fn a_promoted_standby_has_everything_that_was_acknowledged() {
     let mut primary = Cluster::start();
     let database = primary.create_database();
     let standby = primary.standby();
-    // Without this the standby may lag, and a failover loses what it had not received.
+    // Without this setting the standby may lag, and a failover would lose what the standby had not
+    // received.
     primary.sql(&database, "ALTER SYSTEM SET synchronous_standby_names = '*'");
     primary.sql(&database, "SELECT pg_reload_conf()");
     eventually("the standby is synchronous", async || {
@@ -163,7 +168,7 @@ async fn a_promoted_standby_has_everything_that_was_acknowledged() {
         .await;
     assert!(store.ready().await.is_err(), "the standby takes no writes yet");
     standby.promote();
-    // There is nobody left to wait for.
+    // No standby is left to wait for.
     standby.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = ''");
     standby.sql("postgres", "SELECT pg_reload_conf()");
     eventually("the new primary is found", async || store.ready().await.ok()).await;
@@ -285,7 +290,7 @@ async fn a_real_deadlock_between_a_settlement_and_another_transaction_is_survive
         tokio::spawn(async move { store.settle(&settlements).await })
     };
     tokio::time::sleep(Duration::from_millis(100)).await;
-    // The settlement has the first row by now and waits for the second.
+    // By now the settlement has locked the first row and waits for the second.
     let crossed = "SELECT * FROM cognigy_queue WHERE event = (SELECT min(event) FROM cognigy_queue)
                    FOR UPDATE";
     let other_lost = other.batch_execute(crossed).await.is_err();
@@ -303,7 +308,7 @@ async fn a_delivery_that_the_database_refuses_does_not_harm_the_others() {
     place.sql(
         "ALTER TABLE cognigy_events ADD CONSTRAINT poison CHECK (event_id <> 'poison') NOT VALID",
     );
-    // One batch is under way, so these gather behind it and share the next.
+    // One batch is under way, so these deliveries wait and share the next batch.
     let ids: Vec<_> = (0..40)
         .map(|number| if number == 17 { "poison".into() } else { format!("e{number}") })
         .collect();
@@ -326,7 +331,7 @@ async fn a_delivery_that_the_database_refuses_does_not_harm_the_others() {
     }
 }
 
-/// A file system of its own for a database's files, if we may mount one.
+/// A separate file system for a database's files, if the test may mount one.
 struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
@@ -356,7 +361,7 @@ impl Drop for SmallDisk {
 async fn a_full_disk_is_a_503_until_there_is_space_and_harms_nothing_that_was_stored() {
     let cluster = Cluster::start();
     let Some(disk) = SmallDisk::mount(&cluster, 24) else {
-        // Mounting needs root. What the server then answers is all the store sees of it.
+        // Mounting needs root. The store sees only what the server answers.
         return a_server_that_says_its_disk_is_full().await;
     };
     let location = disk.0.join("space");
@@ -366,7 +371,7 @@ async fn a_full_disk_is_a_503_until_there_is_space_and_harms_nothing_that_was_st
     cluster.sql("postgres", "CREATE DATABASE small TABLESPACE small");
     let store = PostgresStore::open(&cluster.url("small")).await.unwrap();
     let large = |id: &str| {
-        // Of noise, since the server compresses what it can.
+        // Random data, because the server compresses what it can.
         let noise: String = (0..40_000_u64)
             .map(|n| format!("{:x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ id.len() as u64))
             .collect();

@@ -1,4 +1,5 @@
-//! How the server goes about our statements: by key, also while it believes a table to be empty.
+//! The server runs the store's statements by key, even while its statistics say that a table is
+//! empty.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -57,12 +58,12 @@ async fn look_at_plans(order: EventOrder) {
     let options = PostgresOptions { order: Some(order), ..PostgresOptions::default() };
     let store = place.open_with(options).await;
     process(&store, "warm-up").await;
-    // The statistics now say that there is next to nothing, which is when plans go wrong.
+    // The statistics now say that the tables are almost empty, which is when plans go wrong.
     place.sql("VACUUM ANALYZE");
     let store = place.open().await;
-    // Turning it on has read all there is.
+    // Turning the order on has read every event.
     let before = cluster.log().len();
-    // The next of a contact that has one, and of one that has many.
+    // The next event of a contact that has one waiting event, and of a contact that has many.
     for (contact, id) in [("ann", "a1"), ("ann", "a2"), ("ann", "a3")] {
         store.record(sample::incoming(sample::body_from(contact, id)), now()).await.unwrap();
     }
@@ -92,8 +93,8 @@ async fn look_at_plans(order: EventOrder) {
     store.settle(&ends).await.unwrap();
     store.requeue(&[key("a")], now()).await.unwrap();
     store.replay(&key("warm-up"), LEASE, now()).await.unwrap();
-    let letters = claim(&store, 10).await.dead_letters;
-    let sent = letters.into_iter().map(|work| work.claim.settle(DeadLetterEnd::Sent, now()));
+    let dead_letters = claim(&store, 10).await.dead_letters;
+    let sent = dead_letters.into_iter().map(|work| work.claim.settle(DeadLetterEnd::Sent, now()));
     let answers = store.settle(&sent.collect::<Vec<_>>()).await.unwrap();
     assert!(!answers.is_empty() && answers.iter().all(|answer| *answer == Settled::Done));
     store.find(&key("a")).await.unwrap();

@@ -1,4 +1,4 @@
-//! Whether a server works on the database, as commands beside it ask.
+//! Whether a server with workers uses the database, as commands beside it ask.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -27,11 +27,11 @@ async fn a_server_at_work_is_seen_in_its_own_database_until_it_ends() {
     let one = WorkerPresence::announce(&place.url()).unwrap();
     becomes(&place, true).await;
     let second = WorkerPresence::announce(&place.url()).unwrap();
-    assert!(!WorkerPresence::is_announced(&other.url()).await.unwrap(), "nobody works there");
+    assert!(!WorkerPresence::is_announced(&other.url()).await.unwrap(), "no worker runs there");
     drop(one);
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(WorkerPresence::is_announced(&place.url()).await.unwrap(), "the other one works on");
-    // It takes the lock again where its connection was cut.
+    // The process takes the lock again after its connection was cut.
     place.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'");
     becomes(&place, false).await;
     becomes(&place, true).await;

@@ -1,4 +1,4 @@
-//! Retention: rows go within the limit, bytes go by the day.
+//! Retention: rows are removed within the limit, bytes by the day.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -104,8 +104,8 @@ async fn a_day_with_an_unfinished_event_stays_and_the_others_bytes_go() {
     }
     assert_eq!(days(&place).len(), 3);
     assert_eq!(place.sql("SELECT count(*) FROM cognigy_bodies"), "1");
-    let letter = store.claim_due(request(2, day(2))).await.unwrap().dead_letters.remove(0);
-    assert_eq!(letter.dead_letter.raw_payload, sample::body("unsent"), "its own body stays");
+    let claimed = store.claim_due(request(2, day(2))).await.unwrap().dead_letters.remove(0);
+    assert_eq!(claimed.dead_letter.raw_payload, sample::body("unsent"), "its own body stays");
 }
 
 #[tokio::test]
@@ -119,14 +119,17 @@ async fn a_drop_waits_for_nobody_for_long() {
     let connection = tokio::spawn(connection);
     reader.batch_execute("BEGIN; SELECT count(*) FROM cognigy_bodies").await.unwrap();
     assert_eq!(purge(&store, day(2)).await, 1);
-    assert_eq!(days(&place).len(), 3, "it was in the way");
+    assert_eq!(days(&place).len(), 3, "the backup blocked the drop");
     process(&store, "b", day(2)).await;
     reader.batch_execute("COMMIT").await.unwrap();
     assert_eq!(
         store.purge(PurgeRequest::all_before(day(2), 10)).await.unwrap().purged.total_events(),
         0
     );
-    assert!(days(&place).iter().all(|name| name.ends_with("20260103")), "next time it went");
+    assert!(
+        days(&place).iter().all(|name| name.ends_with("20260103")),
+        "the next purge dropped the day"
+    );
     connection.abort();
 }
 
@@ -141,8 +144,8 @@ async fn the_tallies_follow_every_move_and_are_the_same_when_added_up() {
     for id in ["d", "e"] {
         end(&other, id, day(0), RunEnd::GiveUp { reason: "no".to_owned(), attempts: 1 }).await;
     }
-    let letter = store.claim_due(request(1, day(0))).await.unwrap().dead_letters.remove(0);
-    let sent = letter.claim.settle(DeadLetterEnd::Sent, day(0));
+    let claimed = store.claim_due(request(1, day(0))).await.unwrap().dead_letters.remove(0);
+    let sent = claimed.claim.settle(DeadLetterEnd::Sent, day(0));
     assert_eq!(store.settle(&[sent]).await.unwrap(), [Settled::Done]);
     store.requeue(&[key("a"), key("d"), key("a")], day(0)).await.unwrap();
     store.replay(&key("b"), LEASE, day(0)).await.unwrap();

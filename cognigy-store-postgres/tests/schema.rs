@@ -32,7 +32,7 @@ async fn an_older_program_goes_on_while_a_newer_one_expands_the_schema() {
     let place = Place::new();
     let store = place.open().await;
     process(&store, "before").await;
-    // What a next version may do: add, and leave what is there.
+    // A next version may add to the schema, but not change what exists.
     place.sql(
         "BEGIN;
          ALTER TABLE cognigy_events ADD COLUMN priority integer NOT NULL DEFAULT 0;
@@ -62,7 +62,7 @@ async fn a_program_that_is_too_old_refuses_and_touches_nothing() {
 #[tokio::test]
 async fn a_migration_that_fails_leaves_nothing_behind() {
     let place = Place::new();
-    // In the way of one of the last things that the first migration makes.
+    // A table with the name of one of the last objects that the first migration makes.
     place.sql("CREATE TABLE webhook_events (theirs integer)");
     let error = PostgresStore::open(&place.url()).await.unwrap_err();
     let cause = std::error::Error::source(&error).unwrap().to_string();

@@ -1,4 +1,4 @@
-//! What can be set, and why it is set the way it is.
+//! The options, and the reasons for their defaults.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ pub enum SqliteAccess {
     /// Read and write; without a database, opening fails.
     Write,
     /// Read only, beside processes that write or without any. Nothing in the folder is created or
-    /// changed, no lock is taken that writers wait for, and a file system that cannot be written to
-    /// will do. Methods that change something fail as unavailable. One process should not open a
-    /// file both this way and for writing: SQLite shares what it knows of a file within a process.
+    /// changed, and no lock is taken that writers wait for. A read-only file system is enough.
+    /// Methods that change something fail as unavailable. One process should not open a file both
+    /// this way and for writing: SQLite shares its state of a file within a process.
     Read,
 }
 
-/// How a [`SqliteStore`](crate::SqliteStore) goes about its file.
+/// How a [`SqliteStore`](crate::SqliteStore) uses its file.
 #[derive(Debug, Clone)]
 pub struct SqliteOptions {
     /// What may be done to the file. Default [`SqliteAccess::Create`].
@@ -28,28 +28,28 @@ pub struct SqliteOptions {
     /// Threads that read, each with a connection of its own. Default 2: reading is for operators,
     /// and one long listing should not hold up the look-up of a single event.
     pub readers: usize,
-    /// Deliveries that may be on their way into the file, and queries that may wait for a reader;
+    /// Deliveries that may be waiting for the writer, and queries that may wait for a reader;
     /// beyond it a call fails as overloaded. Default 4096: as many as the bundled server holds
     /// connections. Receiving costs more than storing, so a receiver that is short of processors
-    /// should store what it has received rather than refuse it: what bounds the wait is
-    /// [`max_wait`](Self::max_wait). A worker's claims and settlements are not counted: few at a
-    /// time, they must not starve.
+    /// should store what it has received rather than refuse it. The waiting time is bounded by
+    /// [`max_wait`](Self::max_wait). A worker's claims and settlements are not counted: there are
+    /// few at a time, and they must not starve.
     pub queue_limit: usize,
     /// A delivery that has waited for longer than this when its turn comes fails as overloaded.
-    /// Default 1 s: its sender should hear of a disk that cannot keep up while it still listens.
+    /// Default 1 s: the sender should learn that the disk cannot keep up before its own time limit.
     pub max_wait: Duration,
     /// How long to wait for another process that holds the write lock before a call fails as
     /// unavailable. Default 5 s: longer than a backup or a shell's transaction should take, shorter
     /// than a webhook sender waits.
     pub busy_timeout: Duration,
     /// Whether to keep the order of each contact's events. It is a property of the file: every
-    /// program that has it open goes by what was asked for last, from its next transaction on.
-    /// Default `None`: as it was, and none in a new file. Turning it on or off takes one pass over
-    /// the unfinished events.
+    /// program that has it open follows the latest choice, from its next transaction on. Default
+    /// `None`: unchanged, and no order in a new file. Turning it on or off takes one pass over the
+    /// unfinished events.
     pub order: Option<EventOrder>,
-    /// Pages in the WAL, of 4 KiB each, at which writing them back into the database begins. Default
-    /// 4000, four times SQLite's own: pages that change with every transaction are written back once
-    /// for all of them, and 16 MiB of WAL still take but a moment to recover after a crash.
+    /// Pages in the WAL, of 4 KiB each, at which writing them back into the database begins.
+    /// Default 4000, four times SQLite's own: pages that change with every transaction are written
+    /// back once for all of them, and 16 MiB of WAL take only a moment to recover after a crash.
     pub checkpoint_pages: u32,
     /// Memory for the writer's pages, in KiB. Default 8 MiB: the upper levels of every index of ten
     /// million events; the operating system caches the rest.
@@ -82,25 +82,26 @@ pub(crate) const OLDEST_SQLITE: i32 = 3_051_003;
 /// measured, an fsync is a small part of the cost from a few hundred on.
 pub(crate) const MAX_GROUP: usize = 1024;
 
-/// Calls that may wait for the writer beside deliveries: one of each kind for each worker and for
-/// each operator's request.
+/// How many calls other than deliveries may wait for the writer: one of each kind for each worker
+/// and for each operator's request.
 pub(crate) const OTHER_CALLS: usize = 1024;
 
-/// The writer writes the WAL back itself, whoever else should have, at so many times the pages at which
-/// that begins: the WAL must not grow without bound because a thread died. Beyond this it grows only
-/// while a long query holds it, or while three passes of a write-back are under way on a slow disk: 245 MB
-/// were seen with ten million events, random ids and a purge.
+/// At this multiple of the pages at which write-back begins, the writer thread writes the WAL back
+/// itself: the WAL must not grow without bound because the checkpoint thread died. Beyond this it
+/// grows only while a long query holds it, or while three passes of a write-back are under way on a
+/// slow disk: 245 MB were seen with ten million events, random ids and a purge.
 pub(crate) const OVERDUE: u32 = 4;
 
-/// What may be left to the writer once the bulk is written back: a millisecond or two of work.
+/// How many pages may be left to the writer once most of the WAL is written back: a millisecond or
+/// two of work.
 pub(crate) const REMAINDER_PAGES: u32 = 300;
 
 /// A WAL that grew beyond this while a long query held it is cut back, in bytes.
 pub(crate) const WAL_LIMIT: u32 = 64 * 1024 * 1024;
 
-/// Bodies that one claim takes, in bytes, beyond its first event: a thousand usual ones, or sixteen
-/// of the largest, so that a backlog of large events does not fill the memory.
+/// Bodies that one claim takes, in bytes, beyond its first event: enough for a thousand usual
+/// events, or sixteen of the largest, so that a backlog of large events does not fill the memory.
 pub(crate) const CLAIM_BYTES: usize = 16 * 1024 * 1024;
 
-/// Prepared statements kept per connection: more than the crate has, so that none is parsed twice.
+/// Prepared statements kept per connection: more than the crate uses, so that none is parsed twice.
 pub(crate) const STATEMENT_CACHE: usize = 96;

@@ -1,4 +1,4 @@
-//! What goes wrong inside, and which kind of [`StoreError`] it becomes.
+//! The errors inside the store, and the kind of [`StoreError`] that each becomes.
 //!
 //! Messages name tables, columns and files, never a body.
 
@@ -89,27 +89,27 @@ impl SqliteError {
                     | ErrorCode::Unknown,
                 ) => StoreErrorKind::Corrupt,
                 Some(_) => StoreErrorKind::Unavailable,
-                // Not from SQLite but from reading what it returned.
+                // Not an error of SQLite, but of reading what it returned.
                 None => StoreErrorKind::Corrupt,
             },
             _ => StoreErrorKind::Unavailable,
         }
     }
 
-    /// Whether the disk failed: what was to be synced may be lost.
+    /// Whether the disk failed, so that unsynced data may be lost.
     pub(crate) fn is_of_the_disk(&self) -> bool {
         matches!(self, Self::File(_)) || self.code() == Some(ErrorCode::SystemIoFailure)
     }
 
-    /// Whether another process merely holds the lock: the connection is as good as before.
+    /// Whether another process merely holds the lock, so that the connection can still be used.
     pub(crate) fn is_busy(&self) -> bool {
         matches!(self.code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
     }
 
-    /// Whether it is over in a moment, for a store that only reads: another process was about to
-    /// change the database's files, or the index of its log in shared memory, which such a store
-    /// cannot repair and so has to wait for (`SQLITE_READONLY_RECOVERY`, `_CANTINIT`,
-    /// `SQLITE_BUSY_RECOVERY`; <https://sqlite.org/rescode.html>).
+    /// Whether the error will pass in a moment, for a store that only reads: another process was
+    /// changing the database's files, or the index of its log in shared memory. A store that only
+    /// reads cannot repair these and has to wait for the other process (`SQLITE_READONLY_RECOVERY`,
+    /// `_CANTINIT`, `SQLITE_BUSY_RECOVERY`; <https://sqlite.org/rescode.html>).
     pub(crate) fn is_passing(&self) -> bool {
         use rusqlite::ffi::{
             SQLITE_BUSY_RECOVERY, SQLITE_READONLY_CANTINIT, SQLITE_READONLY_RECOVERY,
@@ -142,7 +142,7 @@ impl SqliteError {
         }
     }
 
-    /// Whether it is damage in what was to be read, and not a disk or lock that fails.
+    /// Whether the data itself is damaged, as opposed to a failing disk or a lock.
     pub(crate) fn is_damage(&self) -> bool {
         match self {
             Self::Sqlite(_) => matches!(self.code(), None | Some(ErrorCode::DatabaseCorrupt)),
@@ -178,7 +178,7 @@ impl From<SqliteError> for StoreError {
     }
 }
 
-/// What a failure of SQLite means, before its own words.
+/// What a failure of SQLite means, put before SQLite's own message.
 fn of_sqlite(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
@@ -195,7 +195,7 @@ fn names(files: &[PathBuf]) -> String {
     names.collect::<Vec<_>>().join(" and ")
 }
 
-/// SQLite's failure of that code.
+/// The failure of SQLite with that code.
 #[cfg(test)]
 pub(crate) fn sqlite(code: i32) -> SqliteError {
     SqliteError::Sqlite(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None))
@@ -211,7 +211,7 @@ mod tests {
         SqliteError::Sqlite(rusqlite::Error::InvalidColumnIndex(7))
     }
 
-    /// What is asked of a problem: is it of the disk, busy, damage, of one call alone?
+    /// The questions about an error: is it of the disk, busy, damage, or of one call alone?
     fn answers(problem: &SqliteError) -> [bool; 4] {
         [
             problem.is_of_the_disk(),

@@ -13,11 +13,11 @@
 //!                              └ a thread that writes the WAL back
 //! ```
 //!
-//! An fsync costs far more than a row, so one thread does all the writing and puts whatever waits
-//! into one transaction; nobody is answered before it is committed and synced
-//! (`synchronous=FULL`). Once anything but a busy lock goes wrong the connection is given up and
-//! the file is opened afresh before the next transaction: a failed fsync must not be retried, for
-//! the second try can succeed although the pages are lost.
+//! An fsync costs far more than a row, so one thread does all the writing and puts all waiting
+//! calls into one transaction; no call is answered before the transaction is committed and synced
+//! (`synchronous=FULL`). After any error but a busy lock, the connection is closed and the file is
+//! opened afresh before the next transaction: a failed fsync must not be retried, because the
+//! second try can succeed although the pages are lost.
 //!
 //! Compile the bundled SQLite with `LIBSQLITE3_FLAGS="-DHAVE_FDATASYNC=1"` where you embed this crate
 //! on Linux or another Unix that has `fdatasync`: without it SQLite calls `fsync`, which also writes

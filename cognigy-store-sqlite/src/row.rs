@@ -1,6 +1,6 @@
-//! Between rows and the core's types: times, and events read back.
+//! Conversions between rows and the core's types: times, and events read back.
 //!
-//! What is read back may have been damaged by a disk or by hand, so every field is checked again.
+//! Stored data may have been damaged by a disk or by hand, so every field is checked again.
 
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ pub(crate) fn micros(time: Timestamp) -> i64 {
     time.timestamp_micros()
 }
 
-/// The end of a lease that begins at `now`. One of absurd length ends with the calendar.
+/// The end of a lease that begins at `now`. A lease of absurd length ends at the end of the
+/// calendar.
 pub(crate) fn lease_end(now: Timestamp, lease: Duration) -> i64 {
     let lease = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
     micros(now).saturating_add(lease).min(micros(Timestamp::MAX_UTC))
@@ -97,7 +98,7 @@ pub(crate) fn read_headers(row: &Row<'_>, column: usize) -> Result<DeliveryConte
     DeliveryContext::from_json(json).map_err(|error| unreadable("the kept headers", error))
 }
 
-/// Puts an event together, or says why that cannot be done.
+/// Puts an event together, or returns why that is not possible.
 pub(crate) fn restore(
     connection: &Connection,
     id: i64,
@@ -114,7 +115,7 @@ pub(crate) fn restore(
     };
     match event() {
         Ok(event) => Ok(Ok(event)),
-        Err(problem) if problem.is_damage() => Ok(Err(problem.report())),
-        Err(problem) => Err(problem),
+        Err(error) if error.is_damage() => Ok(Err(error.report())),
+        Err(error) => Err(error),
     }
 }

@@ -5,10 +5,10 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::error::SqliteError;
 
-/// In the file's header, so that we refuse other applications' databases: "cgnW".
+/// The application id in the file's header, "cgnW": databases of other applications are refused.
 const APPLICATION_ID: i64 = 0x6367_6e57;
 
-/// From version n to n + 1. What has been released is never edited.
+/// The migrations from version n to n + 1. A released migration is never edited.
 const MIGRATIONS: [&str; 2] = [
     include_str!("../migrations/0001_initial.sql"),
     include_str!("../migrations/0002_delivery_context.sql"),
@@ -25,11 +25,11 @@ pub(crate) enum Found {
     Current,
 }
 
-/// Looks at what a database holds. Refuses other applications' and those of later versions.
+/// Examines a database. Refuses databases of other applications and of later versions.
 pub(crate) fn inspect(connection: &Connection) -> Result<Found, SqliteError> {
     if connection.is_autocommit() {
-        // All of it from one snapshot: between two looks another process may have made the
-        // database, whose tables would then seem to be somebody else's.
+        // Everything is read from one snapshot: between two reads another process may have made the
+        // database, and its tables would then seem to belong to another application.
         return look(&*connection.unchecked_transaction()?);
     }
     look(connection)
@@ -55,7 +55,7 @@ fn look(connection: &Connection) -> Result<Found, SqliteError> {
 pub(crate) fn migrate(connection: &mut Connection) -> Result<(), SqliteError> {
     loop {
         let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Looked up under the lock: another process may be doing the same.
+        // Read under the lock, because another process may be migrating too.
         let version = match inspect(&step)? {
             Found::Current => return Ok(()),
             Found::Nothing => 0,

@@ -1,4 +1,4 @@
-//! The ports, handed on to the writer and the readers.
+//! The ports, implemented by calls to the writer and the readers.
 
 use std::{
     collections::BTreeMap,
@@ -35,9 +35,9 @@ use crate::{
 
 /// An event store in an SQLite file.
 ///
-/// Cheap to clone; all clones are one store. Dropping the last one waits until everything that was
-/// asked of it is committed, at most as long as one lock wait and a few transactions take, and
-/// leaves a single file without a WAL if no other process has it open.
+/// Cheap to clone; all clones are one store. Dropping the last one waits until all its calls are
+/// committed, at most as long as one lock wait and a few transactions take, and leaves a single
+/// file without a WAL if no other process has it open.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     inner: Arc<Inner>,
@@ -47,10 +47,10 @@ pub struct SqliteStore {
 struct Inner {
     // Dropped first: the last connection to close writes the WAL back, which a reader cannot.
     readers: Readers,
-    /// None where the file is only read.
+    /// None if the file is only read.
     writer: Option<Writer>,
     intake: Admission,
-    /// Whether the log may hold what was forgotten.
+    /// Whether the log may hold data that was purged.
     log_to_empty: Arc<AtomicBool>,
 }
 
@@ -91,7 +91,7 @@ impl SqliteStore {
         };
         let readers = Readers::start(&database)?;
         if writer.is_none() {
-            // Whether it can be read shows now and not at the first question.
+            // Reads once, so that an unreadable file shows now and not at the first query.
             readers.query(|_| Ok(())).await?;
         }
         let intake = Admission::up_to(database.options.queue_limit);
@@ -130,8 +130,8 @@ impl EventStore for SqliteStore {
         lease: Duration,
         now: Timestamp,
     ) -> Result<Vec<Settled>, StoreError> {
-        let (tokens, term) = (tokens.to_vec(), LeaseWindow::new(now, lease));
-        self.inner.writer()?.perform(move |group| settle::renew(group, &tokens, &term)).await
+        let (tokens, window) = (tokens.to_vec(), LeaseWindow::new(now, lease));
+        self.inner.writer()?.perform(move |group| settle::renew(group, &tokens, &window)).await
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError> {
@@ -145,8 +145,8 @@ impl EventStore for SqliteStore {
         lease: Duration,
         now: Timestamp,
     ) -> Result<ReplayClaim, StoreError> {
-        let (key, term) = (key.clone(), LeaseWindow::new(now, lease));
-        self.inner.writer()?.perform(move |group| replay::replay(group, &key, &term)).await
+        let (key, window) = (key.clone(), LeaseWindow::new(now, lease));
+        self.inner.writer()?.perform(move |group| replay::replay(group, &key, &window)).await
     }
 
     async fn requeue(
@@ -199,7 +199,7 @@ impl EventArchive for SqliteStore {
         }
         let step = PurgeStep::up_to(last, purged, request.limit);
         if step.next.is_none() && log_to_empty.load(Ordering::Relaxed) {
-            // What has gone may still be read in the log.
+            // Purged data may still be readable in the log.
             let log = Arc::clone(log_to_empty);
             writer
                 .perform(move |group| {

@@ -1,4 +1,4 @@
-//! Others at the same database: a query that never ends, a backup, a VACUUM.
+//! Other processes on the same database: a query that never ends, a backup, a VACUUM.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -76,7 +76,8 @@ async fn a_backup_and_a_vacuum_under_load_harm_nothing() {
     audit(&place.path(), &ledger).unwrap();
     assert!(backups.iter().any(|(_, before)| before.len() > 0), "it was under load");
     for (copy, before) in backups {
-        // It holds what had been answered for when it began, and opens as a database of its own.
+        // The backup holds everything that was answered when it began, and opens as a database of
+        // its own.
         audit(&copy, &before).unwrap();
         let restored = SqliteStore::open(&copy).await.unwrap();
         load::finish_everything(&restored, at(5000)).await;

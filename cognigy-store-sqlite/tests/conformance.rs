@@ -1,4 +1,4 @@
-//! The SQLite store keeps the contract of stores, and the one of stores that keep an order.
+//! The SQLite store fulfils the contract of stores, and the contract of stores that keep an order.
 
 #![allow(clippy::expect_used)]
 

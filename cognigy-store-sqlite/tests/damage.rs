@@ -1,4 +1,4 @@
-//! Rows that cannot be read back harm nothing but themselves.
+//! Rows that cannot be read back do not affect other rows.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -34,15 +34,15 @@ async fn a_lost_body_or_field_is_the_reason_in_place_of_the_event() {
     assert!(reason("timeless").unwrap().contains("timestamp"));
     assert!(reason("ageless").unwrap().contains("time"));
 
-    // They end as dead letters, which still say what is known.
+    // They end as dead letters, which still hold the readable data.
     for run in batch.runs {
         let verdict = RunEnd::GiveUp { reason: "unreadable".to_owned(), attempts: 1 };
         assert_eq!(settle(&store, ended(run, verdict, at(2))).await, Settled::Done);
     }
-    let letters = claim(&store, 10, at(3)).await.dead_letters;
+    let dead_letters = claim(&store, 10, at(3)).await.dead_letters;
     let payload = |id: &str| {
-        let letter = letters.iter().find(|letter| letter.dead_letter.key == key(id));
-        letter.map(|letter| letter.dead_letter.raw_payload.clone())
+        let claimed = dead_letters.iter().find(|claimed| claimed.dead_letter.key == key(id));
+        claimed.map(|claimed| claimed.dead_letter.raw_payload.clone())
     };
     assert_eq!(payload("whole"), Some(event("whole").body));
     assert_eq!(payload("timeless"), Some(event("timeless").body));

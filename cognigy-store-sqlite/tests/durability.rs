@@ -1,4 +1,4 @@
-//! What was answered is there: after a restart, and with several processes on one file.
+//! Acknowledged events are stored after a restart, and with several processes on one file.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -96,7 +96,7 @@ async fn two_stores_on_one_file_agree_on_who_was_first() {
     }
     assert!(first.iter().all(|news| *news == 1), "each event is new exactly once");
 
-    // Each claims half; nothing is claimed twice.
+    // Each process claims half of the events; no event is claimed twice.
     let (one, other) = tokio::join!(claim(&stores[0], 100, at(1)), claim(&stores[1], 100, at(1)));
     let mut claimed: Vec<_> = one.runs.iter().chain(&other.runs).map(|run| &run.key).collect();
     claimed.sort();

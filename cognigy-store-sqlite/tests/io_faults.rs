@@ -1,8 +1,8 @@
 //! SQLite's own loop: the first, second, third … operation on the files fails, until the call under
 //! test ends without meeting the fault; for every call of the store.
 //!
-//! Each time: the call fails as unavailable or has done what it says, which a fresh process looks
-//! up; nothing is half done; and once the fault is gone the same store object goes on by itself.
+//! Each time the call fails as unavailable, or it has done what it says, which a fresh process
+//! checks. Nothing is half done. Once the fault is gone, the same store object goes on by itself.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -38,7 +38,7 @@ const WAYS: [Way; 5] = [
         for_ever: true,
         ..Fault::once(Operation::CHANGE, FileKind::ANY, Fault::ENOSPC, nth)
     }),
-    // A lock that fails for ever has SQLite wait ten seconds, each time.
+    // With a lock that fails for ever SQLite waits ten seconds each time.
     ("an I/O error from then on", |nth| Fault {
         for_ever: true,
         ..Fault::once(Operation::INPUT_OUTPUT, FileKind::ANY, Fault::EIO, nth)
@@ -53,11 +53,11 @@ const WAYS: [Way; 5] = [
 const EVERYTHING_FAILS: usize = 2;
 
 fn options() -> SqliteOptions {
-    // A lock that cannot be taken is waited for, which here is only time.
+    // SQLite waits for a lock that it cannot take; the wait would only make this test slow.
     SqliteOptions { busy_timeout: Duration::from_millis(100), ..SqliteOptions::default() }
 }
 
-/// The child: one call, failing in one way at every place.
+/// The child: one call, failing in one way at every operation.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "plays the child of the tests here"]
 async fn child_whose_operations_fail() {
@@ -81,12 +81,12 @@ async fn child_whose_operations_fail() {
         let outcome = perform(call, &mut hands, &path, false).await;
         injector.disarm().unwrap();
         let (fired, struck) = (injector.fired().unwrap(), injector.struck().unwrap());
-        // What is on the disk at this moment, for another process to look at.
+        // A copy of the files at this moment, for another process to read.
         copy(&case, &folder.join("seen").join(nth.to_string()));
         let again = perform(call, &mut hands, &path, true).await;
         drop(hands.store.take());
         results.push_str(&format!("{nth}\t{fired}\t{struck}\t{outcome}\t{again}\n"));
-        // Written each time, so that a child that is ended leaves what it found.
+        // Written each time, so that a child that is killed leaves its findings.
         fs::write(folder.join("results"), &results).unwrap();
         if fired == 0 {
             break;
@@ -119,7 +119,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Whether a fresh process sees the effect. What it sees must be whole in any case.
+/// Whether a fresh process sees the effect. The database must be consistent in any case.
 fn shows(folder: &Path, call: &Call, what: &str) -> bool {
     let path = folder.join(DATABASE);
     if call.from_nothing && fs::metadata(&path).map_or(0, |file| file.len()) == 0 {
@@ -140,7 +140,8 @@ fn shows(folder: &Path, call: &Call, what: &str) -> bool {
     connection.query_row(&effect, [], |row| row.get(0)).unwrap()
 }
 
-/// Runs one call through all its places in one way of failing; how many times a fault fired.
+/// Runs one call with one kind of failure at each of its operations. Returns how many times a fault
+/// fired.
 fn run_through(call: &Call, way: usize, world: &Path) -> u64 {
     let place = workplace();
     let folder = place.path();
@@ -167,7 +168,7 @@ fn run_through(call: &Call, way: usize, world: &Path) -> u64 {
         if outcome == "done" {
             assert!(seen, "{what}, but it is not on the disk");
         } else {
-            // SQLite takes a database that cannot be read for one that is damaged.
+            // SQLite reports a database that cannot be read as damaged.
             let is_read = struck == "read of database" || way == EVERYTHING_FAILS;
             let fits = |kind: StoreErrorKind| outcome.starts_with(&format!("{kind:?}"));
             let unavailable = fits(StoreErrorKind::Unavailable);
@@ -188,13 +189,14 @@ fn run_through(call: &Call, way: usize, world: &Path) -> u64 {
 async fn every_call_fails_honestly_and_recovers_by_itself() {
     let world = workplace();
     calls::make_world(&world.path().join(DATABASE)).await;
-    // All ways for all calls in the long form; else two ways each, others each time.
+    // The long form fails every call in all ways; the short form in two ways per call, different
+    // ones each time.
     let ways = rounds(2).min(WAYS.len());
     let first = usize::try_from(seed()).unwrap();
     let mut faults = 0;
     for (number, call) in calls::ALL.iter().enumerate() {
         for way in 0..ways {
-            // A call that only reads meets nothing that changes.
+            // A call that only reads meets no operation that writes.
             let way = if call.only_reads { [0, 2][way % 2] } else { (first + number + way) % 5 };
             faults += run_through(call, way, world.path());
         }

@@ -1,5 +1,5 @@
-//! `kill -9` at any moment, round after round on one database: nothing answered for is lost, nothing
-//! is half done, nothing gets stuck.
+//! `kill -9` at any moment, round after round on one database: nothing that was answered is lost,
+//! nothing is half done, nothing gets stuck.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -51,7 +51,7 @@ fn command(folder: &Path, round: usize) -> Command {
     command
 }
 
-/// What a restart finds and does: all that was promised is there, and all of it comes to an end.
+/// Restarts the store: all acknowledged events are there, and all of them end.
 async fn restart(folder: &Path, round: usize) -> Found {
     let path = folder.join(DATABASE);
     let ledger = Ledger::read(folder);
@@ -68,8 +68,8 @@ async fn restart(folder: &Path, round: usize) -> Found {
     found
 }
 
-/// Forgets what ended, so that many rounds do not make the audit long; what was forgotten is no
-/// longer promised.
+/// Purges the ended events, so that the audit stays short over many rounds. The ledger no longer
+/// expects purged events.
 async fn forget_all(folder: &Path, round: usize) {
     let store = SqliteStore::open_with(folder.join(DATABASE), load::options()).await.unwrap();
     let later = at(i64::try_from(round).unwrap() * 1000 + 600);
@@ -98,7 +98,7 @@ async fn kill_9_at_random_moments_loses_nothing() {
     for round in 1..=rounds {
         let before = Ledger::read(folder).len();
         let mut child = command(folder, round).spawn().unwrap();
-        // Every fourth time already while the store opens.
+        // In every fourth round the kill comes while the store opens.
         if round % 4 != 0 {
             wait_for_first_answer(folder, &mut child);
         }
@@ -155,7 +155,7 @@ async fn death_at_any_operation_under_load_is_survived() {
     for round in 1..=rounds {
         let control = folder.path().join(format!("control-{round}"));
         let injector = Injector::new(&control).unwrap();
-        // Between the sync of a commit and its answer is one of these places.
+        // One of these positions is between the sync of a commit and its answer.
         let operations = if round % 2 == 0 { Operation::SYNC } else { Operation::CHANGE };
         let nth = u64::try_from(1 + dice.roll(if round % 2 == 0 { 60 } else { 600 })).unwrap();
         let effect = if dice.roll(2) == 0 { Effect::DieBefore } else { Effect::DieAfter };

@@ -1,5 +1,5 @@
-//! Whatever is asked of it, in whatever order: the store answers as the one in memory does, whether
-//! it keeps the order of each contact's events or not.
+//! For any sequence of calls the store gives the same answers as the store in memory, whether it
+//! keeps the order of each contact's events or not.
 
 mod common;
 
@@ -9,7 +9,7 @@ use common::Place;
 
 async fn keeping(order: EventOrder) -> (SqliteStore, Place) {
     let place = Place::new();
-    // Nothing here is about durability, and much is about many calls.
+    // The test is not about durability and makes many calls.
     let options = SqliteOptions { readers: 1, order: Some(order), ..SqliteOptions::default() };
     (place.open_with(options).await, place)
 }

@@ -108,7 +108,7 @@ async fn a_file_that_takes_a_deleted_database_s_inode_is_noticed() {
     let copy = fs::read(place.path()).unwrap();
     fs::remove_file(place.path()).unwrap();
     store.ready().await.expect_err("it is deleted");
-    // Every connection has let go of it, so that its number is free to be used again.
+    // Every connection has closed the file, so that its inode number can be used again.
     fs::write(place.path(), copy).unwrap();
     store.ready().await.expect_err("a copy of the database alone lacks what was in the log");
 }
@@ -159,7 +159,7 @@ async fn a_symbolic_link_to_a_database_works() {
         assert_eq!(contents(links.path()).len(), 1, "nothing is kept beside the link");
         assert!(place.path().exists());
 
-        // It leads elsewhere now.
+        // The link now leads to another file.
         let other = Place::new();
         drop(other.open().await);
         fs::remove_file(&link).unwrap();

@@ -20,7 +20,7 @@ async fn arrive(store: &SqliteStore, contact: &str, ids: &[&str]) {
     }
 }
 
-/// Claims what is due, which has to be `ids`, and ends it with `verdict`.
+/// Claims the due events, which must be `ids`, and ends them with `verdict`.
 async fn end(store: &SqliteStore, ids: &[&str], verdict: RunEnd) -> Vec<Settled> {
     let runs = claim(store, 100, at(10)).await.runs;
     assert_eq!(runs.iter().map(|run| run.key.id.as_str()).collect::<Vec<_>>(), ids);
@@ -43,14 +43,14 @@ async fn a_backlog_gets_its_order_when_that_is_turned_on() {
     let store = open(&place, None).await;
     arrive(&store, "ann", &["a1", "a2", "a3"]).await;
     arrive(&store, "bob", &["b1", "b2"]).await;
-    // The second of ann's is the first to be begun, and waits for its next attempt.
+    // Ann's second event is the first one that was begun. It waits for its next attempt.
     let begun = claim(&store, 2, at(1)).await.runs.pop().unwrap();
     settle(&store, ended(begun, RunEnd::Retry { due: at(5) }, at(1))).await;
     let held = open(&place, CONTINUE).await;
     let counts = held.counts().await.unwrap();
     assert_eq!((counts.held_back, counts.of(State::Pending)), (3, 4));
 
-    // The store that was open goes by it too, and what was in hand ends as it began.
+    // The store that was already open keeps the order too, and claimed events end without it.
     arrive(&store, "ann", &["a4"]).await;
     assert_eq!(end(&store, &["b1"], WELL).await, [Settled::UnblockedNext]);
     assert_eq!(end(&store, &["b2"], WELL).await, [Settled::Done]);
@@ -88,7 +88,7 @@ async fn all_that_was_held_back_is_due_when_the_order_is_turned_off() {
     assert_eq!((counts.held_back, counts.stopped_contacts), (3, 2));
     drop(store);
 
-    // Whoever asks for nothing changes nothing.
+    // A store that is opened without an order changes nothing.
     let store = open(&place, None).await;
     arrive(&store, "cid", &["c1", "c2"]).await;
     end(&store, &["c1"], WELL).await;

@@ -1,4 +1,5 @@
-//! A database that cannot be written to: no false answer, an end to waiting, recovery by itself.
+//! A database that cannot be written to: no wrong answer, a bounded wait, and recovery without a
+//! restart.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -41,7 +42,7 @@ async fn a_full_queue_says_so_at_once() {
     let store = place.open_with(options).await;
     let holder = place.sql();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
-    // The writer takes what waits and then stands at the lock; what comes after fills the queue.
+    // The writer takes the waiting calls and then waits for the lock; later calls fill the queue.
     let mut waiting = Vec::new();
     loop {
         let (store, id) = (store.clone(), format!("e{}", waiting.len()));
@@ -117,7 +118,7 @@ async fn a_file_that_was_deleted_takes_no_event() {
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{file}");
     }
     let place = Place::new();
-    // One that has the file open.
+    // A store that has the file open.
     let store = place.open_with(SqliteOptions { readers: 1, ..SqliteOptions::default() }).await;
     store.record(event("e1"), at(0)).await.unwrap();
     assert!(store.find(&key("e1")).await.unwrap().is_some());
@@ -142,7 +143,7 @@ async fn a_file_that_comes_back_is_taken_up_again() {
     store.record(event("e2"), at(1)).await.expect_err("the file is elsewhere");
     store.ready().await.expect_err("still");
     for file in files {
-        // The WAL went into the database when the store let go of it.
+        // The WAL was written back when the store closed the database.
         let _ = fs::rename(elsewhere.path().join(file), place.folder.path().join(file));
     }
     store.ready().await.unwrap();

@@ -1,8 +1,8 @@
-//! A power cut at any moment takes nothing that was answered for.
+//! A power cut at any moment loses nothing that was answered.
 //!
 //! A child puts load on a store while every write and sync is recorded. Then, for many points in
 //! the recording, the files are built as a power cut there may leave them, and the store has to
-//! open them, hold everything it had answered for, and go on.
+//! open them, hold everything that it had answered, and go on.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -36,10 +36,10 @@ const FOLDER: &str = "POWER_CUT_FOLDER";
 const PATIENT: &str = "POWER_CUT_PATIENT";
 const SCENE: &str = "POWER_CUT_SCENE";
 const DATABASE: &str = "webhooks.db";
-/// The page for faults, beside the folder that is watched.
+/// The control page for faults, beside the folder that is recorded.
 const CONTROL: &str = "control";
 
-/// The child. A first life with checkpoints of all kinds, a clean end, a second life.
+/// The child: a first run with checkpoints of all kinds, a clean end, and a second run.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "plays the child of the tests here"]
 async fn child_whose_disk_is_recorded() {
@@ -57,12 +57,13 @@ async fn child_whose_disk_is_recorded() {
         load.is_patient = is_patient;
         let load = tokio::spawn(load.run());
         if is_patient {
-            // What a sync that failed should have kept is the store's to mend, so nobody else writes
+            // The store itself has to repair what a failed sync lost, so no other process writes
             // anything back.
             load.await.unwrap();
             continue;
         }
-        // A checkpoint moves the WAL into the database; by itself it would not come to that here.
+        // A checkpoint moves the WAL into the database; this load is too small to start one by
+        // itself.
         let operator = Connection::open(folder.join(DATABASE)).unwrap();
         for kind in ["PASSIVE", "FULL", "RESTART", "TRUNCATE"].iter().cycle() {
             tokio::time::sleep(Duration::from_millis(15)).await;
@@ -70,14 +71,14 @@ async fn child_whose_disk_is_recorded() {
                 break;
             }
             let checkpoint = format!("PRAGMA wal_checkpoint({kind})");
-            // Held up by a writer, it does what it can.
+            // If a writer blocks it, the checkpoint does as much as it can.
             let _ = operator.query_row(&checkpoint, [], |_| Ok(()));
         }
         load.await.unwrap();
     }
 }
 
-/// A child that takes events one after the other, so that a sync fails just where it hurts.
+/// A child that records events one after the other, so that a chosen sync can fail.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "plays the child of the tests here"]
 async fn child_that_plays_a_scene() {
@@ -101,11 +102,11 @@ async fn child_that_plays_a_scene() {
         }
         other => panic!("no scene is called {other}"),
     }
-    // More than the WAL holds before it is written back and begins anew.
+    // More pages than the WAL holds before it is written back and begins anew.
     stage.take(300).await;
 }
 
-/// Where a scene is played.
+/// The state of a scene.
 struct Stage {
     path: PathBuf,
     pen: Pen,
@@ -137,7 +138,7 @@ impl Stage {
         self.store = Some(self.open().await);
     }
 
-    /// Takes that many events; one that was refused is sent again.
+    /// Records that many events; a refused one is sent again.
     async fn take(&mut self, count: usize) {
         for _ in 0..count {
             let id = format!("e{}", self.events);
@@ -153,8 +154,8 @@ impl Stage {
         Ok(())
     }
 
-    /// The WAL is written back in two goes, because somebody reads meanwhile, and the sync after the
-    /// second fails.
+    /// The WAL is written back in two passes, because a reader holds it meanwhile, and the sync
+    /// after the second pass fails.
     async fn sync_of_a_write_back_fails(&mut self) {
         self.take(20).await;
         let reader = Connection::open(&self.path).unwrap();
@@ -169,8 +170,8 @@ impl Stage {
         }
     }
 
-    /// A large commit, and whatever SQLite does to put things right, while no sync of the WAL
-    /// succeeds. Most of the database is no longer in the WAL, and no other connection is open.
+    /// A large commit, and SQLite's recovery from it, while no sync of the WAL succeeds. Most of
+    /// the database is no longer in the WAL, and no other connection is open.
     async fn sync_of_a_commit_fails(&mut self) {
         self.take(500).await;
         self.restart().await;
@@ -188,7 +189,7 @@ impl Stage {
         self.injector.disarm().unwrap();
     }
 
-    /// A start that would change something in a database that nobody else has open.
+    /// A start that would change something in a database that no other process has open.
     async fn sync_of_a_start_fails(&mut self) {
         self.store = None;
         self.injector.arm(Fault::once(Operation::SYNC, FileKind::WAL, Fault::EIO, 1)).unwrap();
@@ -201,11 +202,11 @@ impl Stage {
 
 struct Story {
     recording: Recording,
-    /// What the disk held in the end.
+    /// The files at the end.
     files: Files,
 }
 
-/// Records the child; with `failing`, something of it fails.
+/// Records the child; `failing` names the operation that fails.
 fn record(with: impl FnOnce(Recorder) -> Recorder, failing: Option<Fault>) -> Story {
     play("child_whose_disk_is_recorded", with, |command, injector| {
         if let Some(fault) = failing {
@@ -278,7 +279,7 @@ impl<'s> Replay<'s> {
     }
 }
 
-/// Turns the machine on again: what the store makes of these files, or what is wrong.
+/// Turns the machine on again. Returns what the store finds in these files, or what is wrong.
 async fn power_on(files: &Files, ledger: &Ledger) -> Result<(), String> {
     let folder = workplace();
     for (name, content) in files.iter().filter(|(name, _)| *name != ledger::NAME) {
@@ -301,14 +302,14 @@ async fn power_on(files: &Files, ledger: &Ledger) -> Result<(), String> {
 /// When and how much.
 type Cut = (usize, Loss);
 
-/// `count` cuts anywhere in the story.
+/// `count` power cuts at any point of the recording.
 fn anywhere(story: &Story, count: usize) -> Vec<Cut> {
     let mut dice = Dice::new(seed());
     let end = story.recording.entries.len();
     (0..count).map(|number| (dice.roll(end + 1), Loss::ALL[number % 4])).collect()
 }
 
-/// What the cuts bring to light.
+/// What the cuts reveal.
 async fn cut_power(story: &Story, mut points: Vec<Cut>) -> Vec<(Cut, String)> {
     let mut dice = Dice::new(seed());
     points.sort_by_key(|(point, _)| *point);
@@ -329,7 +330,7 @@ async fn nothing_that_was_answered_for_is_lost() {
     let story = record(|recorder| recorder, None);
     let entries = &story.recording.entries;
 
-    // The recording is complete: played back whole, it makes the files that are there.
+    // The recording is complete: played back as a whole, it produces the existing files.
     let mut replay = Replay::of(&story);
     replay.advance(entries.len());
     let mut played = replay.disk.cut(Loss::Nothing, &mut Dice::new(0));
@@ -338,7 +339,7 @@ async fn nothing_that_was_answered_for_is_lost() {
     real.remove(ledger::NAME);
     assert!(played == real, "{:?} and {:?}", played.keys(), real.keys());
 
-    // And it has in it what it is for.
+    // The recording contains the operations that the test is about.
     let count = |wanted: fn(&Entry) -> bool| entries.iter().filter(|entry| wanted(entry)).count();
     let syncs = count(|entry| matches!(entry, Entry::Synced { .. }));
     let folder_syncs = count(|entry| matches!(entry, Entry::FolderSynced));
@@ -374,8 +375,8 @@ async fn a_database_that_was_being_made_opens() {
     assert!(findings.is_empty(), "{} of {count}: {:#?}", findings.len(), findings.first());
 }
 
-/// Cuts the power after a sync that failed: at each of the next `steps`, and then ever more rarely; how
-/// often.
+/// Cuts the power after a failed sync: at each of the next `steps` entries, and then at growing
+/// intervals. Returns how often.
 async fn cut_after_failed_sync(story: &Story, steps: usize, what: &str) -> usize {
     const RARELY: usize = 24;
     let failed = |entry: &Entry| matches!(entry, Entry::SyncFailed { .. });
@@ -393,7 +394,8 @@ async fn cut_after_failed_sync(story: &Story, steps: usize, what: &str) -> usize
     tried
 }
 
-/// As [`cut_after_failed_sync`], of the child under load whose `nth` sync fails; how often.
+/// As [`cut_after_failed_sync`], for the child under load whose `nth` sync fails. Returns how
+/// often.
 async fn cut_after_nth_sync(files: FileKind, nth: u64) -> usize {
     let fault = Fault::once(Operation::SYNC, files, Fault::EIO, nth);
     let story = record(|recorder| recorder, Some(fault));
@@ -422,11 +424,12 @@ async fn a_sync_that_fails_where_it_hurts_takes_nothing() {
 async fn after_a_sync_that_failed_nothing_counts_on_what_it_should_have_kept() {
     let mut tried = 0;
     for round in 0..rounds(8) {
-        // While the database is made all the syncs are needed for it to open; the load's come later.
+        // While the database is created, opening needs all the syncs; the syncs of the load come
+        // later.
         let nth = 12 + u64::try_from(round * 7 % 90).unwrap();
         tried += cut_after_nth_sync(FileKind::ANY, nth).await;
     }
-    // The database's own are few: one each time that the WAL has been written back.
+    // The database file is rarely synced: once each time the WAL has been written back.
     for round in 0..rounds(8) {
         let nth = 2 + u64::try_from(round % 4).unwrap();
         tried += cut_after_nth_sync(FileKind::DATABASE, nth).await;

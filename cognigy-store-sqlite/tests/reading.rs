@@ -93,7 +93,7 @@ async fn a_process_that_begins_to_write_meanwhile_is_noticed() {
     place.open().await.record(event("e1"), at(0)).await.unwrap();
     let store = reader(&place.path()).await;
     assert!(store.find(&key("e1")).await.unwrap().is_some());
-    // Once its log is written back and gone, only the database shows that it was there.
+    // Once the log is written back and deleted, only the database shows the change.
     place.open().await.record(event("e2"), at(1)).await.unwrap();
     assert!(store.find(&key("e2")).await.unwrap().is_some());
     let writer = place.open().await;

@@ -103,8 +103,8 @@ async fn an_empty_file_is_a_new_database() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_in_use_is_opened_once_they_are_done() {
-    // Only whoever is alone with a database can put it back into WAL mode. SQLite waits for those
-    // who read, but not for one who writes.
+    // Only the single connection of a database can put it back into WAL mode. SQLite waits for
+    // readers, but not for a writer.
     for others in ["BEGIN; SELECT * FROM events", "BEGIN IMMEDIATE"] {
         let place = Place::new();
         drop(place.open().await);

@@ -1,5 +1,5 @@
-//! Files that rot: pages that turn to nothing, a log that was cut off, shared memory that was wiped.
-//! What cannot be read is said to be so; nothing is passed over in silence.
+//! Damaged files: pages of zeros, a log that was cut off, shared memory that was wiped. Data that
+//! cannot be read is reported as such; no error is hidden.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -65,8 +65,8 @@ async fn a_page_that_cannot_be_read_is_never_passed_over() {
                     Ok(found) => {
                         let found = found.unwrap_or_else(|| panic!("{what}: {id} is there"));
                         let is_whole = found.event.body() == load::body(id).as_bytes();
-                        // SQLite keeps no checksums: what fills the rest of a long body is not
-                        // its concern.
+                        // SQLite keeps no checksums, so it does not notice damage in the rest of a
+                        // long body.
                         assert!(is_whole || *is_rest && name == "bodies", "{what}: {id}");
                     }
                     Err(_) => errors += 1,
@@ -80,7 +80,7 @@ async fn a_page_that_cannot_be_read_is_never_passed_over() {
             match store.record(load::event("fresh"), at(11)).await {
                 Ok(recorded) => {
                     assert_eq!(recorded, Recorded::New, "{what}");
-                    // Another table it takes to show the event may be the one that is gone.
+                    // Another table that is needed to show the event may be the damaged one.
                     match store.find(&key("fresh")).await {
                         Ok(found) => {
                             let body = load::body("fresh");
@@ -91,7 +91,7 @@ async fn a_page_that_cannot_be_read_is_never_passed_over() {
                 }
                 Err(_) => errors += 1,
             }
-            // The worker goes on with what can be read, or is told.
+            // The worker goes on with the readable events, or gets an error.
             let request = request(500, at(12));
             match store.claim_due(request).await {
                 Ok(batch) => errors += batch.runs.iter().filter(|run| run.event.is_err()).count(),
@@ -150,7 +150,7 @@ async fn shared_memory_that_was_wiped_is_made_again() {
             store.record(load::event(&id), at(0)).await.unwrap();
             ledger.recorded.insert(id);
         }
-        // As a crash left it, and then something went over it.
+        // The files after a crash, with later damage.
         let folder = workplace();
         for name in [DATABASE, "webhooks.db-wal", "webhooks.db-shm"] {
             let mut content = fs::read(place.path().join(name)).unwrap();

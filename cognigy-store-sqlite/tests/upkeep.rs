@@ -1,4 +1,4 @@
-//! The view, the numbers, and forgetting.
+//! The view, the counts, and the purge.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -117,8 +117,8 @@ async fn purging_takes_the_oldest_finished_events_with_all_that_is_theirs() {
     }
     settle(&store, ended(held, RunEnd::Processed { contact: None }, at(51))).await;
 
-    let letter = claim(&store, 1, at(51)).await.dead_letters.remove(0);
-    settle(&store, letter.claim.settle(DeadLetterEnd::Sent, at(51))).await;
+    let claimed = claim(&store, 1, at(51)).await.dead_letters.remove(0);
+    settle(&store, claimed.claim.settle(DeadLetterEnd::Sent, at(51))).await;
     assert_eq!(
         store.purge(PurgeRequest::all_before(at(50), 3)).await.unwrap().purged.total_events(),
         2

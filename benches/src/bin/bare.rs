@@ -1,6 +1,6 @@
-//! The peer: the least that could be called a durable receiver. A bare actix-web handler verifies,
-//! parses with serde and hands the event to one thread that group-commits into SQLite (WAL,
-//! `synchronous=FULL`, a rowid table with a unique index). No states, no quarantine, no limits.
+//! The peer: a minimal durable receiver. A bare actix-web handler verifies, parses with serde and
+//! hands the event to one thread that group-commits into SQLite (WAL, `synchronous=FULL`, a rowid
+//! table with a unique index). No states, no quarantine, no limits.
 //!
 //! `bare DATABASE SECRET` prints the address it listens on.
 

@@ -1,9 +1,9 @@
 //! `nodes [SECONDS]`: one to four servers on one PostgreSQL database, and one on SQLite.
 //!
 //! All share this machine's processors with the database and the load, so more nodes cannot be
-//! faster here. What carries over to other machines is what an event *costs*: processor time of the
-//! nodes and of the database, bytes of write-ahead log, transactions. `./scripts/bench nodes` builds
-//! and runs it; `docs/scaling.md` has the figures and what follows from them.
+//! faster here. The *cost* of an event carries over to other machines: processor time of the nodes
+//! and of the database, bytes of write-ahead log, transactions. `./scripts/bench nodes` builds and
+//! runs it; `docs/scaling.md` has the figures and the conclusions.
 
 use std::{
     error::Error,
@@ -22,7 +22,7 @@ use cognigy_test_postgres::Cluster;
 const CONNECTIONS: usize = 64;
 /// Bytes of a body unless said otherwise.
 const BODY: usize = 512;
-/// An unfinished event is waited for this long.
+/// How long to wait for an unfinished event.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -76,7 +76,7 @@ enum Place {
     Database(Cluster, String),
 }
 
-/// What has been used up to a moment.
+/// The resources used up to a moment.
 struct Meter {
     nodes: f64,
     database: f64,
@@ -155,7 +155,8 @@ impl Site {
     }
 }
 
-/// Loads all nodes alike, from a thread each; the accepted events and how long it took.
+/// Loads all nodes alike, from one thread each. Returns the number of accepted events and the
+/// duration.
 fn load(
     servers: &[Server],
     span: Duration,
@@ -214,7 +215,7 @@ impl Site {
         let mut meter = Meter { nodes, database: 0.0, wal: 0.0, transactions: 0.0 };
         if let Place::Database(cluster, database) = &self.place {
             meter.database = Stat::seconds_with_children(cluster.pid()).ok_or("no database")?;
-            // Ids are given to transactions that write.
+            // PostgreSQL gives ids only to transactions that write.
             let counters = cluster.sql(
                 database,
                 "SELECT (pg_current_wal_insert_lsn() - '0/0')::text || ' ' ||

@@ -1,4 +1,4 @@
-//! `ordering sqlite|postgres [EVENTS [EVENTS_OF_ONE [ROUNDS]]]`: what it costs to keep the order of
+//! `ordering sqlite|postgres [EVENTS [EVENTS_OF_ONE [ROUNDS]]]`: the cost of keeping the order of
 //! each contact's events, with as many contacts as events and with all events of one contact. Each
 //! round measures the store without the order and with it, in turns, each in a fresh database.
 
@@ -66,7 +66,7 @@ fn median(mut rates: Vec<f64>) -> f64 {
     rates.get(rates.len() / 2).copied().unwrap_or_default()
 }
 
-/// Events a second taken in, and then processed.
+/// Events recorded per second, and then processed per second.
 async fn measure(
     cluster: Option<&Cluster>,
     order: EventOrder,

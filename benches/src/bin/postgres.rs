@@ -94,7 +94,7 @@ async fn measure_backlog(backlog: u64) -> Result<(), Failed> {
     let empty_in = ingest(&store, events(0, SAMPLE)?, IN_FLIGHT).await?;
     let empty_out = work_off(&store, 0, SAMPLE, 1, WorkerOptions::default()).await?;
     let started = Instant::now();
-    // Due before anything else, as a backlog is; the worker takes its sample from it.
+    // Due before all other events, like a backlog; the worker takes its sample from it.
     cluster.sql(
         &database,
         &format!(
@@ -129,7 +129,7 @@ async fn measure_backlog(backlog: u64) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Taking in and working off for long: three state changes an event.
+/// Records and processes for a long time: three state changes per event.
 async fn measure_bloat(count: u64) -> Result<(), Failed> {
     const STEP: u64 = 670_000;
     let cluster = cluster();

@@ -1,4 +1,4 @@
-//! What is stored: looking at it, counting it, forgetting it; and the quarantine.
+//! Reads, counts and purges the stored events, and keeps the quarantine.
 
 use std::collections::BTreeMap;
 
@@ -50,8 +50,8 @@ impl Row {
 impl Tables {
     /// The dead letter of an event's latest run that left one, while it waits for the sink.
     fn unsent(&self, event: i64) -> Option<UnsentDeadLetter> {
-        let letters = self.outbox.values().filter(|letter| letter.event == event);
-        let latest = letters.max_by_key(|letter| letter.dead_letter.run)?;
+        let entries = self.outbox.values().filter(|entry| entry.event == event);
+        let latest = entries.max_by_key(|entry| entry.dead_letter.run)?;
         Some(UnsentDeadLetter {
             run: latest.dead_letter.run,
             reason: latest.dead_letter.error_message.clone(),
@@ -65,7 +65,7 @@ impl Tables {
         let is_old = |received_at: Timestamp, unresolved: bool| {
             request.before_for(unresolved).is_some_and(|before| received_at < before)
         };
-        let unsent: Vec<i64> = self.outbox.values().map(|letter| letter.event).collect();
+        let unsent: Vec<i64> = self.outbox.values().map(|entry| entry.event).collect();
         let stops = |handle: i64, row: &Row| {
             let contact = self.queues.contact(&row.key.source, &row.parts);
             contact.is_some_and(|contact| self.queues.is_stopped_by(&contact, handle))
@@ -82,7 +82,7 @@ impl Tables {
         (events.map(|(handle, _)| *handle).collect(), quarantined.map(|item| item.id).collect())
     }
 
-    /// How many these are, by state and by reason.
+    /// How many of these there are, by state and by reason.
     fn count(&self, events: &[i64], quarantined: &[i64]) -> Purged {
         let mut counted = Purged::default();
         for row in events.iter().filter_map(|handle| self.events.get(handle)) {
@@ -144,7 +144,7 @@ impl EventArchive for MemoryStore {
             *counts.by_type.entry(row.parts.kind.as_str().to_owned()).or_default() += 1;
         }
         let open = tables.events.values().filter(|row| !row.state.is_final());
-        let unsent = tables.outbox.values().filter_map(|letter| tables.events.get(&letter.event));
+        let unsent = tables.outbox.values().filter_map(|entry| tables.events.get(&entry.event));
         counts.oldest_pending = open.chain(unsent).map(|row| row.received_at).min();
         Ok(counts)
     }
@@ -160,8 +160,8 @@ impl EventArchive for MemoryStore {
         for row in tables.events.values().filter(is_unfinished) {
             backlog.entry(row.key.source.clone()).or_default().events += 1;
         }
-        for letter in tables.outbox.values() {
-            backlog.entry(letter.dead_letter.key.source.clone()).or_default().dead_letters += 1;
+        for entry in tables.outbox.values() {
+            backlog.entry(entry.dead_letter.key.source.clone()).or_default().dead_letters += 1;
         }
         Ok(backlog)
     }

@@ -1,4 +1,4 @@
-//! Who of a contact's events may be worked on, and who waits behind it.
+//! Which of a contact's events may run, and which wait behind it.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -18,9 +18,9 @@ pub(super) struct ContactQueues {
 struct ContactQueue {
     /// The one event that may be due or held, or that was given up and stops the contact.
     head: i64,
-    /// Given up, and the contact waits for it.
+    /// Whether it was given up, so that the contact is stopped.
     stopped: bool,
-    /// The others, in order of arrival.
+    /// The waiting events, in order of arrival.
     waiting: BTreeSet<i64>,
 }
 
@@ -29,7 +29,7 @@ impl ContactQueues {
         Self { order, queues: HashMap::new() }
     }
 
-    /// Whose event it is, if that is of importance.
+    /// The contact of the event, if an order is kept and the event names one.
     pub(super) fn contact(&self, source: &SourceName, parts: &EventParts) -> Option<Contact> {
         let key = parts.contact_key().filter(|_| self.order.is_kept())?;
         Some((source.clone(), key.to_owned()))
@@ -40,8 +40,8 @@ impl ContactQueues {
         self.queues.get(contact).map(|queue| queue.head)
     }
 
-    /// Lets an event in: at the head if there is nobody, else among those that wait. Whether it is
-    /// the head.
+    /// Adds an event: at the head if the queue is empty, else among the waiting events. Returns
+    /// whether it is the head.
     pub(super) fn enter(&mut self, contact: Contact, event: i64) -> bool {
         match self.queues.get_mut(&contact) {
             None => {
@@ -60,7 +60,7 @@ impl ContactQueues {
         }
     }
 
-    /// Puts `event` at the head, and the head among those that wait.
+    /// Makes `event` the head, and puts the old head among the waiting events.
     pub(super) fn overtake(&mut self, contact: &Contact, event: i64) {
         if let Some(queue) = self.queues.get_mut(contact) {
             queue.waiting.insert(std::mem::replace(&mut queue.head, event));
@@ -68,7 +68,7 @@ impl ContactQueues {
         }
     }
 
-    /// The head has ended. Yields the event that comes next.
+    /// The head has ended. Returns the next event.
     pub(super) fn end(&mut self, contact: &Contact, given_up: bool) -> Option<i64> {
         let queue = self.queues.get_mut(contact)?;
         queue.stopped = given_up && self.order.stops();

@@ -1,4 +1,4 @@
-//! The reference store: everything in memory, every rule in plain sight.
+//! The reference store: it keeps everything in memory and shows every rule plainly.
 //!
 //! For tests, demos and as the model that other stores are compared with. It keeps its contract in
 //! every point but one: nothing survives the process.
@@ -54,8 +54,8 @@ struct Row {
     processed_at: Option<Timestamp>,
     contact: Option<Contact>,
     state: State,
-    /// When it needs attention: its next attempt, or the end of its lease. None where nothing
-    /// happens by itself, as while another event of its contact comes first.
+    /// When the event is due: at its next attempt, or at the end of its lease. None if no time
+    /// makes it due, for example while it waits for another event of its contact.
     due: Option<Timestamp>,
     claimed_at: Timestamp,
     fence: i64,
@@ -88,7 +88,8 @@ impl MemoryStore {
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
-        // No method leaves the tables half changed, so a panic elsewhere is no reason to stop.
+        // No method leaves the tables half changed, so the store stays usable after a panic
+        // elsewhere.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -208,12 +209,12 @@ impl Tables {
     fn holds(&self, token: &ClaimToken) -> bool {
         let fence = match token.work {
             WorkKind::Run => self.events.get(&token.handle).map(|row| row.fence),
-            WorkKind::DeadLetter => self.outbox.get(&token.handle).map(|letter| letter.fence),
+            WorkKind::DeadLetter => self.outbox.get(&token.handle).map(|entry| entry.fence),
         };
         fence == Some(token.fence)
     }
 
-    /// Has an event run again when its turn comes.
+    /// Makes an event run again, at once or when its contact's queue reaches it.
     fn requeue(&mut self, key: &EventKey, now: Timestamp) -> Requeued {
         let Self { ids, events, queues, .. } = self;
         let Some(handle) = ids.get(key).copied() else { return Requeued::NotFound };
@@ -221,7 +222,7 @@ impl Tables {
         match row.state {
             State::Processing => return Requeued::Busy,
             State::Pending => {
-                // None for one that waits for another: that stays as it is.
+                // None for an event that waits for another one; it stays None.
                 row.due = row.due.min(Some(now));
                 return Requeued::Waiting;
             }
@@ -234,7 +235,7 @@ impl Tables {
             return Requeued::Scheduled;
         }
         row.due = None;
-        // One that came later and was not begun lets it go first.
+        // A later event that was not begun lets this one go first.
         let unbegun = |head: &Row| head.state == State::Pending && head.attempt == 0;
         let head = queues.head(&contact).filter(|head| *head > handle);
         if let Some(head) = head.and_then(|head| events.get_mut(&head)).filter(|head| unbegun(head))
@@ -285,24 +286,24 @@ impl EventStore for MemoryStore {
         let mut tables = self.tables();
         let mut batch = ClaimBatch::default();
 
-        let letters =
-            tables.outbox.iter().filter(|(_, letter)| letter.dead_letter.key.source == source);
-        let letters = letters.map(|(handle, letter)| (letter.due, *handle)).collect();
-        let (letters, next_letter) = earliest(letters, dead_letters, now);
+        let entries =
+            tables.outbox.iter().filter(|(_, entry)| entry.dead_letter.key.source == source);
+        let entries = entries.map(|(handle, entry)| (entry.due, *handle)).collect();
+        let (entries, next_dead_letter) = earliest(entries, dead_letters, now);
         let events = tables.events.iter().filter(|(_, row)| row.key.source == source);
         let events = events.filter_map(|(handle, row)| row.due.map(|due| (due, *handle))).collect();
         let (events, next_event) = earliest(events, runs, now);
-        batch.next_due = next_letter.into_iter().chain(next_event).min();
+        batch.next_due = next_dead_letter.into_iter().chain(next_event).min();
 
-        for (_, handle) in &letters {
-            let Some(letter) = tables.outbox.get_mut(handle) else { continue };
-            letter.fence += 1;
-            letter.tries += 1;
-            letter.due = now + lease;
+        for (_, handle) in &entries {
+            let Some(entry) = tables.outbox.get_mut(handle) else { continue };
+            entry.fence += 1;
+            entry.tries += 1;
+            entry.due = now + lease;
             batch.dead_letters.push(ClaimedDeadLetter {
-                claim: DeadLetterClaim::granted(*handle, letter.fence),
-                dead_letter: letter.dead_letter.clone(),
-                attempt: letter.tries,
+                claim: DeadLetterClaim::granted(*handle, entry.fence),
+                dead_letter: entry.dead_letter.clone(),
+                attempt: entry.tries,
             });
         }
         for (_, handle) in &events {
@@ -331,8 +332,8 @@ impl EventStore for MemoryStore {
                     }
                 }
                 WorkKind::DeadLetter => {
-                    if let Some(letter) = tables.outbox.get_mut(&token.handle) {
-                        letter.due = letter.due.max(now + lease);
+                    if let Some(entry) = tables.outbox.get_mut(&token.handle) {
+                        entry.due = entry.due.max(now + lease);
                     }
                 }
             }
@@ -367,7 +368,7 @@ impl EventStore for MemoryStore {
         }
         let took_over = row.state == State::Processing;
         if took_over {
-            // Its worker vanished: that attempt goes into the history before the new run begins.
+            // The worker vanished: its attempt goes into the history before the new run begins.
             drop(row.claim(handle, lease, now));
             row.apply(Move::Release);
         }

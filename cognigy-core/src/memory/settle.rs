@@ -1,4 +1,4 @@
-//! How claims end, and what that sets off.
+//! Ends claims, and makes the next event of a contact due.
 
 use super::{OutboxEntry, Tables};
 use crate::{
@@ -38,7 +38,8 @@ impl Tables {
             .and_then(|row| queues.contact(&row.key.source, &row.parts))
             .and_then(|contact| queues.end(&contact, given_up));
         let Some(row) = next.and_then(|next| events.get_mut(&next)) else { return false };
-        // In its first run it has waited since it came, and should not wait as long again.
+        // An event in its first run has waited since it was received, and should not wait as long
+        // again.
         row.due = Some(if row.run == 1 { row.received_at } else { at });
         true
     }
@@ -77,9 +78,8 @@ impl Tables {
                     raw_payload: row.body.clone(),
                     context: row.context.clone(),
                 };
-                let letter =
-                    OutboxEntry { event: handle, dead_letter, due: at, fence: 0, tries: 0 };
-                self.outbox.insert(outbox_handle, letter);
+                let entry = OutboxEntry { event: handle, dead_letter, due: at, fence: 0, tries: 0 };
+                self.outbox.insert(outbox_handle, entry);
             }
         }
     }
@@ -87,17 +87,17 @@ impl Tables {
     fn settle_dead_letter(&mut self, handle: i64, end: DeadLetterEnd) {
         match end {
             DeadLetterEnd::Sent => {
-                let Some(letter) = self.outbox.remove(&handle) else { return };
-                if let Some(row) = self.events.get_mut(&letter.event)
-                    && row.run == letter.dead_letter.run
+                let Some(entry) = self.outbox.remove(&handle) else { return };
+                if let Some(row) = self.events.get_mut(&entry.event)
+                    && row.run == entry.dead_letter.run
                 {
                     row.apply(Move::DeadLetterSent);
                 }
             }
             DeadLetterEnd::Retry { due } => {
-                if let Some(letter) = self.outbox.get_mut(&handle) {
-                    letter.fence += 1;
-                    letter.due = due;
+                if let Some(entry) = self.outbox.get_mut(&handle) {
+                    entry.fence += 1;
+                    entry.due = due;
                 }
             }
         }

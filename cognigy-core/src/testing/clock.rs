@@ -1,4 +1,4 @@
-//! A clock that moves when it is told to.
+//! A clock that moves only when a test moves it.
 
 use std::{
     future::{Future, poll_fn},
@@ -27,13 +27,13 @@ impl ManualClock {
         Self(Arc::new(Mutex::new(Inner { now, sleepers: Vec::new() })))
     }
 
-    /// Moves on by `step` and wakes whoever waited for that.
+    /// Moves on by `step` and wakes the tasks that waited for that time.
     pub fn advance(&self, step: Duration) {
         let now = self.now() + step;
         self.set(now);
     }
 
-    /// Moves to `now`, in whichever direction, and wakes whoever waited for that.
+    /// Moves to `now`, forwards or backwards, and wakes the tasks that waited for that time.
     pub fn set(&self, now: Timestamp) {
         let mut inner = self.lock();
         inner.now = now;
@@ -46,7 +46,7 @@ impl ManualClock {
         }
     }
 
-    /// The earliest time anyone waits for.
+    /// The earliest time for which a task waits.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.lock().sleepers.iter().map(|(deadline, _)| *deadline).min()

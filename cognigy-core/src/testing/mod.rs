@@ -1,10 +1,10 @@
-//! Suites and stand-ins for whoever implements a port or tests a pipeline.
+//! Suites and stand-ins for programs that implement a port or test a pipeline.
 //!
-//! * [`store_conformance!`](crate::store_conformance) proves a store against its contract.
-//! * [`ordered_store_conformance!`](crate::ordered_store_conformance) does for one that keeps the
-//!   order of each contact's events.
-//! * [`model::compare`] asks a store at random and compares it with the one in memory.
-//! * [`ManualClock`], [`ScriptedCrm`] and [`ScriptedSink`] stand in for time and the world.
+//! * [`store_conformance!`](crate::store_conformance) tests a store against its contract.
+//! * [`ordered_store_conformance!`](crate::ordered_store_conformance) does the same for a store
+//!   that keeps the order of each contact's events.
+//! * [`model::compare`] makes random calls and compares a store with the one in memory.
+//! * [`ManualClock`], [`ScriptedCrm`] and [`ScriptedSink`] replace time, the CRM and the sink.
 //! * [`sample`] makes events.
 //!
 //! A store's test file is a few lines:

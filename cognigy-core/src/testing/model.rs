@@ -1,4 +1,4 @@
-//! Whatever is asked of a store, in whatever order: it answers as the one in memory does.
+//! For any sequence of calls, a store gives the same answers as the store in memory.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,13 +15,13 @@ use crate::{
     },
 };
 
-/// What a store may do otherwise than the one in memory and still keep the contract.
+/// How a store's claims may differ from the store in memory within the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claims {
-    /// Nothing: among those that are due at once it picks the same, and it suggests the same time for
-    /// the next claim.
+    /// Not at all: among events that are due at the same time it claims the same ones, and it
+    /// suggests the same time for the next claim.
     AsInMemory,
-    /// It picks by rules of its own, and may suggest to look again sooner.
+    /// The store chooses by rules of its own, and may suggest an earlier next claim.
     Free,
 }
 
@@ -58,12 +58,12 @@ macro_rules! model_conformance {
 /// Steps of a comparison, each a call.
 const STEPS: i64 = 300;
 
-/// Asks `store`, which is empty, keeps `order` and goes by its caller's clock, and the store in
-/// memory the same in 300 random calls that `seed` decides.
+/// Makes the same 300 random calls, decided by `seed`, to `store` and to the store in memory.
+/// `store` is empty, keeps `order` and uses its caller's clock.
 ///
 /// # Panics
 ///
-/// If an answer differs, or what is stored.
+/// If an answer or the stored data differs.
 pub async fn compare(store: impl Store + 'static, order: EventOrder, claims: Claims, seed: u64) {
     let mut dice = Dice(seed);
     let model = Arc::new(MemoryStore::keeping(order));
@@ -127,7 +127,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// What both answered, if it is the same.
+    /// The answer of both stores. Panics if they differ.
     async fn same<T: std::fmt::Debug, F: Future<Output = T>>(
         &self,
         what: &str,
@@ -187,7 +187,7 @@ impl Pair {
             if self.tokens.is_empty() {
                 break;
             }
-            // Mostly once; sometimes again later, when it is stale.
+            // Mostly a token is used once; sometimes it is used again later, when it is stale.
             let chosen = dice.roll(self.tokens.len());
             let (tokens, run, number) = match dice.roll(4) {
                 0 => self.tokens[chosen],
@@ -271,7 +271,7 @@ impl Pair {
             }
             3 | 4 => {
                 let lease = Duration::from_secs(dice.roll(60) as u64);
-                // Which of those due at once are left is then the same, whoever picks.
+                // Then both stores leave the same rows of those that are due at the same time.
                 let limit = match self.claims {
                     Claims::AsInMemory => dice.roll(6),
                     Claims::Free => 100,

@@ -1,4 +1,4 @@
-//! Events for tests: valid, signed, and told apart by their ids.
+//! Events for tests: valid, signed, and distinguished by their ids.
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! A CRM and a dead-letter sink that do as they are told and remember what they saw.
+//! A scripted CRM and a scripted dead-letter sink that remember what they received.
 
 use std::{
     collections::VecDeque,
@@ -12,9 +12,9 @@ use crate::ports::{Contact, ContactQuery, CrmClient, DeadLetter, DeadLetterSink,
 /// What a [`ScriptedCrm`] answers.
 #[derive(Debug, Clone)]
 pub enum CrmAnswer {
-    /// Somebody, as JSON text.
+    /// A contact, as JSON text.
     Found(String),
-    /// Nobody.
+    /// No contact.
     Nobody,
     /// A transient failure with that message.
     Transient(String),
@@ -33,7 +33,7 @@ struct CrmState {
     queries: Vec<ContactQuery>,
 }
 
-/// A CRM that answers what was scripted, then its default. Clones are the same CRM.
+/// A CRM that gives its scripted answers, then its default. Clones are the same CRM.
 #[derive(Debug, Clone)]
 pub struct ScriptedCrm(Arc<Mutex<CrmState>>);
 
@@ -57,7 +57,7 @@ impl ScriptedCrm {
         state.default = default;
     }
 
-    /// What it was asked, in order.
+    /// The queries it received, in order.
     #[must_use]
     pub fn queries(&self) -> Vec<ContactQuery> {
         lock(&self.0).queries.clone()
@@ -94,8 +94,8 @@ struct SinkState {
     hung: usize,
 }
 
-/// A sink that takes everything, nothing while it is down, or never answers while it hangs. Clones
-/// are the same sink.
+/// A sink that accepts everything while it is up, refuses everything while it is down, and never
+/// answers while it hangs. Clones are the same sink.
 #[derive(Debug, Clone, Default)]
 pub struct ScriptedSink(Arc<Mutex<SinkState>>);
 
@@ -111,18 +111,18 @@ impl ScriptedSink {
         lock(&self.0).down = down;
     }
 
-    /// Has it never answer, or answer again.
+    /// Makes it hang, or answer again.
     pub fn set_hanging(&self, hangs: bool) {
         lock(&self.0).hangs = hangs;
     }
 
-    /// What it took, in order.
+    /// The dead letters it accepted, in order.
     #[must_use]
     pub fn received(&self) -> Vec<DeadLetter> {
         lock(&self.0).received.clone()
     }
 
-    /// How many entries it was handed while it hung.
+    /// How many entries it received while it hung.
     #[must_use]
     pub fn hung(&self) -> usize {
         lock(&self.0).hung

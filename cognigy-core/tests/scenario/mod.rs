@@ -22,13 +22,13 @@ use cognigy_core::{
 use futures_executor::{LocalPool, block_on};
 use futures_util::{future::AbortHandle, future::abortable, task::LocalSpawnExt};
 
-/// What came of a replay, once it has ended.
+/// The outcome of a replay, once it has ended.
 pub type Replay = Arc<Mutex<Option<Result<ReplayOutcome, ReplayError>>>>;
 
-/// What a redrive did, once it has ended.
+/// The report of a redrive, once it has ended.
 pub type Redrive = Arc<Mutex<Option<Result<RedriveReport, Failure>>>>;
 
-/// A queue that takes its time, so that workers can fail again what it gave.
+/// A slow queue, so that an event can fail again before the redrive ends.
 struct Unhurried<S> {
     source: S,
     clock: ManualClock,
@@ -110,7 +110,7 @@ impl Scenario {
         self.workers.push((stop, abort));
     }
 
-    /// All workers vanish in the middle of whatever they do.
+    /// All workers vanish, whatever they are doing.
     pub fn crash(&mut self) {
         for (_, abort) in self.workers.drain(..) {
             abort.abort();
@@ -136,7 +136,7 @@ impl Scenario {
         block_on(self.pipeline.ingest(delivery, self.clock.now()))
     }
 
-    /// Lets time pass, stopping at every moment anyone waits for.
+    /// Lets time pass, and stops at every time for which a task waits.
     pub fn pass(&mut self, time: Duration) {
         let end = self.clock.now() + time;
         self.pool.run_until_stalled();
@@ -148,7 +148,7 @@ impl Scenario {
         self.pool.run_until_stalled();
     }
 
-    /// The machine is paused: time passes, and nobody sees it until it is over.
+    /// Pauses the machine: time passes, and no task notices until the pause is over.
     pub fn pause(&mut self, time: Duration) {
         self.clock.advance(time);
         self.pool.run_until_stalled();
@@ -205,7 +205,7 @@ impl Scenario {
         block_on(self.pipeline.store().counts()).unwrap()
     }
 
-    pub fn letters(&self) -> Vec<DeadLetter> {
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
         self.sink.received()
     }
 }

@@ -1,4 +1,5 @@
-//! A store that does not always answer: the reference store behind a line that hangs or breaks.
+//! A store that does not always answer: the reference store behind a line (a connection) that hangs
+//! or breaks.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,7 +23,7 @@ pub enum Line {
     Slow(Duration),
     /// It does not take effect, and no answer comes.
     Hangs,
-    /// It does not take effect, and its caller is told so.
+    /// It does not take effect, and the caller gets an error.
     Breaks,
 }
 
@@ -45,7 +46,7 @@ impl DistantStore {
         Arc::clone(&self.inner)
     }
 
-    /// The next call of `operation` that is not spoken for meets `line`.
+    /// The next call of `operation` without a scripted line meets `line`.
     pub fn then(&self, operation: &'static str, line: Line) {
         self.script.lock().unwrap().push_back((operation, line));
     }
@@ -55,7 +56,7 @@ impl DistantStore {
         self.calls.lock().unwrap().get(operation).copied().unwrap_or_default()
     }
 
-    /// How many scripted lines were not met.
+    /// How many scripted lines no call has met.
     pub fn left(&self) -> usize {
         self.script.lock().unwrap().len()
     }

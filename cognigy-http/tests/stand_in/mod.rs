@@ -1,6 +1,6 @@
 //! A stand-in for an HTTP/1.1 server, on a real socket and scripted byte by byte: the faults that
-//! matter (half an answer, a reset, garbage, a body without end) are ones no server library makes.
-//! The test files of the other HTTP adapters include it too.
+//! matter (half an answer, a reset, garbage, a body without end) are ones that no server library
+//! produces. The test files of the other HTTP adapters include it too.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::{
@@ -29,7 +29,7 @@ pub(crate) enum Act {
     SayInTwo(Vec<u8>, Vec<u8>),
     /// Answers and closes.
     SayAndClose(Vec<u8>),
-    /// Says nothing and keeps the connection.
+    /// Sends no answer and keeps the connection.
     Hang,
     /// Closes with an RST.
     Reset,
@@ -151,8 +151,8 @@ impl StandIn {
     }
 }
 
-/// The URL of a port on which nobody listens.
-pub(crate) async fn nobody() -> String {
+/// The URL of a port on which no process listens.
+pub(crate) async fn closed_port() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }

@@ -1,4 +1,5 @@
-//! What the tests share: letters, an emulator of SQS, and how to reach either kind of server.
+//! What the tests share: dead letters, an emulator of SQS, and options to reach either kind of
+//! server.
 #![allow(dead_code, unreachable_pub)]
 
 use std::{
@@ -26,7 +27,7 @@ use serde_json::Value;
 pub const SECRET_KEY: &str = "wJalrXUtnFEMI-EXAMPLEKEY";
 
 /// The first run's dead letter of the default source's event `id`.
-pub fn letter(id: &str, payload: &str) -> DeadLetter {
+pub fn dead_letter(id: &str, payload: &str) -> DeadLetter {
     DeadLetter {
         key: EventKey::cognigy(id.parse().unwrap()),
         run: 1,
@@ -49,7 +50,7 @@ pub fn is_transient(answer: &Result<(), Failure>) -> bool {
     matches!(kind, FailureKind::Transient { .. })
 }
 
-/// Settings that come from nowhere but here. No retries within the SDK: tests count requests.
+/// Settings without any from the environment. No retries within the SDK: tests count requests.
 pub fn sdk_config(endpoint: &str) -> SdkConfig {
     let credentials = Credentials::new("AKIDEXAMPLE", SECRET_KEY, None, None, "tests");
     SdkConfig::builder()
@@ -65,7 +66,7 @@ pub fn options(endpoint: &str) -> SqsOptions {
     SqsOptions::default().sdk_config(sdk_config(endpoint))
 }
 
-/// A port that nothing listens on at the moment.
+/// A port on which no process listens at the moment.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -16,12 +16,12 @@ use crate::{
     server::arrivals::Arrivals,
 };
 
-/// What the queue knows of an event. Looked up row by row, like everything that belongs to an event:
-/// a join leaves it to the planner to read the other table from end to end.
+/// The queue's columns of an event. They are looked up row by row, like everything that belongs to
+/// an event: with a join the planner may read the other table from end to end.
 const QUEUED: &str = "LEFT JOIN LATERAL (
     SELECT event, held_until FROM cognigy_queue WHERE event = events.id LIMIT 1) AS queue ON true";
 
-/// The body of an event that has lost it is given as empty: its history can still be told.
+/// A lost body is returned as empty, because the event's history can still be shown.
 pub(crate) async fn find(
     connection: &Object,
     key: &EventKey,
@@ -115,7 +115,7 @@ fn read_summary(row: &Row) -> Result<EventSummary, PostgresError> {
 
 /// A WHERE clause and its values.
 struct Conditions {
-    /// Where the events in question are found without reading the others.
+    /// Where the wanted events are found without reading the others.
     from: &'static str,
     terms: Vec<String>,
     values: Vec<Box<dyn ToSql + Sync + Send>>,
@@ -126,7 +126,7 @@ const FROM_EVENTS: &str = "cognigy_events AS events";
 /// What is pending or processing is in the queue, whose key is the id of the event.
 const FROM_QUEUE: &str = "cognigy_queue AS queue
     CROSS JOIN LATERAL (SELECT * FROM cognigy_events WHERE id = queue.event LIMIT 1) AS events";
-/// What was ever given up has left a letter.
+/// Every run that was given up has left a dead letter.
 const FROM_OUTBOX: &str = "(SELECT DISTINCT event FROM cognigy_outbox) AS letters
     CROSS JOIN LATERAL (SELECT * FROM cognigy_events WHERE id = letters.event LIMIT 1) AS events";
 
@@ -146,7 +146,8 @@ impl Conditions {
             Some(State::Pending) => all.terms.push("queue.held_until IS NULL".to_owned()),
             Some(State::Processing) => all.terms.push("queue.held_until IS NOT NULL".to_owned()),
             Some(state) => {
-                // 'pending' there means that the queue knows, so the name alone decides.
+                // 'pending' in `events` means that the queue has the state, so the name alone
+                // decides.
                 all.add("events.state =", Some(state.as_str()));
             }
             None => {}
@@ -191,7 +192,7 @@ impl Conditions {
         let condition = if terms.is_empty() { "true".to_owned() } else { terms.join(" AND ") };
         // One more, to see whether there is a next page.
         let limit = sql_limit(limit).saturating_add(1);
-        // `before` is what the rows above hold: the server sends one row too many at the most.
+        // `before` is the size of the rows above: the server sends at most one row too many.
         format!(
             "SELECT * FROM (
                  SELECT *, sum(octet_length(coalesce(external_id, ''))
@@ -290,7 +291,8 @@ pub(crate) async fn counts(connection: &Object) -> Result<Counts, PostgresError>
     Ok(counts)
 }
 
-/// All our tables with their indexes; the log is the server's, for all its databases.
+/// All tables of the store with their indexes. The log belongs to the server, for all its
+/// databases.
 pub(crate) async fn size(connection: &Object) -> Result<StoreSize, PostgresError> {
     let select = "SELECT coalesce(sum(pg_total_relation_size(pg_class.oid)), 0)::bigint
                   FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
@@ -321,8 +323,8 @@ pub(crate) async fn backlog(
     Ok(backlog)
 }
 
-/// Adds the tallies up. Whoever counts meanwhile sees the many rows or the few, never both; if two
-/// do it at once, the second finds that the rows have gone and adds nothing.
+/// Adds the tallies up. A query that counts meanwhile sees either the many rows or the few, never
+/// both. If two calls add up at once, the second finds that the rows have gone and adds nothing.
 pub(crate) async fn add_up(client: &impl GenericClient) -> Result<(), PostgresError> {
     client
         .batch_execute(

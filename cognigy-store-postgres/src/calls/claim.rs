@@ -1,7 +1,7 @@
-//! Taking what is due.
+//! Claims what is due.
 //!
-//! A row whose identity cannot be read must not keep the others from being claimed: it is left
-//! leased, stays visible as processing, and comes up again when the lease runs out.
+//! A row whose identity cannot be read must not keep the others from being claimed: the row stays
+//! leased and visible as processing, and is due again when the lease runs out.
 
 use std::time::Duration;
 
@@ -21,7 +21,8 @@ use crate::{
 /// From when, by which clock, and for how long a claim is granted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LeaseWindow {
-    /// The caller's time, where that counts; else the statement goes by the database's clock.
+    /// The caller's time, if the caller's clock counts; otherwise the statement uses the database's
+    /// clock.
     pub(crate) now: Option<Timestamp>,
     /// Microseconds.
     pub(crate) lease: i64,
@@ -36,10 +37,10 @@ impl LeaseWindow {
 /// `$1` now or NULL, `$2` limit, `$3` lease, `$4` fence, `$5` what an expired lease is called, `$6`
 /// source.
 ///
-/// The few rows that others hold stand at the head of the index and are passed over. Events and
-/// bodies are looked up row by row (LATERAL … LIMIT 1), so that no plan reads whole tables. `next_in`
-/// is computed on the rows as they were before the claim; where the limit was reached there may be
-/// more now, and a long queue is not searched for the next lease to end.
+/// The few rows that other claims hold are at the start of the index and are skipped. Events and
+/// bodies are looked up row by row (LATERAL … LIMIT 1), so that no plan reads whole tables.
+/// `next_in` is computed on the rows as they were before the claim; where the limit was reached
+/// more may be due now, and a long queue is not searched for the next lease to end.
 fn claim_sql() -> String {
     format!(
         r#"WITH picked AS MATERIALIZED (
@@ -99,10 +100,10 @@ LEFT JOIN LATERAL (
     )
 }
 
-/// What was claimed under one fence, and what is not known of it.
+/// What was claimed under one fence, and what is unknown about it.
 pub(crate) struct Claimed {
     pub(crate) batch: ClaimBatch,
-    /// The fence of a claim whose outcome is unknown: nobody works on what it took.
+    /// The fence of a claim whose outcome is unknown: no worker runs the events it took.
     pub(crate) doubtful: Option<i64>,
     pub(crate) problem: Option<PostgresError>,
 }
@@ -126,7 +127,8 @@ pub(crate) async fn claim_due(
             (Some(0), doubtful, Some(problem))
         }
     };
-    // A distance, added to the caller's time: whose clock it was measured on does not matter.
+    // A duration that is added to the caller's time: it does not matter by which clock it was
+    // measured.
     let next_in = letters.next_in.into_iter().chain(next).min();
     batch.next_due = next_in.map(|micros| {
         let distance = chrono::TimeDelta::microseconds(micros);
@@ -174,7 +176,7 @@ fn claimed_run(row: &Row, fence: i64) -> Result<ClaimedRun, PostgresError> {
     Ok(ClaimedRun { lost, took_over, ..granted(row, run, attempt, fence)? })
 }
 
-/// The right to an attempt at the event in `row`, in a run that has lost none.
+/// The claim on an attempt at the event in `row`, in a run that has lost no attempt.
 pub(crate) fn granted(
     row: &Row,
     run: u32,
@@ -187,8 +189,8 @@ pub(crate) fn granted(
     Ok(ClaimedRun { claim, key, run, attempt, lost: 0, took_over: false, event })
 }
 
-/// Gives back what was claimed for sources under fences whose claims were never handed out. The
-/// attempts do not count: nobody made them.
+/// Releases what was claimed for sources under fences whose claims no worker received. The attempts
+/// do not count, because no worker made them.
 pub(crate) async fn give_back(
     connection: &Object,
     claims: &[(SourceName, i64)],

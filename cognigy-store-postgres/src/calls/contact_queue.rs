@@ -1,11 +1,12 @@
-//! Keeping the order of each contact's events: who of them may be worked on, and who waits.
+//! Keeps the order of each contact's events: which of them may run, and which wait.
 //!
-//! A contact with unfinished events has a row in `cognigy_lanes`. One of these events is due or held;
-//! `due_at` of the others is NULL. Whoever adds an event to a contact or ends one holds the contact's
-//! row until its commit, so neither can miss the other. Rows are locked in ascending order.
+//! A contact with unfinished events has a row in `cognigy_lanes`. One of these events is due or
+//! held; `due_at` of the others is NULL. A transaction that adds an event to a contact or ends one
+//! locks the contact's row until its commit, so neither can miss the other. Rows are locked in
+//! ascending order.
 //!
-//! Whether there is an order to keep stands in the database, so that all nodes agree; what a node
-//! believes is a hint, and each statement that depends on it looks for itself.
+//! The database says whether there is an order to keep, so that all nodes agree. A node keeps a
+//! hint of it, and each statement that depends on the order reads it from the database.
 
 use std::{
     collections::HashMap,
@@ -21,7 +22,7 @@ use crate::{
     row::read,
 };
 
-/// Whether this node believes that an order is kept. Being wrong costs a second try.
+/// Whether an order was kept when this node last read it. An outdated hint costs a second try.
 #[derive(Debug, Default)]
 pub(crate) struct OrderHint(AtomicBool);
 
@@ -40,7 +41,7 @@ impl OrderHint {
 }
 
 /// Names a contact: 64 bits of a digest of the source and the key, as they stand in their columns,
-/// so that rows and indexes stay small. Two contacts that should ever share a number would only wait
+/// so that rows and indexes stay small. If two contacts ever shared a number, they would only wait
 /// for one another.
 pub(crate) fn lane(source: &str, external_id: Option<&str>, user_id: Option<&str>) -> Option<i64> {
     let contact = [external_id, user_id].into_iter().flatten().find(|key| !key.is_empty())?;
@@ -49,18 +50,18 @@ pub(crate) fn lane(source: &str, external_id: Option<&str>, user_id: Option<&str
     Some(i64::from_be_bytes(*first))
 }
 
-/// The lane of the event in `row`.
+/// The contact queue of the event in `row`.
 pub(crate) fn read_lane(row: &tokio_postgres::Row) -> Result<Option<i64>, PostgresError> {
     Ok(lane(read(row, "source")?, read(row, "external_id")?, read(row, "user_id")?))
 }
 
-/// What the database says.
+/// The order that the database says is kept.
 pub(crate) async fn order(client: &impl GenericClient) -> Result<EventOrder, PostgresError> {
     let sql = "SELECT event_order FROM cognigy_settings WHERE id = 1";
     parse(client.query_one(&client.prepare_cached(sql).await?, &[]).await?.try_get(0)?)
 }
 
-/// As [`order`], and it stays so until the end of the transaction.
+/// As [`order`], and locks it until the end of the transaction.
 pub(crate) async fn settled_order(
     transaction: &Transaction<'_>,
 ) -> Result<EventOrder, PostgresError> {
@@ -72,7 +73,7 @@ fn parse(order: &str) -> Result<EventOrder, PostgresError> {
     order.parse().map_err(|error| unreadable("the order of events", error))
 }
 
-/// Locks the lanes of events that end, until the end of the transaction.
+/// Locks the contact queues of events that end, until the end of the transaction.
 pub(crate) async fn lock_of(
     client: &impl GenericClient,
     events: &[i64],
@@ -88,7 +89,7 @@ pub(crate) async fn lock_of(
     Ok(())
 }
 
-/// Whether claims of a settlement are of events in lanes.
+/// Whether claims of a settlement belong to events in contact queues.
 pub(crate) async fn any_of(
     client: &impl GenericClient,
     events: &[i64],
@@ -96,7 +97,7 @@ pub(crate) async fn any_of(
 ) -> Result<bool, PostgresError> {
     let look = client
         .prepare_cached(
-            // Not as a condition: the index of lanes would answer to it.
+            // Not as a condition, because the planner would then use the index of lanes.
             "SELECT coalesce(bool_or(lane IS NOT NULL), false) FROM cognigy_queue
              WHERE event = ANY ($1) AND fence = ANY ($2)",
         )
@@ -104,11 +105,11 @@ pub(crate) async fn any_of(
     Ok(client.query_one(&look, &[&events, &fences]).await?.try_get(0)?)
 }
 
-/// Lanes that an operator's call has locked, as they are and as the call makes them.
+/// Contact queues that an operator's call has locked, as they were and as the call changes them.
 #[derive(Debug, Default)]
 pub(crate) struct Locked {
     lanes: HashMap<i64, ContactQueue>,
-    /// Heads that make room, and lanes that are stopped no more.
+    /// Heads that have to wait again, and contact queues that are no longer stopped.
     pub(crate) displaced: Vec<i64>,
     pub(crate) resumed: Vec<i64>,
 }
@@ -117,14 +118,14 @@ pub(crate) struct Locked {
 struct ContactQueue {
     /// The event that is due or held.
     head: Option<i64>,
-    /// It was not begun, and lets an earlier one go first.
+    /// No attempt at it has begun, so an earlier event can go first.
     gives_way: bool,
-    /// The event that was given up and has the others wait.
+    /// The event that was given up and makes the others wait.
     stopped_by: Option<i64>,
 }
 
 impl Locked {
-    /// Locks them, and makes those that are not there.
+    /// Locks them, and creates the missing ones.
     pub(crate) async fn lock(
         transaction: &Transaction<'_>,
         events: impl Iterator<Item = (i64, i64)>,
@@ -153,13 +154,13 @@ impl Locked {
         Ok(locked)
     }
 
-    /// The heads' rows are locked too: none is claimed while this call decides.
+    /// The heads' rows are locked too, so that no head is claimed while this call decides.
     async fn find_heads(
         &mut self,
         transaction: &Transaction<'_>,
         lanes: &[i64],
     ) -> Result<(), PostgresError> {
-        // A lane's head nearly always stands first in it.
+        // The head of a contact queue is nearly always its earliest event.
         let rows = transaction
             .query(
                 "SELECT event, lane, held_until IS NULL AND attempt = 0 AS gives_way
@@ -180,7 +181,7 @@ impl Locked {
         Ok(())
     }
 
-    /// Whether `event` may be run now, at the head of its lane.
+    /// Whether `event` may run now, at the head of its contact queue.
     pub(crate) fn admit(&mut self, number: i64, event: i64) -> bool {
         let Some(lane) = self.lanes.get_mut(&number) else { return true };
         if lane.stopped_by == Some(event) {
@@ -193,7 +194,7 @@ impl Locked {
         true
     }
 
-    /// Puts `event`, which is to run again, where it belongs. Whether it is due now.
+    /// Puts `event`, which is to run again, into its contact queue. Returns whether it is due now.
     pub(crate) fn enter(&mut self, number: i64, event: i64) -> bool {
         if self.admit(number, event) {
             return true;
@@ -209,7 +210,7 @@ impl Locked {
         }
     }
 
-    /// Writes down what the call made of the lanes. `waiting`: how many more events wait.
+    /// Writes the changed contact queues. `waiting`: how many more events wait.
     pub(crate) async fn finish(
         &self,
         transaction: &Transaction<'_>,
@@ -232,7 +233,7 @@ impl Locked {
                 &[&self.resumed],
             )
             .await?;
-        // One that was made for nothing would hold its contact for ever.
+        // A queue that was created without an event would block its contact for ever.
         transaction
             .execute(
                 "DELETE FROM cognigy_lanes WHERE lane = ANY ($1) AND stopped_by IS NULL
@@ -263,8 +264,8 @@ async fn tally(
     Ok(())
 }
 
-/// Keeps the order that is `wanted` from now on, on all nodes, whatever the database says. Yields
-/// what is kept.
+/// Writes the `wanted` order into the database; all nodes keep it from now on. Returns the order
+/// that is kept.
 pub(crate) async fn agree(
     connection: &mut Object,
     wanted: Option<EventOrder>,
@@ -272,8 +273,8 @@ pub(crate) async fn agree(
     let found = order(&*connection).await?;
     let Some(wanted) = wanted.filter(|wanted| *wanted != found) else { return Ok(found) };
     let change = connection.transaction().await?;
-    // The change passes over the whole backlog, however long that takes; but whoever waits for these
-    // locks must not be held up by somebody else's long transaction.
+    // The change passes over the whole backlog, however long that takes. But a call that waits for
+    // these locks must not be held up by another program's long transaction.
     change.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '5s'").await?;
     let row = change
         .query_one("SELECT event_order FROM cognigy_settings WHERE id = 1 FOR UPDATE", &[])
@@ -282,7 +283,7 @@ pub(crate) async fn agree(
     change
         .execute("UPDATE cognigy_settings SET event_order = $1 WHERE id = 1", &[&wanted.as_str()])
         .await?;
-    // Lanes first, as everybody else has it.
+    // The contact queues are locked first, in the same order as in all other calls.
     change
         .batch_execute(
             "LOCK TABLE cognigy_lanes IN EXCLUSIVE MODE;
@@ -300,7 +301,7 @@ pub(crate) async fn agree(
     Ok(wanted)
 }
 
-/// How many events are given their lane at a time.
+/// How many events are put into their contact queues at a time.
 const PAGE: i64 = 10_000;
 
 async fn begin(change: &Transaction<'_>) -> Result<(), PostgresError> {
@@ -339,8 +340,8 @@ async fn begin(change: &Transaction<'_>) -> Result<(), PostgresError> {
     Ok(change.batch_execute(BEGIN).await?)
 }
 
-/// Of each contact's unfinished events one goes first: one that is being worked on, or was begun, or
-/// the earliest. What is being worked on beside it ends as it began.
+/// Makes one unfinished event of each contact the head: one that is running, or one that was begun,
+/// or the earliest. Other events that are running end without the order.
 const BEGIN: &str = "
 INSERT INTO cognigy_lanes (lane, opened_by)
 SELECT lane, coalesce(min(event) FILTER (WHERE held_until IS NOT NULL),
@@ -360,7 +361,7 @@ WITH held_back AS (
 INSERT INTO cognigy_tallies (dimension, name, count)
 SELECT 'lane', 'waiting', count(*) FROM held_back;";
 
-/// All that waits is due.
+/// Makes all waiting events due.
 const CEASE: &str = "
 UPDATE cognigy_queue SET lane = NULL, due_at = coalesce(due_at, received_at)
 WHERE lane IS NOT NULL;
@@ -369,7 +370,7 @@ INSERT INTO cognigy_tallies (dimension, name, count)
 SELECT dimension, name, -sum(count) FROM cognigy_tallies WHERE dimension = 'lane'
 GROUP BY dimension, name;";
 
-/// Contacts that were stopped go on. All the events of such a one wait.
+/// Stopped contacts go on. All events of a stopped contact wait.
 const RESUME: &str = "
 WITH next AS MATERIALIZED (
     SELECT lane, (SELECT min(event) FROM cognigy_queue WHERE lane = lanes.lane) AS event
@@ -391,7 +392,7 @@ UNION ALL SELECT 'lane', 'stopped', -count(*) FROM next;";
 mod tests {
     use super::*;
 
-    /// Numbers stand in databases: they must never change.
+    /// The numbers are stored in databases, so they must never change.
     #[test]
     fn a_lane_is_a_source_and_a_contact() {
         let ann = lane("cognigy", Some("ann"), Some("u-1"));

@@ -1,4 +1,4 @@
-//! What the store is asked: each call's SQL, and nothing about connections.
+//! The store's calls: the SQL of each, and nothing about connections.
 
 pub(crate) mod archive;
 pub(crate) mod claim;

@@ -1,6 +1,6 @@
 //! Dead letters between the decision to give up and the sink: claiming and settling them.
 //!
-//! They are few, so their lease simply moves `due_at`.
+//! There are few of them, so a lease simply moves `due_at`.
 
 use std::collections::HashSet;
 
@@ -27,7 +27,8 @@ pub(crate) struct OutboxRows {
     pub(crate) next_in: Option<i64>,
 }
 
-/// `$1` now or NULL, `$2` limit, `$3` lease, `$4` source. With a limit of 0 it only draws a fence.
+/// `$1` now or NULL, `$2` limit, `$3` lease, `$4` source. With a limit of 0 the statement only
+/// draws a fence.
 fn claim_sql() -> String {
     format!(
         r#"WITH fence AS MATERIALIZED (
@@ -82,14 +83,14 @@ pub(crate) async fn claim(
     Ok(OutboxRows { claimed, fence, next_in })
 }
 
-/// One that cannot be read stays leased and comes up again; so does the row that stands for none.
+/// A dead letter that cannot be read stays leased and is due again later.
 fn read_letter(row: &Row, fence: i64) -> Result<ClaimedDeadLetter, PostgresError> {
     let claim = DeadLetterClaim::granted(read(row, "id")?, fence);
     let key = row::read_key(row)?;
     let first_received_at: Timestamp = read(row, "received_at")?;
     let time = match row::read_parts(row, &key) {
         Ok(parts) => parts.time,
-        // A message needs some time; this one is at least near.
+        // The message needs a time; this one is at least close.
         Err(_) => EventTime::from_json(&first_received_at.timestamp_millis().to_string())
             .map_err(|why| unreadable("the time", why))?,
     };
@@ -109,7 +110,7 @@ fn read_letter(row: &Row, fence: i64) -> Result<ClaimedDeadLetter, PostgresError
 }
 
 /// A replay may have taken the event further: then its row says 'pending' or names a later run, and
-/// the letter was an earlier run's.
+/// the dead letter belonged to an earlier run.
 const SETTLE: &str = "
 WITH verdict AS MATERIALIZED (
     SELECT row.ordinal, row.id, row.fence, coalesce(row.now, statement_timestamp()) AS now, row.due_in
@@ -143,7 +144,7 @@ WITH verdict AS MATERIALIZED (
 )
 SELECT ordinal FROM held WHERE (id IN (SELECT id FROM settled)) IS TRUE";
 
-/// Ends claims on dead letters; yields the places in `settlements` of those that took effect.
+/// Ends claims on dead letters; returns the positions in `settlements` of those that took effect.
 pub(crate) async fn settle(
     client: &impl GenericClient,
     settlements: &[&Settlement],
@@ -159,7 +160,7 @@ pub(crate) async fn settle(
             DeadLetterEnd::Sent => None,
             DeadLetterEnd::Retry { due } => Some(distance(at, *due)),
         };
-        // A claim ends once: what names it again is lost.
+        // A claim ends once: a further settlement of the same claim has lost it.
         if !seen.insert(token) {
             continue;
         }
@@ -175,7 +176,7 @@ pub(crate) async fn settle(
     ordinals(&rows, &places)
 }
 
-/// The places that the ordinals of a statement stand for.
+/// The positions that the ordinals of a statement stand for.
 pub(crate) fn ordinals(rows: &[Row], places: &[usize]) -> Result<Vec<usize>, PostgresError> {
     rows.iter()
         .map(|row| {

@@ -1,4 +1,4 @@
-//! Whether deliveries can be taken: does what one needs, and undoes it.
+//! Whether deliveries can be recorded: does what a delivery needs, and undoes it.
 
 use deadpool_postgres::Object;
 
@@ -9,8 +9,8 @@ use crate::{
     server::partitions,
 };
 
-/// A row in every table that a delivery writes. No source has an empty name, and no event that is
-/// committed has this one's id, which the statement has drawn for itself.
+/// A row in every table that a delivery writes. No source has an empty name, and no committed event
+/// has this row's id, which the statement has drawn itself.
 fn insert_sql(keeps_order: bool) -> String {
     let lanes = match keeps_order {
         true => {
@@ -38,8 +38,8 @@ SELECT FROM event"
     )
 }
 
-/// Inserts a row into every table that a delivery writes, and undoes it: a lock or a lost table shows
-/// here as it would to a sender. Then something is made durable.
+/// Inserts a row into every table that a delivery writes, and undoes it: a lock or a lost table
+/// shows here as it would for a delivery. Then it makes a write durable.
 pub(crate) async fn ready(connection: &mut Object, order: &OrderHint) -> Result<(), PostgresError> {
     match insert(connection, order.holds()).await {
         Err(problem) if problem.lacks_partition() => {

@@ -1,8 +1,8 @@
-//! Forgetting what is old and finished.
+//! Removes what is old and finished.
 //!
-//! The small rows go one by one, so that a limit is kept and what is unfinished stays; the bytes
-//! that belong to them go by the day, when the last event of the day has gone, or row by row while
-//! an event of the day stays.
+//! The small rows are removed one by one, so that a limit is kept and unfinished events stay. The
+//! bytes that belong to them are removed by the day, when the last event of the day has been
+//! removed, or row by row while an event of the day stays.
 
 use cognigy_core::{PurgeRequest, PurgeStep, Purged, QuarantineReason, State, Timestamp};
 use deadpool_postgres::Object;
@@ -14,9 +14,9 @@ use crate::{
     server::{arrivals::Arrivals, partitions},
 };
 
-/// What makes an event go: `$1` is the time for processed ones, `$2` for dead-lettered ones, or NULL;
-/// `$3` and `$4` are the ids between which to look. One that was given up and stops its contact has to
-/// stay: without it, the others could not be let go.
+/// Which events are removed: `$1` is the time for processed ones, `$2` for dead-lettered ones, or
+/// NULL; `$3` and `$4` are the ids between which to look. An event that was given up and stops its
+/// contact has to stay: without it, the contact's other events could not be unblocked.
 const IS_OLD: &str = "
     id > $3 AND id <= $4
     AND received_at < CASE state WHEN 'processed' THEN $1::timestamptz
@@ -25,11 +25,11 @@ const IS_OLD: &str = "
                     WHERE letter.event = events.id AND letter.due_at IS NOT NULL)
     AND (SELECT lane FROM cognigy_lanes WHERE stopped_by = events.id LIMIT 1) IS NULL";
 
-/// What makes a quarantined body go.
+/// Which quarantined bodies are removed.
 const IS_OLD_BODY: &str = "
     received_at < CASE reason WHEN 'conflict' THEN $2::timestamptz ELSE $1::timestamptz END";
 
-/// `$5` limit. Rows that another transaction holds are left for the next time.
+/// `$5` limit. Rows that another transaction has locked are left for the next purge.
 fn remove_sql() -> String {
     format!(
         "WITH old AS MATERIALIZED (
@@ -67,8 +67,8 @@ fn count_sql() -> String {
     )
 }
 
-/// Removes the oldest events that can go, after those that were looked at before, and quarantined
-/// bodies.
+/// Removes the oldest events that can be removed, after those that were examined before, and
+/// quarantined bodies.
 pub(crate) async fn remove(
     connection: &mut Object,
     request: PurgeRequest,
@@ -90,7 +90,8 @@ pub(crate) async fn remove(
     Ok(PurgeStep::up_to(last, purged, request.limit))
 }
 
-/// Removes bytes whose events have gone, as far as the limit allows; how many rows went.
+/// Removes bytes whose events have been removed, as far as the limit allows. Returns how many rows
+/// it removed.
 pub(crate) async fn remove_bytes(
     connection: &mut Object,
     request: PurgeRequest,
@@ -98,7 +99,7 @@ pub(crate) async fn remove_bytes(
     partitions::forget(connection, latest(request), sql_limit(request.limit)).await
 }
 
-/// Everything that can go, counted.
+/// Counts everything that can be removed.
 pub(crate) async fn count(
     connection: &Object,
     request: PurgeRequest,

@@ -1,4 +1,4 @@
-//! Bodies that were signed but could not be taken.
+//! Bodies that were signed but could not be accepted.
 
 use bytes::Bytes;
 use cognigy_core::{
@@ -16,9 +16,9 @@ use crate::{
 
 const COLUMNS: &str = "id, source, reason, event_id, detail, received_at, body, headers";
 
-/// Where the source's invalid bodies are too many or too much together, its oldest ones go: `$8` is
-/// the most bodies, `$9` the most bytes. The new row is not among those that are counted, since a
-/// statement does not see its own insertions.
+/// If the source has too many invalid bodies, or they are too large together, its oldest ones are
+/// removed: `$8` is the most bodies, `$9` the most bytes. The new row is not among those that are
+/// counted, since a statement does not see its own insertions.
 const KEEP: &str = "
 WITH kept AS (
     INSERT INTO cognigy_quarantine (source, reason, event_id, detail, received_at, digest, body, headers)
@@ -36,7 +36,7 @@ WITH kept AS (
 )
 SELECT count(*) FROM evicted";
 
-/// Keeps a body; how many older ones had to go for it.
+/// Keeps a body. Returns how many older ones were removed for it.
 pub(crate) async fn keep(
     connection: &Object,
     entry: &QuarantineEntry,
@@ -130,7 +130,8 @@ fn read_item(row: &Row) -> Result<QuarantinedItem, PostgresError> {
     Ok(QuarantinedItem { id, source, reason, event_id, detail, body, context, received_at })
 }
 
-/// The columns that both kinds of rows have; what is read of the body counts as all of it.
+/// The columns that both kinds of rows have; the part of the body that is read counts as the whole
+/// body.
 fn read_columns(row: &Row) -> Result<QuarantineSummary, PostgresError> {
     let (source, reason): (&str, &str) = (read(row, "source")?, read(row, "reason")?);
     let excerpt: &[u8] = read(row, "body")?;

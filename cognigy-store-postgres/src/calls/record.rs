@@ -1,8 +1,8 @@
-//! Keeping what comes in: one statement for a batch of deliveries.
+//! Records deliveries: one statement for a batch.
 //!
-//! The statement is safe to repeat: whatever an earlier try kept is found as a duplicate. That is
-//! also how an unknown outcome is cleared up, for looking a key up and recording it again come to
-//! the same.
+//! The statement is safe to repeat: what an earlier try recorded is found as a duplicate. An
+//! unknown outcome is resolved in the same way, because looking a key up and recording it again
+//! give the same answer.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -21,16 +21,16 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) event: IncomingEvent,
-    /// The time of receipt, where the caller's clock counts.
+    /// The time of receipt, if the caller's clock counts.
     pub(crate) now: Option<Timestamp>,
 }
 
 /// New events get ids in the order of arrival, but are inserted in the order of their keys: two
 /// batches that hold the same keys wait for one another in one direction only.
 ///
-/// Where the order of each contact's events is kept, an event takes its contact's row, which it makes
-/// if nothing of the contact is unfinished. Each of the two kinds does nothing where the other is
-/// called for.
+/// Where the order of each contact's events is kept, an event locks its contact's row, and creates
+/// it if the contact has no unfinished event. There is a statement with the order and one without;
+/// each does nothing where the other is needed.
 fn insert_sql(keeps_order: bool) -> String {
     let (condition, queue, waiting) = match keeps_order {
         false => ("= 'none'", QUEUE, ""),
@@ -75,7 +75,7 @@ const QUEUE: &str = "queue AS (
     SELECT id, received_at, source, received_at, 1, 0 FROM events
 )";
 
-/// A row that is there is changed, if only to what it was, so that it is locked until the commit and
+/// An existing row is updated, if only to its old value, so that it is locked until the commit and
 /// a transaction that began earlier cannot overlook it.
 const QUEUE_IN_LANES: &str = "fresh AS MATERIALIZED (
     SELECT incoming.id, incoming.now, incoming.source, incoming.lane
@@ -97,8 +97,8 @@ const QUEUE_IN_LANES: &str = "fresh AS MATERIALIZED (
 const WAITING: &str = "UNION ALL
     SELECT 'lane', 'waiting', count(*) FROM placed WHERE NOT is_first HAVING count(*) > 0";
 
-/// In a statement of its own, since the insertion's snapshot does not show what others committed
-/// while it waited for them. The stored body is sent only where it differs.
+/// A statement of its own, because the insertion's snapshot does not show what other transactions
+/// committed while the insertion waited for them. The stored body is sent only where it differs.
 const COMPARE: &str = r#"
 SELECT row.ordinal, bodies.body IS NOT DISTINCT FROM row.body AS is_identical,
        CASE WHEN bodies.body <> row.body THEN bodies.body END AS body
@@ -117,7 +117,7 @@ pub(crate) async fn record(
     batch: &[&Delivery],
     order: &OrderHint,
 ) -> Result<Vec<Recorded>, PostgresError> {
-    // The first of each key is sent; what comes again within the batch is compared with that.
+    // The first delivery of each key is sent; further ones within the batch are compared with it.
     let mut firsts: HashMap<&EventKey, usize> = HashMap::with_capacity(batch.len());
     let mut distinct = Vec::with_capacity(batch.len());
     for delivery in batch.iter().copied() {
@@ -141,11 +141,11 @@ pub(crate) async fn record(
             break outcomes;
         }
         if contact_queue::order(&*connection).await?.is_kept() == keeps_order {
-            // A key that was in the way of the insertion and is gone now was purged in between.
+            // A key that blocked the insertion and no longer exists was purged in between.
             let gone = "an event was purged while it was delivered again";
             return Err(PostgresError::Connection(gone.to_owned()));
         }
-        // Another node changed that.
+        // Another node changed the order.
         keeps_order = !keeps_order;
         order.correct(keeps_order);
     };
@@ -169,7 +169,7 @@ pub(crate) async fn record(
     Ok(batch.iter().copied().map(answer).collect())
 }
 
-/// What became of each; None where nothing was done.
+/// The outcome of each delivery; None where the statement did nothing.
 async fn insert(
     connection: &Object,
     batch: &[&Delivery],
@@ -245,7 +245,8 @@ async fn compare(
             Recorded::Identical
         } else {
             // Empty where the stored body is lost: as a conflict the delivery goes into quarantine,
-            // where its bytes are still to be had; an error would have the sender repeat it for ever.
+            // where its bytes can still be read; after an error the sender would repeat it for
+            // ever.
             let stored = read::<Option<&[u8]>>(&row, "body")?.unwrap_or_default();
             Recorded::Differs { stored: Bytes::copy_from_slice(stored) }
         };

@@ -1,4 +1,4 @@
-//! Running events again: one now, or many by the workers.
+//! Runs events again: one at once, or many by the workers.
 //!
 //! An event that is not in the queue is put there while its own row is locked, and that row is set
 //! to 'pending', so that a dead letter of an earlier run that is sent meanwhile changes nothing.
@@ -28,7 +28,7 @@ fn select_event() -> String {
     )
 }
 
-/// What the queue says of an event, and whether a lease on it still runs; `$1` now, `$2` id.
+/// The queue's row of an event, and whether a lease on it still runs; `$1` now, `$2` id.
 const SELECT_QUEUED: &str = "
 SELECT held_until IS NOT NULL AS is_held,
        held_until > coalesce($1::timestamptz, statement_timestamp()) AS is_leased
@@ -43,7 +43,8 @@ SELECT event, received_at, fence, run, attempt, claimed_at,
 FROM cognigy_queue WHERE event = $1
 ON CONFLICT DO NOTHING";
 
-/// One that waited for its next attempt is due now: should this lease run out, it must not wait on.
+/// An event that waited for its next attempt becomes due now: if this lease runs out, the event
+/// must not wait any longer.
 const CLAIM_QUEUED: &str = "
 UPDATE cognigy_queue
 SET held_until = coalesce($1::timestamptz, statement_timestamp()) + $2::bigint * interval '1 microsecond',
@@ -135,7 +136,7 @@ async fn claim_anew(
     let values: [&(dyn ToSql + Sync); 4] = [&term.now, &term.lease, &handle, &lane];
     let row = transaction.query_opt(CLAIM_AT_REST, &values).await?;
     let Some(row) = row else {
-        // Somebody else put it into the queue in the same moment.
+        // Another call put it into the queue at the same moment.
         return Ok(None);
     };
     begin_run(transaction, &[handle]).await?;
@@ -143,14 +144,14 @@ async fn claim_anew(
     Ok(Some(Granted { row, took_over: false }))
 }
 
-/// They are in their next run, and the queue says what becomes of it.
+/// The events are in their next run, and the queue has the state of that run.
 async fn begin_run(transaction: &Transaction<'_>, handles: &[i64]) -> Result<(), PostgresError> {
     let sql = "UPDATE cognigy_events SET state = 'pending', run = run + 1 WHERE id = ANY ($1)";
     transaction.execute(sql, &[&handles]).await?;
     Ok(())
 }
 
-/// Writes down that events went from states to states.
+/// Updates the tallies for events that changed their state.
 async fn tally(
     transaction: &Transaction<'_>,
     from: &[&str],
@@ -201,7 +202,7 @@ pub(crate) async fn requeue(
             return if *is_held { Requeued::Busy } else { Requeued::Waiting };
         }
         match scheduled.iter().position(|scheduled| scheduled == handle) {
-            // Named twice: the second time it waits already.
+            // The key was named twice: the second time the event waits already.
             Some(place) => {
                 scheduled.swap_remove(place);
                 Requeued::Scheduled
@@ -215,11 +216,11 @@ pub(crate) async fn requeue(
 /// An event that is stored.
 struct Known {
     handle: i64,
-    /// Where it would stand if an order is kept.
+    /// Its contact queue if an order is kept.
     lane: Option<i64>,
 }
 
-/// Where an event that is to run again goes.
+/// Where an event goes that is to run again.
 struct QueuePosition {
     handle: i64,
     lane: Option<i64>,
@@ -255,7 +256,8 @@ async fn find_all(
     Ok(known)
 }
 
-/// Makes those that wait in the queue due at once; all that are in it, and whether they are held.
+/// Makes the waiting events in the queue due at once. Returns all events that are in the queue, and
+/// whether they are held.
 async fn hasten(
     transaction: &Transaction<'_>,
     handles: &[i64],
@@ -280,7 +282,7 @@ async fn hasten(
     locked.iter().map(|row| Ok((read(row, "event")?, read(row, "is_held")?))).collect()
 }
 
-/// Puts finished events into the queue for a new run; those that were.
+/// Puts finished events into the queue for a new run. Returns those that were put there.
 async fn schedule(
     transaction: &Transaction<'_>,
     places: &[QueuePosition],

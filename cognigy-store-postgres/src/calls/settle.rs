@@ -1,6 +1,7 @@
-//! Ending claims, and prolonging them.
+//! Ends claims, and renews them.
 //!
-//! The fence alone decides whose word counts: it is compared and changed in the same statement.
+//! The fence alone decides which settlement counts: it is compared and changed in the same
+//! statement.
 
 use std::collections::HashSet;
 
@@ -20,8 +21,8 @@ use crate::{
 };
 
 /// `$1` now or NULL, `$2` lease, `$3` ids, `$4` the fences among them. Rows are found and locked in
-/// the order of ids, as in a settlement of the same worker that may be under way. They never
-/// shorten a lease: one that comes late, overtaken by a later one, changes nothing.
+/// the order of ids, as in a settlement of the same worker that may be under way. A renewal never
+/// shortens a lease: one that arrives after a later one changes nothing.
 const RENEW_RUNS: &str = "
 UPDATE cognigy_queue
 SET held_until = greatest(held_until, coalesce($1::timestamptz, statement_timestamp())
@@ -61,7 +62,7 @@ pub(crate) async fn renew(
     Ok(tokens.iter().map(answer).collect())
 }
 
-/// Each fence once: all that was claimed by one call shares one.
+/// Each fence once: all rows that were claimed by one call share a fence.
 pub(crate) fn distinct(fences: impl Iterator<Item = i64>) -> Vec<i64> {
     let mut fences: Vec<_> = fences.collect();
     fences.sort_unstable();
@@ -83,12 +84,12 @@ pub(crate) async fn settle(
     let runs = Ends::of(&mut runs, &run_places, caller_clock);
     let mut answers = vec![Settled::LeaseLost; settlements.len()];
     if letters.is_empty() && !order.holds() {
-        // A single statement is its own transaction, in one exchange with the server.
+        // A single statement is its own transaction and needs one round trip to the server.
         runs.write(&*connection, false, &mut answers).await?;
         if !runs.are_in_lanes(&*connection, &answers).await? {
             return Ok(answers);
         }
-        // Another node began to keep the order.
+        // Another node has turned the order on.
         order.correct(true);
     }
     let transaction = connection.transaction().await?;
@@ -115,7 +116,7 @@ pub(crate) async fn settle_within(
     Ok(answers[0])
 }
 
-/// Whether the attempt under this claim has succeeded: for who did not hear of it.
+/// Whether the attempt under this claim has succeeded, for a caller whose commit was not answered.
 pub(crate) async fn has_succeeded(
     connection: &Object,
     token: ClaimToken,
@@ -129,15 +130,16 @@ pub(crate) async fn has_succeeded(
 /// A run's row leaves the queue when the run ends, and stays in it when there is another attempt.
 ///
 /// No table is joined with another: rows are looked up by key, one by one (LATERAL … LIMIT 1) or by
-/// an array of keys. A join leaves it to the planner which side to read from end to end, and it
-/// decides by statistics that are of an empty table when a backlog begins to grow.
+/// an array of keys. With a join the planner chooses which side to read from end to end, and its
+/// statistics describe an empty table when a backlog begins to grow.
 ///
-/// Between the look-up and the change somebody else may have taken a row over; the change looks at
-/// the fence again, and what it changed is what `done` counts. The other parts of the statement see
-/// the tables as they were before.
+/// Between the look-up and the change another claim may have taken a row over. So the change
+/// compares the fence again, and `done` counts what it changed. The other parts of the statement
+/// see the tables as they were before.
 ///
-/// What is in a lane is only settled while its lane's row is locked, so that none that arrives
-/// meanwhile is left behind: the statement that looks for the next one has to begin after that.
+/// An event in a contact queue is settled only while the queue's row in `cognigy_lanes` is locked,
+/// so that an event that arrives meanwhile is not missed: the statement that looks for the next
+/// event has to begin after that.
 fn settle_sql(in_lanes: bool) -> String {
     let (condition, next, moves, made_way) = match in_lanes {
         false => ("AND lane IS NULL", "", "", "false"),
@@ -213,9 +215,10 @@ SELECT ordinal, {made_way} AS made_way FROM done"
     )
 }
 
-/// The next event of a lane is due when the one before it has ended, unless that was given up and
-/// stops it. In its first run it has waited since it came, and should not wait as long again. The
-/// look-up goes by the one index that has this order, whatever the planner knows.
+/// The next event of a contact queue is due when the one before it has ended, unless that one was
+/// given up and stops the queue. An event in its first run has waited since it was received, and
+/// should not wait as long again. The look-up uses the one index that has this order, whatever the
+/// planner's statistics say.
 const NEXT: &str = ", stopping AS MATERIALIZED (
     SELECT lane, event FROM done
     WHERE lane IS NOT NULL AND state = 'dead_lettering'
@@ -321,7 +324,8 @@ impl<'a> Ends<'a> {
         self.errors.0.push(attempt.and_then(|attempt| attempt.error.as_deref()).map(escape));
     }
 
-    /// Ends them, and has the next of their lanes go, in the transaction that `client` is in.
+    /// Ends the runs and makes the next events of their contact queues due, in the transaction that
+    /// `client` is in.
     async fn write_all(
         &self,
         client: &impl GenericClient,
@@ -341,7 +345,7 @@ impl<'a> Ends<'a> {
         self.write(client, true, answers).await
     }
 
-    /// Whether some that took no effect are in lanes.
+    /// Whether some settlements that took no effect belong to events in contact queues.
     async fn are_in_lanes(
         &self,
         client: &impl GenericClient,
@@ -356,7 +360,7 @@ impl<'a> Ends<'a> {
         contact_queue::any_of(client, &left, &distinct(self.fences.iter().copied())).await
     }
 
-    /// Notes the answers of those that took effect.
+    /// Notes the answers of the settlements that took effect.
     async fn write(
         &self,
         client: &impl GenericClient,
@@ -399,10 +403,10 @@ impl<'a> Ends<'a> {
     }
 }
 
-/// What the end of a run makes of its event.
+/// The columns of an event after the end of its run.
 struct NewState {
     to: State,
-    /// Microseconds from the end of the attempt.
+    /// Microseconds from the end of the attempt to the next one.
     due_in: Option<i64>,
     /// Attempts that do not count.
     uncounted: i32,

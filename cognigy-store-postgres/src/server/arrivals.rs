@@ -1,4 +1,4 @@
-//! From a time to the events received around it.
+//! Finds the events that were received around a time.
 //!
 //! Ids rise with the time of arrival, so bisection finds them and no index on the time is needed.
 
@@ -8,12 +8,13 @@ use deadpool_postgres::GenericClient;
 use crate::error::PostgresError;
 
 /// How far the order of ids and the order of arrival may disagree: a statement keeps the time at
-/// which it began, and the server's clock may be set back, or be another server's after a failover.
+/// which it began, and the server's clock may be set back, or belong to another server after a
+/// failover.
 const CLOCK_DISORDER: chrono::TimeDelta = chrono::TimeDelta::hours(1);
 
-/// Two ids, close to one another or the ends of the table, between which `$1` was passed. It stops
-/// within 10 000 rows, which take a few milliseconds to read. Purges leave gaps, hence the next row
-/// from the middle on.
+/// Two ids, close to one another or the ends of the table, between which the time of receipt passes
+/// `$1`. It stops within 10 000 rows, which take a few milliseconds to read. Purges leave gaps, so
+/// each step takes the next row from the middle on.
 const BISECT: &str = "
 WITH RECURSIVE search (low, high) AS (
     SELECT coalesce((SELECT min(id) FROM cognigy_events), 0),

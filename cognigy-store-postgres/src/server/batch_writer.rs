@@ -1,7 +1,8 @@
-//! The writers: tasks that take whatever deliveries wait and record them together.
+//! The writers: tasks that take all waiting deliveries and record them together.
 //!
-//! While one waits for its commit, the next takes what has gathered. A delivery whose data the
-//! database refuses is found by halving, and does not harm those it shared a statement with.
+//! While one writer waits for its commit, the next takes the deliveries that have arrived since. A
+//! delivery whose data the database refuses is found by halving the batch, and does not harm the
+//! others in the batch.
 
 use std::{
     sync::Arc,
@@ -29,18 +30,18 @@ use crate::{
     server::pools::{ConnectionPool, perform},
 };
 
-/// A delivery that waited so long is told to come back rather than tried: its sender has most
-/// likely given up, and those behind it should not wait too.
+/// A delivery that waited so long is refused as overloaded rather than tried: its sender has most
+/// likely given up, and the deliveries behind it should not wait too.
 const STALE: Duration = Duration::from_secs(5);
 
-/// What is recorded together, all or nothing, and what waits for the outcome.
+/// Deliveries that are recorded together, all or none, and the channel for their outcome.
 struct Job {
     deliveries: Vec<Delivery>,
     since: Instant,
     reply: oneshot::Sender<Result<Vec<Recorded>, StoreError>>,
 }
 
-/// The way to the writers.
+/// The handle to the writers.
 #[derive(Debug)]
 pub(crate) struct Writers {
     queue: mpsc::Sender<Job>,
@@ -50,14 +51,14 @@ pub(crate) struct Writers {
 impl Writers {
     /// Starts them on the current runtime.
     pub(crate) fn start(
-        lane: &ConnectionPool,
+        pool: &ConnectionPool,
         options: &PostgresOptions,
         order: &Arc<OrderHint>,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(options.queue_limit.max(1));
         let waiting = Arc::new(Mutex::new(waiting));
         let write =
-            |_| tokio::spawn(work_off(lane.clone(), Arc::clone(&waiting), Arc::clone(order)));
+            |_| tokio::spawn(work_off(pool.clone(), Arc::clone(&waiting), Arc::clone(order)));
         Self { queue, tasks: (0..options.writers.max(1)).map(write).collect() }
     }
 
@@ -78,13 +79,13 @@ impl Writers {
 
 impl Drop for Writers {
     fn drop(&mut self) {
-        // Nobody waits any more: a waiting call would hold the store.
+        // No call waits any more: a waiting call would keep the store alive.
         self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
 async fn work_off(
-    lane: ConnectionPool,
+    pool: ConnectionPool,
     waiting: Arc<Mutex<mpsc::Receiver<Job>>>,
     order: Arc<OrderHint>,
 ) {
@@ -92,11 +93,12 @@ async fn work_off(
         let Some(batch) = next_batch(&waiting).await else { return };
         let (deliveries, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|job| (job.deliveries, job.reply)).unzip();
-        settle_up(&lane, &deliveries, replies, &order).await;
+        settle_up(&pool, &deliveries, replies, &order).await;
     }
 }
 
-/// Everything that waits, within a batch's bounds; at least one. None once the store is gone.
+/// All waiting deliveries within the limits of a batch, at least one. None once the store has been
+/// dropped.
 async fn next_batch(waiting: &Mutex<mpsc::Receiver<Job>>) -> Option<Vec<Job>> {
     let mut waiting = waiting.lock().await;
     let mut batch = Vec::new();
@@ -111,7 +113,7 @@ async fn next_batch(waiting: &Mutex<mpsc::Receiver<Job>>) -> Option<Vec<Job>> {
             }
         };
         if job.since.elapsed() > STALE {
-            // Who no longer waits gets no answer.
+            // A caller that no longer waits gets no answer.
             drop(job.reply.send(Err(StoreError::overloaded())));
             continue;
         }
@@ -122,15 +124,16 @@ async fn next_batch(waiting: &Mutex<mpsc::Receiver<Job>>) -> Option<Vec<Job>> {
     Some(batch)
 }
 
-/// Records the deliveries together, or in halves if one of them may be what is wrong; answers all.
+/// Records the deliveries together, or in halves if one of them may be at fault, and answers all of
+/// them.
 async fn settle_up(
-    lane: &ConnectionPool,
+    pool: &ConnectionPool,
     deliveries: &[Vec<Delivery>],
     mut replies: Vec<oneshot::Sender<Result<Vec<Recorded>, StoreError>>>,
     order: &OrderHint,
 ) {
     let all: Vec<_> = deliveries.iter().flatten().collect();
-    match perform!(again lane, connection => record::record(connection, &all, order)) {
+    match perform!(again pool, connection => record::record(connection, &all, order)) {
         Ok(mut outcomes) => {
             for (reply, job) in replies.into_iter().zip(deliveries) {
                 let rest = outcomes.split_off(job.len().min(outcomes.len()));
@@ -140,8 +143,8 @@ async fn settle_up(
         Err(problem) if deliveries.len() > 1 && problem.may_concern_one_call() => {
             let (ours, theirs) = deliveries.split_at(deliveries.len() / 2);
             let others = replies.split_off(ours.len());
-            Box::pin(settle_up(lane, ours, replies, order)).await;
-            Box::pin(settle_up(lane, theirs, others, order)).await;
+            Box::pin(settle_up(pool, ours, replies, order)).await;
+            Box::pin(settle_up(pool, theirs, others, order)).await;
         }
         Err(problem) => {
             let problem = Arc::new(problem);

@@ -1,7 +1,8 @@
-//! Housekeeping beside the calls: the next days' partitions, and the tallies added up.
+//! Housekeeping beside the calls: it makes the next days' partitions and adds up the tallies.
 //!
-//! Every node does it; that another has done it already is found at once. Nothing depends on it:
-//! a missing partition is made by the delivery that needs it, and tallies count as they are.
+//! Every node does it, and finds at once if another node has done it already. Nothing depends on
+//! it: a delivery makes the partition that it needs, and tallies are correct before they are added
+//! up.
 
 use std::time::Duration;
 
@@ -17,10 +18,10 @@ use crate::{
     },
 };
 
-/// A busy node adds a few hundred rows a second to the tallies, each of them read by every count.
+/// A busy node adds a few hundred rows a second to the tallies, and every count reads all of them.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// How many rounds pass between two looks at the partitions: an hour.
+/// How many rounds pass between two checks of the partitions: an hour.
 const ROUNDS_PER_LOOK: u32 = 360;
 
 /// The task; it ends when this is dropped.
@@ -29,15 +30,15 @@ pub(crate) struct Upkeep(JoinHandle<()>);
 
 impl Upkeep {
     /// Starts it on the current runtime. `with_days` is false where the caller's clock counts: the
-    /// days ahead are then anybody's guess.
-    pub(crate) fn start(lane: ConnectionPool, with_days: bool) -> Self {
+    /// days ahead are then unknown.
+    pub(crate) fn start(pool: ConnectionPool, with_days: bool) -> Self {
         Self(tokio::spawn(async move {
             for round in 0_u32.. {
                 tokio::time::sleep(INTERVAL).await;
                 let with_days = with_days && round % ROUNDS_PER_LOOK == 0;
-                let kept = perform!(&lane, connection => keep_up(connection, with_days));
+                let kept = perform!(&pool, connection => keep_up(connection, with_days));
                 if let Err(problem) = kept {
-                    // The database is away or busy; those who call it find out themselves.
+                    // The database is unreachable or busy; the store's own calls report that.
                     tracing::debug!(%problem, "the store's housekeeping was put off");
                 }
             }

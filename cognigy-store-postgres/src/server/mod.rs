@@ -1,4 +1,5 @@
-//! The database server: how it is reached, what runs beside the calls, and what nodes tell each other.
+//! The database server: connections to it, tasks that run beside the calls, and what the nodes tell
+//! each other through it.
 
 pub(crate) mod arrivals;
 pub(crate) mod batch_writer;

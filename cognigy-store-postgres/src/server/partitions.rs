@@ -1,8 +1,9 @@
 //! The days' partitions: made before they are needed, dropped when retention has emptied the day.
 //!
 //! A day is made in all partitioned tables in one transaction, so a body's day is there for the
-//! event's attempts too. A partition is made beside its table and then attached, which disturbs
-//! nobody; creating it in place would wait for every running statement and hold up all that follow.
+//! event's attempts too. A partition is made beside its table and then attached, which blocks no
+//! statement. Creating it in place would wait for every running statement and hold up all that
+//! follow.
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime};
 use cognigy_core::Timestamp;
@@ -16,12 +17,12 @@ const TABLES: [&str; 3] = ["cognigy_bodies", "cognigy_contexts", "cognigy_attemp
 /// Names our lock among the advisory locks of the database: "cgnW" and "days".
 const LOCK: i64 = 0x6367_6e57_6461_7973;
 
-/// Partitions are there this many days ahead, so that a database whose housekeeping fails for a
-/// weekend is not held up at midnight.
+/// Partitions exist this many days ahead, so that a database whose housekeeping fails for a weekend
+/// is not held up at midnight.
 const DAYS_AHEAD: u64 = 3;
 
-/// A partition is dropped only if no statement is in the way for so long: whoever comes after the
-/// drop waits behind it.
+/// How long a drop of a partition may wait for running statements. Statements that come after the
+/// drop wait behind it.
 const DROP_PATIENCE: &str = "SET LOCAL lock_timeout = '200ms'";
 
 /// Makes the partitions of today and the next days.
@@ -33,7 +34,7 @@ pub(crate) async fn prepare_days(connection: &mut Object) -> Result<(), Postgres
     make(connection, &days).await
 }
 
-/// Makes the partitions of the days of `times`, or of today where there are none.
+/// Makes the partitions of the days of `times`, or of today if `times` is empty.
 pub(crate) async fn make_for(
     connection: &mut Object,
     times: impl Iterator<Item = Timestamp>,
@@ -54,7 +55,7 @@ async fn make(connection: &mut Object, days: &[NaiveDate]) -> Result<(), Postgre
     }
     let transaction = connection.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
-    // Somebody else may have made them while we waited for the lock.
+    // Another process may have made them while this one waited for the lock.
     for day in self::missing(&transaction, &missing).await? {
         let (from, to) = (midnight(day), midnight(day + Days::new(1)));
         for table in TABLES {
@@ -79,7 +80,7 @@ async fn missing(
     let names: Vec<_> = days.iter().map(|day| name(TABLES[0], *day)).collect();
     let rows = client
         .query(
-            // Not by to_regclass, which remembers what was not there before we waited for a lock.
+            // Not by to_regclass, which may return a cached answer from before the wait for a lock.
             "SELECT ordinal FROM unnest($1::text[]) WITH ORDINALITY AS wanted (name, ordinal)
              WHERE NOT EXISTS (
                  SELECT 1 FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
@@ -95,9 +96,9 @@ async fn missing(
     Ok(missing)
 }
 
-/// Forgets what is left of days that ended before `before`: drops the days of which no event is
-/// stored any more, and of the others removes at most `limit` rows of each table whose events have
-/// gone. How many rows went one by one: there may be more of them.
+/// Removes what is left of days that ended before `before`. It drops the days of which no event is
+/// stored any more. Of the other days it removes at most `limit` rows of each table whose events
+/// have been removed. Returns how many rows it removed one by one; more of them may be left.
 pub(crate) async fn forget(
     connection: &mut Object,
     before: Timestamp,
@@ -109,7 +110,7 @@ pub(crate) async fn forget(
             break;
         }
         match forget_day(connection, day, limit).await {
-            // A statement is in the way; the day goes another time.
+            // A running statement blocks the drop; a later purge drops the day.
             Err(problem) if problem.is_lock_timeout() => {}
             result => removed += result?,
         }
@@ -117,7 +118,7 @@ pub(crate) async fn forget(
     Ok(removed)
 }
 
-/// How many rows went one by one.
+/// How many rows were removed one by one.
 async fn forget_day(
     connection: &mut Object,
     day: NaiveDate,
@@ -167,7 +168,7 @@ async fn days(client: &impl GenericClient) -> Result<Vec<NaiveDate>, PostgresErr
         .await?;
     let mut days = Vec::new();
     for row in rows {
-        // Partitions that somebody else attached are left alone.
+        // Partitions that another program attached are left alone.
         days.extend(NaiveDate::parse_from_str(row.try_get(0)?, "%Y%m%d").ok());
     }
     Ok(days)

@@ -1,4 +1,4 @@
-//! Connections: how many, how they are set up, how long anything may take on them.
+//! Connections: how many there are, how they are set up, and how long work on them may take.
 //!
 //! Three pools, so that neither a listing nor a worker can keep a delivery waiting. A connection
 //! that failed or fell silent is closed and never lent again.
@@ -17,7 +17,7 @@ use crate::{
     server::url::{SESSION_MARK, Target},
 };
 
-/// The three pools, and where they lead.
+/// The three pools, and the server they connect to.
 pub(crate) struct Connections {
     pub(crate) target: Target,
     pub(crate) writing: ConnectionPool,
@@ -33,10 +33,10 @@ pub(crate) struct ConnectionPool {
 }
 
 impl Connections {
-    /// Nothing is connected to yet.
+    /// Does not connect yet.
     pub(crate) fn new(url: &str, options: &PostgresOptions) -> Result<Self, PostgresError> {
         let target = Target::parse(url, options)?;
-        let lane = |size| {
+        let pool = |size| {
             ConnectionPool::new(
                 &target,
                 target.config.clone(),
@@ -46,13 +46,13 @@ impl Connections {
             )
         };
         let (writing, working, reading) =
-            (lane(options.writers)?, lane(options.workers)?, lane(options.readers)?);
+            (pool(options.writers)?, pool(options.workers)?, pool(options.readers)?);
         Ok(Self { target, writing, working, reading })
     }
 }
 
 impl ConnectionPool {
-    /// A call waits for a free connection for `wait`, if there is an end to it.
+    /// A call waits for a free connection for at most `wait`, or without limit if it is None.
     pub(crate) fn new(
         target: &Target,
         config: Config,
@@ -66,7 +66,7 @@ impl ConnectionPool {
             .max_size(size.max(1))
             .runtime(Runtime::Tokio1)
             .wait_timeout(wait)
-            // Connecting to one of several hosts tries each in turn.
+            // If there are several hosts, connecting tries each in turn.
             .create_timeout(Some(options.connect_timeout + GRACE))
             .recycle_timeout(Some(options.pool_timeout))
             .post_create(Hook::async_fn(|client, _| Box::pin(set_up(client))))
@@ -75,7 +75,7 @@ impl ConnectionPool {
         Ok(Self { pool, deadline: options.statement_timeout + GRACE })
     }
 
-    /// Waits for `work` on `connection` as long as anything may take.
+    /// Waits for `work` on `connection` until the pool's deadline.
     pub(crate) async fn within_deadline<T, E: From<PostgresError>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -85,13 +85,13 @@ impl ConnectionPool {
             .unwrap_or_else(|_| Err(PostgresError::Timeout.into()))
     }
 
-    /// A connection out of the pool, or a new one.
+    /// A connection from the pool, or a new one.
     pub(crate) async fn lend(&self) -> Result<Object, PostgresError> {
         Ok(self.pool.get().await?)
     }
 }
 
-/// Decides what follows a try.
+/// Decides what happens after a try.
 pub(crate) struct Tries {
     races_lost: u32,
     connection_lost: bool,
@@ -104,7 +104,7 @@ impl Tries {
         Self { races_lost: 0, connection_lost: false, harmless }
     }
 
-    /// Takes the connection back, unless it is of no more use. Yields the result if it is final.
+    /// Returns the connection to the pool if it is still usable. Returns the result if it is final.
     pub(crate) async fn end<T>(
         &mut self,
         connection: Option<Object>,
@@ -112,9 +112,9 @@ impl Tries {
     ) -> Option<Result<T, PostgresError>> {
         let Err(problem) = result else { return Some(result) };
         if problem.ends_connection() {
-            // Taken out of the pool, and so closed.
+            // Taken out of the pool, which closes it.
             drop(connection.map(Object::take));
-            // A server that says nothing will not say more to a second question.
+            // A server that did not answer will not answer a second try.
             let is_silent = matches!(problem, PostgresError::Timeout);
             if self.harmless && !is_silent && !std::mem::replace(&mut self.connection_lost, true) {
                 return None;
@@ -122,7 +122,7 @@ impl Tries {
         } else if problem.lost_a_race() && self.races_lost < MAX_RACES_LOST {
             self.races_lost += 1;
             drop(connection);
-            // The winner needs but a moment; its commit ends what we ran into.
+            // The transaction that won needs only a moment; its commit ends the conflict.
             tokio::time::sleep(Duration::from_millis(5) * (1 << self.races_lost)).await;
             return None;
         }
@@ -130,28 +130,28 @@ impl Tries {
     }
 }
 
-/// Does work on a connection of a lane: `perform!(lane, connection => work(connection))`, where the
-/// work is a future and is made anew for each try. It is repeated where it lost a race against
-/// another transaction and so did nothing; with `again` also where the connection was lost, which is
-/// for work whose repetition changes nothing.
+/// Does work on a connection of a pool: `perform!(pool, connection => work(connection))`, where the
+/// work is a future and is made anew for each try. The work is repeated if it lost a race against
+/// another transaction and so changed nothing. With `again` it is also repeated if the connection
+/// was lost; that is for work whose repetition changes nothing.
 ///
 /// A macro because a function that takes an async closure with borrowed captures cannot promise a
 /// `Send` future yet.
 macro_rules! perform {
-    (again $lane:expr, $connection:ident => $work:expr) => {
-        perform!(@ true, $lane, $connection => $work)
+    (again $pool:expr, $connection:ident => $work:expr) => {
+        perform!(@ true, $pool, $connection => $work)
     };
-    ($lane:expr, $connection:ident => $work:expr) => {
-        perform!(@ false, $lane, $connection => $work)
+    ($pool:expr, $connection:ident => $work:expr) => {
+        perform!(@ false, $pool, $connection => $work)
     };
-    (@ $harmless:literal, $lane:expr, $connection:ident => $work:expr) => {{
-        let lane: &$crate::server::pools::ConnectionPool = $lane;
+    (@ $harmless:literal, $pool:expr, $connection:ident => $work:expr) => {{
+        let pool: &$crate::server::pools::ConnectionPool = $pool;
         let mut tries = $crate::server::pools::Tries::new($harmless);
         loop {
-            let ended = match lane.lend().await {
+            let ended = match pool.lend().await {
                 Ok(mut lent) => {
                     let $connection = &mut lent;
-                    let result = lane.within_deadline($work).await;
+                    let result = pool.within_deadline($work).await;
                     tries.end(Some(lent), result).await
                 }
                 Err(problem) => tries.end(None, Err(problem)).await,
@@ -166,13 +166,13 @@ pub(crate) use perform;
 
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A pool's own Debug shows the configuration, password hidden but host and user not.
+        // A pool's own Debug hides the password of the configuration, but shows host and user.
         f.debug_struct("Connections").finish_non_exhaustive()
     }
 }
 
-/// Looks at what was connected to. An answer that was lost must not have been given: a session that
-/// commits without waiting for the disk is told to wait.
+/// Checks the new session. A commit must be durable before it is answered: a session that commits
+/// without waiting for the disk is set to wait.
 async fn set_up(client: &mut deadpool_postgres::ClientWrapper) -> Result<(), HookError> {
     let sql = format!(
         "SELECT coalesce(current_setting('{SESSION_MARK}', true), ''),

@@ -1,8 +1,8 @@
-//! Whether a server works on the database, for commands beside it.
+//! Whether a server with workers uses the database, for commands that run beside it.
 //!
-//! A process with workers holds an advisory lock of the database's, shared with all others of its
-//! kind, on a connection of its own. The lock goes with the connection, however the process ends.
-//! Asking reads the list of locks and takes none.
+//! A process with workers holds a shared advisory lock of the database on a connection of its own.
+//! The lock ends with the connection, however the process ends. Asking reads the list of locks and
+//! takes none.
 
 use std::time::Duration;
 
@@ -22,21 +22,22 @@ const LOCK: i32 = i32::from_be_bytes(*b"cgnW");
 /// How soon a connection that was lost is noticed and made again.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Says that this process works on the database, until it is dropped.
+/// Announces that this process runs workers on the database, until it is dropped.
 #[derive(Debug)]
 pub struct WorkerPresence(JoinHandle<()>);
 
 impl WorkerPresence {
-    /// Says so from now on, or from when the database can be reached. Runs on the current runtime.
+    /// Announces it from now on, or as soon as the database can be reached. Runs on the current
+    /// runtime.
     ///
     /// # Errors
     ///
     /// The URL cannot be used.
     pub fn announce(url: &str) -> Result<Self, StoreError> {
-        let lane = lane(url)?;
+        let pool = pool(url)?;
         Ok(Self(tokio::spawn(async move {
             loop {
-                if let Err(problem) = hold(&lane).await {
+                if let Err(problem) = hold(&pool).await {
                     tracing::debug!(%problem, "the lock of those who work is not held");
                 }
                 tokio::time::sleep(INTERVAL).await;
@@ -44,14 +45,14 @@ impl WorkerPresence {
         })))
     }
 
-    /// Whether any process says so of the database at `url` now.
+    /// Whether any process announces workers on the database at `url` now.
     ///
     /// # Errors
     ///
     /// The database cannot be asked.
     pub async fn is_announced(url: &str) -> Result<bool, StoreError> {
-        let lane = lane(url)?;
-        let connection = lane.lend().await?;
+        let pool = pool(url)?;
+        let connection = pool.lend().await?;
         let sql = "SELECT EXISTS (
                        SELECT FROM pg_locks
                        WHERE locktype = 'advisory' AND granted AND objsubid = 2
@@ -63,7 +64,7 @@ impl WorkerPresence {
             let row = connection.query_one(sql, &[&i64::from(LOCK)]).await?;
             Ok::<bool, PostgresError>(row.try_get(0)?)
         };
-        Ok(lane.within_deadline(ask).await?)
+        Ok(pool.within_deadline(ask).await?)
     }
 }
 
@@ -73,24 +74,25 @@ impl Drop for WorkerPresence {
     }
 }
 
-fn lane(url: &str) -> Result<ConnectionPool, PostgresError> {
+fn pool(url: &str) -> Result<ConnectionPool, PostgresError> {
     let options = PostgresOptions::default();
     let target = Target::parse(url, &options)?;
     ConnectionPool::new(&target, target.config.clone(), &options, 1, Some(options.pool_timeout))
 }
 
 /// Holds the lock until the connection fails.
-async fn hold(lane: &ConnectionPool) -> Result<(), PostgresError> {
-    // Out of the pool: when this ends, the connection is closed and the lock with it.
-    let connection = Object::take(lane.lend().await?);
+async fn hold(pool: &ConnectionPool) -> Result<(), PostgresError> {
+    // Taken out of the pool: when this function ends, the connection is closed and the lock is
+    // released.
+    let connection = Object::take(pool.lend().await?);
     let lock = "SELECT pg_advisory_lock_shared($1, hashtext(current_schema()))";
-    lane.within_deadline(async {
+    pool.within_deadline(async {
         Ok::<_, PostgresError>(connection.execute(lock, &[&LOCK]).await?)
     })
     .await?;
     loop {
         tokio::time::sleep(INTERVAL).await;
-        lane.within_deadline(async { Ok::<_, PostgresError>(connection.simple_query("").await?) })
+        pool.within_deadline(async { Ok::<_, PostgresError>(connection.simple_query("").await?) })
             .await?;
     }
 }

@@ -1,5 +1,5 @@
-//! A connection that somebody else's code has worked on goes back to its pool only when it is known
-//! to be in no transaction. Otherwise it is closed, and what it still does is cancelled.
+//! A connection that a handler has used goes back to its pool only when it is known to be in no
+//! transaction. Otherwise it is closed, and its running statement is cancelled.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::PostgresError;
 
-/// A request to cancel that takes longer is of no use: the server ends the statement itself.
+/// A cancel request that takes longer is useless: the server ends the statement itself.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Session {
@@ -17,7 +17,7 @@ pub(crate) struct Session {
     cancel: CancelToken,
     tls: MakeRustlsConnect,
     /// The transaction is being committed. A commit is not cancelled: one that waits for a standby
-    /// would stand here and not there.
+    /// would be committed here and not there.
     is_committing: bool,
 }
 
@@ -27,7 +27,7 @@ impl Session {
         Self { connection: Some(connection), cancel, tls, is_committing: false }
     }
 
-    /// Begins a transaction; the flag is to be set before it is committed.
+    /// Begins a transaction. The caller sets the flag before it commits.
     pub(crate) async fn begin(
         &mut self,
         isolation: IsolationLevel,
@@ -37,12 +37,12 @@ impl Session {
         Ok((transaction.start().await?, &mut self.is_committing))
     }
 
-    /// The transaction has ended, and the server has said so: back to the pool.
+    /// The server has confirmed the end of the transaction: returns the connection to the pool.
     pub(crate) fn give_back(mut self) {
         drop(self.connection.take());
     }
 
-    /// The same after a failure, unless that may lie in the server: after a failover it may be one
+    /// The same after a failure, unless the server may be the cause: after a failover it may be one
     /// that cannot write any more.
     pub(crate) async fn give_back_if_it_writes(self) {
         let Some(connection) = &self.connection else { return };
@@ -61,14 +61,14 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
-        // Out of the pool, and so closed. The server undoes the transaction when it notices, which
-        // it does between statements.
+        // Taken out of the pool, which closes it. The server rolls the transaction back when it
+        // notices, which it does between statements.
         drop(Object::take(connection));
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         if !self.is_committing {
             let (cancel, tls) = (self.cancel.clone(), self.tls.clone());
             runtime.spawn(async move {
-                // If it does not get there, the statement's own limit ends it.
+                // If the request does not arrive, the statement's own time limit ends it.
                 let _ = tokio::time::timeout(CANCEL_PATIENCE, cancel.cancel_query(tls)).await;
             });
         }

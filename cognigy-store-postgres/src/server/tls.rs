@@ -1,4 +1,4 @@
-//! TLS: rustls on ring, as everywhere in this project, and whom to believe.
+//! TLS: rustls on ring, as everywhere in this project, and which servers to trust.
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
@@ -15,27 +15,27 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::PostgresError;
 
-/// Who may be the server.
+/// Which servers are trusted.
 #[derive(Debug)]
 pub(crate) enum Trust {
-    /// Anybody, in the clear.
+    /// Any server, without encryption.
     NoTls,
-    /// Anybody, encrypted if they offer it.
+    /// Any server, encrypted if it offers encryption.
     AnyoneIfOffered,
-    /// Anybody, encrypted.
+    /// Any server, encrypted.
     Anyone,
-    /// Whoever has a certificate from these roots, under whatever name.
+    /// A server with a certificate from these roots, under any name.
     Issued(Roots),
-    /// Whoever has a certificate from these roots for the name that was dialled.
+    /// A server with a certificate from these roots for the host name that was dialled.
     Named(Roots),
 }
 
-/// Whose certificates count.
+/// Which root certificates count.
 #[derive(Debug)]
 pub(crate) enum Roots {
-    /// Those the system trusts, or `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+    /// The ones that the system trusts, or that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
     System,
-    /// Those in a PEM file.
+    /// The ones in a PEM file.
     File(PathBuf),
 }
 
@@ -66,7 +66,7 @@ impl Roots {
     fn load(&self) -> Result<RootCertStore, PostgresError> {
         let mut roots = RootCertStore::empty();
         let certificates = match self {
-            // Some systems ship a few certificates that no modern parser takes.
+            // Some systems ship a few certificates that no modern parser accepts.
             Self::System => rustls_native_certs::load_native_certs().certs,
             Self::File(path) => {
                 let unusable =
@@ -84,7 +84,7 @@ impl Roots {
     }
 }
 
-/// Believes any certificate, but wants proof that the server holds its key.
+/// Accepts any certificate, but demands proof that the server holds its key.
 #[derive(Debug)]
 struct AnyServer(Arc<CryptoProvider>);
 
@@ -125,7 +125,7 @@ impl ServerCertVerifier for AnyServer {
     }
 }
 
-/// Checks everything but the name, which is looked at last.
+/// Checks everything but the name, which rustls checks last.
 #[derive(Debug)]
 struct AnyName(Arc<WebPkiServerVerifier>);
 

@@ -1,8 +1,8 @@
-//! The database URL: what tokio-postgres reads of it, and what it does not.
+//! The database URL: the parts that tokio-postgres reads, and those that it does not.
 //!
 //! `sslmode` and `sslrootcert` mean what they mean to libpq, with one difference: without `sslmode`
 //! a server on another machine has to show a certificate for its name. Bodies hold what people say,
-//! and must not cross a network in the clear because nobody said otherwise.
+//! and must not cross a network unencrypted only because a setting is missing.
 
 use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -23,12 +23,14 @@ use crate::{
     transactional::transaction::TransactionOptions,
 };
 
-/// Shows that a session has the settings it was opened with. A pooler that drops them drops this.
+/// Shows that a session has the settings it was opened with. A pooler that drops settings drops
+/// this one too.
 pub(crate) const SESSION_MARK: &str = "cognigy.session";
 
 /// Where the server's socket lies if the URL names no host, as in `postgresql:///database`: libpq's
-/// built-in folder, which is the first on Debian and its kin and on Red Hat's, and the second where
-/// PostgreSQL was built as its makers ship it. Where there is none, `localhost` is tried.
+/// built-in folder. It is the first one on Debian, Red Hat and their derivatives, and the second
+/// one where PostgreSQL was built with its default settings. Where there is no socket, `localhost`
+/// is tried.
 const SOCKET_FOLDERS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
 /// Reads a database URL as [`PostgresStore::open`](crate::PostgresStore::open) does, and connects to
@@ -42,11 +44,11 @@ pub fn check_url(url: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Where to connect to, and whom to trust there.
+/// Which server to connect to, and which certificates to trust.
 pub(crate) struct Target {
     pub(crate) config: Config,
     pub(crate) trust: Trust,
-    /// The URL's own settings of a session.
+    /// The session settings that the URL names.
     theirs: String,
 }
 
@@ -93,8 +95,8 @@ impl Target {
         Ok(Self { config, trust, theirs })
     }
 
-    /// The same place for statements that are not ours: with limits of their own, and planned as
-    /// the database's owner wants it.
+    /// The same server for a handler's statements: with limits of their own, and with the planner
+    /// settings of the database's owner.
     pub(crate) fn for_transactions(&self, options: &TransactionOptions) -> Config {
         let mut config = self.config.clone();
         config.options(format!("{} {}", options.limits().join(" "), self.theirs));
@@ -102,9 +104,9 @@ impl Target {
     }
 }
 
-/// Has the planner plan as for a long queue whatever the statistics say: they are of an empty table
-/// when a backlog begins to grow, and a plan that reads the whole queue is right then and a disaster
-/// a minute later. Every table that grows has an index for each of our statements.
+/// Makes the planner plan for a long queue whatever the statistics say. They describe an empty
+/// table when a backlog begins to grow; a plan that reads the whole queue is right then and far too
+/// slow a minute later. Every table that grows has an index for each of our statements.
 const PLANNER: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
      -c enable_bitmapscan=off -c enable_mergejoin=off -c jit=off";
 
@@ -113,7 +115,7 @@ fn limits(options: &PostgresOptions) -> [String; 6] {
     session_limits(options.statement_timeout, options.lock_timeout, IDLE_IN_TRANSACTION)
 }
 
-/// What every session begins with.
+/// The settings with which every session begins.
 pub(crate) fn session_limits(statement: Duration, lock: Duration, idle: Duration) -> [String; 6] {
     let millis = |duration: Duration| duration.as_millis().max(1).to_string();
     [
@@ -153,7 +155,7 @@ struct SslParameters {
 }
 
 impl SslParameters {
-    /// Takes them out of a URL.
+    /// Takes the TLS settings out of a URL.
     fn take(url: &str) -> Result<(String, Self), PostgresError> {
         let Some((base, query)) = url.split_once('?') else {
             return Ok((url.to_owned(), Self::default()));
@@ -192,7 +194,7 @@ impl SslParameters {
             None if is_local => Trust::NoTls,
             None | Some("verify-full") => Trust::Named(roots),
             Some("verify-ca") => Trust::Issued(roots),
-            // As libpq does it: a root certificate that is named is used.
+            // As in libpq, a root certificate that is named is used.
             Some("require") if self.roots.is_some() => Trust::Issued(roots),
             Some("require") => Trust::Anyone,
             Some("prefer" | "allow") => Trust::AnyoneIfOffered,

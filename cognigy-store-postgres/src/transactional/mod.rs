@@ -34,8 +34,8 @@ use crate::{
     },
 };
 
-/// How long an attempt tries to get a connection from a server that refuses it. An outage is not
-/// the event's fault, and should not use up its attempts.
+/// How long an attempt tries to get a connection from a server that refuses it. An outage should
+/// not use up the event's attempts.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 /// The first wait between tries; doubles up to [`MAX_CONNECT_PAUSE`].
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
@@ -47,14 +47,14 @@ const MAX_CONNECT_PAUSE: Duration = Duration::from_secs(2);
 pub struct Transactional<H> {
     handler: H,
     store: PostgresStore,
-    lane: ConnectionPool,
+    pool: ConnectionPool,
     tls: MakeRustlsConnect,
     options: TransactionOptions,
 }
 
 impl PostgresStore {
-    /// Has `handler` handle events in transactions of this store's database, with the default
-    /// options. To be used in a pipeline over this store.
+    /// Makes `handler` handle events in transactions of this store's database, with the default
+    /// options. Use it in a pipeline over this store.
     ///
     /// ```
     /// # use cognigy_core::{Pipeline, Source, StoreError};
@@ -73,7 +73,7 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// If TLS cannot be set up. Nothing is connected to yet.
+    /// If TLS cannot be set up. It does not connect yet.
     pub fn transactional<H: TransactionalHandler>(
         &self,
         handler: H,
@@ -97,10 +97,10 @@ impl PostgresStore {
             statement_timeout: options.statement_timeout,
             ..self.options().clone()
         };
-        // An attempt's own time is the limit of its waiting.
-        let lane = ConnectionPool::new(target, config, &like_ours, options.connections, None)?;
+        // The attempt's own time limit bounds the wait.
+        let pool = ConnectionPool::new(target, config, &like_ours, options.connections, None)?;
         let tls = target.trust.connector()?;
-        Ok(Transactional { handler, store: self.clone(), lane, tls, options })
+        Ok(Transactional { handler, store: self.clone(), pool, tls, options })
     }
 }
 
@@ -122,7 +122,7 @@ impl<H: TransactionalHandler> SettlingHandler for Transactional<H> {
                     return Ok(settled);
                 }
                 Ended::Known(Err(undone)) => {
-                    self.lane.within_deadline(given_back(session)).await.ok();
+                    self.pool.within_deadline(given_back(session)).await.ok();
                     undone
                 }
                 // The session is closed.
@@ -141,22 +141,22 @@ impl<H: TransactionalHandler> SettlingHandler for Transactional<H> {
     }
 }
 
-/// How a transaction ended, and with it what is known of its session.
+/// How a transaction ended, which also says what is known about its session.
 enum Ended {
-    /// The server has said so.
+    /// The server has confirmed the end.
     Known(Result<Settled, Rollback>),
-    /// It was not committed, but the server has not said that it is over.
+    /// The transaction was not committed, but the server has not confirmed its end.
     Unknown(Rollback),
-    /// It was to be committed, and no answer came.
+    /// The commit was sent, and no answer came.
     Doubtful(PostgresError),
 }
 
 impl<H: TransactionalHandler> Transactional<H> {
-    /// A connection, as soon as there is one.
+    /// Waits for a connection.
     async fn connect(&self) -> Result<Object, Failure> {
         let (mut pause, mut waited) = (CONNECT_PAUSE, Duration::ZERO);
         loop {
-            let problem = match self.lane.lend().await {
+            let problem = match self.pool.lend().await {
                 Ok(connection) => return Ok(connection),
                 Err(problem) => problem,
             };
@@ -180,26 +180,26 @@ impl<H: TransactionalHandler> Transactional<H> {
         contact: Option<Contact>,
         completion: &Completion<'_>,
     ) -> Ended {
-        let begun = self.lane.within_deadline(session.begin(self.options.isolation)).await;
+        let begun = self.pool.within_deadline(session.begin(self.options.isolation)).await;
         let (mut transaction, is_committing) = match begun {
             Ok(begun) => begun,
             Err(problem) => return Ended::Unknown(problem.into()),
         };
         let handled = self.handle_and_settle(&mut transaction, event, contact, completion).await;
         if !matches!(handled, Ok(Settled::Done | Settled::UnblockedNext)) {
-            let rolled_back = self.lane.within_deadline(ended(transaction.rollback())).await;
+            let rolled_back = self.pool.within_deadline(ended(transaction.rollback())).await;
             return match (rolled_back, handled) {
                 (Ok(()), handled) => Ended::Known(handled),
-                // It counts as undone: the server will notice that we are gone.
+                // The transaction counts as undone: the server will notice that the client is gone.
                 (Err(_), Err(undone)) => Ended::Unknown(undone),
                 (Err(problem), Ok(_)) => Ended::Unknown(problem.into()),
             };
         }
         *is_committing = true;
-        match self.lane.within_deadline(ended(transaction.commit())).await {
+        match self.pool.within_deadline(ended(transaction.commit())).await {
             Ok(()) => Ended::Known(handled),
             Err(problem) if problem.outcome_is_unknown() => Ended::Doubtful(problem),
-            // Refused, as by a constraint that was deferred until now.
+            // The commit was refused, for example by a constraint that was deferred until now.
             Err(problem) => Ended::Known(Err(problem.into())),
         }
     }
@@ -212,11 +212,11 @@ impl<H: TransactionalHandler> Transactional<H> {
         completion: &Completion<'_>,
     ) -> Result<Settled, Rollback> {
         let token = completion.token();
-        // Sent by the first poll; its answer is not waited for. Had it not arrived, the check below
-        // would say so.
+        // The first poll sends the statement; its answer is not awaited. If it did not arrive, the
+        // check below fails.
         let _ = transaction.batch_execute(&mark(token)).now_or_never();
         self.handler.handle(transaction, Arc::clone(event), contact).await?;
-        self.lane
+        self.pool
             .within_deadline(async {
                 check(transaction, token, event).await?;
                 let settlement = completion.settlement();
@@ -226,9 +226,9 @@ impl<H: TransactionalHandler> Transactional<H> {
             .await
     }
 
-    /// The commit's answer was lost. What is in the database tells, if it can be asked. If it cannot,
-    /// or if the commit has not got there yet, a failure is right all the same: settling it compares
-    /// fences, and waits for a transaction that still holds the claim's row.
+    /// The commit's answer was lost. The database shows the outcome, if it can be reached. If it
+    /// cannot, or if the commit has not arrived yet, a failure is still right: settling the failure
+    /// compares fences, and waits for a transaction that still holds the claim's row.
     async fn look_up(&self, token: ClaimToken, problem: PostgresError) -> Result<Settled, Failure> {
         tracing::warn!(error = %problem, "a commit was not answered, looking it up");
         let working = &self.store.connections().working;
@@ -242,14 +242,14 @@ impl<H: TransactionalHandler> Transactional<H> {
     }
 }
 
-/// Marks a transaction, until it ends.
+/// Marks a transaction until it ends.
 fn mark(token: ClaimToken) -> String {
     format!("SET LOCAL cognigy.claim = '{}'", token.fence)
 }
 
 /// `$1` the mark, `$2` the event's handle, `$3` and `$4` its identity. From here on the transaction
-/// holds the event's row in the queue and no code but ours runs, so it may not pause for long; and
-/// statements are planned as in the store's own sessions.
+/// holds the event's row in the queue and the handler's code no longer runs, so the transaction may
+/// not pause for long. Its statements are planned as in the store's own sessions.
 const CHECK: &str = r#"
 SELECT coalesce(current_setting('cognigy.claim', true), '') = $1::text AS is_same,
        EXISTS (SELECT FROM cognigy_events
@@ -259,7 +259,7 @@ SELECT coalesce(current_setting('cognigy.claim', true), '') = $1::text AS is_sam
        set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
        set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true)"#;
 
-/// Looks whether the handler's effects and the event are in one transaction of one database.
+/// Checks that the handler's effects and the event are in one transaction of one database.
 async fn check(
     transaction: &Transaction<'_>,
     token: ClaimToken,

@@ -1,5 +1,5 @@
-//! What users whose own tables live in the events' database see: a handler that is given a
-//! transaction, how to undo it, and how many there may be.
+//! The interface for users whose own tables are in the events' database: a handler that receives a
+//! transaction, how to undo the transaction, and how many of them there may be.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,22 +44,22 @@ use crate::{error::PostgresError, server::url::session_limits};
 /// * Only what goes through `transaction` happens exactly once. A call to another service, or a
 ///   write on another connection, happens at least once, as with any
 ///   [`EventHandler`](cognigy_core::EventHandler), and stays when the transaction is undone.
-/// * It does not end the transaction: no `COMMIT`, no `ROLLBACK`. That is found out before the event
-///   is completed, and a permanent failure; but what was committed by then stands. Savepoints are
-///   the handler's to use.
-/// * It leaves the session as it was: `SET LOCAL`, not `SET`; no advisory lock of the session's. The
-///   next handler gets the same session.
+/// * The handler does not end the transaction: no `COMMIT`, no `ROLLBACK`. A handler that does is
+///   detected before the event is completed, and fails permanently; but what it committed stays.
+///   The handler may use savepoints.
+/// * The handler leaves the session as it was: `SET LOCAL`, not `SET`; no session-level advisory
+///   lock. The next handler gets the same session.
 /// * It may run several times for one run of an event, each time in a new transaction, the earlier
-///   ones having been undone. Within one attempt it does where the transaction lost a deadlock or a
-///   serialization conflict (three times at most).
+///   ones having been undone. Within one attempt it runs again where the transaction lost a
+///   deadlock or a serialization conflict (three times at most).
 /// * It may be dropped at any `await`, when the lease is lost or the attempt takes too long, and a
 ///   panic counts as a transient failure of this event alone. Both undo the transaction.
-/// * The transaction is open while it runs: other transactions wait for the rows it has written.
-///   Whatever takes its time belongs in front of it, or into an event of its own.
+/// * The transaction is open while it runs: other transactions wait for the rows it has written. Do
+///   slow work before the transaction, or in an event of its own.
 #[async_trait]
 pub trait TransactionalHandler: Send + Sync + 'static {
-    /// Handles one event. With `Err` nothing of it happens; then a transient failure is retried, a
-    /// permanent one dead-letters the event.
+    /// Handles one event. With `Err` the transaction is undone; a transient failure is then
+    /// retried, a permanent one dead-letters the event.
     async fn handle(
         &self,
         transaction: &mut Transaction<'_>,
@@ -83,12 +83,12 @@ pub struct Rollback {
 }
 
 impl Rollback {
-    /// For something that may pass by itself.
+    /// For a failure that may pass by itself.
     pub fn transient(message: impl Into<String>) -> Self {
         Failure::transient(message).into()
     }
 
-    /// For something that will not pass by itself.
+    /// For a failure that will not pass by itself.
     pub fn permanent(message: impl Into<String>) -> Self {
         Failure::permanent(message).into()
     }
@@ -126,16 +126,16 @@ pub struct TransactionOptions {
     /// it wait for one, as long as an attempt may take; the store's own calls (claims, renewals,
     /// deliveries) never do. Each is a process on the server.
     pub connections: usize,
-    /// Default `ReadCommitted`, as PostgreSQL's own. The stricter ones let transactions fail that
-    /// collide with others, which is tried again; among the others is the renewal of the event's own
-    /// lease, so that a transaction has to be shorter than a third of the lease.
+    /// Default `ReadCommitted`, as PostgreSQL's own. The stricter levels make transactions fail
+    /// that collide with others; such a transaction is tried again. The renewal of the event's own
+    /// lease is one of the others, so a transaction has to be shorter than a third of the lease.
     pub isolation: IsolationLevel,
     /// How long one statement may take; the server ends it then. Default 5 s.
     pub statement_timeout: Duration,
     /// How long a statement may wait for a row or a table that another transaction has. Default 2 s.
     pub lock_timeout: Duration,
-    /// How long a transaction may go without a statement; the server ends it then, so that a node
-    /// that was paused holds nobody up. Default 10 s.
+    /// How long a transaction may go without a statement; the server ends it then, so that a paused
+    /// node does not block other transactions. Default 10 s.
     pub idle_timeout: Duration,
 }
 

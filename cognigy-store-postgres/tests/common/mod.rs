@@ -46,13 +46,13 @@ impl<'a> Place<'a> {
         PostgresStore::open_with(&self.url(), options).await.unwrap()
     }
 
-    /// Asks the database as an operator would at the prompt.
+    /// Runs SQL as an operator would at the prompt.
     pub(crate) fn sql(&self, sql: &str) -> String {
         self.cluster.sql(&self.database, sql)
     }
 
-    /// Has the next `times` statements that do `event` ("DELETE", "INSERT" …) to `table` fail with
-    /// an SQLSTATE.
+    /// Makes the next `times` statements that do `event` ("DELETE", "INSERT" …) to `table` fail
+    /// with an SQLSTATE.
     pub(crate) fn fail(&self, table: &str, event: &str, state: &str, times: u32) {
         self.sql(&format!(
             "CREATE SEQUENCE IF NOT EXISTS failures; SELECT setval('failures', 1, false);
@@ -69,7 +69,7 @@ impl<'a> Place<'a> {
         ));
     }
 
-    /// How often a statement met the injected failure or would have.
+    /// How often a statement hit the injected failure, or would have.
     pub(crate) fn fired(&self) -> u32 {
         let row = self.sql("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM failures");
         row.parse().unwrap()
@@ -94,7 +94,7 @@ pub(crate) fn event(id: &str) -> IncomingEvent {
     sample::incoming(sample::body(id))
 }
 
-/// The time, as a node has it.
+/// The time by the clock of a node.
 pub(crate) fn now() -> cognigy_core::Timestamp {
     TokioClock::new().now()
 }
@@ -120,7 +120,7 @@ pub(crate) fn ended(run: ClaimedRun, end: RunEnd) -> Settlement {
     ended_at(run, end, now(), now())
 }
 
-/// As [`ended`], by a worker that read these times off its clock.
+/// As [`ended`], by a worker whose clock showed these times.
 pub(crate) fn ended_at(
     run: ClaimedRun,
     end: RunEnd,

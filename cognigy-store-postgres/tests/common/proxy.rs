@@ -15,7 +15,7 @@ use tokio::{
 
 #[derive(Default)]
 struct State {
-    /// Of the answers to come, the numbers of those that are lost together with their connection.
+    /// The numbers of the coming answers that are lost together with their connection.
     to_lose: Mutex<Vec<u32>>,
     answers: AtomicU32,
     lost: AtomicU32,
@@ -48,8 +48,8 @@ impl Proxy {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Loses the answers with these numbers, counted from now and from 1. What they answer has been
-    /// done by then.
+    /// Loses the answers with these numbers, counted from now and from 1. The server has done the
+    /// work by then.
     pub(crate) fn lose(&self, numbers: impl IntoIterator<Item = u32>) {
         self.state.answers.store(0, Ordering::SeqCst);
         *self.state.to_lose.lock().unwrap() = numbers.into_iter().collect();
@@ -99,7 +99,7 @@ async fn converse(client: TcpStream, server: u16, state: Arc<State>) {
             }
         }
     };
-    // Whichever ends first takes the connection with it.
+    // The direction that ends first closes the connection.
     tokio::select! { () = requests => {}, () = answers => {} }
 }
 

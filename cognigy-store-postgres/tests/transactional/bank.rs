@@ -25,7 +25,7 @@ use crate::{
 const ACCOUNTS: [&str; 4] = ["ada", "bob", "cyd", "dan"];
 const CENTS_EACH: i64 = 1_000_000;
 
-/// One that does not make a test wait.
+/// A policy that does not make a test wait.
 pub(crate) const RETRY: RetryPolicy = RetryPolicy {
     max_attempts: 4,
     base_delay: Duration::from_millis(20),
@@ -53,7 +53,7 @@ impl<'a> Bank<'a> {
         Self { place, store }
     }
 
-    /// An order that any two of the accounts are concerned by.
+    /// A transfer between any two of the accounts.
     pub(crate) async fn order(&self, id: &str) {
         self.try_order(id).await.unwrap();
     }
@@ -73,7 +73,7 @@ impl<'a> Bank<'a> {
         pipeline(&self.store, |pipeline| pipeline.settling_handler(handler))
     }
 
-    /// Works until everything has ended, as another process would that finds the rest.
+    /// Works until every event has ended, like another process that finds the remaining events.
     pub(crate) async fn finish(&self) {
         self.finish_with(self.pipeline(self.transfers())).await;
     }
@@ -94,7 +94,7 @@ impl<'a> Bank<'a> {
         .await;
     }
 
-    /// Has all leases end now, as if their time had passed.
+    /// Ends all leases now, as if their time had passed.
     pub(crate) fn end_leases(&self) {
         self.place.sql(
             "UPDATE cognigy_queue SET held_until = now() - interval '1 ms'
@@ -102,7 +102,8 @@ impl<'a> Bank<'a> {
         );
     }
 
-    /// Waits until the server has noticed who is gone: nothing is open any more.
+    /// Waits until the server has noticed that the clients are gone: no transaction is open any
+    /// more.
     pub(crate) async fn quiet(&self) {
         eventually("no transaction is open", async || {
             let open = "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid()
@@ -112,7 +113,8 @@ impl<'a> Bank<'a> {
         .await;
     }
 
-    /// What is wrong with the books, at whatever moment they are looked at: one look sees one moment.
+    /// What is wrong with the accounts. May be called at any time, because one query sees one
+    /// moment.
     pub(crate) fn audit(&self) -> Vec<String> {
         let sum = CENTS_EACH * i64::try_from(ACCOUNTS.len()).unwrap();
         let sql = format!(

@@ -26,8 +26,8 @@ async fn a_connection_may_be_lost_at_every_message() {
             let id = format!("e{ordered}");
             bank.order(&id).await;
             wire.strike(at(number), Blow::Cut);
-            // A pool of its own each time, so that each message comes, those included that a
-            // session sends but once.
+            // A new pool each time, so that every message is sent, including those that a session
+            // sends only once.
             let ear = Ear::default();
             let pipeline = pipeline(&store, |pipeline| {
                 pipeline.settling_handler(transfers(&store)).observer(ear.clone())
@@ -49,7 +49,7 @@ async fn a_connection_may_be_lost_at_every_message() {
     }
 }
 
-/// The commit was not answered, and nobody can be asked for a while.
+/// The commit was not answered, and for a while no connection can ask about it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_cannot_be_looked_up_is_a_failure_that_fencing_makes_void() {
     let bank = Bank::open().await;
@@ -59,7 +59,7 @@ async fn a_commit_that_cannot_be_looked_up_is_a_failure_that_fencing_makes_void(
     let moments: [fn(u32) -> Moment; 2] = [Moment::Request, Moment::Answer];
     for (place, at) in moments.into_iter().enumerate() {
         let id = format!("e{place}");
-        // Which message is the commit? The last one that is met.
+        // The commit is the last message that is struck.
         let mut commit = 0;
         for number in 1.. {
             wire.strike(at(number), Blow::Cut);

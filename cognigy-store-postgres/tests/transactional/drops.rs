@@ -70,14 +70,15 @@ async fn an_attempt_may_be_dropped_at_every_await() {
     let (mut runs, mut dropped) = (1, 0);
     for polls in 1.. {
         assert!(polls < 500, "it comes to an end");
-        // Sessions are kept from one to the next: none may come back inside a transaction.
+        // Sessions are kept from one attempt to the next: none may return to the pool inside a
+        // transaction.
         let pipeline = bank.pipeline(Dropped { inner: bank.transfers(), polls });
         let outcome = pipeline.replay(&key("e1"), &clock).await.unwrap();
         bank.quiet().await;
         bank.books_are_right();
         match outcome {
             ReplayOutcome::Failed(_) => dropped += 1,
-            // It was dropped while it committed, and that went through.
+            // The attempt was dropped during its commit, and the commit took effect.
             ReplayOutcome::Busy => runs += 1,
             ReplayOutcome::Replayed(_) => {
                 runs += 1;
@@ -94,7 +95,8 @@ async fn an_attempt_may_be_dropped_at_every_await() {
     bank.books_are_right();
 }
 
-/// One pool for all attempts, of a single connection: what an earlier one left behind, the next meets.
+/// One pool for all attempts, of a single connection: the next attempt finds what an earlier one
+/// left behind.
 #[tokio::test]
 async fn a_session_never_comes_back_inside_a_transaction() {
     let bank = Bank::open().await;
@@ -160,7 +162,8 @@ async fn a_worker_may_be_dropped_at_every_await() {
         bank.order(&id).await;
         let has_ended = Arc::new(AtomicBool::new(false));
         let handler = Telling(bank.transfers(), Arc::clone(&has_ended));
-        // A claim that was on its way when it was dropped may still be granted, to nobody.
+        // A claim that was on its way when its future was dropped may still be granted, and no
+        // worker then holds it.
         let lease = Duration::from_secs(1);
         let pipeline = pipeline(&bank.store, |it| it.settling_handler(handler).lease(lease));
         let worker = Worker::new(pipeline, TokioClock::new());

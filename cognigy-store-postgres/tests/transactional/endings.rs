@@ -1,5 +1,5 @@
-//! Transactions that fail in every way the handler, or PostgreSQL, can think of: nothing of them
-//! stands, and the event is retried or dead-lettered like any other.
+//! Transactions that fail in every way that the handler or PostgreSQL can cause: none of their
+//! changes remain, and the event is retried or dead-lettered like any other.
 
 use std::{
     sync::{
@@ -124,7 +124,7 @@ async fn what_may_pass_is_undone_and_tried_again() {
             assert!(error.contains(why), "{mishap:?}: {error}");
         }
         assert_eq!((attempts[2].0, case.bank.moved()), (Succeeded, 1));
-        // For ever, and it is given up.
+        // It fails for ever, and the event is given up.
         let case = Case::new(mishap, u32::MAX).await;
         if !matches!(mishap, Mishap::Sql("SELECT pg_sleep(60)")) {
             assert_eq!(case.run().await.len(), 4, "{mishap:?}");
@@ -152,8 +152,8 @@ async fn what_will_not_pass_is_undone_and_dead_lettered_at_once() {
     }
 }
 
-/// What it wrote stands, against its contract; but the event does not count as processed, and
-/// somebody hears of it.
+/// What the handler committed stays, against its contract; but the event does not count as
+/// processed, and the observer is told.
 #[tokio::test]
 async fn a_handler_that_commits_by_itself_is_found_out() {
     let case = Case::new(Mishap::Quietly("COMMIT; BEGIN"), u32::MAX).await;
@@ -201,7 +201,7 @@ async fn a_replay_moves_once_more_and_a_failed_one_does_not() {
     assert_eq!(case.bank.store.counts().await.unwrap().unsent_dead_letters, 1);
 }
 
-/// In its first call, does something to the database beside its transaction.
+/// In its first call the handler changes the database outside its transaction.
 struct Disturbed {
     url: String,
     by: &'static str,
@@ -232,7 +232,7 @@ impl TransactionalHandler for Disturbed {
 #[tokio::test]
 async fn a_transaction_that_lost_a_race_is_tried_again_within_the_attempt() {
     for by in [
-        // Another transfer, as it were.
+        // Acts like another transfer.
         "UPDATE accounts SET cents = cents",
         // A renewal of the event's own lease.
         "UPDATE cognigy_queue SET held_until = held_until + interval '1 s'",
@@ -255,7 +255,7 @@ async fn a_transaction_that_lost_a_race_is_tried_again_within_the_attempt() {
     }
 }
 
-/// Whoever always loses is a failure like any other in the end.
+/// A transaction that loses every race ends as a failure like any other.
 #[tokio::test]
 async fn a_race_is_not_run_for_ever() {
     let raise = "DO $$ BEGIN RAISE EXCEPTION 'lost' USING ERRCODE = '40001'; END $$";
@@ -267,7 +267,7 @@ async fn a_race_is_not_run_for_ever() {
     assert_eq!(case.bank.state("e1").await, State::DeadLettered);
 }
 
-/// What an attempt was doing when it was dropped is stopped, and the next one waits for nothing.
+/// The statement of a dropped attempt is cancelled, so the next attempt does not wait for it.
 #[tokio::test]
 async fn a_statement_of_an_attempt_that_was_dropped_is_cancelled() {
     let bank = Bank::open().await;
@@ -293,7 +293,8 @@ async fn a_statement_of_an_attempt_that_was_dropped_is_cancelled() {
     bank.quiet().await;
 }
 
-/// The handler's statements are planned as the database's owner wants it, not as the store's are.
+/// The handler's statements are planned with the settings of the database's owner, not with the
+/// store's.
 #[tokio::test]
 async fn the_handler_s_session_is_a_plain_one() {
     struct Settings(Arc<std::sync::Mutex<Vec<String>>>);
@@ -312,7 +313,7 @@ async fn the_handler_s_session_is_a_plain_one() {
             let row = transaction.query_one(sql, &[]).await?;
             let settings = (0..5).map(|column| row.get::<_, String>(column)).collect();
             *self.0.lock().unwrap() = settings;
-            // A savepoint is the handler's to use.
+            // The handler may use savepoints.
             let savepoint = transaction.savepoint("mine").await?;
             savepoint.batch_execute("SELECT 1/0").await.unwrap_err();
             savepoint.rollback().await?;
@@ -321,7 +322,7 @@ async fn the_handler_s_session_is_a_plain_one() {
     }
     let bank = Bank::open().await;
     let seen = Arc::default();
-    // Twice on the same session: what was set for settling does not last.
+    // Twice on the same session: the settings for settling do not last.
     bank.order("e1").await;
     bank.order("e2").await;
     let one = TransactionOptions { connections: 1, ..TransactionOptions::default() };

@@ -1,4 +1,5 @@
-//! A server that takes no more connections, and one that was replaced and lives on, unable to write.
+//! A server that accepts no more connections, and a server that was replaced but still runs and
+//! cannot write.
 
 use cognigy_core::{TokioClock, Worker};
 use cognigy_store_postgres::{
@@ -19,7 +20,7 @@ async fn an_attempt_waits_for_a_server_that_takes_no_connection() {
     let place = Place::in_cluster(&cluster);
     let store = place.open_with(impatient()).await;
     let bank = Bank::found(place, store);
-    // What the store needs it has, and what is left is taken by others.
+    // The store has the connections it needs, and other clients take the rest.
     bank.order("e0").await;
     bank.finish_with(pipeline(&bank.store, |pipeline| pipeline)).await;
     let mut others = Vec::new();
@@ -49,7 +50,7 @@ async fn after_a_failover_transfers_go_on_where_they_can_be_written() {
     let url = format!("postgres://postgres@127.0.0.1:{},127.0.0.1:{}/{database}", ports.0, ports.1);
     let store = PostgresStore::open_with(&url, impatient()).await.unwrap();
     let bank = Bank::found(place, store.clone());
-    // One session, which leads to the old primary.
+    // One session, which is connected to the old primary.
     let one = TransactionOptions { connections: 1, ..TransactionOptions::default() };
     let handler = store.transactional_with(Transfers, one).unwrap();
     let pipeline = pipeline(&store, |pipeline| pipeline.settling_handler(handler));
@@ -70,7 +71,8 @@ async fn after_a_failover_transfers_go_on_where_they_can_be_written() {
     let bank = Bank { place: Place { cluster: &new, database }, store };
     eventually("the new primary is found", async || bank.try_order("e2").await.ok()).await;
     let worker = Worker::spawn(pipeline, TokioClock::new());
-    // Asked at the new primary itself: connections that only read notice nothing of all this.
+    // Asked at the new primary itself, because connections that only read do not notice the
+    // failover.
     eventually("it is done", async || {
         (bank.place.sql("SELECT count(*) FROM cognigy_queue") == "0").then_some(())
     })

@@ -1,7 +1,7 @@
 //! `kill -9`: at every message of a transaction, and at random under load.
 //!
-//! The processes that die are this test's own program, run again as [`child_works`]. The same with
-//! a handler of the plain kind shows that the auditor finds what happens twice.
+//! The processes that die are this test's own program, run again as [`child_works`]. The same test
+//! with a plain handler shows that the audit finds effects that happen twice.
 
 use std::{
     env,
@@ -28,7 +28,8 @@ const KIND: &str = "TRANSACTIONAL_KIND";
 async fn child_works() {
     let Ok(url) = env::var(DATABASE) else { return };
     let store = PostgresStore::open(&url).await.unwrap();
-    // Short, for a claim that was on its way when the process died may still be granted, to nobody.
+    // Short, because a claim that was on its way when the process died may still be granted, and no
+    // worker then holds it.
     let lease = Duration::from_secs(2);
     let pipeline = pipeline(&store, |pipeline| match env::var(KIND).unwrap().as_str() {
         "plain" => pipeline.handler(Separately::new(&url)).lease(lease),
@@ -47,14 +48,14 @@ pub(crate) fn child(url: &str, kind: &str) -> Child {
         .args(["kills::child_works", "--exact", "--ignored", "--nocapture"])
         .env(DATABASE, url)
         .env(KIND, kind)
-        // libtest catches what tests print; this child has nothing to say but when it fails.
+        // libtest captures the output; this child prints only when it fails.
         .stdout(Stdio::null())
         .spawn()
         .unwrap()
 }
 
-/// Kills a child at every message that it sends or gets in a transaction, and has this process take
-/// over. Yields what was struck, and what the auditor found.
+/// Kills a child at every message that it sends or receives in a transaction, and lets this process
+/// take over. Returns which message was struck, and what the audit found.
 async fn kill_at_every_message(kind: &str) -> (Vec<String>, Vec<String>) {
     let bank = Bank::open().await;
     let wire = Wire::start(bank.place.cluster.port()).await;
@@ -73,7 +74,7 @@ async fn kill_at_every_message(kind: &str) -> (Vec<String>, Vec<String>) {
                 (wire.struck().is_some() || is_done).then_some(())
             })
             .await;
-            // It is dead, or it goes now.
+            // The child is dead already, or is killed now.
             let mut child = wire.child().unwrap();
             child.kill().unwrap();
             child.wait().unwrap();
@@ -151,7 +152,7 @@ async fn a_process_may_be_killed_at_random_under_load() {
         bank.place.sql("SELECT count(*) FROM cognigy_attempts WHERE outcome = 'lease_expired'");
     bank.finish().await;
     bank.books_are_right();
-    // An event whose worker vanished once too often is given up, without having moved.
+    // An event whose worker vanished too often is given up without a transfer.
     let given_up =
         bank.place.sql("SELECT count(*) FROM cognigy_events WHERE state = 'dead_lettered'");
     assert_eq!(bank.moved() + given_up.parse::<usize>().unwrap(), EVENTS);

@@ -53,7 +53,7 @@ async fn what_was_done_under_a_lease_that_somebody_else_has_is_undone() {
     let ear = Ear::default();
     let handler = bank.store.transactional(gated).unwrap();
     let pipeline = pipeline(&bank.store, |it| it.settling_handler(handler).observer(ear.clone()));
-    // It holds as many as it may, so that it does not claim the event itself.
+    // The worker holds its full number of claims, so that it does not claim the event itself.
     let worker = Worker::spawn_with(pipeline, TokioClock::new(), few_at_once(1));
     arrived.acquire().await.unwrap().forget();
     bank.end_leases();
@@ -63,7 +63,7 @@ async fn what_was_done_under_a_lease_that_somebody_else_has_is_undone() {
     eventually("it is told", async || (ear.heard() == ["lease_lost"]).then_some(())).await;
     assert_eq!(bank.moved(), 0, "nothing of it stands");
     bank.books_are_right();
-    // The other one gives it back, and it is done after all.
+    // The other worker releases the event, and it is processed after all.
     let verdict = RunEnd::Release;
     assert_eq!(settle(&bank.store, common::ended(taken_over, verdict)).await, Settled::Done);
     gate.add_permits(1);
@@ -72,8 +72,8 @@ async fn what_was_done_under_a_lease_that_somebody_else_has_is_undone() {
     assert_eq!(bank.moved(), 1);
 }
 
-/// A transaction that waits holds up neither renewals nor the store's other calls, however many
-/// attempts wait for the same connection.
+/// A waiting transaction delays neither renewals nor the store's other calls, however many attempts
+/// wait for the same connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_that_wait_for_a_connection_starve_nobody() {
     let bank = Bank::open().await;
@@ -98,7 +98,7 @@ async fn attempts_that_wait_for_a_connection_starve_nobody() {
     worker.shutdown().await;
     assert_eq!(bank.moved(), 40);
     let failed = "SELECT count(*) FROM cognigy_attempts WHERE outcome <> 'succeeded'";
-    assert_eq!(bank.place.sql(failed), "0", "nobody gave up waiting");
+    assert_eq!(bank.place.sql(failed), "0", "no attempt gave up waiting");
     let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                 AND application_name = 'cognigy'";
     assert!(bank.place.sql(open).parse::<u32>().unwrap() <= 8 + 2);
@@ -123,12 +123,12 @@ async fn a_process_that_slept_through_its_lease_moves_nothing_when_it_wakes() {
         let words = wire.struck();
         if words.is_some() {
             moments += 1;
-            // Its transaction idles until the server ends it.
+            // Its transaction is idle until the server ends it.
             bank.quiet().await;
             bank.end_leases();
             bank.finish().await;
             send_signal(sleeper.id(), "CONT");
-            // It goes on working, so it has got over what it slept through.
+            // The process goes on working, so it has recovered from the pause.
             bank.order(&format!("{id}-after")).await;
             bank.at_rest().await;
             assert_eq!(bank.state(&id).await, State::Processed);
@@ -150,7 +150,7 @@ async fn a_handler_of_another_database_completes_nothing_there() {
     bank.order("ours").await;
     other.order("theirs").await;
     let theirs = claim_one(&other.store).await;
-    // The fences are drawn alike, so that nothing but the event's identity tells them apart.
+    // Both stores draw the same fences, so that only the event's identity tells them apart.
     let handler = other.store.transactional(Transfers).unwrap();
     let ours: &PostgresStore = &bank.store;
     bank.finish_with(pipeline(ours, |it| it.settling_handler(handler))).await;

@@ -1,5 +1,6 @@
-//! Effects in the events' own database happen exactly once, wherever it is killed, dropped, cut off
-//! or refused. What is tried is the handler of `examples/balance.rs`, as users would write it.
+//! Effects in the events' own database happen exactly once, wherever the transaction is killed,
+//! dropped, cut off or refused. The tests use the handler of `examples/balance.rs`, as users would
+//! write it.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../../examples/balance.rs"]

@@ -1,5 +1,5 @@
-//! Handlers' transactions under the order of contacts: what one of them ends makes way for the next,
-//! in the same commit.
+//! Handlers' transactions where the order of contacts is kept: the end of one event makes the next
+//! one due in the same commit.
 
 use std::sync::{
     Arc,
@@ -15,7 +15,7 @@ use crate::{
     common::{Place, now},
 };
 
-/// Writes down whose turn it is. Its first attempt fails after that, at any event.
+/// Writes down which event runs. The first attempt at each event fails after that.
 #[derive(Default)]
 struct Turns(AtomicU32);
 
@@ -65,5 +65,9 @@ async fn a_contact_s_transactions_are_committed_in_its_order() {
         let all: Vec<_> = (1..=10).map(|number| format!("{contact}{number}")).collect();
         assert_eq!(bank.place.sql(&turns), all.join(" "));
     }
-    assert_eq!(bank.place.sql("SELECT count(*) FROM cognigy_lanes"), "0", "nobody is left behind");
+    assert_eq!(
+        bank.place.sql("SELECT count(*) FROM cognigy_lanes"),
+        "0",
+        "no contact queue is left behind"
+    );
 }

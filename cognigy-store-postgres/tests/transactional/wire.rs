@@ -20,9 +20,9 @@ use tokio::{
 /// Where to strike: at the n-th message, from 1, since the plan was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Moment {
-    /// The request gets lost.
+    /// The request is lost.
     Request(u32),
-    /// The request has been carried out, and its answer gets lost.
+    /// The request is carried out, and its answer is lost.
     Answer(u32),
 }
 
@@ -31,11 +31,11 @@ pub(crate) enum Moment {
 pub(crate) enum Blow {
     /// The connection is cut.
     Cut,
-    /// All connections are, and none gets through until [`Wire::mend`].
+    /// All connections are cut, and new ones are refused until [`Wire::mend`].
     CutAll,
     /// The process on this side is killed.
     Kill(Child),
-    /// The process on this side is sent a signal, and the message goes its way.
+    /// The process on this side receives a signal, and the message is passed on.
     Signal(u32, &'static str),
 }
 
@@ -77,7 +77,7 @@ impl Wire {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Counts anew and strikes at `moment`.
+    /// Starts counting again and strikes at `moment`.
     pub(crate) fn strike(&self, moment: Moment, blow: Blow) {
         let mut plan = self.state.plan.lock().unwrap();
         *self.state.struck.lock().unwrap() = None;
@@ -110,7 +110,7 @@ impl Wire {
 }
 
 impl State {
-    /// Strikes if it is time; whether the message is lost.
+    /// Strikes if it is time. Returns whether the message is lost.
     fn meet(&self, moment: Moment, words: &str) -> bool {
         let mut plan = self.plan.lock().unwrap();
         let Some((_, blow)) = plan.take_if(|(planned, _)| *planned == moment) else {
@@ -139,7 +139,7 @@ impl State {
     }
 }
 
-/// Sends a signal to a process of ours.
+/// Sends a signal to a child process of the test.
 pub(crate) fn send_signal(pid: u32, signal: &str) {
     let arguments = [format!("-{signal}"), pid.to_string()];
     assert!(std::process::Command::new("kill").args(arguments).status().unwrap().success());
@@ -150,7 +150,7 @@ async fn converse(client: TcpStream, server: u16, state: Arc<State>) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let is_handlers = Arc::new(AtomicBool::new(false));
-    // The words of requests that have not been answered.
+    // The SQL of requests that have not been answered.
     let asked = Arc::new(Mutex::new(std::collections::VecDeque::new()));
     let (theirs, words, shared) =
         (Arc::clone(&is_handlers), Arc::clone(&asked), Arc::clone(&state));
@@ -188,7 +188,7 @@ async fn converse(client: TcpStream, server: u16, state: Arc<State>) {
             }
         }
     };
-    // Whichever ends first takes the connection with it.
+    // The direction that ends first closes the connection.
     tokio::select! { () = requests => {}, () = answers => {} }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     row::{self, IDENTITY, micros, sql_limit, timestamp, unreadable},
 };
 
-/// The body of an event that has lost it is given as empty: its history can still be told.
+/// A lost body is returned as empty, because the event's history can still be shown.
 pub(crate) fn find(
     connection: &Connection,
     key: &EventKey,
@@ -112,7 +112,8 @@ impl Conditions {
         all.add("events.id < ?", after.map(|cursor| cursor.0));
         all.add(
             match filter.state {
-                // Without the second term SQLite cannot tell that the partial index covers it.
+                // Without the second condition SQLite cannot tell that the partial index covers the
+                // query.
                 Some(State::DeadLettering | State::DeadLettered) => {
                     "state = ? AND state IN ('dead_lettering', 'dead_lettered')"
                 }
@@ -127,7 +128,8 @@ impl Conditions {
         all.add("type = ?", filter.kind.as_ref().map(|kind| kind.as_str().to_owned()));
         all.add("user_id = ?", filter.user_id.clone());
         all.add("external_id = ?", filter.external_id.clone());
-        // The plus keeps SQLite from the index of identities, which would have it sort the source.
+        // The plus keeps SQLite from using the index of identities, which would make it sort the
+        // whole source.
         all.add("+source = ?", filter.source.as_ref().map(|source| source.as_str().to_owned()));
         if let Some(from) = filter.from {
             all.add("received_at >= ?", Some(micros(from)));
@@ -186,13 +188,14 @@ impl Arrivals {
     }
 }
 
-/// Two ids, close to one another or the ends of the table, between which `time` was passed.
+/// Two ids, close to one another or the ends of the table, between which the time of receipt passes
+/// `time`.
 fn bisect(connection: &Connection, time: i64) -> Result<(i64, i64), SqliteError> {
     let ends = "SELECT coalesce((SELECT min(id) FROM events), 0),
                        coalesce((SELECT max(id) FROM events), 0)";
     let (mut low, mut high): (i64, i64) =
         connection.query_row(ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    // Purges leave gaps, hence the next row from the middle on.
+    // Purges leave gaps, so each step takes the next row from the middle on.
     let mut probe = connection
         .prepare_cached("SELECT received_at FROM events WHERE id >= ?1 ORDER BY id LIMIT 1")?;
     while high - low > CLOSE_ENOUGH {
@@ -274,7 +277,7 @@ pub(crate) fn size(connection: &Connection) -> Result<StoreSize, SqliteError> {
     Ok(StoreSize { database: Some(database), log: Some(log.map_or(0, |file| file.len())) })
 }
 
-/// Walks through the index of all that is on its way.
+/// Walks through the index of all unfinished events.
 pub(crate) fn backlog(
     connection: &Connection,
 ) -> Result<BTreeMap<SourceName, Backlog>, SqliteError> {
@@ -297,8 +300,8 @@ pub(crate) fn backlog(
     Ok(backlog)
 }
 
-/// With at most so many events on their way, looking all of them up takes some milliseconds. With
-/// more, they are most likely the newest, and walking back from there meets them at once.
+/// Looking up at most this many unfinished events takes some milliseconds. If there are more, they
+/// are most likely the newest events, and walking back from the newest finds them at once.
 const FEW: i64 = 10_000;
 
 fn has_few_due(connection: &Connection) -> Result<bool, SqliteError> {
@@ -310,8 +313,8 @@ fn has_few_due(connection: &Connection) -> Result<bool, SqliteError> {
     Ok(due <= FEW)
 }
 
-/// How many events on their way are looked at, from either end of a source's, to find the oldest: a
-/// fraction of a millisecond for every scrape of the metrics.
+/// How many unfinished events of a source are read, from either end of the index, to find the
+/// oldest: a fraction of a millisecond for every scrape of the metrics.
 const OLDEST_SAMPLE: i64 = 500;
 
 const SELECT_OLDEST: &str = "
@@ -325,15 +328,15 @@ SELECT min(received_at) FROM events WHERE id IN (
 const SELECT_OLDEST_WAITING: &str = "
 SELECT min(received_at) FROM events WHERE id IN (SELECT event FROM waiting LIMIT ?1)";
 
-/// Of dead letters that the sink does not have, those that were given up first.
+/// The unsent dead letters that were given up first.
 const SELECT_OLDEST_UNSENT: &str = "
 SELECT min(received_at) FROM events WHERE id IN (
     SELECT event FROM outbox WHERE due_at IS NOT NULL ORDER BY id LIMIT ?1)";
 
-/// When the event came in that has been on its way for longest. Exact up to twice [`OLDEST_SAMPLE`]
-/// of them for each source; beyond, of those due first (a backlog's oldest) and last (put off for a
-/// retry), and of some that wait for others, which mostly came earlier; of dead letters, of those that
-/// were given up first.
+/// When the oldest unfinished event was received. Exact up to twice [`OLDEST_SAMPLE`] events for
+/// each source. Beyond that, it is the oldest of the events due first (the oldest of a backlog), of
+/// those due last (waiting for a retry), and of some that wait for another event, which mostly came
+/// earlier. Of dead letters, only those that were given up first are read.
 fn oldest_pending(connection: &Connection) -> Result<Option<Timestamp>, SqliteError> {
     let mut select = connection.prepare_cached(SELECT_OLDEST)?;
     let mut oldest: Option<i64> = None;
@@ -353,7 +356,7 @@ fn oldest_pending(connection: &Connection) -> Result<Option<Timestamp>, SqliteEr
 const SELECT_NEXT_SOURCE: &str = "
 SELECT source FROM events WHERE due_at IS NOT NULL AND source > ?1 ORDER BY source LIMIT 1";
 
-/// The sources with events on their way: one look into the index for each.
+/// The sources with unfinished events: one look-up in the index for each.
 fn sources_with_work(connection: &Connection) -> Result<Vec<String>, SqliteError> {
     let mut select = connection.prepare_cached(SELECT_NEXT_SOURCE)?;
     let mut sources = Vec::<String>::new();
@@ -428,7 +431,7 @@ mod tests {
     #[test]
     fn bisection_never_passes_over_an_event() {
         let connection = schema::in_memory();
-        // A second an event, in no order within half an hour, with a hole that a purge left.
+        // One event a second, out of order within half an hour, with a gap that a purge left.
         connection
             .execute_batch(
                 "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 60000)

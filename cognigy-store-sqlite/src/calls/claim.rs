@@ -1,7 +1,7 @@
-//! Taking what is due.
+//! Claims what is due.
 //!
-//! A row that is damaged must not keep the others from being claimed: an event that cannot be put
-//! together is claimed with the reason, one whose identity is gone is put off by a lease and stays
+//! A damaged row must not keep the others from being claimed. An event that cannot be read back is
+//! claimed with the reason. An event whose identity is lost is postponed by a lease and stays
 //! visible as pending.
 
 use std::time::Duration;
@@ -24,48 +24,53 @@ pub(crate) fn claim_due(
     group: &mut WriteBatch<'_>,
     request: &ClaimRequest,
 ) -> Result<ClaimBatch, SqliteError> {
-    let term = LeaseWindow::new(request.now, request.lease);
+    let window = LeaseWindow::new(request.now, request.lease);
     let source = &request.source;
-    // The next ones are looked up before the claims move to the end of the line.
-    let (letters, next_letter) = match request.dead_letters {
+    // The next due times are looked up before the claims change the due times.
+    let (dead_letters, next_dead_letter) = match request.dead_letters {
         0 => (Vec::new(), None),
         limit => {
-            let letters = outbox::due(group, source, &term, limit)?;
-            let next = outbox::due_after(group, source, letters.len())?;
-            (letters, next)
+            let dead_letters = outbox::due(group, source, &window, limit)?;
+            let next = outbox::due_after(group, source, dead_letters.len())?;
+            (dead_letters, next)
         }
     };
     let (events, next_event) = match request.runs {
         0 => (Vec::new(), None),
         limit => {
-            let events = due(group, source, &term, limit)?;
+            let events = due(group, source, &window, limit)?;
             let next = due_after(group, source, events.len())?;
             (events, next)
         }
     };
 
     let mut batch = ClaimBatch {
-        next_due: next_letter.into_iter().chain(next_event).min().map(timestamp).transpose()?,
+        next_due: next_dead_letter
+            .into_iter()
+            .chain(next_event)
+            .min()
+            .map(timestamp)
+            .transpose()?,
         ..ClaimBatch::default()
     };
-    for letter in letters {
-        batch.dead_letters.extend(letter.grant(group, &term)?);
+    for dead_letter in dead_letters {
+        batch.dead_letters.extend(dead_letter.grant(group, &window)?);
     }
     let mut bytes = 0;
     for event in events {
         match event {
             Ok(event) if bytes >= CLAIM_BYTES => {
-                // Enough to hold at once; this one is due still.
+                // The batch is large enough; this event stays due.
                 let due = event.due_at.map(timestamp).transpose()?;
                 batch.next_due = batch.next_due.into_iter().chain(due).min();
                 break;
             }
             Ok(event) => {
-                let run = event.claim(group, &term)?;
+                let run = event.claim(group, &window)?;
                 bytes += run.event.as_ref().map_or(0, |event| event.body().len());
                 batch.runs.push(run);
             }
-            Err(id) => put_off(group, id, &term)?,
+            Err(id) => put_off(group, id, &window)?,
         }
     }
     Ok(batch)
@@ -87,11 +92,11 @@ impl LeaseWindow {
 fn due(
     group: &WriteBatch<'_>,
     source: &SourceName,
-    term: &LeaseWindow,
+    window: &LeaseWindow,
     limit: usize,
 ) -> Result<Vec<Result<EventRow, i64>>, SqliteError> {
     let mut select = group.prepare(&select_due())?;
-    let mut rows = select.query(params![source.as_str(), term.now, sql_limit(limit)])?;
+    let mut rows = select.query(params![source.as_str(), window.now, sql_limit(limit)])?;
     let mut due = Vec::new();
     while let Some(row) = rows.next()? {
         let event = EventRow::read(row).ok();
@@ -116,7 +121,7 @@ const SELECT_DUE_AFTER: &str = "
 SELECT due_at FROM events WHERE source = ?1 AND due_at IS NOT NULL
 ORDER BY due_at LIMIT 1 OFFSET ?2";
 
-/// When the first event of a source is due that comes after `claimed` others.
+/// When the next event of a source is due, after the first `claimed` ones.
 fn due_after(
     group: &WriteBatch<'_>,
     source: &SourceName,
@@ -127,12 +132,12 @@ fn due_after(
     Ok(select.query_row(after, |row| row.get(0)).optional()?)
 }
 
-fn put_off(group: &WriteBatch<'_>, id: i64, term: &LeaseWindow) -> Result<(), SqliteError> {
-    group.prepare("UPDATE events SET due_at = ?2 WHERE id = ?1")?.execute([id, term.end])?;
+fn put_off(group: &WriteBatch<'_>, id: i64, window: &LeaseWindow) -> Result<(), SqliteError> {
+    group.prepare("UPDATE events SET due_at = ?2 WHERE id = ?1")?.execute([id, window.end])?;
     Ok(())
 }
 
-/// An event's row as claiming sees it.
+/// An event's row, as a claim reads it.
 pub(crate) struct EventRow {
     pub(crate) id: i64,
     pub(crate) state: State,
@@ -172,13 +177,13 @@ impl EventRow {
     fn claim(
         mut self,
         group: &mut WriteBatch<'_>,
-        term: &LeaseWindow,
+        window: &LeaseWindow,
     ) -> Result<ClaimedRun, SqliteError> {
         let state = self.without_holder(group)?.apply(Move::Claim)?;
-        // Before its first attempt a run has lost none.
+        // A run has lost no attempt before its first one.
         let lost = if self.attempt == 0 { 0 } else { self.lost(group)? };
         self.attempt = self.attempt.saturating_add(1);
-        self.grant(group, state, lost, term)
+        self.grant(group, state, lost, window)
     }
 
     /// How many attempts of its run were lost.
@@ -190,19 +195,19 @@ impl EventRow {
         Ok(count.query_row(values, |row| row.get(0))?)
     }
 
-    /// Claims it for a new run.
+    /// Claims the event for a new run.
     pub(crate) fn claim_anew(
         mut self,
         group: &mut WriteBatch<'_>,
-        term: &LeaseWindow,
+        window: &LeaseWindow,
     ) -> Result<ClaimedRun, SqliteError> {
         let state = self.without_holder(group)?.apply(Move::Replay)?.apply(Move::Claim)?;
         self.run = self.run.saturating_add(1);
         self.attempt = 1;
-        self.grant(group, state, 0, term)
+        self.grant(group, state, 0, window)
     }
 
-    /// The state without a worker that vanished; its attempt goes into the history.
+    /// The state after the claim of a vanished worker has ended; its attempt goes into the history.
     fn without_holder(&self, group: &WriteBatch<'_>) -> Result<State, SqliteError> {
         if self.state != State::Processing {
             return Ok(self.state);
@@ -232,7 +237,7 @@ impl EventRow {
         group: &mut WriteBatch<'_>,
         state: State,
         lost: u32,
-        term: &LeaseWindow,
+        window: &LeaseWindow,
     ) -> Result<ClaimedRun, SqliteError> {
         let Self { id, run, attempt, .. } = self;
         let took_over = self.state == State::Processing;
@@ -243,7 +248,7 @@ impl EventRow {
                                    attempt = ?7
                  WHERE id = ?1",
             )?
-            .execute(params![id, state.as_str(), term.end, term.now, fence, run, attempt])?;
+            .execute(params![id, state.as_str(), window.end, window.now, fence, run, attempt])?;
         group.moved(self.state, state);
         let connection = group.connection();
         let event = row::restore(connection, id, &self.key, self.parts, self.received_at, run)?;
@@ -272,8 +277,8 @@ mod tests {
         assert_eq!(plan(&select_due()), [by_source]);
         let next = "SEARCH events USING COVERING INDEX events_due (source=? AND due_at>?)";
         assert_eq!(plan(SELECT_DUE_AFTER), [next]);
-        let letters = "SEARCH outbox USING INDEX outbox_due (source=? AND due_at<?)";
-        assert_eq!(plan(&outbox::select_due())[0], letters);
+        let dead_letters = "SEARCH outbox USING INDEX outbox_due (source=? AND due_at<?)";
+        assert_eq!(plan(&outbox::select_due())[0], dead_letters);
         let next = "SEARCH outbox USING COVERING INDEX outbox_due (source=? AND due_at>?)";
         assert_eq!(plan(outbox::SELECT_DUE_AFTER), [next]);
     }

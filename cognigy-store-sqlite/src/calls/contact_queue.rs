@@ -1,8 +1,8 @@
-//! Keeping the order of each contact's events: who of them may be worked on, and who waits.
+//! Keeps the order of each contact's events: which of them may run, and which wait.
 //!
-//! A contact with unfinished events has a row in `lanes`, which names the one that may be due or
-//! held; the others are in `waiting`, and their `due_at` is NULL. Whether there is an order to keep
-//! stands in the file and is read in every transaction that asks, so that all processes agree.
+//! A contact with unfinished events has a row in `lanes`, which names the event that may be due or
+//! held. The others are in `waiting`, and their `due_at` is NULL. The file says whether there is an
+//! order to keep. Every transaction that needs it reads it there, so that all processes agree.
 
 use cognigy_core::{EventOrder, IncomingEvent, Timestamp};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
@@ -14,20 +14,20 @@ use crate::{
     row::{micros, unreadable},
 };
 
-/// The contact of a row of `events`; as `EventParts::contact_key` has it.
+/// The contact of a row of `events`, as in `EventParts::contact_key`.
 pub(crate) const CONTACT: &str = "coalesce(nullif(external_id, ''), nullif(user_id, ''))";
 
-/// Where an arriving event belongs.
+/// Where an arriving event goes in its contact's queue.
 pub(crate) enum QueuePosition<'a> {
-    /// It waits for nobody and nobody for it.
+    /// In no queue: the event names no contact, or no order is kept.
     Anywhere,
-    /// Nothing of its contact is unfinished.
+    /// Its contact has no unfinished event.
     First(&'a str),
-    /// Behind another of its contact.
+    /// Behind another event of its contact.
     Behind(&'a str),
 }
 
-/// Where `event` will belong if it is new.
+/// Where `event` will go if it is new.
 pub(crate) fn place_for<'a>(
     group: &mut WriteBatch<'_>,
     event: &'a IncomingEvent,
@@ -42,7 +42,7 @@ pub(crate) fn place_for<'a>(
     Ok(if is_busy { QueuePosition::Behind(contact) } else { QueuePosition::First(contact) })
 }
 
-/// Puts the new event `id` there.
+/// Puts the new event `id` at that position.
 pub(crate) fn take(
     group: &mut WriteBatch<'_>,
     place: &QueuePosition<'_>,
@@ -76,7 +76,7 @@ fn wait(
     Ok(())
 }
 
-/// A contact with unfinished events.
+/// The queue of a contact with unfinished events.
 struct ContactQueue {
     source: String,
     contact: String,
@@ -85,9 +85,9 @@ struct ContactQueue {
 }
 
 enum Found {
-    /// The event names nobody, or is not there.
+    /// The event names no contact, or does not exist.
     NoContact,
-    /// Nothing of its contact is unfinished.
+    /// Its contact has no unfinished event.
     Idle {
         source: String,
         contact: String,
@@ -96,7 +96,7 @@ enum Found {
 }
 
 impl ContactQueue {
-    /// What there is of the contact of event `id`.
+    /// The queue of the contact of event `id`.
     fn of(group: &WriteBatch<'_>, id: i64) -> Result<Found, SqliteError> {
         let mut select = group.prepare(&format!(
             "SELECT events.source, {CONTACT}, head, stopped
@@ -130,7 +130,7 @@ impl ContactQueue {
         Ok(())
     }
 
-    /// The earliest of those that wait, waiting no more.
+    /// Takes the earliest waiting event out of `waiting`.
     fn next(&self, group: &mut WriteBatch<'_>) -> Result<Option<i64>, SqliteError> {
         let next: Option<i64> = group
             .prepare("SELECT min(event) FROM waiting WHERE source = ?1 AND contact = ?2")?
@@ -144,7 +144,7 @@ impl ContactQueue {
         Ok(next)
     }
 
-    /// The head is over: the next one is due, if one waits.
+    /// The head has ended: makes the next event due, if one waits.
     fn unblock_next(
         &self,
         group: &mut WriteBatch<'_>,
@@ -158,7 +158,8 @@ impl ContactQueue {
             return Ok(false);
         };
         self.lead(group, next)?;
-        // In its first run it has waited since it came, and should not wait as long again.
+        // An event in its first run has waited since it was received, and should not wait as long
+        // again.
         group
             .prepare(
                 "UPDATE events SET due_at = CASE WHEN run = 1 THEN received_at
@@ -170,7 +171,7 @@ impl ContactQueue {
     }
 }
 
-/// Event `id` has been processed or given up. Whether another is due now.
+/// Event `id` has been processed or given up. Returns whether another event became due.
 pub(crate) fn end(
     group: &mut WriteBatch<'_>,
     id: i64,
@@ -182,19 +183,19 @@ pub(crate) fn end(
         return Ok(false);
     }
     match ContactQueue::of(group, id)? {
-        Found::Busy(lane) if lane.head == id => {
+        Found::Busy(queue) if queue.head == id => {
             if given_up && order.stops() {
-                lane.stop(group, true)?;
+                queue.stop(group, true)?;
                 return Ok(false);
             }
-            lane.unblock_next(group, Some(micros(at)))
+            queue.unblock_next(group, Some(micros(at)))
         }
-        // It was being worked on when keeping the order began.
+        // The event was already running when keeping the order began.
         _ => Ok(false),
     }
 }
 
-/// Whether event `id` may be run now, at the head of its contact's.
+/// Whether event `id` may run now, at the head of its contact's queue.
 pub(crate) fn admit(group: &mut WriteBatch<'_>, id: i64) -> Result<bool, SqliteError> {
     if !group.order()?.is_kept() {
         return Ok(true);
@@ -202,32 +203,32 @@ pub(crate) fn admit(group: &mut WriteBatch<'_>, id: i64) -> Result<bool, SqliteE
     match ContactQueue::of(group, id)? {
         Found::NoContact => {}
         Found::Idle { source, contact } => open(group, &source, &contact, id)?,
-        Found::Busy(lane) if lane.head == id => lane.stop(group, false)?,
+        Found::Busy(queue) if queue.head == id => queue.stop(group, false)?,
         Found::Busy(_) => return Ok(false),
     }
     Ok(true)
 }
 
-/// Puts event `id`, which is pending again, where it belongs. Whether it is due now.
+/// Puts event `id`, which is pending again, into its queue. Returns whether it is due now.
 pub(crate) fn enter(group: &mut WriteBatch<'_>, id: i64) -> Result<bool, SqliteError> {
     if admit(group, id)? {
         return Ok(true);
     }
-    let Found::Busy(lane) = ContactQueue::of(group, id)? else { return Ok(true) };
-    let displaced = match lane.head > id {
-        true => hold_back(group, lane.head)?,
+    let Found::Busy(queue) = ContactQueue::of(group, id)? else { return Ok(true) };
+    let displaced = match queue.head > id {
+        true => hold_back(group, queue.head)?,
         false => false,
     };
     if displaced {
-        wait(group, &lane.source, &lane.contact, lane.head)?;
-        lane.lead(group, id)?;
+        wait(group, &queue.source, &queue.contact, queue.head)?;
+        queue.lead(group, id)?;
     } else {
-        wait(group, &lane.source, &lane.contact, id)?;
+        wait(group, &queue.source, &queue.contact, id)?;
     }
     Ok(displaced)
 }
 
-/// Makes an event that nobody has begun wait; whether there is such a one.
+/// Makes an event wait if no attempt at it has begun. Returns whether that was so.
 fn hold_back(group: &WriteBatch<'_>, id: i64) -> Result<bool, SqliteError> {
     let changed = group
         .prepare(
@@ -237,7 +238,7 @@ fn hold_back(group: &WriteBatch<'_>, id: i64) -> Result<bool, SqliteError> {
     Ok(changed == 1)
 }
 
-/// What the file says.
+/// The order that the file says is kept.
 pub(crate) fn order(connection: &Connection) -> Result<EventOrder, SqliteError> {
     let stored: Option<String> = connection
         .prepare_cached("SELECT event_order FROM settings WHERE id = 1")?
@@ -247,7 +248,7 @@ pub(crate) fn order(connection: &Connection) -> Result<EventOrder, SqliteError> 
     order.map_err(|error| unreadable("the order of events", error))
 }
 
-/// Keeps the order that the options ask for from now on, whatever the file says.
+/// Writes the order that the options ask for into the file. Keeps it from now on.
 pub(crate) fn agree(
     connection: &mut Connection,
     options: &SqliteOptions,
@@ -261,12 +262,12 @@ pub(crate) fn agree(
         (EventOrder::Any, EventOrder::Any) => {}
         (EventOrder::Any, EventOrder::PerContact(_)) => begin(&change)?,
         (EventOrder::PerContact(_), EventOrder::Any) => cease(&change)?,
-        // Who are stopped go on; there are none if stopping begins.
+        // Stopped contacts go on; there are none if stopping begins.
         (EventOrder::PerContact(_), EventOrder::PerContact(_)) => {
             let mut group = WriteBatch::new(&change);
             for head in stopped(&change)? {
-                if let Found::Busy(lane) = ContactQueue::of(&group, head)? {
-                    lane.unblock_next(&mut group, None)?;
+                if let Found::Busy(queue) = ContactQueue::of(&group, head)? {
+                    queue.unblock_next(&mut group, None)?;
                 }
             }
             group.finish()?;
@@ -279,8 +280,8 @@ pub(crate) fn agree(
     Ok(change.commit()?)
 }
 
-/// Of each contact's unfinished events one goes first: one that is being worked on, or was begun, or
-/// the earliest. What is being worked on beside it ends as it began.
+/// Makes one unfinished event of each contact the head: one that is running, or one that was begun,
+/// or the earliest. Other events that are running end without the order.
 fn begin(connection: &Connection) -> Result<(), SqliteError> {
     connection.execute_batch(&format!(
         "INSERT INTO waiting (source, contact, event)
@@ -307,7 +308,7 @@ fn begin(connection: &Connection) -> Result<(), SqliteError> {
     Ok(())
 }
 
-/// All that waits is due.
+/// Makes all waiting events due.
 fn cease(connection: &Connection) -> Result<(), SqliteError> {
     connection.execute_batch(
         "UPDATE events SET due_at = received_at WHERE id IN (SELECT event FROM waiting);

@@ -1,4 +1,4 @@
-//! What the store is asked: each call's SQL, and nothing about files or threads.
+//! The store's calls: the SQL of each, and nothing about files or threads.
 
 pub(crate) mod archive;
 pub(crate) mod claim;

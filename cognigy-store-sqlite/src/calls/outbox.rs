@@ -14,7 +14,7 @@ use crate::{
     row::{self, IDENTITY, micros, sql_limit, timestamp, unreadable},
 };
 
-/// A dead letter that is due; nothing but its id if its row or its event's is damaged.
+/// A dead letter that is due; only its id if its row or its event's row is damaged.
 pub(crate) struct OutboxRow {
     id: i64,
     content: Option<Content>,
@@ -41,11 +41,11 @@ pub(crate) fn select_due() -> String {
 pub(crate) fn due(
     group: &WriteBatch<'_>,
     source: &SourceName,
-    term: &LeaseWindow,
+    window: &LeaseWindow,
     limit: usize,
 ) -> Result<Vec<OutboxRow>, SqliteError> {
     let mut select = group.prepare(&select_due())?;
-    let mut rows = select.query(params![source.as_str(), term.now, sql_limit(limit)])?;
+    let mut rows = select.query(params![source.as_str(), window.now, sql_limit(limit)])?;
     let mut due = Vec::new();
     while let Some(row) = rows.next()? {
         due.push(OutboxRow { id: row.get(0)?, content: Content::read(row).ok() });
@@ -57,7 +57,7 @@ pub(crate) const SELECT_DUE_AFTER: &str = "
 SELECT due_at FROM outbox WHERE source = ?1 AND due_at IS NOT NULL
 ORDER BY due_at LIMIT 1 OFFSET ?2";
 
-/// When the first dead letter of a source is due that comes after `claimed` others.
+/// When the next dead letter of a source is due, after the first `claimed` ones.
 pub(crate) fn due_after(
     group: &WriteBatch<'_>,
     source: &SourceName,
@@ -74,7 +74,7 @@ impl Content {
         let first_received_at = timestamp(row.get(7)?)?;
         let time = match row::read_parts(row, 8, &key) {
             Ok(parts) => parts.time,
-            // A message needs some time; this one is at least near.
+            // The message needs a time; this one is at least close.
             Err(_) => EventTime::from_json(&first_received_at.timestamp_millis().to_string())
                 .map_err(|why| unreadable("the time", why))?,
         };
@@ -98,24 +98,24 @@ impl Content {
 }
 
 impl OutboxRow {
-    /// Grants it; a damaged one is put off by a lease and stays in the outbox.
+    /// Grants the claim. A damaged dead letter is postponed by a lease and stays in the outbox.
     pub(crate) fn grant(
         self,
         group: &WriteBatch<'_>,
-        term: &LeaseWindow,
+        window: &LeaseWindow,
     ) -> Result<Option<ClaimedDeadLetter>, SqliteError> {
         group
             .prepare(
                 "UPDATE outbox SET due_at = ?2, fence = fence + 1, tries = tries + 1 WHERE id = ?1",
             )?
-            .execute([self.id, term.end])?;
+            .execute([self.id, window.end])?;
         let Some(Content { event, fence, tries, mut dead_letter }) = self.content else {
             return Ok(None);
         };
         let received = match row::read_body(group.connection(), event) {
             Ok(received) => received.unwrap_or_default(),
-            Err(problem) if problem.is_damage() => Default::default(),
-            Err(problem) => return Err(problem),
+            Err(error) if error.is_damage() => Default::default(),
+            Err(error) => return Err(error),
         };
         (dead_letter.raw_payload, dead_letter.context) = received;
         let claim = DeadLetterClaim::granted(self.id, fence.saturating_add(1));
@@ -166,17 +166,17 @@ fn sent(
     token: ClaimToken,
     at: Timestamp,
 ) -> Result<Settled, SqliteError> {
-    let letter: Option<(i64, i64)> = group
+    let dead_letter: Option<(i64, i64)> = group
         .prepare(
             "UPDATE outbox SET sent_at = ?3, due_at = NULL, fence = fence + 1
              WHERE id = ?1 AND fence = ?2 AND due_at IS NOT NULL RETURNING event, run",
         )?
         .query_row([token.handle, token.fence, micros(at)], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let Some((event, run)) = letter else { return Ok(Settled::LeaseLost) };
+    let Some((event, run)) = dead_letter else { return Ok(Settled::LeaseLost) };
     let from = State::DeadLettering;
     let to = from.apply(Move::DeadLetterSent)?;
-    // A replay may have taken the event further: then the letter was an earlier run's.
+    // A replay may have taken the event further: then the dead letter belonged to an earlier run.
     let changed = group
         .prepare("UPDATE events SET state = ?3 WHERE id = ?1 AND run = ?2 AND state = ?4")?
         .execute(params![event, run, to.as_str(), from.as_str()])?;

@@ -1,11 +1,11 @@
-//! Whether deliveries can be taken: does what one needs, and undoes it.
+//! Whether deliveries can be recorded: does what a delivery needs, and undoes it.
 
 use rusqlite::params;
 
 use crate::{error::SqliteError, file::write_batch::WriteBatch};
 
-/// In every table that a delivery writes a row is inserted and undone: a lock, a trigger or a lost
-/// table shows here as it would to a sender. Then something is made durable.
+/// Inserts a row into every table that a delivery writes, and undoes it: a lock, a trigger or a
+/// lost table shows here as it would for a delivery. Then it makes a write durable.
 pub(crate) fn ready(group: &mut WriteBatch<'_>) -> Result<(), SqliteError> {
     let id = group.next_event_id()?;
     let connection = group.connection();

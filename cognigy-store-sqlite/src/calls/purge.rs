@@ -1,8 +1,9 @@
-//! Forgetting what is old and finished.
+//! Removes what is old and finished.
 //!
-//! A reader looks for it, the writer removes it: the search may pass over any number of events that
-//! have to stay, and intake should not wait for that. What is removed is overwritten
-//! (`PRAGMA secure_delete`), and the log, which still holds it, is emptied once nothing is left to go.
+//! A reader thread finds the events, the writer thread removes them: the search may pass over any
+//! number of events that have to stay, and deliveries should not wait for that. What is removed is
+//! overwritten (`PRAGMA secure_delete`), and the log, which still holds it, is emptied once nothing
+//! is left to remove.
 
 use cognigy_core::{PurgeRequest, Purged, QuarantineReason, State, Timestamp};
 use rusqlite::{Connection, params};
@@ -14,8 +15,9 @@ use crate::{
     row::{self, micros, sql_limit, unreadable},
 };
 
-/// What makes an event go; `?1` is the time for processed ones, `?2` for dead-lettered ones, or NULL.
-/// One that was given up and stops its contact has to stay: without it, the others could not be let go.
+/// Which events are removed; `?1` is the time for processed ones, `?2` for dead-lettered ones, or
+/// NULL. An event that was given up and stops its contact has to stay: without it, the contact's
+/// other events could not be unblocked.
 fn is_old() -> String {
     format!(
         "events.received_at < CASE events.state WHEN 'processed' THEN ?1
@@ -28,7 +30,7 @@ fn is_old() -> String {
     )
 }
 
-/// What makes a quarantined body go; the times are those of events.
+/// Which quarantined bodies are removed; the times are those of events.
 const IS_OLD_BODY: &str = "received_at < CASE reason WHEN 'conflict' THEN ?2 ELSE ?1 END";
 
 /// The two times, as the statements take them.
@@ -36,14 +38,14 @@ fn times(request: &PurgeRequest) -> (i64, Option<i64>) {
     (micros(request.before), request.unresolved_before.map(micros))
 }
 
-/// After this id everything was received too late to go.
+/// Every event after this id was received too late to be removed.
 fn last_to_look_at(connection: &Connection, request: &PurgeRequest) -> Result<i64, SqliteError> {
     let latest: Timestamp =
         request.unresolved_before.into_iter().fold(request.before, Timestamp::max);
     Ok(Arrivals::around(connection, latest)?.last)
 }
 
-/// The oldest events that can go, after those that were looked at before.
+/// The oldest events that can be removed, after those that were examined before.
 pub(crate) fn find(
     connection: &Connection,
     request: &PurgeRequest,
@@ -60,7 +62,7 @@ pub(crate) fn find(
     Ok(ids.collect::<Result<_, _>>()?)
 }
 
-/// Everything that can go, counted.
+/// Counts everything that can be removed.
 pub(crate) fn count(
     connection: &Connection,
     request: &PurgeRequest,
@@ -91,7 +93,8 @@ fn read_reason(name: &str) -> Result<QuarantineReason, SqliteError> {
     QuarantineReason::from_name(name).ok_or_else(|| unreadable("the reason", "is unknown"))
 }
 
-/// Removes those of `events` that still can go, and as many quarantined bodies as the limit allows.
+/// Removes those of `events` that still can be removed, and as many quarantined bodies as the limit
+/// allows.
 pub(crate) fn remove(
     group: &mut WriteBatch<'_>,
     events: &[i64],
@@ -119,7 +122,7 @@ pub(crate) fn remove(
     Ok(purged)
 }
 
-/// The state in which it was.
+/// Returns the state in which the event was.
 fn remove_event(
     group: &mut WriteBatch<'_>,
     id: i64,

@@ -1,4 +1,4 @@
-//! Bodies that were signed but could not be taken.
+//! Bodies that were signed but could not be accepted.
 
 use bytes::Bytes;
 use cognigy_core::{
@@ -16,7 +16,7 @@ use crate::{
 
 const COLUMNS: &str = "id, source, reason, event_id, detail, received_at, body, headers";
 
-/// Keeps a body; how many older ones had to go for it.
+/// Keeps a body. Returns how many older ones were removed for it.
 pub(crate) fn keep(
     group: &WriteBatch<'_>,
     entry: &QuarantineEntry,
@@ -55,8 +55,8 @@ fn digest(entry: &QuarantineEntry) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// Removes the source's oldest invalid bodies that are too many, or too much together. The lengths
-/// are in the rows' headers: no body is read for it.
+/// Removes the source's oldest invalid bodies while there are too many, or while they are too large
+/// together. The lengths are in the rows' headers: no body is read for it.
 fn evict(
     group: &WriteBatch<'_>,
     entry: &QuarantineEntry,
@@ -131,7 +131,8 @@ fn read_summary(row: &Row<'_>) -> Result<QuarantineSummary, SqliteError> {
     Ok(QuarantineSummary { length, ..read_columns(row)? })
 }
 
-/// The columns that both kinds of rows begin with; what is read of the body counts as all of it.
+/// The columns that both kinds of rows begin with; the part of the body that is read counts as the
+/// whole body.
 fn read_columns(row: &Row<'_>) -> Result<QuarantineSummary, SqliteError> {
     let (source, reason): (String, String) = (row.get(1)?, row.get(2)?);
     let excerpt = row.get_ref(6)?.as_bytes().map_err(rusqlite::Error::from)?;

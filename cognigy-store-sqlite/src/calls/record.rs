@@ -1,4 +1,4 @@
-//! Keeping an event, once.
+//! Records an event, once.
 
 use bytes::Bytes;
 use cognigy_core::{IncomingEvent, Recorded, Timestamp};
@@ -11,8 +11,8 @@ use crate::{
     row::micros,
 };
 
-/// Inserts the event, or compares it with the first of its key: never an upsert, which would hide
-/// who was first.
+/// Inserts the event, or compares it with the stored event of its key. Never an upsert, which would
+/// hide which event was first.
 pub(crate) fn record(
     group: &mut WriteBatch<'_>,
     event: &IncomingEvent,
@@ -69,8 +69,8 @@ fn compare(connection: &Connection, event: &IncomingEvent) -> Result<Recorded, S
     Ok(match differing {
         Some(None) => Recorded::Identical,
         Some(Some(stored)) => Recorded::Differs { stored },
-        // The stored body is lost. As a conflict the delivery goes into quarantine, where its
-        // bytes are still to be had; an error would have the sender repeat it for ever.
+        // The stored body is lost. As a conflict the delivery goes into quarantine, where its bytes
+        // can still be read; after an error the sender would repeat it for ever.
         None => Recorded::Differs { stored: Bytes::new() },
     })
 }

@@ -1,4 +1,4 @@
-//! Running events again: one now, or many by the workers.
+//! Runs events again: one at once, or many by the workers.
 
 use cognigy_core::{EventKey, Move, ReplayClaim, Requeued, State, Timestamp};
 use rusqlite::params;
@@ -16,7 +16,7 @@ use crate::{
 pub(crate) fn replay(
     group: &mut WriteBatch<'_>,
     key: &EventKey,
-    term: &LeaseWindow,
+    window: &LeaseWindow,
 ) -> Result<ReplayClaim, SqliteError> {
     let mut select = group.prepare(&format!(
         "SELECT {} FROM events WHERE source = ?1 AND event_id = ?2",
@@ -26,14 +26,14 @@ pub(crate) fn replay(
     let Some(row) = rows.next()? else { return Ok(ReplayClaim::NotFound) };
     let event = EventRow::read(row)?;
     drop(rows);
-    let is_leased = event.due_at.is_some_and(|end| end > term.now);
+    let is_leased = event.due_at.is_some_and(|end| end > window.now);
     if event.state == State::Processing && is_leased {
         return Ok(ReplayClaim::Busy);
     }
     if !contact_queue::admit(group, event.id)? {
         return Ok(ReplayClaim::Busy);
     }
-    Ok(ReplayClaim::Claimed(Box::new(event.claim_anew(group, term)?)))
+    Ok(ReplayClaim::Claimed(Box::new(event.claim_anew(group, window)?)))
 }
 
 pub(crate) fn requeue(
@@ -58,7 +58,7 @@ fn requeue_one(
     match state {
         State::Processing => Ok(Requeued::Busy),
         State::Pending => {
-            // NULL for one that waits for another of its contact: that stays as it is.
+            // NULL for an event that waits for another one of its contact; it stays NULL.
             group
                 .prepare("UPDATE events SET due_at = min(due_at, ?2) WHERE id = ?1")?
                 .execute([id, now])?;

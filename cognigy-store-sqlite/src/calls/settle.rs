@@ -1,6 +1,7 @@
-//! Ending claims, and prolonging them.
+//! Ends claims, and renews them.
 //!
-//! The fence alone decides whose word counts: it is compared and changed in the same statement.
+//! The fence alone decides which settlement counts: it is compared and changed in the same
+//! statement.
 
 use cognigy_core::{
     Attempt, ClaimToken, RunEnd, Settled, Settlement, State, Timestamp, WorkEnd, WorkKind,
@@ -17,7 +18,7 @@ use crate::{
 pub(crate) fn renew(
     group: &WriteBatch<'_>,
     tokens: &[ClaimToken],
-    term: &LeaseWindow,
+    window: &LeaseWindow,
 ) -> Result<Vec<Settled>, SqliteError> {
     let renew = |token: &ClaimToken| {
         let mut update = group.prepare(match token.work {
@@ -30,7 +31,7 @@ pub(crate) fn renew(
                  WHERE id = ?1 AND fence = ?2 AND due_at IS NOT NULL"
             }
         })?;
-        let changed = update.execute([token.handle, token.fence, term.end])?;
+        let changed = update.execute([token.handle, token.fence, window.end])?;
         Ok(if changed == 1 { Settled::Done } else { Settled::LeaseLost })
     };
     tokens.iter().map(renew).collect()
@@ -70,7 +71,7 @@ fn settle_run(
                 .prepare("INSERT OR REPLACE INTO contexts (event, json) VALUES (?1, ?2)")?
                 .execute(params![token.handle, contact.as_json()])?;
         }
-        // An earlier run may have left one; before the first there is none.
+        // An earlier run may have left a dead letter; before the first run there is none.
         RunEnd::Processed { contact: None } if attempt.is_none_or(|attempt| attempt.run > 1) => {
             group.prepare("DELETE FROM contexts WHERE event = ?1")?.execute([token.handle])?;
         }
@@ -89,7 +90,7 @@ fn settle_run(
     Ok(if made_way { Settled::UnblockedNext } else { Settled::Done })
 }
 
-/// What the end of a run makes of its event's row.
+/// The columns of an event's row after the end of a run.
 struct NewState {
     to: State,
     due_at: Option<i64>,
@@ -109,7 +110,7 @@ impl NewState {
         Self { to, due_at, processed_at, uncounted }
     }
 
-    /// Whether the token is the latest; if not, nothing is changed.
+    /// Whether the token is the latest one; if not, nothing is changed.
     fn write(&self, group: &WriteBatch<'_>, token: ClaimToken) -> Result<bool, SqliteError> {
         let changed = group
             .prepare(

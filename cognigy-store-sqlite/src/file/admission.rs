@@ -1,7 +1,8 @@
 //! How many deliveries may be on their way into the file at once.
 //!
-//! Counted from the call to its answer, so that the bound is one of waiting time: whoever gets in is
-//! in one of the next commits, and whoever does not hears so at once and comes back later.
+//! A delivery is counted from its call to its answer, so that the limit bounds the waiting time: an
+//! admitted delivery is in one of the next commits, and a refused one is told at once and can be
+//! sent again later.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -10,7 +11,7 @@ use std::{
 
 use cognigy_core::StoreError;
 
-/// With this part of the limit inside, a commit has enough to do.
+/// With this part of the limit admitted, a commit has enough to do.
 const BUSY_SHARE: usize = 8;
 
 #[derive(Debug)]
@@ -24,7 +25,7 @@ impl Admission {
         Self { inside: AtomicUsize::new(0), limit: limit.max(1) }
     }
 
-    /// A place until it is dropped, or `Overloaded`.
+    /// Admits one delivery until the returned guard is dropped, or fails as `Overloaded`.
     pub(crate) fn enter(&self) -> Result<Admitted<'_>, StoreError> {
         let place = Admitted(self);
         let others = self.inside.fetch_add(1, Ordering::Relaxed);
@@ -44,7 +45,7 @@ impl Admission {
     }
 }
 
-/// A place inside.
+/// One admitted delivery.
 #[derive(Debug)]
 pub(crate) struct Admitted<'i>(&'i Admission);
 
@@ -63,7 +64,7 @@ mod tests {
         let intake = Admission::up_to(2);
         let (first, _second) = (intake.enter().unwrap(), intake.enter().unwrap());
         for _ in 0..3 {
-            assert!(intake.enter().is_err(), "refusals take no place");
+            assert!(intake.enter().is_err(), "a refusal does not count against the limit");
         }
         drop(first);
         assert!(intake.enter().is_ok());

@@ -1,9 +1,10 @@
 //! Writing the WAL back into the database, beside the writer.
 //!
-//! SQLite's automatic checkpoint belongs to whichever commit crosses a mark: its callers wait for
-//! thousands of page writes and an fsync more than anybody else. Here a thread with a connection of
-//! its own writes the bulk back while the writer goes on, and the writer does the few pages that
-//! were added meanwhile: only when nothing is left does the WAL begin anew instead of growing.
+//! SQLite's automatic checkpoint runs inside the commit that crosses a mark, so the callers of that
+//! commit wait for thousands of page writes and one fsync more than all others. Here a thread with
+//! a connection of its own writes most pages back while the writer thread goes on. The writer
+//! thread then writes the few pages that were added meanwhile: the WAL begins anew, instead of
+//! growing, only when nothing is left to write back.
 
 use std::{
     sync::{
@@ -23,11 +24,11 @@ use crate::{
     },
 };
 
-/// Passes over the WAL before the rest is left to the writer, however much that is: under full load
-/// each pass is shorter than the one before, and the third has little left to do.
+/// Passes over the WAL before the rest is left to the writer thread, however much that is. Under
+/// full load each pass is shorter than the one before, and the third has little left to do.
 const MAX_PASSES: usize = 3;
 
-/// The thread that does the bulk. Dropping it waits for the pass under way.
+/// The thread that writes most pages back. Dropping it waits for the pass under way.
 #[derive(Debug)]
 pub(crate) struct Checkpointer {
     asked: Option<SyncSender<()>>,
@@ -57,7 +58,7 @@ impl Checkpointer {
             Step::GoOn => {}
             Step::AskForBulk => {
                 if let Some(asked) = &self.asked {
-                    // Full: it was asked already.
+                    // The channel is full: the thread was asked already.
                     let _ = asked.try_send(());
                 }
             }
@@ -91,7 +92,7 @@ fn work_off(database: &Database, requests: &Receiver<()>, finished: &AtomicBool)
 }
 
 /// Repeats `pass`, which tells how many pages the WAL has and how many of them are written back,
-/// until what is left is little or nothing more is to be hoped for.
+/// until little is left or a further pass would not help.
 fn write_back(
     mut pass: impl FnMut() -> Result<(u32, u32), SqliteError>,
 ) -> Result<(), SqliteError> {
@@ -127,7 +128,7 @@ impl Pace {
     /// `pages` are in the WAL now; `finished`: the bulk has been written back since the last call.
     fn next(&mut self, pages: u32, finished: bool) -> Step {
         if pages < self.last {
-            // It began anew.
+            // The WAL began anew.
             self.ask_at = self.begin_at;
         }
         let overdue = self.begin_at.saturating_mul(OVERDUE);

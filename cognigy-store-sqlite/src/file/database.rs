@@ -1,4 +1,4 @@
-//! The database file: opening it, setting connections up, noticing that it has gone.
+//! The database file: opening it, setting connections up, and noticing that it is gone.
 
 use std::{
     fs,
@@ -30,11 +30,12 @@ use crate::{
 /// How long to wait before opening is tried again while another process sets the database up.
 const OPEN_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long a purge waits, and all deliveries with it, for queries that still need the log.
+/// How long a purge, and all deliveries with it, waits for queries that still need the log.
 const EMPTY_LOG_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Whoever closes a database last writes the rest of its WAL back, and deletes it as done. Only a
-/// session does so, if the WAL is trusted: see [`write_back`](crate::write_back).
+/// The last connection that closes a database writes the rest of its WAL back and deletes the WAL.
+/// Here only a [`DatabaseConnection`] does so, and only if the WAL is trusted: see
+/// [`write_back`](crate::write_back).
 const NO_WRITE_BACK_AT_CLOSE: DbConfig = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
 
 /// Where the database is and how to open it.
@@ -57,7 +58,7 @@ pub(crate) struct DatabaseConnection {
     write_back: Arc<WriteBack>,
 }
 
-/// What shows that a session works on the files that the path leads to.
+/// Shows that a connection works on the files to which the path leads.
 #[derive(Debug)]
 enum Files {
     /// The database, its log and the log's shared memory; all three exist while a connection of the
@@ -80,7 +81,7 @@ impl Database {
         let deadline = Instant::now() + self.options.busy_timeout;
         loop {
             match self.try_set_up() {
-                Err(problem) if problem.is_busy() && Instant::now() < deadline => {
+                Err(error) if error.is_busy() && Instant::now() < deadline => {
                     thread::sleep(OPEN_PAUSE);
                 }
                 result => return result,
@@ -91,8 +92,9 @@ impl Database {
     fn try_set_up(&self) -> Result<DatabaseConnection, SqliteError> {
         self.location.prepare(self.options.access)?;
         let mut connection = self.connect(self.location.file(), WRITER)?;
-        // Before the file is put into WAL mode: one that is refused stays as it was. The WAL that a
-        // crash left beside it is not written back either, since the connection does not do so.
+        // Before the file is put into WAL mode, so that a refused file stays as it was. The WAL
+        // that a crash left beside it is not written back either, because this connection does not
+        // write back.
         let found = schema::inspect(&connection)?;
         if found == Found::Nothing && self.options.access != SqliteAccess::Create {
             return Err(self.location.missing());
@@ -101,15 +103,15 @@ impl Database {
         schema::migrate(&mut connection)?;
         contact_queue::agree(&mut connection, &self.options)?;
         let session = self.writing(connection)?;
-        // A process that was here before may have ended after a sync that failed.
+        // An earlier process may have ended after a sync that failed.
         session.write_wal_again()?;
         Ok(session)
     }
 
-    /// Opens the database for writing again. It must be there: a new, empty one in its place would
-    /// look healthy and hide that every event is gone.
+    /// Opens the database for writing again. The file must exist: a new, empty one in its place
+    /// would look healthy and hide that every event is gone.
     pub(crate) fn reopen(&self) -> Result<DatabaseConnection, SqliteError> {
-        // Before it is opened: SQLite would take the log beside it for this file's own.
+        // Checked before opening, because SQLite would treat the log beside the file as its own.
         self.location.must_be_the_first()?;
         let connection = self.connect(self.location.file(), WRITER)?;
         self.must_be_current(&connection)?;
@@ -172,8 +174,8 @@ impl Database {
     }
 
     fn prepare_writer(&self, connection: &Connection) -> Result<(), SqliteError> {
-        // SQLite opens a file it may not write to for reading and says nothing, not even when a
-        // transaction for writing begins.
+        // SQLite silently opens a file that it may not write to for reading. It reports no error
+        // even when a write transaction begins.
         if connection.is_readonly(MAIN_DB)? {
             return Err(SqliteError::ReadOnly);
         }
@@ -183,14 +185,14 @@ impl Database {
             return Err(SqliteError::NoWal(mode));
         }
         connection.pragma_update(None, "synchronous", "full")?;
-        // Where fsync leaves data in the drive's cache (macOS), the real thing.
+        // Where fsync leaves data in the drive's cache (macOS), this flushes the cache too.
         connection.pragma_update(None, "fullfsync", true)?;
         connection.pragma_update(None, "checkpoint_fullfsync", true)?;
-        // Otherwise the commit that crosses SQLite's mark would do it while its callers wait; see
-        // `checkpoint`.
+        // Otherwise the commit that crosses SQLite's mark would write back while its callers wait;
+        // see `checkpoint`.
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         connection.pragma_update(None, "journal_size_limit", WAL_LIMIT)?;
-        // What is forgotten is overwritten, not only left out of the tables.
+        // Removed data is overwritten, not only unlinked from the tables.
         connection.pragma_update(None, "secure_delete", true)?;
         set_cache(connection, self.options.writer_cache_kib)
     }
@@ -204,8 +206,8 @@ impl Database {
         }
     }
 
-    /// A session that writes. The files' names have to survive a power cut, too: SQLite syncs the
-    /// folder when it has made the WAL, but does not look whether that worked.
+    /// A connection that writes. The files' names have to survive a power cut, too: SQLite syncs
+    /// the folder when it has made the WAL, but does not check whether that worked.
     fn writing(&self, connection: Connection) -> Result<DatabaseConnection, SqliteError> {
         let mut session = self.session(connection)?;
         let counter = Arc::clone(&session.wal_pages);
@@ -243,9 +245,9 @@ impl DatabaseConnection {
         self.wal_pages.load(Ordering::Relaxed)
     }
 
-    /// Writes back what is in the WAL, as far as no reader needs it; never waits for anybody.
-    /// Returns how many pages the WAL has and how many of them are written back; of none if another
-    /// thread is at it.
+    /// Writes back what is in the WAL, as far as no reader needs it. Never waits for a reader or a
+    /// writer. Returns how many pages the WAL has and how many of them are written back, or `None`
+    /// if another thread is writing back.
     pub(crate) fn checkpoint(&self) -> Result<(u32, u32), SqliteError> {
         let pages = |count| u32::try_from(count).unwrap_or_default();
         let written = self.write_back.perform(|| {
@@ -254,9 +256,9 @@ impl DatabaseConnection {
         Ok(written.map_or((0, 0), |(all, done)| (pages(all), pages(done))))
     }
 
-    /// Writes the whole log back and cuts it to nothing, so that what was overwritten in the database
-    /// cannot be read in the log either. Whether it could be done: a query that still needs the log
-    /// is not waited for.
+    /// Writes the whole log back and cuts it to nothing, so that what was overwritten in the
+    /// database cannot be read in the log either. Returns whether that was possible: it does not
+    /// wait for a query that still needs the log.
     pub(crate) fn empty_log(&self) -> bool {
         let emptied = self.write_back.perform(|| {
             self.connection.busy_timeout(EMPTY_LOG_PATIENCE)?;
@@ -267,10 +269,10 @@ impl DatabaseConnection {
         matches!(emptied, Ok(Some(())))
     }
 
-    /// Makes what the WAL shows durable, whatever became of the syncs before: the same bytes in the
-    /// same places, under the lock of those who write. SQLite locks the database and the shared
-    /// memory, never the WAL itself, so that opening and closing it here releases nobody's lock. From
-    /// then on it may be written back.
+    /// Makes the content of the WAL durable, whatever happened to earlier syncs: it writes the same
+    /// bytes to the same positions, under the write lock. SQLite locks the database and the shared
+    /// memory, never the WAL itself, so that opening and closing the WAL here releases no lock.
+    /// From then on the WAL may be written back.
     fn write_wal_again(&self) -> Result<(), SqliteError> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let written = write_again(&self.location.companion("-wal")).map_err(SqliteError::File);
@@ -280,8 +282,8 @@ impl DatabaseConnection {
         Ok(())
     }
 
-    /// Fails if the path no longer leads to the files that are open: what is written now would
-    /// disappear with the process.
+    /// Fails if the path no longer leads to the files that are open: data that is written now would
+    /// be lost when the process ends.
     pub(crate) fn must_be_in_place(&self) -> Result<(), SqliteError> {
         let in_place = match &self.files {
             Files::Three(files) => file_ids(&self.location).map(|found| found == *files),
@@ -296,7 +298,7 @@ impl DatabaseConnection {
         }
     }
 
-    /// Whether what was read can be relied on: false where it was read without locks and another
+    /// Whether the result of a read is valid: false if it was read without locks and another
     /// process has changed the database meanwhile.
     pub(crate) fn has_read_one_state(&self) -> bool {
         match &self.files {
@@ -314,7 +316,7 @@ impl Drop for DatabaseConnection {
     }
 }
 
-/// Refuses the SQLite this was linked with, by its number, if it may damage a database.
+/// Refuses the linked SQLite if its version may damage a database.
 fn must_be_recent(sqlite: i32) -> Result<(), SqliteError> {
     if sqlite < OLDEST_SQLITE { Err(SqliteError::OldSqlite(rusqlite::version())) } else { Ok(()) }
 }

@@ -1,5 +1,4 @@
-//! Where the database is: the path that was named, the file it leads to, and whether that file is
-//! there.
+//! Where the database is: the given path, the file to which it leads, and whether that file exists.
 //!
 //! SQLite creates what it does not find, and it deletes a write-ahead log whose database it finds
 //! empty: a database that was only moved away for a moment would lose every event that was not yet
@@ -19,16 +18,17 @@ use crate::{SqliteAccess, error::SqliteError};
 /// The path of a database, absolute, and what is known about the file there.
 #[derive(Debug)]
 pub(crate) struct Location {
-    /// As it was named, made absolute.
+    /// The given path, made absolute.
     named: PathBuf,
-    /// Behind all symbolic links: SQLite keeps the log and the shared memory beside this one.
+    /// The path after all symbolic links: SQLite keeps the log and the shared memory beside this
+    /// one.
     file: PathBuf,
     /// The file that was opened first. No other one is opened at this path later.
     first_opened: OnceLock<FileId>,
 }
 
 /// Identifies a file: device, inode, and the time of its creation where the file system tells it,
-/// since the number of a deleted file's inode is soon used again.
+/// because the inode number of a deleted file is soon used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileId(u64, u64, Option<SystemTime>);
 
@@ -40,7 +40,7 @@ const MAX_LINKS: usize = 40;
 
 impl Location {
     pub(crate) fn new(path: &Path) -> Result<Self, SqliteError> {
-        // Absolute, so that it stays the same file when the process changes its directory.
+        // Absolute, so that it names the same file when the process changes its directory.
         let named = std::path::absolute(path).map_err(SqliteError::File)?;
         let file = follow_links(&named).map_err(SqliteError::File)?;
         Ok(Self { named, file, first_opened: OnceLock::new() })
@@ -68,12 +68,13 @@ impl Location {
         }
         let companions: Vec<_> =
             COMPANIONS.into_iter().filter(|suffix| self.companion(suffix).exists()).collect();
-        // Looked at again: another process may have made the database in between.
+        // Checked again, because another process may have made the database in between.
         let length = self.length()?;
         if length.is_some_and(|length| length > 0) {
             return Ok(());
         }
-        // An empty database with a journal is one whose making broke off; SQLite undoes that.
+        // An empty database with a journal is one whose creation was interrupted; SQLite rolls it
+        // back.
         let orphans = companions.iter().any(|suffix| length.is_none() || *suffix != "-journal");
         if orphans {
             let beside = companions.iter().map(|suffix| self.companion(suffix)).collect();
@@ -110,7 +111,8 @@ impl Location {
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(OWNER_ONLY))
             .map_err(SqliteError::File)?;
         drop(file);
-        // The name has to be on the disk before a log is: a log alone would be taken for an orphan.
+        // The file's name has to be on the disk before a log exists: a log alone would be treated
+        // as an orphan.
         self.sync_folder().map_err(SqliteError::File)
     }
 
@@ -138,7 +140,7 @@ impl Location {
         }
     }
 
-    /// The file that the named path leads to now.
+    /// The file to which the given path leads now.
     pub(crate) fn database_id(&self) -> Result<FileId, SqliteError> {
         fs::metadata(&self.named).map(|file| FileId::of(&file)).map_err(SqliteError::File)
     }
@@ -178,7 +180,7 @@ impl FileId {
     }
 }
 
-/// Where `path` leads to, even if nothing is there yet.
+/// Where `path` leads, even if no file exists there yet.
 fn follow_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -186,7 +188,8 @@ fn follow_links(path: &Path) -> io::Result<PathBuf> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             found => return found,
         }
-        // Nothing there, or a link to nothing: then the file will be where the link points.
+        // No file exists, or a link points to a missing file: the file will be where the link
+        // points.
         let Ok(target) = fs::read_link(&path) else { break };
         let folder = path.parent().unwrap_or(Path::new("/"));
         path = folder.join(target);

@@ -1,4 +1,5 @@
-//! The database file: where it lies, who writes and who reads it, and when it is on the disk.
+//! The database file: its location, the threads that write and read it, and when its data is on the
+//! disk.
 
 pub(crate) mod admission;
 pub(crate) mod checkpoint;

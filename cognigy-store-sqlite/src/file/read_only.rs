@@ -2,14 +2,15 @@
 //! or not, and on a file system that cannot be written to.
 //!
 //! A usual read-only connection is not enough: SQLite makes a log and its shared memory where they
-//! are missing, and writes to the shared memory where they are not. So it depends on what is there:
+//! are missing, and writes to the shared memory where they are not. So the way of reading depends
+//! on the files that exist:
 //!
 //! * A log with content: the shared memory is opened for reading only (`readonly_shm`). If a process
 //!   has the database open, its index of the log is used, under the usual locks. If there is none,
 //!   SQLite makes an index of its own in the memory of this process.
 //! * No log, or an empty one: everything is in the database file, which is read as it is
-//!   (`immutable`), without locks. Should a process begin to write meanwhile, what was read is
-//!   thrown away and read again: see [`Reading::still_holds`].
+//!   (`immutable`), without locks. If a process begins to write meanwhile, the result is discarded
+//!   and read again: see [`Reading::still_holds`].
 //!
 //! The parameters are described in <https://sqlite.org/uri.html> and <https://sqlite.org/wal.html>.
 
@@ -22,11 +23,11 @@ use crate::{
     file::location::{FileId, Location},
 };
 
-/// What may stand in a URI's path as it is (RFC 3986, section 3.3).
+/// The characters that need no escape in a URI's path (RFC 3986, section 3.3).
 const ESCAPED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// How a database is read that this process does not write to.
+/// How to read a database that this process does not write to.
 #[derive(Debug)]
 pub(crate) struct Reading {
     /// For a database that is read without locks: what its files looked like when it was opened.
@@ -37,7 +38,7 @@ pub(crate) struct Reading {
 type Stamp = Option<(FileId, u64, Option<SystemTime>)>;
 
 impl Reading {
-    /// Looks at the files and says how to read them: as a URI for SQLite.
+    /// Examines the files and returns how to read them, as a URI for SQLite.
     pub(crate) fn of(location: &Location) -> Result<(Self, String), SqliteError> {
         let stamps = stamps(location);
         let unlocked = stamps[1].is_none();
@@ -49,13 +50,13 @@ impl Reading {
         Ok((Self { unlocked: unlocked.then_some(stamps) }, uri))
     }
 
-    /// Whether what was read since it was opened can be relied on.
+    /// Whether everything that was read since the opening is valid.
     pub(crate) fn still_holds(&self, location: &Location) -> bool {
         self.unlocked.is_none_or(|before| before == stamps(location))
     }
 }
 
-/// Of the database and its log.
+/// The stamps of the database and its log.
 fn stamps(location: &Location) -> [Stamp; 2] {
     let stamp = |path: &Path| {
         let file = fs::metadata(path).ok()?;

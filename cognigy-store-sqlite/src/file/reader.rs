@@ -23,14 +23,15 @@ use crate::{
     },
 };
 
-/// How often a query is made that has to be thrown away, because of what another process did meanwhile.
+/// How often a query is tried whose result is invalid because another process changed the database
+/// meanwhile.
 const MAX_READINGS: usize = 100;
-/// Between two of them. Another process needs microseconds for what is in the way.
+/// The pause between two such queries. The other process needs only microseconds.
 const READING_PAUSE: Duration = Duration::from_millis(2);
 
 type Query = Box<dyn FnOnce(&mut ReaderState) + Send>;
 
-/// The way to the readers. Dropping it waits until the queue is done.
+/// The handle to the reader threads. Dropping it waits until the queue is empty.
 #[derive(Debug)]
 pub(crate) struct Readers {
     queue: Option<SyncSender<Query>>,
@@ -43,10 +44,11 @@ impl Readers {
         let (queue, waiting) = sync_channel::<Query>(database.options.queue_limit.max(1));
         let waiting = Arc::new(Mutex::new(waiting));
         let start = |_| {
-            let desk = ReaderState { database: database.clone(), slot: database.write_back.slot() };
+            let state =
+                ReaderState { database: database.clone(), slot: database.write_back.slot() };
             let waiting = Arc::clone(&waiting);
             let builder = thread::Builder::new().name("sqlite-reader".to_owned());
-            builder.spawn(move || desk.work_off(&waiting)).map_err(SqliteError::Thread)
+            builder.spawn(move || state.work_off(&waiting)).map_err(SqliteError::Thread)
         };
         let threads = (0..database.options.readers.max(1)).map(start).collect::<Result<_, _>>()?;
         Ok(Self { queue: Some(queue), threads })
@@ -60,7 +62,7 @@ impl Readers {
     {
         let (reply, answer) = oneshot::channel();
         // A caller that no longer waits gets no answer.
-        let query: Query = Box::new(move |desk| drop(reply.send(desk.query(&work))));
+        let query: Query = Box::new(move |state| drop(reply.send(state.query(&work))));
         let queue = self.queue.as_ref().ok_or(SqliteError::Stopped)?;
         queue.try_send(query).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::overloaded(),
@@ -80,7 +82,7 @@ impl Drop for Readers {
     }
 }
 
-/// A thread's own state.
+/// The state of one reader thread.
 struct ReaderState {
     database: Database,
     slot: Slot,
@@ -89,10 +91,11 @@ struct ReaderState {
 impl ReaderState {
     fn work_off(mut self, waiting: &Mutex<Receiver<Query>>) {
         loop {
-            // Held while waiting: one reader waits for the next query, the others for their turn.
+            // The lock is held while waiting: one reader waits for the next query, the others wait
+            // for the lock.
             let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(query) = next else { return };
-            // Whoever asked is told by the reply that was dropped.
+            // After a panic the dropped reply channel tells the caller.
             drop(catch_unwind(AssertUnwindSafe(|| query(&mut self))));
         }
     }
@@ -105,7 +108,7 @@ impl ReaderState {
         let mut place = lock(&slot);
         for _ in 0..MAX_READINGS {
             match self.try_query(&mut place, work) {
-                Err(problem) if problem.is_passing() => thread::sleep(READING_PAUSE),
+                Err(error) if error.is_passing() => thread::sleep(READING_PAUSE),
                 result => return result,
             }
         }
@@ -123,7 +126,7 @@ impl ReaderState {
             }
             _ => self.open()?,
         };
-        // Several statements of one query see the same state.
+        // All statements of one query see the same state.
         let snapshot = session.connection.transaction()?;
         let result = work(&snapshot);
         drop(snapshot);
@@ -164,7 +167,7 @@ mod tests {
         let _writer = database.set_up().unwrap();
         let readers = Readers::start(&database).unwrap();
         {
-            // The first poll puts it into the queue; then nobody waits for it any more.
+            // The first poll puts the query into the queue; then no task waits for it any more.
             let mut query = pin!(readers.query(|_| {
                 thread::sleep(Duration::from_millis(50));
                 Ok(())

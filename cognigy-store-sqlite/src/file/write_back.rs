@@ -1,14 +1,15 @@
-//! What a sync that failed leaves behind, and how nothing is lost by it.
+//! What a failed sync leaves behind, and how the store loses nothing by it.
 //!
-//! The operating system tells of a failed sync once, forgets what should have been synced, and goes on
-//! showing it to whoever reads. SQLite counts on such pages in two places:
+//! The operating system reports a failed sync once, forgets what should have been synced, and goes
+//! on returning it to every reader. SQLite relies on such pages in two places:
 //!
-//! * It writes pages from the WAL into the database in several goes, each of which begins where the
-//!   last one ended, and syncs the database after the last: only then may the WAL begin anew. If that
-//!   sync fails, the next try repeats the last go only. Its sync succeeds, the WAL begins anew, and
-//!   the pages of the earlier goes are gone.
-//! * A commit whose sync failed is not made. But whoever recovers the WAL, the first connection that
-//!   opens the database, finds it whole and adds to it, and the disk has a gap there.
+//! * It writes pages from the WAL into the database in several passes, each of which begins where
+//!   the last one ended, and syncs the database after the last pass. Only then may the WAL begin
+//!   anew. If that sync fails, the next try repeats only the last pass. Its sync succeeds, the WAL
+//!   begins anew, and the pages of the earlier passes are lost.
+//! * A commit whose sync failed does not count. But the first connection that opens the database
+//!   recovers the WAL, finds that commit complete and appends to it, while the disk has a gap
+//!   there.
 //!
 //! So after such a failure nothing more is written back, all connections are closed without the
 //! write-back that SQLite does at the last, the WAL is recovered, which begins its write-back from the
@@ -25,24 +26,26 @@ use std::sync::{
 
 use crate::{error::SqliteError, file::database::DatabaseConnection};
 
-/// Where a thread keeps its session: locked while it uses it, so that it can be closed in between.
+/// Where a thread keeps its connection: locked while the thread uses it, so that it can be closed
+/// in between.
 pub(crate) type Slot = Arc<Mutex<Option<DatabaseConnection>>>;
 
-/// What all connections of a store have to know of each other's write-backs.
+/// What all connections of a store share about write-backs.
 #[derive(Debug, Default)]
 pub(crate) struct WriteBack {
-    /// One at a time, so that none begins between another's failure and its becoming known.
+    /// Allows one write-back at a time, so that none begins after another has failed and before the
+    /// failure is noted.
     turn: Mutex<()>,
-    /// Whether what the WAL shows is on the disk, as far as anybody knows. Not at the start: what the
+    /// Whether everything in the WAL is known to be on the disk. False at the start: what the
     /// process before left is unknown.
     trusted: AtomicBool,
-    /// All sessions but the writer's. The threads own them: a session holds this in turn, and would
-    /// keep itself open.
+    /// All connections but the writer's. The threads own them: a connection holds this struct in
+    /// turn, and would keep itself open.
     slots: Mutex<Vec<Weak<Mutex<Option<DatabaseConnection>>>>>,
 }
 
 impl WriteBack {
-    /// Does `work` unless another thread is at it.
+    /// Does `work` unless another thread is writing back.
     pub(crate) fn perform<T>(
         &self,
         work: impl FnOnce() -> Result<T, SqliteError>,
@@ -56,7 +59,7 @@ impl WriteBack {
             return Err(SqliteError::SyncLost);
         }
         let result = work();
-        if result.as_ref().is_err_and(|problem| !problem.is_busy()) {
+        if result.as_ref().is_err_and(|error| !error.is_busy()) {
             self.distrust();
         }
         result.map(Some)
@@ -77,19 +80,19 @@ impl WriteBack {
         self.trusted.load(Ordering::Acquire)
     }
 
-    /// A place for a thread's session.
+    /// A slot for a thread's connection.
     pub(crate) fn slot(&self) -> Slot {
         let slot = Slot::default();
         lock(&self.slots).push(Arc::downgrade(&slot));
         slot
     }
 
-    /// Closes all sessions, and waits for those that are in use. Whoever opens the database next
-    /// recovers the WAL.
+    /// Closes all connections, and waits for those that are in use. The next connection that opens
+    /// the database recovers the WAL.
     pub(crate) fn close_all(&self, writer: Option<DatabaseConnection>) {
         let slots: Vec<_> = lock(&self.slots).iter().filter_map(Weak::upgrade).collect();
-        let mut places: Vec<_> = slots.iter().map(|slot| lock(slot)).collect();
-        places.iter_mut().for_each(|place| **place = None);
+        let mut guards: Vec<_> = slots.iter().map(|slot| lock(slot)).collect();
+        guards.iter_mut().for_each(|guard| **guard = None);
         drop(writer);
     }
 }

@@ -1,4 +1,4 @@
-//! One transaction of the writer, and the tallies it owes.
+//! One transaction of the writer, and the tallies that it has to write.
 
 use std::{
     collections::HashMap,
@@ -10,21 +10,22 @@ use rusqlite::{CachedStatement, Connection, params};
 
 use crate::{calls::contact_queue, error::SqliteError};
 
-/// What a call of the writer works in. Its changes become durable together with those of the other
-/// calls in the group, or not at all.
+/// The transaction in which a call of the writer works. The call's changes become durable together
+/// with those of the other calls in the batch, or not at all.
 pub(crate) struct WriteBatch<'c> {
     connection: &'c Connection,
     states: HashMap<State, i64>,
     types: HashMap<EventType, i64>,
-    /// How many more events wait for another of their contact.
+    /// By how many the number of events grew that wait for another event of their contact.
     pub(crate) waiting: i64,
-    /// How many more contacts are stopped.
+    /// By how many the number of stopped contacts grew.
     pub(crate) stopped: i64,
-    /// The order that the file says is kept, once it was looked up.
+    /// The order that the file says is kept, once it has been read.
     order: Option<EventOrder>,
-    /// The highest id an event ever had, once it was looked up.
+    /// The highest id an event ever had, once it has been read.
     last_event: Option<i64>,
-    /// Set where the log is to be emptied after the commit; told to be false once it is.
+    /// Set if the log is to be emptied after the commit; the flag becomes false once the log is
+    /// empty.
     pub(crate) log_to_empty: Option<Arc<AtomicBool>>,
 }
 
@@ -73,7 +74,7 @@ impl<'c> WriteBatch<'c> {
         Ok(last + 1)
     }
 
-    /// Keeps the highest id in mind before events are purged.
+    /// Stores the highest id before events are purged.
     pub(crate) fn remember_last_event(&self) -> Result<(), SqliteError> {
         self.prepare(
             "INSERT INTO purged (id, last_event) SELECT 1, coalesce(max(id), 0) FROM events WHERE TRUE
@@ -102,7 +103,7 @@ impl<'c> WriteBatch<'c> {
         *self.states.entry(to).or_default() += 1;
     }
 
-    /// Writes something, for its own sake.
+    /// Writes a row only to test that writing works.
     pub(crate) fn beat(&self) -> Result<i64, SqliteError> {
         let mut beat = self.prepare(
             "INSERT INTO heartbeat (id, beats) VALUES (1, 1)
@@ -134,8 +135,8 @@ mod tests {
     use super::*;
     use crate::schema;
 
-    /// Were an id given out twice, one of the two calls would fail and be tried again alone: right,
-    /// and slow.
+    /// If an id were given out twice, one of the two calls would fail and be tried again alone:
+    /// correct, but slow.
     #[test]
     fn each_event_of_a_group_has_an_id_of_its_own() {
         let connection = schema::in_memory();

@@ -1,7 +1,8 @@
 //! The one thread that writes.
 //!
-//! It takes whatever waits, does it in one transaction, and answers once that is committed. A call
-//! that fails by its own data is taken out of the group and does not harm the others.
+//! It takes all waiting calls, performs them in one transaction, and answers them once the
+//! transaction is committed. A call that fails because of its own data is taken out of the batch
+//! and does not harm the others.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -28,7 +29,7 @@ use crate::{
     },
 };
 
-/// The way to the writer's thread. Dropping it waits until everything in the queue is done.
+/// The handle to the writer thread. Dropping it waits until everything in the queue is done.
 #[derive(Debug)]
 pub(crate) struct Writer {
     queue: Option<SyncSender<Box<dyn Job>>>,
@@ -46,12 +47,12 @@ impl Writer {
         let thread = thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || match WriterState::set_up(database) {
-                Ok(desk) => {
+                Ok(state) => {
                     if report.send(Ok(())).is_ok() {
-                        desk.work_off(&waiting);
+                        state.work_off(&waiting);
                     }
                 }
-                Err(problem) => drop(report.send(Err(problem))),
+                Err(error) => drop(report.send(Err(error))),
             })
             .map_err(SqliteError::Thread)?;
         let writer = Self { queue: Some(queue), thread: Some(thread), max_wait };
@@ -69,7 +70,8 @@ impl Writer {
         self.queue_up(work, None).await
     }
 
-    /// As [`perform`](Self::perform), unless its turn comes too late: then nothing is done.
+    /// As [`perform`](Self::perform), but fails as overloaded, without doing anything, if its turn
+    /// comes too late.
     pub(crate) async fn perform_soon<T, W>(&self, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -107,7 +109,7 @@ impl Drop for Writer {
 
 /// A call in the queue.
 trait Job: Send {
-    /// Begun later than this it is not to be done at all.
+    /// The latest time to begin the call; after it the call is refused.
     fn begin_by(&self) -> Option<Instant>;
     fn perform(&mut self, group: &mut WriteBatch<'_>) -> Result<(), SqliteError>;
     fn answer(self: Box<Self>, result: Result<(), StoreError>);
@@ -137,12 +139,12 @@ where
     fn answer(self: Box<Self>, result: Result<(), StoreError>) {
         let Self { outcome, reply, .. } = *self;
         let outcome = result.and_then(|()| outcome.ok_or_else(|| SqliteError::Panicked.into()));
-        // Who no longer waits gets no answer.
+        // A caller that no longer waits gets no answer.
         drop(reply.send(outcome));
     }
 }
 
-/// The thread's own state.
+/// The state of the writer thread.
 struct WriterState {
     database: Database,
     // Dropped before the writer's connection, which is to be the last to close.
@@ -168,28 +170,29 @@ impl WriterState {
                 late.answer(Err(StoreError::overloaded()));
             }
             self.settle_up(jobs);
-            // After the answers: nobody waits for it but the next group.
+            // After the answers, so that only the next batch waits for it.
             if let Some(session) = &self.session {
                 self.checkpointer.after_commit(session);
             }
         }
     }
 
-    /// Does the jobs together, or in halves if one of them may be what is wrong; answers all.
+    /// Performs the jobs in one transaction, or in halves if one of them may be at fault, and
+    /// answers all of them.
     fn settle_up(&mut self, mut jobs: Vec<Box<dyn Job>>) {
         if jobs.is_empty() {
             return;
         }
         match self.commit(&mut jobs) {
             Ok(()) => jobs.into_iter().for_each(|job| job.answer(Ok(()))),
-            Err(problem) if jobs.len() > 1 && problem.may_concern_one_call() => {
+            Err(error) if jobs.len() > 1 && error.may_concern_one_call() => {
                 let others = jobs.split_off(jobs.len() / 2);
                 self.settle_up(jobs);
                 self.settle_up(others);
             }
-            Err(problem) => {
-                let problem = Arc::new(problem);
-                jobs.into_iter().for_each(|job| job.answer(Err(problem.shared())));
+            Err(error) => {
+                let error = Arc::new(error);
+                jobs.into_iter().for_each(|job| job.answer(Err(error.shared())));
             }
         }
     }
@@ -208,7 +211,7 @@ impl WriterState {
             self.database.write_back.distrust();
         }
         if matches!(result, Err(SqliteError::Replaced)) {
-            // Every connection lets go of the files, so that the ones that are opened next share
+            // Every connection closes its files, so that the connections that are opened next share
             // nothing with them. SQLite writes a log back if its database is still in its place.
             self.database.write_back.close_all(Some(session));
             return result;
@@ -222,9 +225,9 @@ impl WriterState {
     }
 }
 
-/// Adds what waits to the group, for as long as letting others run brings more: a group twice as
-/// large costs far less than two commits. Where nobody else wants the processor, this is over at
-/// once, and a lone call does not wait for company.
+/// Adds the waiting calls to the batch, for as long as yielding the processor brings more: a batch
+/// twice as large costs far less than two commits. Where no other thread wants the processor, the
+/// yield returns at once, and a single call does not wait for others.
 fn gather<J>(jobs: &mut Vec<J>, waiting: &Receiver<J>) {
     while jobs.len() < MAX_GROUP {
         let before = jobs.len();
@@ -240,8 +243,8 @@ fn transact(
     session: &mut DatabaseConnection,
     jobs: &mut [Box<dyn Job>],
 ) -> Result<(), SqliteError> {
-    // Immediate: the lock is taken here, where waiting for it is possible, and not at the first
-    // write, where it can fail at once (SQLITE_BUSY_SNAPSHOT).
+    // Immediate: the lock is taken here, where SQLite waits for it, and not at the first write,
+    // which can fail at once (SQLITE_BUSY_SNAPSHOT).
     let transaction =
         session.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut group = WriteBatch::new(&transaction);
@@ -251,7 +254,7 @@ fn transact(
     let log_to_empty = group.log_to_empty.take();
     group.finish()?;
     transaction.commit()?;
-    // Looked at after the commit and before the answer, so that no answer vouches for a file that
+    // Checked after the commit and before the answer, so that no call is answered for a file that
     // was gone by then.
     session.must_be_in_place()?;
     if let Some(is_left) = log_to_empty
@@ -351,7 +354,7 @@ mod tests {
         let path = folder.path().join("w.db");
         let writer = writer(&folder).await;
         for _ in 0..100 {
-            // The first poll puts it into the queue; then nobody waits for it any more.
+            // The first poll puts the call into the queue; then no task waits for it any more.
             let mut call = pin!(writer.perform(beat));
             let _ = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }

@@ -36,13 +36,13 @@ impl Place {
         SqliteStore::open_with(self.path(), options).await.unwrap()
     }
 
-    /// Someone else's connection to the database.
+    /// A connection of another program to the database.
     pub(crate) fn sql(&self) -> Connection {
         Connection::open(self.path()).unwrap()
     }
 }
 
-/// Hardly waits for a lock.
+/// Options that wait for a lock only briefly.
 pub(crate) fn impatient() -> SqliteOptions {
     SqliteOptions { busy_timeout: Duration::from_millis(200), ..SqliteOptions::default() }
 }

@@ -1,6 +1,7 @@
-//! Whether a database holds what was promised, and nothing half done.
+//! Checks that a database holds everything that was acknowledged, and nothing half done.
 //!
-//! It looks with SQLite itself and not through the store: the store must not mark its own work.
+//! The audit reads with SQLite itself and not through the store: the store must not check its own
+//! work.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,14 +15,14 @@ use super::{
     load::{self, contact},
 };
 
-/// What there is.
+/// What the audit found in the database.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) events: usize,
     pub(crate) by_state: BTreeMap<String, usize>,
 }
 
-/// The first thing that is wrong, or what there is.
+/// The first error, or what the database holds.
 pub(crate) fn audit(path: &Path, ledger: &Ledger) -> Result<Found, String> {
     let connection = Connection::open(path).map_err(|error| format!("it opens: {error}"))?;
     look(&connection, ledger).map_err(|error| match error {
@@ -62,7 +63,7 @@ fn look(connection: &Connection, ledger: &Ledger) -> Result<Found, Finding> {
     Ok(found)
 }
 
-/// Every event that was promised, and every other one that is there, byte for byte.
+/// Checks every acknowledged event, and every other stored event, byte for byte.
 fn events(connection: &Connection, ledger: &Ledger) -> Result<Found, Finding> {
     let mut select = connection.prepare(
         "SELECT event_id, state, body, json FROM events
@@ -77,7 +78,7 @@ fn events(connection: &Connection, ledger: &Ledger) -> Result<Found, Finding> {
         let body: Option<Vec<u8>> = row.get(2)?;
         must(body.as_deref() == Some(load::body(&id).as_bytes()), || format!("the body of {id}"))?;
         let known: Option<String> = row.get(3)?;
-        // A replay leaves it in place until it has ended itself.
+        // A replay leaves the dead letter in place until the replay itself has ended.
         let fits = known.as_ref().map_or(state != "processed", |known| *known == contact(&id));
         must(fits, || format!("the contact of {id}, {state}: {known:?}"))?;
         *found.by_state.entry(state.clone()).or_default() += 1;

@@ -1,5 +1,5 @@
-//! Every call of the store on a small world in which each has something to do, and how its effect
-//! shows in the database.
+//! Every call of the store, on a small database in which each call has something to do, and how the
+//! call's effect shows in the database.
 
 use std::{future::Future, path::Path, pin::Pin};
 
@@ -14,12 +14,12 @@ use cognigy_store_sqlite::SqliteStore;
 use super::load::{body, contact, event};
 use crate::common::{LEASE, at, claim, claim_one, ended, event_saying, key, request, settle};
 
-/// What a call has at hand.
+/// The inputs of a call.
 #[derive(Default)]
 pub(crate) struct Hands {
     pub(crate) store: Option<SqliteStore>,
     run: Option<ClaimedRun>,
-    letter: Option<DeadLetterClaim>,
+    dead_letter: Option<DeadLetterClaim>,
 }
 
 type Work<'h, T> = Pin<Box<dyn Future<Output = T> + Send + 'h>>;
@@ -29,18 +29,18 @@ pub(crate) struct Call {
     pub(crate) name: &'static str,
     /// Sets things up, without faults.
     pub(crate) prepare: for<'h> fn(&'h mut Hands, &'h SqliteStore) -> Work<'h, ()>,
-    /// Makes the call; `true`: again, after one that may have failed.
+    /// Makes the call. `true` if it is repeated after a call that may have failed.
     pub(crate) perform: for<'h> fn(&'h mut Hands, bool) -> Work<'h, Result<(), StoreError>>,
-    /// SQL that is true once it has taken effect.
+    /// SQL that is true once the call has taken effect.
     pub(crate) effect: &'static str,
     /// The store is opened as a part of it.
     pub(crate) opens: bool,
-    /// There is no database before.
+    /// No database exists before the call.
     pub(crate) from_nothing: bool,
     pub(crate) only_reads: bool,
-    /// It has too many operations to fail each.
+    /// The call has too many operations to fail each of them.
     pub(crate) is_sampled: bool,
-    /// Whatever fails in it is made good.
+    /// The store repairs every failure in it.
     pub(crate) may_always_succeed: bool,
 }
 
@@ -65,8 +65,8 @@ pub(crate) async fn make_world(path: &Path) {
             _ => processed(id),
         };
         assert_eq!(settle(&store, ended(run, verdict, at(time))).await, Settled::Done);
-        for letter in claim(&store, 1, at(time)).await.dead_letters {
-            let sent = letter.claim.settle(DeadLetterEnd::Sent, at(time));
+        for claimed in claim(&store, 1, at(time)).await.dead_letters {
+            let sent = claimed.claim.settle(DeadLetterEnd::Sent, at(time));
             assert_eq!(settle(&store, sent).await, Settled::Done);
         }
     }
@@ -104,7 +104,7 @@ fn nothing<'h>(_: &'h mut Hands, _: &'h SqliteStore) -> Work<'h, ()> {
     Box::pin(async {})
 }
 
-/// Claims the event that is there to be held.
+/// Claims the event that the test holds.
 fn hold_run<'h>(hands: &'h mut Hands, store: &'h SqliteStore) -> Work<'h, ()> {
     Box::pin(async {
         let run = claim_one(store, at(0)).await;
@@ -116,8 +116,8 @@ fn hold_run<'h>(hands: &'h mut Hands, store: &'h SqliteStore) -> Work<'h, ()> {
 fn hold_letter<'h>(hands: &'h mut Hands, store: &'h SqliteStore) -> Work<'h, ()> {
     Box::pin(async {
         let batch = claim(store, 1, at(10)).await;
-        hands.letter = batch.dead_letters.into_iter().next().map(|letter| letter.claim);
-        assert!(hands.letter.is_some(), "the letter is due");
+        hands.dead_letter = batch.dead_letters.into_iter().next().map(|claimed| claimed.claim);
+        assert!(hands.dead_letter.is_some(), "the dead letter is due");
     })
 }
 
@@ -138,7 +138,8 @@ fn fill_wal<'h>(_: &'h mut Hands, store: &'h SqliteStore) -> Work<'h, ()> {
     })
 }
 
-/// Settling: done, or what an earlier try left to be said.
+/// Settles the claim. The answer is `Done`, or the answer to a repetition if an earlier try took
+/// effect.
 fn settle_held(
     hands: &mut Hands,
     again: bool,
@@ -158,7 +159,7 @@ fn settle_held(
             event: Err(String::new()),
         };
         let settled = store(hands).settle(&[ended(copy, verdict(), at(20))]).await?;
-        assert!(settled[0] == Settled::Done || again, "nobody else has it");
+        assert!(settled[0] == Settled::Done || again, "no other claim holds it");
         Ok(())
     })
 }
@@ -169,11 +170,11 @@ fn settle_letter(
     end: DeadLetterEnd,
 ) -> Work<'_, Result<(), StoreError>> {
     Box::pin(async move {
-        let token = hands.letter.as_ref().unwrap().token();
+        let token = hands.dead_letter.as_ref().unwrap().token();
         let claim = DeadLetterClaim::granted(token.handle, token.fence);
         let settlement = claim.settle(end, at(20));
         let settled = store(hands).settle(&[settlement]).await?;
-        assert!(settled[0] == Settled::Done || again, "nobody else has it");
+        assert!(settled[0] == Settled::Done || again, "no other claim holds it");
         Ok(())
     })
 }
@@ -260,7 +261,8 @@ pub(crate) const ALL: &[Call] = &[
         name: "claim",
         perform: |hands, again| {
             Box::pin(async move {
-                // What a failed claim may have taken is free once its lease has run out.
+                // The events that a failed claim may have taken are free once its lease has run
+                // out.
                 let now = at(11) + if again { LEASE } else { std::time::Duration::ZERO };
                 let request = request(10, now);
                 let batch = store(hands).claim_due(request).await?;
@@ -343,7 +345,7 @@ pub(crate) const ALL: &[Call] = &[
         perform: |hands, again| {
             Box::pin(async move {
                 let replay = store(hands).replay(&key("done"), LEASE, at(11)).await?;
-                // A failed one may have claimed it.
+                // A failed call may have claimed the event.
                 let is_busy = matches!(replay, ReplayClaim::Busy);
                 assert!(matches!(replay, ReplayClaim::Claimed(_)) || again && is_busy);
                 Ok(())
@@ -412,7 +414,7 @@ pub(crate) const ALL: &[Call] = &[
         prepare: |_, store| Box::pin(async move { store.ready().await.unwrap() }),
         perform: |hands, again| {
             Box::pin(async move {
-                // It has no answer that could be false, and must end all the same.
+                // The call has no answer that could be wrong, but it must end.
                 drop(hands.store.take());
                 assert!(!again || hands.store.is_none());
                 Ok(())

@@ -1,4 +1,5 @@
-//! What a child was answered, written down at once: a line each, and only after the answer.
+//! The answers that a child received. Each answer is written as one line, immediately after it
+//! arrived.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +21,7 @@ impl Pen {
         Self(Mutex::new(options.unwrap()))
     }
 
-    /// One write a line, so that a line is there or not.
+    /// One write per line, so that a line is written completely or not at all.
     pub(crate) fn note(&self, what: char, name: &str) {
         self.0.lock().unwrap().write_all(format!("{what} {name}\n").as_bytes()).unwrap();
     }
@@ -32,7 +33,7 @@ pub(crate) const GIVEN_UP: char = 'G';
 pub(crate) const SENT: char = 'S';
 pub(crate) const QUARANTINED: char = 'Q';
 
-/// The reader's side: everything the child was told had happened.
+/// The reader's side: everything that was acknowledged to the child.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Ledger {
     pub(crate) recorded: BTreeSet<String>,

@@ -1,4 +1,4 @@
-//! Load on a store: senders, a worker, quarantined bodies; every answer goes into the ledger.
+//! Load on a store: senders, a worker, quarantined bodies; every answer is written to the ledger.
 
 use std::{
     future::Future,
@@ -21,12 +21,12 @@ use cognigy_store_sqlite::{SqliteOptions, SqliteStore};
 use super::ledger::{GIVEN_UP, PROCESSED, Pen, QUARANTINED, RECORDED, SENT};
 use crate::common::{at, body_saying, ended, event_saying, request};
 
-/// A quarantine that never overflows: what was kept must still be there.
+/// A quarantine that never overflows, because every body that was kept must still be there.
 pub(crate) fn options() -> SqliteOptions {
     SqliteOptions::default()
 }
 
-/// A number that only depends on the name.
+/// A number that depends only on the name.
 fn draw(name: &str, salt: u64) -> u64 {
     let mut hasher = DefaultHasher::new();
     (name, salt).hash(&mut hasher);
@@ -53,7 +53,7 @@ pub(crate) fn body(id: &str) -> String {
     body_saying(id, &text(id))
 }
 
-/// What the CRM knows of the event's contact.
+/// What the CRM knows about the event's contact.
 pub(crate) fn contact(id: &str) -> String {
     format!(r#"{{"id":"crm-{id}"}}"#)
 }
@@ -92,14 +92,14 @@ impl Load {
         Self { store, pen, round, senders, events_each, is_patient: false, settled, failed }
     }
 
-    /// Leases of one round have run out in the next, and so have those that a failed claim may
-    /// have taken.
+    /// Leases of one round have run out in the next round, including those of a failed claim that
+    /// took effect.
     fn now(&self) -> Timestamp {
         let failed = self.failed.load(Ordering::Relaxed);
         at(i64::try_from(self.round).unwrap() * 1000 + failed * 100)
     }
 
-    /// Makes a call until it works; whether that took more than once.
+    /// Repeats a call until it succeeds. Returns whether that took more than one try.
     async fn insist<T, F>(&self, call: impl Fn() -> F) -> (T, bool)
     where
         F: Future<Output = Result<T, StoreError>>,
@@ -126,7 +126,7 @@ impl Load {
             task.await.unwrap();
         }
         quarantining.await.unwrap();
-        // What was sent last is worked off too, as far as this round's time allows.
+        // The last deliveries are processed too, as far as this round's time allows.
         let all = i64::try_from(self.senders * self.events_each).unwrap();
         while self.settled.load(Ordering::Relaxed) < all {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -179,13 +179,13 @@ impl Load {
                 });
                 settlements.push(ended(run, verdict, now));
             }
-            for letter in batch.dead_letters {
-                notes.push(Some((SENT, letter.dead_letter.key.id.as_str().to_owned())));
-                settlements.push(letter.claim.settle(DeadLetterEnd::Sent, now));
+            for claimed in batch.dead_letters {
+                notes.push(Some((SENT, claimed.dead_letter.key.id.as_str().to_owned())));
+                settlements.push(claimed.claim.settle(DeadLetterEnd::Sent, now));
             }
             let (settled, failed) = self.insist(|| self.store.settle(&settlements)).await;
             for (settled, note) in settled.into_iter().zip(notes) {
-                assert!(settled == Settled::Done || failed, "nobody else works here");
+                assert!(settled == Settled::Done || failed, "no other worker runs here");
                 if let Some((what, id)) = note {
                     self.pen.note(what, &id);
                     self.settled.fetch_add(i64::from(what != SENT), Ordering::Relaxed);
@@ -205,7 +205,7 @@ impl Load {
                 body: body.clone().into(),
                 context: DeliveryContext::default(),
             };
-            // All that is noted down has to be there at the end.
+            // Everything that the ledger notes has to be in the database at the end.
             let limits = QuarantineLimits { items: usize::MAX, bytes: u64::MAX };
             self.insist(|| self.store.quarantine(entry.clone(), limits, self.now())).await;
             self.pen.note(QUARANTINED, &body);
@@ -213,7 +213,7 @@ impl Load {
     }
 }
 
-/// Works off whatever is there, taking over what other workers left; everything ends.
+/// Processes all events, and takes over those that other workers left, until every event has ended.
 pub(crate) async fn finish_everything(store: &SqliteStore, now: Timestamp) {
     loop {
         let request = request(500, now);
@@ -234,8 +234,8 @@ pub(crate) async fn finish_everything(store: &SqliteStore, now: Timestamp) {
             };
             settlements.push(run.claim.settle(verdict, Some(attempt), now));
         }
-        for letter in batch.dead_letters {
-            settlements.push(letter.claim.settle(DeadLetterEnd::Sent, now));
+        for claimed in batch.dead_letters {
+            settlements.push(claimed.claim.settle(DeadLetterEnd::Sent, now));
         }
         let settled = store.settle(&settlements).await.unwrap();
         assert!(settled.iter().all(|settled| *settled == Settled::Done));

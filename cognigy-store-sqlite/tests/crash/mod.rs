@@ -1,5 +1,5 @@
-//! What the crash tests share: a child process that puts load on a store and keeps a ledger of what
-//! it was answered, and an audit of a database against such a ledger.
+//! What the crash tests share: a child process that puts load on a store and keeps a ledger of the
+//! answers it received, and an audit of a database against such a ledger.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 pub(crate) mod audit;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 pub(crate) fn child(name: &str) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args([name, "--exact", "--ignored", "--nocapture"]);
-    // libtest catches what tests print; this child has nothing to say but when it fails.
+    // libtest captures the output; this child prints only when it fails.
     command.stdout(std::process::Stdio::null());
     command
 }
@@ -28,7 +28,8 @@ pub(crate) fn rounds(usual: usize) -> usize {
     }
 }
 
-/// Where the choices begin: `COGNIGY_CRASH_SEED`, to repeat a run that failed or to try others.
+/// The seed of the random choices: `COGNIGY_CRASH_SEED`, to repeat a run that failed or to try
+/// others.
 pub(crate) fn seed() -> u64 {
     match env::var("COGNIGY_CRASH_SEED") {
         Ok(seed) => seed.parse().expect("COGNIGY_CRASH_SEED is a number"),

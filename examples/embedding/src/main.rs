@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     HttpServer::new(move || {
         App::new()
             .app_data(shared.clone())
-            // Your routes stand beside it. actix's own limit applies to the body before ours.
+            // Add your routes here. actix's own limit applies to the body before the library's.
             .app_data(web::PayloadConfig::new(cognigy_core::DEFAULT_MAX_BODY_BYTES))
             .route("/webhooks/cognigy", web::post().to(receive))
     })

@@ -1,4 +1,4 @@
-//! Making an operation fail, or the process die at it.
+//! Makes an operation fail, or kills the process at it.
 
 use std::{
     fs::{File, OpenOptions},
@@ -27,7 +27,7 @@ impl Operation {
     pub const MAP: Self = Self(128);
     /// Taking a lock.
     pub const LOCK: Self = Self(256);
-    /// Whatever takes room or changes what is stored.
+    /// All that use space or change stored data.
     pub const CHANGE: Self = Self(4 | 8 | 16 | 32);
     /// All that move data, and not the taking of locks.
     pub const INPUT_OUTPUT: Self = Self(255);
@@ -42,7 +42,7 @@ impl BitOr for Operation {
     }
 }
 
-/// Kinds of file, told by their names; they can be combined with `|`.
+/// Kinds of file, recognised by their names; they can be combined with `|`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileKind(u64);
 
@@ -72,7 +72,7 @@ pub enum Effect {
     DieBefore,
     /// The process is killed after it took effect.
     DieAfter,
-    /// A write leaves its first half and fails.
+    /// A write stores its first half and fails.
     Tear,
 }
 
@@ -85,7 +85,7 @@ pub struct Fault {
     pub files: FileKind,
     /// Which of them it is, from 1.
     pub nth: u64,
-    /// Whether all later ones meet it too.
+    /// Whether the fault happens at all later ones too.
     pub for_ever: bool,
     /// The error number, for an operation that fails.
     pub error: i32,
@@ -114,7 +114,7 @@ impl Fault {
     }
 }
 
-/// The words of the shared page, in the order of `struct control` in disk.c.
+/// The words (integers) of the shared page, in the order of `struct control` in disk.c.
 const ARMED: u64 = 0;
 const SETTINGS: u64 = 1;
 const CALLS: u64 = 7;
@@ -130,8 +130,8 @@ pub struct Injector {
 }
 
 impl Injector {
-    /// Makes the page through which faults are asked for. It must lie outside the folder that is
-    /// watched.
+    /// Makes the page through which faults are requested. It must lie outside the folder in which
+    /// faults are injected.
     ///
     /// # Errors
     ///
@@ -152,7 +152,8 @@ impl Injector {
         Ok(Self { path: path.to_owned(), page })
     }
 
-    /// Has the process that `command` will start obey, for files below `folder` (absolute).
+    /// Makes the process that `command` will start follow this page, for files below `folder`
+    /// (absolute).
     pub fn attach(&self, command: &mut Command, folder: &Path) {
         command
             .env("LD_PRELOAD", crate::library())
@@ -160,7 +161,7 @@ impl Injector {
             .env("FAULT_DISK_CONTROL", &self.path);
     }
 
-    /// From now on the fault happens. Counting begins anew.
+    /// Turns the fault on. Counting begins anew.
     ///
     /// # Errors
     ///
@@ -191,7 +192,7 @@ impl Injector {
         self.put(ARMED, 1)
     }
 
-    /// From now on nothing fails. The counts stay.
+    /// Turns the fault off. The counts stay.
     ///
     /// # Errors
     ///
@@ -218,7 +219,7 @@ impl Injector {
         self.get(FIRED)
     }
 
-    /// What the fault hit last, in words.
+    /// The operation that the fault hit last, as text.
     ///
     /// # Errors
     ///

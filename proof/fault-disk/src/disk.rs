@@ -1,17 +1,17 @@
-//! A disk between what was written and what was synced, and what a power cut makes of it.
+//! A disk on which only part of the written data is synced, and its state after a power cut.
 //!
-//! The rules are the pessimistic ones that databases reckon with: what was synced stays; of what
-//! was not, any part may have arrived in any order, in sectors of 512 bytes; a file may have its new
-//! length without its new content, filled with anything; a new name or the end of an old one is only
-//! sure once the folder was synced. What lies outside a write's range is not harmed by it, as SQLite
-//! assumes too ("powersafe overwrite"). What was waiting when a sync failed is given up: a later
-//! sync that succeeds does not bring it back, as on Linux.
+//! The rules are the pessimistic ones that databases assume. Synced data stays. Of unsynced data
+//! any part may have arrived in any order, in sectors of 512 bytes. A file may have its new length
+//! without its new content, filled with any bytes. A new name or the removal of an old one is
+//! certain only once the folder was synced. A write does not damage bytes outside its range, as
+//! SQLite assumes too ("powersafe overwrite"). Data that was waiting when a sync failed is lost: a
+//! later successful sync does not write it, as on Linux.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::{Entry, Recording};
 
-/// What a disk keeps whole.
+/// The unit that a disk writes completely or not at all.
 const SECTOR: usize = 512;
 
 /// Names and contents.
@@ -38,16 +38,16 @@ impl Dice {
     }
 }
 
-/// How much of what was not synced is lost.
+/// How much of the unsynced data is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
     /// All of it.
     Everything,
-    /// Nothing: the process died and the machine did not.
+    /// Nothing: the process died, but not the machine.
     Nothing,
     /// Each file keeps some first writes, and perhaps a part of the next.
     AfterAPoint,
-    /// Each sector of each write is kept or lost by itself.
+    /// Each sector of each write is kept or lost independently.
     AnySectors,
 }
 
@@ -75,7 +75,7 @@ enum Naming {
     Removed { name: String },
 }
 
-/// The files of a folder, with what is not yet synced.
+/// The files of a folder, with the data that is not yet synced.
 #[derive(Debug, Clone, Default)]
 pub struct Disk {
     files: HashMap<i32, OneFile>,
@@ -92,7 +92,7 @@ impl Disk {
         disk
     }
 
-    /// Does one more operation.
+    /// Applies one more operation.
     pub fn apply(&mut self, entry: &Entry) {
         match entry {
             Entry::Opened { file, name, .. } => {
@@ -136,7 +136,7 @@ impl Disk {
     #[must_use]
     pub fn cut(&self, loss: Loss, dice: &mut Dice) -> Files {
         let mut names = self.synced_names.clone();
-        // Of each name's changes a first part is kept, whatever becomes of other names.
+        // The first part of each name's changes is kept, independently of other names.
         let mut ended: BTreeMap<&str, bool> = BTreeMap::new();
         for naming in &self.pending_names {
             let over = ended.entry(naming.name()).or_default();
@@ -205,7 +205,7 @@ impl OneFile {
                 }
             }
             Loss::AnySectors => {
-                // Sometimes most arrives, sometimes hardly anything.
+                // Sometimes most of the data arrives, sometimes almost none.
                 let kept_in_four = dice.roll(5);
                 for change in &self.pending {
                     match change {
@@ -222,7 +222,7 @@ impl OneFile {
     }
 }
 
-/// Keeps some sectors of a write. Where the file became longer, a lost sector holds anything.
+/// Keeps some sectors of a write. Where the file became longer, a lost sector holds any bytes.
 fn write_some(
     content: &mut Vec<u8>,
     offset: usize,
@@ -232,7 +232,7 @@ fn write_some(
 ) {
     let mut place = offset;
     while place < offset + data.len() {
-        // Sectors lie where the disk has them, not where the write begins.
+        // Sectors begin at multiples of their size, not where the write begins.
         let end = ((place / SECTOR + 1) * SECTOR).min(offset + data.len());
         if dice.roll(4) < kept_in_four {
             let old = content.len();

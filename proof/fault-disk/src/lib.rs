@@ -1,7 +1,8 @@
 //! For tests: a disk that fails, dies or loses power at a chosen operation.
 //!
-//! `kill -9` does not test a sync, since the operating system still writes what it was given. This
-//! crate puts a small library written in C (`disk.c`) between a child process and its files:
+//! `kill -9` does not test a sync, because the operating system still writes the data that it
+//! received. This crate puts a small library written in C (`disk.c`) between a child process and
+//! its files:
 //!
 //! ```text
 //!  child process ─▶ fault_disk.so ─▶ the C library ─▶ files below one folder

@@ -1,4 +1,4 @@
-//! What a process did to its files, in order.
+//! The operations of a process on its files, in order.
 
 use std::{
     fs, io,
@@ -21,30 +21,30 @@ impl Recorder {
         Self { log: log.to_owned(), sockets: false, forget_sync: None }
     }
 
-    /// Records what is received and sent on sockets too.
+    /// Records the data received and sent on sockets too.
     #[must_use]
     pub fn with_sockets(mut self) -> Self {
         self.sockets = true;
         self
     }
 
-    /// Pretends that no sync of the WAL ever happened, as SQLite's `synchronous=NORMAL` has it
-    /// between checkpoints: to show that a missing one is found.
+    /// Pretends that no sync of the WAL ever happened, as with SQLite's `synchronous=NORMAL`
+    /// between checkpoints. It shows that the tests find a missing sync.
     #[must_use]
     pub fn forgetting_wal_syncs(mut self) -> Self {
         self.forget_sync = Some("wal");
         self
     }
 
-    /// Pretends that nothing was ever synced, as `synchronous=OFF` has it.
+    /// Pretends that nothing was ever synced, as with `synchronous=OFF`.
     #[must_use]
     pub fn forgetting_all_syncs(mut self) -> Self {
         self.forget_sync = Some("all");
         self
     }
 
-    /// Has the process that `command` will start recorded, for files below `folder` (absolute).
-    /// One process a log, since its files are numbered from 1.
+    /// Records the process that `command` will start, for files below `folder` (absolute). One
+    /// process per log, because the files are numbered from 1.
     pub fn attach(&self, command: &mut Command, folder: &Path) {
         command
             .env("LD_PRELOAD", crate::library())
@@ -58,7 +58,7 @@ impl Recorder {
         }
     }
 
-    /// What was recorded so far.
+    /// The recording so far.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
 //! A private PostgreSQL cluster in a temporary folder, for tests and benchmarks.
 //!
-//! PostgreSQL refuses to run as root, so where we are root it runs as the user `postgres`. A small
-//! shell process stands between us and the server: it holds the other end of a pipe, and when that
-//! closes, because we dropped the [`Cluster`] or died in whatever way, it stops the server by its
-//! process id and removes the folder.
+//! PostgreSQL refuses to run as root, so a test that runs as root starts it as the user `postgres`.
+//! A small shell process runs between the test and the server and holds the other end of a pipe.
+//! The pipe closes when the [`Cluster`] is dropped or the test process ends in any way. The shell
+//! then stops the server by its process id and removes the folder.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, missing_docs)]
 
@@ -19,11 +19,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A cluster that is up answers within this time; the machine may be busy with other tests.
+/// A started cluster answers within this time, even if the machine is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs the server named by its arguments until it reads a signal's name, or nothing more. A Ctrl-C
-/// at the terminal reaches it too, and must not keep it from cleaning up.
+/// Runs the server named by its arguments until it reads a signal's name or the end of its input. A
+/// Ctrl-C at the terminal reaches it too, and must not prevent the clean-up.
 const WATCHER: &str = r#"
 trap '' INT TERM HUP
 folder=$1; shift
@@ -42,13 +42,13 @@ fi
 /// How to stop a server.
 #[derive(Debug, Clone, Copy)]
 pub enum Stop {
-    /// Connections are cut, what is committed is written out.
+    /// Connections are cut, and committed data is written out.
     Fast,
-    /// As in a crash: everything ends at once, the next start recovers.
+    /// As in a crash: everything ends at once, and the next start recovers.
     Immediate,
 }
 
-/// A PostgreSQL server of our own. Stopped and removed when dropped, or when this process ends.
+/// A private PostgreSQL server. Stopped and removed when dropped, or when this process ends.
 #[derive(Debug)]
 pub struct Cluster {
     folder: PathBuf,
@@ -58,13 +58,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts one that does not sync to the disk: a test that kills the server, and not the
-    /// machine, loses nothing by that.
+    /// Starts a cluster that does not sync to the disk: a test that kills the server, but not the
+    /// machine, loses nothing.
     pub fn start() -> Self {
         Self::start_with(&[("fsync", "off"), ("full_page_writes", "off")])
     }
 
-    /// Starts one with these settings.
+    /// Starts a cluster with these settings.
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
         let mut cluster = Self::at(new_folder(), settings);
         cluster.program("initdb", &["-D", &cluster.data(), "-A", "trust", "-U", "postgres", "-N"]);
@@ -72,7 +72,7 @@ impl Cluster {
         cluster
     }
 
-    /// One that all tests of a process share.
+    /// A cluster that all tests of a process share.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
         SHARED.get_or_init(Self::start)
@@ -115,7 +115,7 @@ impl Cluster {
         self.program("pg_ctl", &["promote", "-w", "-D", &self.data()]);
     }
 
-    /// Makes a new, empty database; its name.
+    /// Makes a new, empty database and returns its name.
     pub fn create_database(&self) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -133,12 +133,12 @@ impl Cluster {
         self.port
     }
 
-    /// The cluster's folder; the server's files are in `data`, what it says is in `log`.
+    /// The cluster's folder: the server's files are in `data`, its output is in `log`.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// What the server said.
+    /// The server's log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
@@ -149,7 +149,8 @@ impl Cluster {
         file.lines().next().unwrap().trim().parse().unwrap()
     }
 
-    /// Runs SQL as an operator would at the prompt; rows a line, columns separated by `|`.
+    /// Runs SQL as an operator would at the prompt. Returns one line per row, with columns
+    /// separated by `|`.
     pub fn sql(&self, database: &str, sql: &str) -> String {
         self.try_sql(database, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
@@ -203,7 +204,7 @@ impl Cluster {
             .args(["-c", WATCHER, "watcher"])
             .arg(&self.folder)
             .args(&server)
-            // Whoever wants to be postgres needs a folder that it may enter.
+            // The user `postgres` needs a working directory that it may enter.
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -218,7 +219,7 @@ impl Cluster {
         }
     }
 
-    /// Writes a file that only the server may read, into its data; its path.
+    /// Writes a file that only the server may read into its data folder. Returns the path.
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
         let (path, draft) = (self.folder.join("data").join(name), self.folder.join("draft"));
         std::fs::write(&draft, content).unwrap();
@@ -231,7 +232,7 @@ impl Cluster {
         path
     }
 
-    /// Starts PgBouncer before this cluster, handing connections on from transaction to transaction.
+    /// Starts PgBouncer in transaction mode in front of this cluster.
     pub fn pooler(&self, settings: &str) -> Pooler {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = self.write(
@@ -292,7 +293,7 @@ impl Cluster {
     }
 }
 
-/// A PgBouncer of our own; stopped when dropped.
+/// A private PgBouncer; stopped when dropped.
 #[derive(Debug)]
 pub struct Pooler {
     child: Child,
@@ -340,7 +341,7 @@ fn is_root() -> bool {
     id.stdout == b"0\n"
 }
 
-/// The beginning of a command line that does what follows as somebody PostgreSQL accepts.
+/// The beginning of a command line that runs what follows as a user whom PostgreSQL accepts.
 fn as_owner() -> Vec<String> {
     if is_root() {
         ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]

@@ -23,7 +23,7 @@ pub(crate) fn number_in(text: &str) -> u32 {
     digits.parse().unwrap_or(u32::MAX)
 }
 
-/// What delivery number `delivery` of `plan` holds.
+/// The body of delivery number `delivery` of `plan`.
 pub(crate) fn bytes(plan: &Plan, delivery: usize) -> Bytes {
     let sent = &plan.deliveries[delivery];
     let event = sent.event;
@@ -44,13 +44,13 @@ pub(crate) fn bytes(plan: &Plan, delivery: usize) -> Bytes {
         Body::Invalid(1) => with(r#"{"input": "twice"}, "payload": {}"#),
         Body::Invalid(2) => format!("{} ", "not JSON"),
         Body::Invalid(n) => with(&format!("[{n}]")),
-        // No two alike: none of these may ever be seen inside.
+        // All different: none of these bodies may ever be accepted.
         Body::Forged(n) => with(&format!(r#"{{"input": "forged {n} {delivery}"}}"#)),
     }
     .into()
 }
 
-/// Headers as a sender puts them.
+/// The headers of a sender.
 pub(crate) struct Signatures(Vec<Vec<u8>>);
 
 impl Headers for Signatures {
@@ -64,13 +64,13 @@ pub(crate) fn signatures(kind: Body, body: &Bytes) -> Signatures {
     let right = sign(&sample::secret(), SignatureScheme::Base64, body).into_bytes();
     let Body::Forged(how) = kind else { return Signatures(vec![right]) };
     let other = |secret: &str, body: &[u8]| {
-        // A secret long enough to be one.
+        // Long enough to be valid as a secret.
         Secret::new(secret).map(|secret| sign(&secret, SignatureScheme::Base64, body).into_bytes())
     };
     Signatures(match how {
         0 => Vec::new(),
         1 => other("not-the-secret", body).into_iter().collect(),
-        // Signed, and changed on the way.
+        // Signed, and then changed on the way.
         2 => other(sample::SECRET, &body[1..]).into_iter().collect(),
         3 => vec![right[..right.len() - 2].to_vec()],
         4 => vec![right.clone(), right],
@@ -78,7 +78,7 @@ pub(crate) fn signatures(kind: Body, body: &Bytes) -> Signatures {
     })
 }
 
-/// As if nobody had looked at the signature: the headers that `body` should have had.
+/// The signature headers that `body` should have had, as if the signature were not checked.
 pub(crate) fn right_signature(body: &Bytes) -> Signatures {
     signatures(Body::Genuine, body)
 }

@@ -1,4 +1,4 @@
-//! Many seeds: run on as many threads as there are cores, since each seed is a world of its own.
+//! Runs many seeds on as many threads as there are cores, because the seeds are independent.
 
 use std::{
     collections::BTreeMap,
@@ -10,10 +10,10 @@ use std::{
 
 use crate::{Bug, Fault, Plan, Violation, run};
 
-/// Every so many seeds, one is run twice: a run that cannot be repeated explains nothing.
+/// Every so many seeds, one is run twice: a run that cannot be repeated is useless for debugging.
 const REPEAT_EVERY: u64 = 50;
 
-/// What a campaign showed.
+/// The results of a campaign.
 #[derive(Debug, Default)]
 pub struct Report {
     /// How many seeds were run.
@@ -24,7 +24,7 @@ pub struct Report {
     pub unrepeatable: Vec<u64>,
     /// How often each fault struck and each situation arose.
     pub fired: BTreeMap<Fault, u64>,
-    /// In how many of the seeds each of them came up.
+    /// In how many of the seeds each of them occurred.
     pub seeds_with: BTreeMap<Fault, u64>,
     /// Events that were recorded.
     pub events: u64,
@@ -36,14 +36,14 @@ pub struct Report {
     pub virtual_seconds: u64,
 }
 
-/// How a campaign goes about it.
+/// The settings of a campaign.
 #[derive(Debug, Clone, Copy)]
 pub struct Campaign {
     /// The first seed.
     pub from: u64,
     /// How many.
     pub seeds: u64,
-    /// What is planted.
+    /// The planted bug.
     pub bug: Option<Bug>,
     /// Whether to stop at the first failure.
     pub stop_at_failure: bool,
@@ -99,7 +99,7 @@ impl Report {
         self.failures.extend(run.violations.first().map(|first| (run.plan.seed, first.clone())));
     }
 
-    /// The faults and situations that never came up: a campaign has proved nothing about them.
+    /// The faults and situations that never occurred: a campaign has proved nothing about them.
     #[must_use]
     pub fn never(&self) -> Vec<Fault> {
         Fault::ALL.iter().copied().filter(|fault| !self.fired.contains_key(fault)).collect()

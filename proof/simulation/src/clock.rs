@@ -1,7 +1,7 @@
 //! A process's own clock: virtual time and an error that may grow while the process runs.
 //!
-//! Like the core's clock on tokio it never goes backwards while its process lives; a restart picks
-//! a corrected time up, which may be earlier.
+//! Like the core's clock on tokio it never goes backwards while its process lives; a restart reads
+//! a corrected time, which may be earlier.
 
 use std::{
     future::Future,
@@ -75,7 +75,7 @@ impl Future for Wait {
         let nanos = left.num_nanoseconds().and_then(|left| u64::try_from(left).ok());
         let micros = nanos.map_or(u64::MAX / 2, |nanos| nanos.div_ceil(1000));
         let mut sleep = self.clock.handle.sleep(micros);
-        // It cannot be over yet; polling arms its alarm.
+        // The new sleep cannot have ended yet; polling it sets its alarm.
         let polled = Pin::new(&mut sleep).poll(context);
         self.sleep = Some(sleep);
         polled

@@ -1,8 +1,8 @@
-//! Chance, repeatable: every decision is a function of the seed and of what it is about.
+//! Repeatable chance: every decision is a function of the seed and of its subject.
 //!
-//! A fault is drawn from the seed, the place and how often that place was passed, not from one
-//! long stream. Taking an event or a fault out of a run so leaves most other decisions as they
-//! were, which is what makes shrinking a failed run possible.
+//! A fault is drawn from the seed, the place and how often that place was passed, not from one long
+//! stream. So removing an event or a fault from a run leaves most other decisions unchanged, and a
+//! failed run can be shrunk.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

@@ -1,7 +1,7 @@
 //! A plan, drawn from a seed.
 //!
-//! Swarm testing: each run switches most faults off and turns the rest up, since faults that are
-//! all on at once hide one another, and sizes are small, since small cases reach more states.
+//! Swarm testing: each run switches most faults off and turns the rest up, because faults that are
+//! all on at once hide one another. Sizes are small, because small cases reach more states.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

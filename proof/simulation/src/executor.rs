@@ -1,9 +1,9 @@
 //! A single-threaded executor on virtual time whose every choice comes from the seed.
 //!
-//! Of the tasks that are ready, the seed picks the next one to be polled. When none is ready, time
-//! jumps to the next alarm. Tasks belong to the world (senders, operators, a remote store) or to a
-//! process, and the tasks of a process can be stalled (the machine is paused) or dropped as they
-//! stand (it crashed). There is no real time, no thread and no I/O.
+//! The seed picks the next task to be polled from the tasks that are ready. When none is ready,
+//! time jumps to the next alarm. Tasks belong to the world (senders, operators, a remote store) or
+//! to a process, and the tasks of a process can be stalled (the machine is paused) or dropped at
+//! any point (the process crashed). There is no real time, no thread and no I/O.
 
 use std::{
     any::Any,
@@ -25,19 +25,19 @@ use crate::dice::hash;
 /// Virtual time, in microseconds since the run began.
 pub type Micros = u64;
 
-/// Whose a task is.
+/// The owner of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Owner {
-    /// Goes on whatever happens to the processes.
+    /// The world: the task goes on whatever happens to the processes.
     World,
-    /// Lives and dies with process number so-and-so.
+    /// The process with this number: the task ends with it.
     Process(usize),
 }
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 type TaskId = u64;
 
-/// What tasks see of the executor: the time, alarms, and a way to start other tasks.
+/// The executor's interface for tasks: the time, alarms, and starting other tasks.
 #[derive(Clone)]
 pub(crate) struct Handle(Arc<Mutex<Shared>>);
 
@@ -67,7 +67,7 @@ impl Handle {
         self.lock().started.push((owner, Box::pin(work)));
     }
 
-    /// Wakes everyone who waits for a time, so that they look at their clock again.
+    /// Wakes all tasks that wait for a time, so that they read their clock again.
     pub(crate) fn wake_sleepers(&self) {
         let alarms = std::mem::take(&mut self.lock().alarms);
         alarms.into_values().for_each(Waker::wake);
@@ -155,7 +155,7 @@ pub(crate) struct Executor {
     polls: u64,
 }
 
-/// What one poll showed.
+/// The result of one poll.
 pub(crate) struct Polled {
     pub(crate) owner: Owner,
     /// The task panicked: nothing in the code under test may, outside handlers and adapters.
@@ -188,7 +188,7 @@ impl Executor {
         self.polls
     }
 
-    /// Polls one ready task; none is ready if it says `None`.
+    /// Polls one ready task. `None` if no task is ready.
     pub(crate) fn step(&mut self) -> Option<Polled> {
         loop {
             self.take_in();
@@ -255,7 +255,7 @@ impl Executor {
         due.into_values().for_each(Waker::wake);
     }
 
-    /// Drops every task of `owner` as it stands.
+    /// Drops every task of `owner`.
     pub(crate) fn drop_tasks(&mut self, owner: Owner) {
         self.take_in();
         let doomed: Vec<TaskId> =

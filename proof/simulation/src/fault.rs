@@ -1,4 +1,4 @@
-//! Everything that can go wrong, by name, and the situations that are worth having met.
+//! All faults, by name, and the situations that a campaign should meet.
 //!
 //! Each is counted when it really happens. A set of runs in which one of them never happened has
 //! proved nothing about it, and counts as failed.
@@ -15,7 +15,7 @@ macro_rules! faults {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$name,)+];
 
-            /// What it is, in words.
+            /// Its description.
             #[must_use]
             pub fn label(self) -> &'static str {
                 match self { $(Self::$name => $label,)+ }
@@ -25,9 +25,9 @@ macro_rules! faults {
 }
 
 faults! {
-    /// Nothing was done and the caller is told so.
+    /// The call has no effect, and the caller gets an error.
     StoreErrorBefore = "store: error, nothing done",
-    /// It was done and the caller is told that it failed.
+    /// The call took effect, and the caller gets an error.
     StoreErrorAfter = "store: error although committed",
     /// The store's queue is full.
     StoreOverloaded = "store: overloaded",
@@ -37,9 +37,9 @@ faults! {
     StoreStuckAfter = "store: call hangs for good although committed",
     /// One call takes as long as leases do.
     StoreSlow = "store: call outlasts a lease",
-    /// The store is gone for a while.
+    /// The store is down for a while.
     StoreOutage = "store: outage",
-    /// The effect comes after whoever asked for it is gone.
+    /// The effect comes after the process that asked for it has gone.
     LateCommit = "store: commits after its caller is gone",
     /// A crash between asking and committing.
     CrashBeforeCommit = "crash: before a commit",
@@ -49,7 +49,7 @@ faults! {
     CrashAnywhere = "crash: at any await point",
     /// A crash while a handler runs.
     CrashInHandler = "crash: inside a handler",
-    /// A crash after the sink took a batch, before it said so.
+    /// A crash after the sink accepted a batch and before it answered.
     CrashAfterSink = "crash: after the sink took it, before its answer",
     /// A stop as a deployment does it.
     GracefulStop = "stop: asked for, work in hand ends",
@@ -65,25 +65,25 @@ faults! {
     ClockBack = "clock: set back at a restart",
     /// Two processes disagree about the time.
     ClockSkew = "clock: processes disagree",
-    /// The CRM failed, may pass.
+    /// The CRM fails with a transient error.
     CrmTransient = "CRM: transient error",
     /// The CRM named a time.
     CrmRetryAfter = "CRM: Retry-After",
     /// The CRM refused.
     CrmPermanent = "CRM: permanent error",
-    /// The CRM did it and said it failed.
+    /// The CRM's call took effect, and it answers an error.
     CrmErrorAfter = "CRM: error after the effect",
     /// The CRM never answers.
     CrmStuck = "CRM: hangs for good",
     /// The client panics.
     CrmPanic = "CRM: client panics",
-    /// The CRM is gone for a while.
+    /// The CRM is down for a while.
     CrmOutage = "CRM: outage",
-    /// The handler failed, may pass.
+    /// The handler fails with a transient error.
     HandlerTransient = "handler: transient error",
     /// The handler refused.
     HandlerPermanent = "handler: permanent error",
-    /// The handler did it and said it failed.
+    /// The handler's work took effect, and it returns an error.
     HandlerErrorAfter = "handler: error after the effect",
     /// The handler never ends.
     HandlerStuck = "handler: hangs for good",
@@ -93,21 +93,21 @@ faults! {
     SinkPartial = "sink: entry of a batch refused",
     /// All of a batch is refused for good.
     SinkPermanent = "sink: batch refused as permanent",
-    /// The sink took it and said it failed.
+    /// The sink accepted it and answers an error.
     SinkErrorAfter = "sink: error although taken",
     /// The sink never answers.
     SinkStuck = "sink: hangs for good",
-    /// The sink took it and never answers.
+    /// The sink accepted it and never answers.
     SinkStuckAfter = "sink: hangs for good although taken",
     /// The sink panics.
     SinkPanic = "sink: panics",
     /// The sink answers for fewer entries than it was sent.
     SinkShort = "sink: too few answers",
-    /// The sink is gone for a while.
+    /// The sink is down for a while.
     SinkOutage = "sink: outage",
-    /// The sink is gone for hours.
+    /// The sink is down for hours.
     LongSinkOutage = "sink: outage of hours",
-    /// The queue gives nothing back.
+    /// Receiving from the queue fails.
     QueueReceive = "queue: receiving fails",
     /// The queue keeps a message that was to be deleted.
     QueueDelete = "queue: deleting fails",
@@ -127,13 +127,13 @@ faults! {
     LateRenewal = "situation: late renewal refused",
     /// Deliveries of one event were under way at once.
     Race = "situation: deliveries of one event at once",
-    /// A delivery said something else under a known id.
+    /// A delivery had another content under a known id.
     Conflict = "situation: conflicting delivery",
-    /// A delivery said the same in other bytes.
+    /// A delivery had the same content in other bytes.
     Reworded = "situation: same content in other bytes",
     /// A delivery without a right signature.
     Forged = "situation: forged delivery",
-    /// A signed delivery that is no event.
+    /// A signed delivery that is not an event.
     Invalid = "situation: invalid delivery",
     /// A replay met a run that holds the event.
     ReplayBusy = "situation: replay refused, event held",
@@ -149,16 +149,16 @@ faults! {
     BulkReplay = "situation: bulk replay scheduled a run",
     /// Dead letters came back from the queue.
     Redriven = "situation: dead letter redriven",
-    /// Redriven after it had been forgotten.
+    /// Redriven after it had been purged.
     RedrivenAnew = "situation: forgotten event redriven from its message",
-    /// Events were forgotten.
+    /// Events were purged.
     Purged = "situation: finished event purged",
-    /// An event was forgotten and came again.
+    /// An event was purged and delivered again.
     CameAgain = "situation: purged event recorded again",
     /// A body cannot be read back.
     Unreadable = "situation: stored body unreadable",
     /// An event was given up because its workers vanished.
     VanishedGivenUp = "situation: given up for vanished workers",
-    /// Work was given back unbegun.
+    /// A claim was released before its attempt began.
     Released = "situation: work given back at a stop",
 }

@@ -1,5 +1,5 @@
-//! What happened in a run, in order, told by the world's sides and never by the code under test:
-//! what senders sent and were answered, what the store committed, what CRM, handler and sink saw.
+//! What happened in a run, in order. The world writes it, never the code under test: what senders
+//! sent and which answers they got, what the store committed, and what CRM, handler and sink saw.
 
 use bytes::Bytes;
 use cognigy_core::{
@@ -19,7 +19,7 @@ pub struct Entry {
     pub what: Happened,
 }
 
-/// How a call to the outside ended, seen from the caller.
+/// How a call to the outside ended, as the caller saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ended {
     /// Well.
@@ -34,7 +34,7 @@ pub enum Ended {
     Dropped,
 }
 
-/// What came of a `record`.
+/// The outcome of a `record`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RecordedAs {
     /// First of its key.
@@ -45,10 +45,10 @@ pub enum RecordedAs {
     Differs,
 }
 
-/// What an operator was told.
+/// The answer that an operator got.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
-    /// It ran; the contact.
+    /// The run ended, with this contact.
     Replayed(Option<Contact>),
     /// It failed.
     Failed(String),
@@ -196,7 +196,7 @@ pub enum Happened {
     },
 }
 
-/// A run handed out.
+/// A granted run.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct Grant {
@@ -210,7 +210,7 @@ pub struct Grant {
     pub until: Timestamp,
 }
 
-/// A dead letter handed out.
+/// A granted dead letter.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct DeadLetterGrant {
@@ -225,7 +225,7 @@ pub struct DeadLetterGrant {
     pub until: Timestamp,
 }
 
-/// A row of an event's history, as far as it is to be explained.
+/// A row of an event's history that the books have to explain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct AttemptRow {

@@ -1,10 +1,10 @@
 //! The real core, run deterministically under faults.
 //!
-//! One seed makes one run: [`Plan::draw`] draws deliveries, accidents and fault rates; [`run`] has
-//! the core's own pipeline, workers, ingest and replay live through them on a single-threaded
-//! executor with virtual time; a checker then reads what the outside saw (senders' answers, the
-//! CRM's, the handler's and the sink's own logs, what the store committed) and says which promise
-//! was broken. The same seed always makes the same run, step for step.
+//! One seed makes one run: [`Plan::draw`] draws deliveries, accidents and fault rates; [`run`] runs
+//! the core's own pipeline, workers, ingest and replay through them on a single-threaded executor
+//! with virtual time. A checker then reads what the outside saw (senders' answers, the CRM's, the
+//! handler's and the sink's own logs, what the store committed) and says which promise was broken.
+//! The same seed always makes the same run, step for step.
 //!
 //! ```text
 //!   senders ─▶ ┌────────── process (1–3) ──────────┐      crashes, stops, pauses,
@@ -14,11 +14,11 @@
 //!               store       CRM    handler    sink ─▶ queue        history ─▶ checker
 //! ```
 //!
-//! Why the store is one of its own: [`Disk`] was written from the port's contract and spells its
-//! phases out, so a misunderstanding would have to be made twice to go unseen, and bugs can be
-//! planted in it. In four of ten runs the core's own `MemoryStore` takes its place under the same
-//! faults, so that the reference store is proved by the same checker. Either is the disk: a crash
-//! drops every future of the process and leaves the store as the last commit left it.
+//! The simulation has a store of its own: [`Disk`] was written from the port's contract with
+//! explicit phases, so only a misunderstanding that was made twice would stay unnoticed, and bugs
+//! can be planted in it. In four of ten runs the core's own `MemoryStore` replaces it under the
+//! same faults, so that the same checker tests the reference store. Either one survives a crash: a
+//! crash drops every future of the process and leaves the store as the last commit left it.
 //!
 //! What is not simulated: SQLite's and SQS's own code, threads, real networks. Those have tests of
 //! their own.

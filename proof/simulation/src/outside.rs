@@ -16,7 +16,7 @@ use crate::{
     world::World,
 };
 
-/// What a call came to, told to the history when the call ends, however it ends.
+/// The outcome of a call, written to the history when the call ends, however it ends.
 struct Call {
     world: Arc<World>,
     process: usize,

@@ -1,4 +1,4 @@
-//! What a run is made of: settings, deliveries, incidents, and how often each fault strikes.
+//! The parts of a run: settings, deliveries, incidents, and how often each fault strikes.
 //!
 //! A plan is plain data, drawn from a seed ([`draw`](crate::draw)) and made smaller by the
 //! shrinker. The same plan always makes the same run.
@@ -18,9 +18,9 @@ pub(crate) const SECOND: Micros = 1_000_000;
 /// A run, before it runs.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Where every choice comes from.
+    /// The seed of every choice.
     pub seed: u64,
-    /// Which of the orders of what is ready at once is taken. The shrinker tries several.
+    /// Selects the order in which ready tasks are polled. The shrinker tries several.
     pub order: u64,
     /// How the pipeline and the world are set up.
     pub settings: Settings,
@@ -28,7 +28,7 @@ pub struct Plan {
     pub deliveries: Vec<Delivery>,
     /// What operators and accidents do.
     pub incidents: Vec<Incident>,
-    /// Events with a fate of their own, by number.
+    /// Events that always fail in a certain way, by number.
     pub natures: BTreeMap<u32, Nature>,
     /// How likely each fault is, each time it could strike. Absent: never.
     pub rates: BTreeMap<Fault, f64>,
@@ -41,12 +41,12 @@ pub struct Plan {
 pub struct Settings {
     /// Whether the events are on the core's own reference store instead of the simulated disk.
     pub reference_store: bool,
-    /// Whether the store is a server of its own, so that what was asked of it may take effect after
-    /// the process that asked has crashed.
+    /// Whether the store is a separate server, so that a call may take effect after its process has
+    /// crashed.
     pub remote_store: bool,
     /// Whether the store keeps the order of each contact's events.
     pub event_order: EventOrder,
-    /// How many contacts the events are of; 0: one each.
+    /// How many contacts the events belong to; 0: one contact for each event.
     pub contacts: u32,
     /// Processes on the one store: how far each one's clock is ahead, in microseconds.
     pub clocks: Vec<i64>,
@@ -74,7 +74,7 @@ pub struct Settings {
     pub settling_handler: bool,
     /// How long the sink takes.
     pub sink: Latency,
-    /// From here on nothing new goes wrong.
+    /// No new fault strikes after this time.
     pub quiet_at: Micros,
 }
 
@@ -106,7 +106,7 @@ pub enum Body {
     Contradicting(u8),
     /// Signed, but no event.
     Invalid(u8),
-    /// Not signed by who should have.
+    /// Not signed with the right secret.
     Forged(u8),
 }
 
@@ -133,7 +133,7 @@ pub enum What {
         /// How much its clock is ahead afterwards, compared to before.
         clock: i64,
     },
-    /// A process is stopped in good order and starts again.
+    /// A process is stopped gracefully and starts again.
     Stop {
         /// Which.
         process: usize,
@@ -170,7 +170,7 @@ pub enum What {
         /// Which events.
         events: Vec<u32>,
     },
-    /// What is older is forgotten.
+    /// Older events are purged.
     Purge {
         /// Where.
         process: usize,
@@ -187,24 +187,24 @@ pub enum What {
         /// Where.
         process: usize,
     },
-    /// The store is gone.
+    /// The store is down.
     StoreOutage {
         /// For how long.
         time: Micros,
     },
-    /// The CRM is gone.
+    /// The CRM is down.
     CrmOutage {
         /// For how long.
         time: Micros,
     },
-    /// The sink is gone.
+    /// The sink is down.
     SinkOutage {
         /// For how long.
         time: Micros,
     },
 }
 
-/// A fate of an event's own, whatever else happens.
+/// A failure that one event always has, whatever else happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Nature {
     /// The CRM refuses it for good.
@@ -224,19 +224,19 @@ pub enum Nature {
 }
 
 impl Plan {
-    /// The contact whose event it is, if the order of that contact's events is kept.
+    /// The event's contact, if the order of that contact's events is kept.
     pub(crate) fn lane(&self, event: u32) -> Option<u32> {
         let is_kept = self.settings.event_order.is_kept();
         let is_anonymous = self.natures.get(&event) == Some(&Nature::Anonymous);
         (is_kept && !is_anonymous).then(|| self.contact(event))
     }
 
-    /// The number of the contact whose event it is.
+    /// The number of the event's contact.
     pub(crate) fn contact(&self, event: u32) -> u32 {
         if self.settings.contacts == 0 { event } else { event % self.settings.contacts }
     }
 
-    /// How long everything may take to come to its end once nothing more goes wrong: the longest
+    /// How long it may take until everything has ended, once no new fault strikes: the longest
     /// chain of waits that the settings allow, one after the other.
     pub(crate) fn patience(&self) -> Micros {
         let settings = &self.settings;
@@ -249,27 +249,27 @@ impl Plan {
         let one = one + micros(settings.options.poll_interval) + micros(settings.options.grace);
         let run = one * u64::from(settings.retry.max_attempts + settings.max_lost_leases + 1);
         // Dead letters: a send to its timeout, the wait after it, and another.
-        let letter = 2 * (attempt + micros(settings.sink_retry.max_delay) + 2 * lease);
+        let dead_letter = 2 * (attempt + micros(settings.sink_retry.max_delay) + 2 * lease);
         let senders = self
             .deliveries
             .iter()
             .map(|delivery| u64::from(delivery.tries) * (delivery.patience + 3 * SECOND));
-        // Events that never end hold their slots to the timeout, one after the other.
+        // Attempts that never end hold their slots until the timeout, one after the other.
         let slow = self
             .natures
             .values()
             .filter(|nature| matches!(nature, Nature::NeverEnds | Nature::KillsProcess));
         let slow = slow.count() as u64 * run;
-        // In order, one run follows the other, with the wait after each attempt.
+        // Where the order is kept, one run follows the other, with the wait after each attempt.
         let in_a_row = match self.settings.event_order.is_kept() {
             true => self.deliveries.iter().map(|delivery| u64::from(delivery.event) + 1).max(),
             false => None,
         };
         let run = run * in_a_row.unwrap_or(1);
-        3 * (run + slow + letter) + senders.max().unwrap_or(0) + self.clock_error()
+        3 * (run + slow + dead_letter) + senders.max().unwrap_or(0) + self.clock_error()
     }
 
-    /// The furthest that two clocks of the run can be apart.
+    /// The largest difference between two clocks of the run.
     pub(crate) fn clock_error(&self) -> Micros {
         let steps = self.incidents.iter().map(|incident| match incident.what {
             What::Crash { clock, .. } => clock.unsigned_abs(),
@@ -282,7 +282,7 @@ impl Plan {
 }
 
 impl Plan {
-    /// Whether it names only processes that it has.
+    /// Whether it names only existing processes.
     pub(crate) fn is_sound(&self) -> bool {
         let processes = self.settings.clocks.len();
         let by_incident = self.incidents.iter().filter_map(|incident| match incident.what {

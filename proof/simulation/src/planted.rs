@@ -1,7 +1,7 @@
 //! Bugs to plant, so that it can be shown that the simulation finds them.
 //!
-//! Each is a mistake that a store, a sink or whoever wires a pipeline could make. They live in the
-//! simulated disk and in the wrappers around it, never in the core.
+//! Each is a mistake that a store, a sink or the program around a pipeline could make. They live in
+//! the simulated disk and in the wrappers around it, never in the core.
 
 macro_rules! bugs {
     ($($(#[$doc:meta])* $name:ident = $label:literal,)+) => {
@@ -31,7 +31,7 @@ macro_rules! bugs {
 }
 
 bugs! {
-    /// A settlement takes effect whoever sends it.
+    /// A settlement takes effect from any sender.
     SettleWithoutToken = "settle-without-token",
     /// A repeated settlement takes effect again.
     SettlesTwice = "settles-twice",
@@ -45,7 +45,7 @@ bugs! {
     LeaseNeverExpires = "lease-never-expires",
     /// A held event can be claimed.
     ClaimIgnoresLease = "claim-ignores-lease",
-    /// A renewal counts whoever sends it.
+    /// A renewal counts from any sender.
     RenewWithoutToken = "renew-without-token",
     /// A renewal is answered, and nothing is prolonged.
     RenewDoesNothing = "renew-does-nothing",
@@ -53,7 +53,7 @@ bugs! {
     DuplicateSaidNew = "duplicate-said-new",
     /// A second body replaces the first.
     UpsertOverwrites = "upsert-overwrites",
-    /// Bodies are stored as JSON is written again, not as received.
+    /// Bodies are stored as rewritten JSON, not as received.
     BodyRewritten = "body-rewritten",
     /// Dead letters in hand are lost when a process crashes.
     OutboxLostInCrash = "outbox-lost-in-crash",
@@ -61,7 +61,7 @@ bugs! {
     OutboxAfterCommit = "outbox-after-commit",
     /// A replay is given the number of the last run.
     ReplayReusesRun = "replay-reuses-run",
-    /// A replay takes an event that is being worked on.
+    /// A replay takes an event that is running.
     ReplayIgnoresHolder = "replay-ignores-holder",
     /// A replay removes an unsent dead letter.
     ReplayDropsLetter = "replay-drops-letter",
@@ -71,22 +71,22 @@ bugs! {
     VanishedNotCounted = "vanished-not-counted",
     /// An attempt whose worker vanished uses up an attempt of the event.
     LostTakenForFailed = "lost-taken-for-failed",
-    /// Work given back unbegun counts as an attempt.
+    /// A claim that is released before its attempt began counts as an attempt.
     ReleaseCounts = "release-counts",
-    /// A failed attempt is taken for the end.
+    /// A failed attempt ends the run.
     RetryForgotten = "retry-forgotten",
     /// Attempts are not written down.
     HistoryNotKept = "history-not-kept",
-    /// What conflicts is not kept.
+    /// Conflicting bodies are not kept.
     ConflictNotKept = "conflict-not-kept",
-    /// Retention removes what is unfinished.
+    /// Retention removes unfinished events.
     PurgesUnfinished = "purges-unfinished",
     /// Counters miss replayed events.
     CountsDrift = "counts-drift",
-    /// An event is handed out although another of its contact is on its way.
+    /// An event can be claimed although another one of its contact is unfinished.
     OrderIgnoresHead = "order-ignores-head",
-    /// An event that was processed goes on holding its contact back.
+    /// A processed event goes on blocking its contact.
     OrderKeepsHead = "order-keeps-head",
-    /// Signatures are not looked at.
+    /// Signatures are not checked.
     SignatureNotChecked = "signature-not-checked",
 }

@@ -1,5 +1,5 @@
 //! One run: the plan's processes, senders, operators and accidents on the executor, until
-//! everything has come to its end or patience is over.
+//! everything has ended or the time limit is reached.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,7 +22,7 @@ use crate::{
 /// More polls than this without time moving on is a loop that waits for nothing.
 const MOST_POLLS_AT_ONCE: u64 = 200_000;
 
-/// More polls than this in a whole run is work that makes more work: most runs take a few thousand.
+/// More polls than this in a whole run mean an endless run: most runs take a few thousand.
 const MOST_POLLS: u64 = 2_000_000;
 
 /// A run that is over.
@@ -32,9 +32,9 @@ pub struct Run {
     pub plan: Plan,
     /// What happened.
     pub history: Vec<Entry>,
-    /// What should not have.
+    /// The broken promises.
     pub violations: Vec<Violation>,
-    /// How often each fault and situation came up.
+    /// How often each fault and situation occurred.
     pub fired: BTreeMap<Fault, u64>,
     /// The identities of the faults that struck, for the shrinker.
     pub struck: Vec<u64>,
@@ -66,7 +66,7 @@ pub fn run(plan: Plan, bug: Option<Bug>) -> Run {
     let (digest, polls) = (executor.digest(), executor.polls());
     let lasted = world.handle.now();
     let leftover = checker::Leftover::read(&*world.store);
-    // Dropping what is left writes the last entries: calls that were cut off by the end.
+    // Dropping the remaining tasks writes the last entries: calls that the end cut off.
     let mut state = world.state();
     let history = std::mem::take(&mut state.history);
     let fired = std::mem::take(&mut state.fired);
@@ -141,7 +141,7 @@ impl Driver {
         self.schedule.insert((time, self.scheduled), action);
     }
 
-    /// Whether everything came to its end in time.
+    /// Whether everything ended in time.
     fn drive(&mut self) -> bool {
         let quiet_at = self.world.plan.settings.quiet_at;
         let deadline = quiet_at + self.world.plan.patience();
@@ -166,8 +166,8 @@ impl Driver {
             let now = self.world.handle.now();
             if now >= quiet_at {
                 self.armed.clear();
-                // Once all is done, a little longer: nothing may come undone, but for what was
-                // asked of a remote store long ago and takes effect only now.
+                // The run goes on a little after all work is done: nothing may change any more,
+                // except through an old call to a remote store that takes effect only now.
                 match calm_until {
                     None if self.is_done() => calm_until = Some(now + calm),
                     Some(until) if now >= until && self.is_done() => return true,

@@ -1,7 +1,7 @@
-//! A failed run, made as small as it can be and still fail in the same way.
+//! Makes a failed run as small as possible while it still fails in the same way.
 //!
 //! Whole parts of the plan are taken out first (incidents, deliveries, fates, fault rates,
-//! processes), then single faults that struck. What is left in is needed for the failure.
+//! processes), then single faults that struck. The rest is needed for the failure.
 
 use crate::{Bug, Plan, Run, run};
 
@@ -30,8 +30,8 @@ pub fn shrink(failed: Run, bug: Option<Bug>) -> Run {
 }
 
 impl Shrinker {
-    /// Keeps `plan` if its run still fails in the same way, in its own order or in another one:
-    /// with a task less, what is ready at once is polled in another order.
+    /// Keeps `plan` if its run still fails in the same way, in its own polling order or in another
+    /// one: with one task less, ready tasks are polled in another order.
     fn try_plan(&mut self, plan: Plan) -> bool {
         let orders = [plan.order, plan.order + 1, plan.order + 2];
         orders.into_iter().any(|order| self.try_order(Plan { order, ..plan.clone() }))
@@ -51,7 +51,7 @@ impl Shrinker {
         fails
     }
 
-    /// Tries everything once; whether anything could go.
+    /// Tries every removal once. Returns whether one of them worked.
     fn pass(&mut self) -> bool {
         let mut smaller = self.keep_one_event();
         smaller |= self.thin(
@@ -96,7 +96,7 @@ impl Shrinker {
         })
     }
 
-    /// Takes one thing after the other out.
+    /// Removes one part after the other.
     fn thin(&mut self, count: impl Fn(&Plan) -> usize, take: impl Fn(&mut Plan, usize)) -> bool {
         let mut smaller = false;
         let mut n = count(&self.best.plan);

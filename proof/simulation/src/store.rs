@@ -1,10 +1,10 @@
-//! The store as one process sees it: at a distance, and not always there.
+//! The store as one process sees it: remote, and not always reachable.
 //!
 //! Each call travels to the store, takes effect there at one moment, and its answer travels back.
-//! On the way the caller may crash, give up or wait for ever; the effect is written into the
-//! history by the store's side, whatever the caller is told. With a store in the process
-//! (SQLite's kind) calls take effect in order and die with the process; with a remote one they may
-//! overtake one another, and take effect after their caller is gone.
+//! On the way the caller may crash, give up or wait for ever; the store's side writes the effect
+//! into the history, whatever answer the caller gets. With a store in the process (such as SQLite)
+//! calls take effect in order and die with the process; with a remote one they may overtake one
+//! another, and take effect after their caller is gone.
 
 mod port;
 
@@ -24,10 +24,10 @@ use crate::{
     world::World,
 };
 
-/// What a store says within this time at the latest, even with a heavy tail.
+/// A store answers within this time at the latest, even with a heavy tail.
 const SLOWEST: Micros = 20 * SECOND;
 
-/// One process's way to the store.
+/// One process's connection to the store.
 #[derive(Clone)]
 pub(crate) struct StoreClient {
     world: Arc<World>,
@@ -91,7 +91,7 @@ impl StoreClient {
         at
     }
 
-    /// Has `effect` take place at the store, and its answer come back, unless something happens.
+    /// Makes `effect` happen at the store and returns its answer, unless a fault strikes.
     async fn call<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -168,7 +168,7 @@ impl Drop for SetOnDrop {
     }
 }
 
-/// The inner stores answer at once: there is no waiting inside a transaction.
+/// The inner stores answer at once: nothing waits inside a transaction.
 fn at_once<T>(future: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let waited = || Err(StoreError::new(StoreErrorKind::Corrupt, "a transaction waited"));
     future.now_or_never().unwrap_or_else(waited)

@@ -1,4 +1,4 @@
-//! A run as a story: what happened when, in the words of whoever operates such a system.
+//! A run as a story: what happened when, in the words of an operator.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use crate::{
     plan::{Plan, SECOND},
 };
 
-/// Tells `run`: what was broken, how it was set up, and what led to it.
+/// Describes `run`: which promise was broken, how the run was set up, and what led to the breach.
 #[must_use]
 pub fn tell(run: &Run, bug: Option<Bug>) -> String {
     let mut story = String::new();

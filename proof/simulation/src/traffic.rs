@@ -19,8 +19,8 @@ use crate::{
     world::World,
 };
 
-/// Runs `work` inside `process` and waits for it for `patience`. Nothing comes back if the process
-/// crashes or patience ends; `dies_with_caller` says what becomes of the work then.
+/// Runs `work` inside `process` and waits for it for `patience`. There is no answer if the process
+/// crashes or `patience` ends; `dies_with_caller` says whether the work ends then too.
 async fn ask<T: Send + 'static>(
     world: &Arc<World>,
     process: usize,
@@ -52,7 +52,7 @@ enum Unanswered {
     OutOfPatience,
 }
 
-/// Says that a sender or an operator is about, for as long as it is.
+/// Counts a sender or an operator as active until it is dropped.
 struct About(Arc<World>);
 
 impl About {
@@ -101,7 +101,7 @@ pub(crate) fn send(world: &Arc<World>, delivery: usize) {
     });
 }
 
-/// One try; whether the sender is content with the answer.
+/// One try. Returns whether the sender accepts the answer.
 async fn try_once(
     world: &Arc<World>,
     delivery: usize,
@@ -144,7 +144,7 @@ async fn try_once(
     }
 }
 
-/// Has an operator do what `incident` says.
+/// Makes an operator do what `incident` says.
 pub(crate) fn operate(world: &Arc<World>, incident: &Incident) {
     let about = About::new(world);
     let world = Arc::clone(world);
@@ -199,7 +199,7 @@ async fn order(world: &Arc<World>, what: What) {
     }
 }
 
-/// Has a process do something whose answer is not waited for longer than a minute.
+/// Makes a process do something, and waits at most a minute for its answer.
 async fn tell<F: Future<Output = ()> + Send + 'static>(
     world: &Arc<World>,
     process: usize,
@@ -226,7 +226,7 @@ async fn replay(world: &Arc<World>, process: usize, event: u32, patience: Micros
         Ok(Ok(ReplayOutcome::Replayed(contact))) => Told::Replayed(contact),
         Ok(Ok(ReplayOutcome::Failed(reason))) => Told::Failed(reason),
         Ok(Ok(ReplayOutcome::NotFound)) => Told::NotFound,
-        // Nothing stops a replay here; stopped, it would have done nothing either.
+        // No replay is stopped here; a stopped one would have had no effect either.
         Ok(Ok(ReplayOutcome::Busy | ReplayOutcome::Stopped)) => Told::Busy,
     };
     world.log(Some(process), Happened::ReplayTold { event, told });

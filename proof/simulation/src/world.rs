@@ -1,4 +1,4 @@
-//! What all parts of a run share: the plan, the history, what is down, and what strikes when.
+//! What all parts of a run share: the plan, the history, what is down, and when faults strike.
 
 use std::{
     collections::BTreeMap,
@@ -35,7 +35,7 @@ pub(crate) struct World {
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) history: Vec<Entry>,
-    /// How often each place was passed.
+    /// How often each point in the code was passed.
     passed: BTreeMap<u64, u64>,
     pub(crate) fired: BTreeMap<Fault, u64>,
     /// The identities of the faults that struck.
@@ -50,7 +50,7 @@ pub(crate) struct State {
     pub(crate) messages: u64,
     /// When each process's last call to its own store commits: calls do not overtake one another.
     pub(crate) last_commit: Vec<Micros>,
-    /// Senders and operators that are still about.
+    /// Senders and operators that are still active.
     pub(crate) busy: usize,
     calls: u64,
 }
@@ -95,7 +95,7 @@ impl World {
         *self.state().fired.entry(fault).or_default() += 1;
     }
 
-    /// A name for this passing of a place: the place, and how often it was passed before.
+    /// A name for this passing of a point: the point, and how often it was passed before.
     pub(crate) fn pass(&self, place: impl Hash) -> u64 {
         let place = hash(place);
         let mut state = self.state();
@@ -111,12 +111,12 @@ impl World {
         state.calls
     }
 
-    /// A generator for what is decided at `passing`.
+    /// A generator for the decisions at `passing`.
     pub(crate) fn dice(&self, about: &'static str, passing: u64) -> Rng {
         dice(self.plan.seed, (about, passing))
     }
 
-    /// Whether `fault` strikes at `passing`; if so it is written down.
+    /// Whether `fault` strikes at `passing`; if so it is recorded.
     pub(crate) fn strikes(
         &self,
         fault: Fault,
@@ -137,7 +137,7 @@ impl World {
         strikes
     }
 
-    /// How long something takes at `passing`. Once it is quiet, nothing is slow.
+    /// How long something takes at `passing`. Once faults have ended, nothing is slow.
     pub(crate) fn delay(&self, latency: Latency, passing: u64) -> Micros {
         let drawn = latency.draw(&mut self.dice("latency", passing));
         if self.is_quiet() { drawn.min(100_000) } else { drawn }
@@ -148,7 +148,7 @@ impl World {
         self.state().doomed.push(process);
     }
 
-    /// Crashed: what only lived in memory is gone.
+    /// The process crashed: everything in its memory is lost.
     pub(crate) fn crash_disk(&self) {
         if let Some(disk) = &self.disk {
             disk.crash();

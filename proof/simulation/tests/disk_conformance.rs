@@ -1,4 +1,5 @@
-//! The simulated disk keeps the contract of a store, so that what fails on it is not its own fault.
+//! The simulated disk fulfils the contract of a store, so that a failure on it is not its own
+//! fault.
 
 use cognigy_core::EventOrder;
 use cognigy_simulation::Disk;

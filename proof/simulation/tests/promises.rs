@@ -1,11 +1,12 @@
-//! A first look at what `simulate` does with ten thousand seeds: every promise holds, and what is
-//! meant to go wrong does.
+//! A short version of what `simulate` does with ten thousand seeds: every promise holds, and every
+//! fault strikes.
 
 use cognigy_simulation::{Campaign, Fault};
 
 const SEEDS: u64 = 600;
 
-/// What comes up so seldom that a few hundred seeds may not meet it; ten thousand must.
+/// Faults and situations that are so rare that a few hundred seeds may not meet them; ten thousand
+/// must.
 const RARE: &[Fault] = &[
     Fault::LongSinkOutage,
     Fault::RedrivenAnew,

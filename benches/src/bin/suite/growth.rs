@@ -1,7 +1,7 @@
-//! What it costs when the store has grown: `./scripts/bench --growth`, some ten minutes.
+//! The costs when the store has grown: `./scripts/bench --growth`, about ten minutes.
 //!
-//! The history is written straight into the tables, with random ids: through the store ten million
-//! events would take longer than all that is measured.
+//! The history is written straight into the tables, with random ids: recording ten million events
+//! through the store would take longer than all measurements.
 
 use std::{
     error::Error,
@@ -24,9 +24,9 @@ use crate::{
 
 /// How many events are stored at each point. The middle of each range of a hundredfold, too.
 const SIZES: [u64; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
-/// How long retention is watched while events come in.
+/// How long retention is measured while events arrive.
 const PURGE_SPAN: Duration = Duration::from_secs(30);
-/// Events that wait while memory is looked at.
+/// Events that wait while memory is measured.
 const BACKLOG: u64 = 1_000_000;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -120,7 +120,7 @@ pub(crate) fn run(folder: &Path) -> Outcome<Results> {
     })
 }
 
-/// Events coming in, and what that writes to the disk.
+/// The rate of arriving events, and how much they write to the disk.
 struct Ingest {
     rate: f64,
     /// Milliseconds.
@@ -201,7 +201,7 @@ async fn fill(database: &Path, count: u64, state: &str) -> Outcome<()> {
         left -= part;
     }
     connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
-    // Or the system would write gigabytes back while the measurement runs.
+    // Otherwise the system would write gigabytes back during the measurement.
     std::fs::File::open(database)?.sync_all()?;
     Ok(())
 }
@@ -230,7 +230,7 @@ fn fill_bare(database: &Path, count: u64) -> Outcome<()> {
     Ok(())
 }
 
-/// What a million waiting events weigh in memory, worked off while others come in.
+/// The memory for a million waiting events that are processed while others arrive.
 fn backlog(runtime: &tokio::runtime::Runtime, database: &Path) -> Outcome<String> {
     runtime.block_on(fill(database, BACKLOG, "pending"))?;
     let server =
@@ -263,7 +263,7 @@ fn load(server: &Server, prefix: &str, rate: Option<f64>) -> Outcome<Load> {
     })
 }
 
-/// Forgets what is old while 2 000 events a second come in.
+/// Purges old events while 2 000 events arrive per second.
 async fn purge_under_load(database: &Path) -> Outcome<String> {
     let store = cognigy_store_sqlite::SqliteStore::open(database).await?;
     let before_bytes = std::fs::metadata(database)?.len();
@@ -285,7 +285,7 @@ async fn purge_under_load(database: &Path) -> Outcome<String> {
             if request.after.is_none() {
                 break;
             }
-            // The pause that the server's own upkeep makes.
+            // The same pause as in the server's own upkeep.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         purged

@@ -1,9 +1,9 @@
 //! Runs the load measurements and writes `docs/measurements/results.md` and
 //! `results.svg` beside it.
 //!
-//! `suite [--growth | --ingest]`; started by `./scripts/bench`, which builds what it needs. Every comparison
-//! alternates between the peers in one run, and medians are quoted: machines are shared and noisy,
-//! and a ratio of two figures from the same minute says more than either.
+//! `suite [--growth | --ingest]`; started by `./scripts/bench`, which builds what it needs. Every
+//! comparison alternates between the peers in one run, and medians are quoted: machines are shared
+//! and noisy, and a ratio of two figures from the same minute says more than each figure alone.
 
 mod crm;
 mod growth;

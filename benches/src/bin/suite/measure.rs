@@ -29,12 +29,12 @@ const CONNECTIONS: usize = 64;
 /// Bytes of a body unless said otherwise.
 const BODY: usize = 512;
 
-/// Connections that offer more than can be taken: half of what the server holds.
+/// Connections that offer more load than the server can accept: half of the connections it holds.
 const CROWD: usize = 2048;
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Who is measured.
+/// The receiver that is measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Peer {
     Ours,
@@ -74,7 +74,7 @@ pub(crate) fn run(folder: &Path, criterion: &Path) -> Outcome<Results> {
     Ok(Results { table: text, panels })
 }
 
-/// Ingest alone, for a quick look after a change; nothing is written down.
+/// Ingest alone, for a quick check after a change; no results are written.
 pub(crate) fn ingest(folder: &Path) -> Outcome<String> {
     let mut text = String::new();
     Bench { folder, runs: 0 }.ingest(&mut text)?;
@@ -210,7 +210,7 @@ impl Bench<'_> {
         Ok(ours)
     }
 
-    /// At a tenth of the load, latency is one commit and little else.
+    /// At a tenth of the load, the latency is little more than one commit.
     fn quiet_latency(&mut self, capacity: f64, text: &mut String) -> Outcome<()> {
         let (mut tails, mut bare, mut syncs) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
@@ -252,13 +252,14 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Ingest while a worker works off what comes.
+    /// Ingest while a worker processes the events.
     fn both_at_once(&mut self, text: &mut String) -> Outcome<()> {
         let mut rates = Vec::new();
         for _ in 0..ROUNDS {
             let server = self.start(Peer::Ours, "on")?;
             let mut load = self.load(&server)?;
-            // Without a contact nobody asks the CRM, as in the processing figure above.
+            // Without a contact the handler does not ask the CRM, as in the processing figure
+            // above.
             load.contact = false;
             rates.push(load.run()?.throughput());
         }
@@ -286,7 +287,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Twice as much as it can take.
+    /// Twice as much load as the server can accept.
     fn overload(&mut self, capacity: f64, text: &mut String) -> Outcome<()> {
         let server = self.start(Peer::Ours, "off")?;
         let mut load = self.load(&server)?;

@@ -1,4 +1,5 @@
-//! Line plots as SVG: one panel a figure, written by hand, since three polylines need no library.
+//! Line plots as SVG: one panel per figure, written without a library, because three polylines need
+//! none.
 
 use std::fmt::Write;
 

@@ -1,10 +1,10 @@
-//! Figures into tables.
+//! Turns figures into tables.
 
 use std::{fmt::Write, fs, process::Command};
 
 use crate::plot::Panel;
 
-/// What a run of the suite found.
+/// The results of a run of the suite.
 pub(crate) struct Results {
     pub(crate) table: String,
     pub(crate) panels: Vec<Panel>,

@@ -1,4 +1,4 @@
-//! What the reading side and upkeep promise.
+//! The contract of reading and of upkeep.
 
 use super::{at, claim, claim_for, claim_one, give_up, process, record, sample, settle};
 use crate::{
@@ -58,7 +58,7 @@ async fn page_after(store: &dyn Store, limit: usize, after: Option<crate::Cursor
     store.list(&EventFilter::default(), PageRequest { limit, after }).await.unwrap()
 }
 
-/// Paging yields everything that was there once, whatever comes in between.
+/// Paging returns every stored event once, even if events arrive between two pages.
 pub async fn pages_hold_while_events_arrive(store: &dyn Store) {
     for number in 0..7 {
         record(store, &format!("e{number}"), number).await;
@@ -103,7 +103,7 @@ pub async fn counts_agree_with_what_happened(store: &dyn Store) {
     assert_eq!(counts.oldest_pending, Some(at(2)));
 }
 
-/// Old and finished goes, at most `limit` at a time; the rest stays.
+/// A purge removes old, finished events, at most `limit` at a time; the rest stays.
 pub async fn purging_spares_what_is_unfinished(store: &dyn Store) {
     process(store, "old-1", 0).await;
     process(store, "old-2", 1).await;
@@ -123,7 +123,7 @@ pub async fn purging_spares_what_is_unfinished(store: &dyn Store) {
     assert_eq!(counts.by_type.get("USER_INPUT_RECEIVED"), Some(&3));
 }
 
-/// How many events go of everything received before a time.
+/// How many events a purge of everything before a time removes.
 async fn purge(store: &dyn Store, before: i64, limit: usize) -> u64 {
     let request = PurgeRequest::all_before(at(before), limit);
     store.purge(request).await.unwrap().purged.total_events()
@@ -134,7 +134,7 @@ async fn purgeable(store: &dyn Store, before: i64) -> u64 {
     store.purgeable(request).await.unwrap().total_events()
 }
 
-/// A dead letter that no operator has dealt with has a time of its own, or stays.
+/// A dead-lettered event that no operator has handled is purged by a time of its own, or stays.
 pub async fn dead_letters_are_kept_apart_from_what_was_processed(store: &dyn Store) {
     for (id, seconds) in [("dead-1", 0), ("dead-2", 10)] {
         give_up(store, id, seconds).await;
@@ -186,7 +186,7 @@ pub async fn an_unsent_dead_letter_shows(store: &dyn Store) {
     assert_eq!(unsent().await, None);
 }
 
-/// Large ids make pages short, and no event is left out.
+/// Large ids shorten pages, and no event is left out.
 pub async fn a_page_is_bounded_in_bytes(store: &dyn Store) {
     let long = "x".repeat(PAGE_BYTES / 2);
     for number in 0..5 {
@@ -207,7 +207,7 @@ pub async fn a_page_is_bounded_in_bytes(store: &dyn Store) {
     assert_eq!(sizes, [3, 2], "one over the bound at the most");
 }
 
-/// Processes `id` while others are due too; those are given back.
+/// Processes `id` while others are due too; the others are released.
 async fn process_among(store: &dyn Store, id: &str, seconds: i64) {
     record(store, id, seconds).await;
     let batch = claim(store, 10, seconds).await;
@@ -225,7 +225,7 @@ async fn process_among(store: &dyn Store, id: &str, seconds: i64) {
     }
 }
 
-/// What was forgotten is new again, and nothing of its former life shows.
+/// A purged event is new again, and nothing of its old history shows.
 pub async fn a_purged_event_can_come_again(store: &dyn Store) {
     process(store, "a", 0).await;
     assert_eq!(purge(store, 1, 10).await, 1);
@@ -242,7 +242,7 @@ pub async fn a_store_says_that_it_is_ready(store: &dyn Store) {
     store.ready().await.unwrap();
 }
 
-/// What is not finished, by source; what is, counts for nobody.
+/// Unfinished events are counted by source; finished ones are not counted.
 pub async fn a_backlog_is_each_source_s_own(store: &dyn Store) {
     let shop: SourceName = "shop".parse().unwrap();
     assert!(store.backlog().await.unwrap().is_empty());

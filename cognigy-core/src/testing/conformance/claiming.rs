@@ -1,4 +1,4 @@
-//! What `claim_due` and `renew` promise.
+//! The contract of `claim_due` and `renew`.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     store::{AttemptOutcome, DeadLetterEnd, Requeued, RunEnd, Settled, Store},
 };
 
-/// A claimed event is `processing` and out of reach.
+/// A claimed event is `processing` and cannot be claimed again.
 pub async fn nothing_is_claimed_twice_within_its_lease(store: &dyn Store) {
     record(store, "a", 0).await;
     let work = claim_one(store, 0).await;
@@ -25,7 +25,7 @@ pub async fn nothing_is_claimed_twice_within_its_lease(store: &dyn Store) {
     assert!(later.next_due.is_some_and(|due| due <= at(60)), "the lease's end is announced");
 }
 
-/// At most `limit`, earliest due first, and what is left behind is announced.
+/// At most `limit` events are claimed, earliest due first, and the rest is announced.
 pub async fn claims_respect_the_limit_and_take_the_earliest_first(store: &dyn Store) {
     for (id, seconds) in [("late", 5), ("early", 1), ("middle", 3)] {
         record(store, id, seconds).await;
@@ -76,7 +76,7 @@ pub async fn a_claim_is_of_one_source(store: &dyn Store) {
         assert_eq!(settle(store, sent).await, Settled::Done);
     }
 
-    // Runs that begin anew stay with their source.
+    // Runs that begin again stay with their source.
     let [a, b] = ["a", "b"].map(|id| EventKey { source: shop.clone(), id: sample::key(id).id });
     assert_eq!(store.requeue(&[a], at(1002)).await.unwrap(), [Requeued::Scheduled]);
     let _lost = store.replay(&b, LEASE, at(1002)).await.unwrap();
@@ -84,7 +84,7 @@ pub async fn a_claim_is_of_one_source(store: &dyn Store) {
     assert_eq!(claim_for(store, &shop, [10, 10], 1100).await.runs.len(), 2);
 }
 
-/// What is due later stays, and its time is announced.
+/// An event that is due later is not claimed, and its time is announced.
 pub async fn nothing_is_claimed_before_its_time(store: &dyn Store) {
     record(store, "a", 0).await;
     let work = claim_one(store, 0).await;
@@ -97,7 +97,7 @@ pub async fn nothing_is_claimed_before_its_time(store: &dyn Store) {
     assert_eq!(claim(store, 10, 30).await.runs.len(), 1);
 }
 
-/// The event goes to someone else, with the lost attempt in its history.
+/// Another worker claims the event, with the lost attempt in its history.
 pub async fn an_expired_lease_is_taken_over_and_recorded(store: &dyn Store) {
     record(store, "a", 0).await;
     let lost = claim_one(store, 0).await;
@@ -113,7 +113,7 @@ pub async fn an_expired_lease_is_taken_over_and_recorded(store: &dyn Store) {
     assert_eq!((history[0].started_at, history[0].duration), (at(0), LEASE));
 }
 
-/// Lost attempts are told apart from failed ones, run by run.
+/// Lost attempts are counted apart from failed ones, run by run.
 pub async fn lost_leases_of_a_run_are_counted(store: &dyn Store) {
     record(store, "a", 0).await;
     let first = claim_one(store, 0).await;
@@ -137,7 +137,7 @@ pub async fn lost_leases_of_a_run_are_counted(store: &dyn Store) {
     assert_eq!((anew.run, anew.attempt, anew.lost, anew.took_over), (2, 1, 0, false));
 }
 
-/// Renewing moves the end; a token that is not the latest grant moves nothing.
+/// Renewing moves the end of the lease; a token that is not the latest grant moves nothing.
 pub async fn a_renewed_lease_lasts_longer(store: &dyn Store) {
     record(store, "a", 0).await;
     let work = claim_one(store, 0).await;
@@ -158,8 +158,8 @@ pub async fn a_renewal_that_comes_late_shortens_nothing(store: &dyn Store) {
     record(store, "a", 0).await;
     let batch = claim(store, 10, 0).await;
     let runs = batch.runs.iter().map(|work| work.claim.token());
-    let letters = batch.dead_letters.iter().map(|work| work.claim.token());
-    let tokens: Vec<_> = runs.chain(letters).collect();
+    let dead_letters = batch.dead_letters.iter().map(|work| work.claim.token());
+    let tokens: Vec<_> = runs.chain(dead_letters).collect();
     assert_eq!(tokens.len(), 2);
     for seconds in [50, 20] {
         let renewed = store.renew(&tokens, LEASE, at(seconds)).await.unwrap();
@@ -169,7 +169,7 @@ pub async fn a_renewal_that_comes_late_shortens_nothing(store: &dyn Store) {
     assert_eq!(claim(store, 10, 110).await.len(), 2);
 }
 
-/// Any number of claimers share the work without overlap, and leave nothing.
+/// Any number of concurrent claims share the work without overlap, and leave no event unclaimed.
 pub async fn concurrent_claims_never_share_an_event(store: &dyn Store) {
     for number in 0..100 {
         record(store, &format!("e{number}"), 0).await;

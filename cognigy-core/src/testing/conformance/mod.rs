@@ -1,7 +1,7 @@
-//! The contract of a store, sentence by sentence.
+//! The contract of a store, one test for each sentence.
 //!
-//! Each function takes an empty store and panics where the store breaks a promise. Times are handed
-//! in, so a store must go by the caller's clock while it is being tested.
+//! Each function takes an empty store and panics where the store breaks a promise. The tests pass
+//! the times, so a store must use the caller's clock while it is tested.
 
 mod archive;
 mod claiming;
@@ -34,8 +34,8 @@ use crate::{
 
 /// Runs the whole suite: one test for each promise.
 ///
-/// Takes the attribute that makes an async test, and an async function that yields an empty store
-/// and something to keep for as long as the store is used: a temporary folder, or `()`.
+/// Takes the attribute that makes an async test, and an async function that returns an empty store
+/// and a value to keep for as long as the store is used: a temporary folder, or `()`.
 #[macro_export]
 macro_rules! store_conformance {
     (#[$attribute:meta], $fresh:path) => {
@@ -160,7 +160,7 @@ async fn state_of(store: &dyn Store, id: &str) -> State {
     store.find(&sample::key(id)).await.unwrap().expect("the event is stored").state
 }
 
-/// Records `id`, has it fail for good, and yields nothing: its dead letter is due.
+/// Records `id` and makes it fail permanently, so that its dead letter is due.
 async fn give_up(store: &dyn Store, id: &str, seconds: i64) {
     record(store, id, seconds).await;
     let work = claim_one(store, seconds).await;

@@ -1,4 +1,4 @@
-//! What a store promises that keeps the order of each contact's events.
+//! The contract of a store that keeps the order of each contact's events.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ use crate::{
 /// Runs the suite for stores that keep the order of each contact's events: one test for each promise.
 ///
 /// Takes the attribute that makes an async test, and an async function from an
-/// [`EventOrder`](crate::EventOrder) to an empty store that keeps it and something to keep for as
+/// [`EventOrder`](crate::EventOrder) to an empty store that keeps it and a value to keep for as
 /// long as the store is used.
 #[macro_export]
 macro_rules! ordered_store_conformance {
@@ -104,7 +104,7 @@ async fn requeue(store: &dyn Store, wanted: &[&str], seconds: i64) -> Vec<Requeu
     store.requeue(&keys, at(seconds)).await.unwrap()
 }
 
-/// The next is due when the one before it has ended, no sooner and no later.
+/// The next event is due when the one before it has ended, not earlier and not later.
 pub async fn events_of_one_contact_come_one_at_a_time_in_order_of_arrival(store: &dyn Store) {
     for id in ["z", "y", "x"] {
         assert_eq!(record(store, "ann", id, 0).await, Recorded::New);
@@ -118,7 +118,7 @@ pub async fn events_of_one_contact_come_one_at_a_time_in_order_of_arrival(store:
     assert_eq!(process_only(store, "w", 4).await, Settled::Done);
 }
 
-/// Others go on, whatever they have in common; the contact goes on after the last attempt.
+/// Other contacts go on, whatever they have in common; this contact goes on after the last attempt.
 pub async fn a_retry_holds_back_only_its_own_contact(store: &dyn Store) {
     for (contact, id) in [("ann", "a1"), ("ann", "a2"), ("bob", "b1"), ("bob", "b2")] {
         record(store, contact, id, 0).await;
@@ -149,7 +149,7 @@ pub async fn a_contact_is_one_sources(store: &dyn Store) {
     assert_eq!(there[0].key.id.as_str(), "there");
 }
 
-/// An empty `externalId` is none; with neither id an event waits for nobody.
+/// An empty `externalId` counts as missing; an event with neither id never waits.
 pub async fn the_user_counts_where_the_contact_is_not_known(store: &dyn Store) {
     let body = |id: &str, external: &str, user: &str| {
         let body = sample::body(id);
@@ -164,7 +164,7 @@ pub async fn the_user_counts_where_the_contact_is_not_known(store: &dyn Store) {
     assert_eq!(ids(store, 0).await.1, ["a", "b", "c", "e"]);
 }
 
-/// At once, whether or not the sink is there.
+/// At once, whether or not the sink is up.
 pub async fn a_dead_letter_lets_the_next_event_go(store: &dyn Store) {
     record(store, "ann", "a1", 0).await;
     record(store, "ann", "a2", 0).await;
@@ -175,7 +175,7 @@ pub async fn a_dead_letter_lets_the_next_event_go(store: &dyn Store) {
     assert_eq!(store.counts().await.unwrap().stopped_contacts, 0);
 }
 
-/// A crash changes nothing about the order, and the lost worker's word does not count.
+/// A crash does not change the order, and the lost worker's settlement does not count.
 pub async fn an_expired_lease_leaves_the_event_in_its_place(store: &dyn Store) {
     record(store, "ann", "a1", 0).await;
     record(store, "ann", "a2", 0).await;
@@ -199,7 +199,7 @@ pub async fn what_is_given_back_keeps_its_place(store: &dyn Store) {
     assert_eq!(process_only(store, "a2", 1).await, Settled::Done);
 }
 
-/// Neither one that waits nor the head nor one that is over.
+/// Neither a waiting event, nor the head, nor a finished event.
 pub async fn a_duplicate_takes_no_second_place(store: &dyn Store) {
     for id in ["a1", "a2", "a1", "a2"] {
         record(store, "ann", id, 0).await;
@@ -211,7 +211,7 @@ pub async fn a_duplicate_takes_no_second_place(store: &dyn Store) {
     assert_eq!(process_only(store, "a2", 1).await, Settled::Done);
     assert_eq!(record(store, "ann", "a1", 2).await, Recorded::Identical);
     nothing_is_due(store, 2).await;
-    // Neither contact is held by what was not kept.
+    // An event that was not recorded blocks neither contact.
     record(store, "ann", "a3", 3).await;
     record(store, "bob", "b1", 3).await;
     assert_eq!(ids(store, 3).await.1, ["a3", "b1"]);
@@ -231,7 +231,7 @@ pub async fn a_replay_takes_its_turn(store: &dyn Store) {
     let retry = second.claim.settle(RunEnd::Retry { due: at(90) }, Some(failed), at(2));
     settle(store, retry).await;
     assert!(busy("a1").await && busy("a3").await);
-    // It is that one's turn, and an operator need not wait for its time.
+    // That event is next, and an operator need not wait until it is due.
     let second = replay_now(store, "a2", 3).await;
     assert_eq!(settle(store, processed(second.claim, 3)).await, Settled::UnblockedNext);
     assert_eq!(process_only(store, "a3", 3).await, Settled::Done);
@@ -260,7 +260,7 @@ pub async fn a_requeued_event_goes_before_those_that_came_later(store: &dyn Stor
     }
 }
 
-/// Not while it is worked on, nor between its attempts.
+/// Not while it runs, nor between its attempts.
 pub async fn a_requeued_event_displaces_none_that_was_begun(store: &dyn Store) {
     for id in ["a1", "a2"] {
         record(store, "ann", id, 0).await;
@@ -274,7 +274,8 @@ pub async fn a_requeued_event_displaces_none_that_was_begun(store: &dyn Store) {
     let failed = attempt(1, 1, 2, AttemptOutcome::FailedTransient);
     let retry = begun.claim.settle(RunEnd::Retry { due: at(30) }, Some(failed), at(2));
     assert_eq!(settle(store, retry).await, Settled::Done);
-    // Neither does one that comes while the begun one waits for its next attempt.
+    // Nor does an event overtake the begun one that is replayed while it waits for its next
+    // attempt.
     assert_eq!(requeue(store, &["a1", "a2"], 3).await, [Requeued::Scheduled, Requeued::Waiting]);
     nothing_is_due(store, 29).await;
     for id in ["a3", "a1", "a2"] {
@@ -293,11 +294,11 @@ pub async fn a_requeued_event_displaces_one_that_was_given_back(store: &dyn Stor
     assert_eq!(settle(store, given_back).await, Settled::Done);
     assert_eq!(requeue(store, &["a1"], 2).await, [Requeued::Scheduled]);
     assert_eq!(process_only(store, "a1", 2).await, Settled::UnblockedNext);
-    // When its turn comes, whatever the time was that gave it back.
+    // When it is next, whatever the time of the release was.
     assert_eq!(process_only(store, "a2", 2).await, Settled::Done);
 }
 
-/// Listed and counted as such, and no reason to look again soon.
+/// Waiting events are listed and counted as such, and are no reason to claim again soon.
 pub async fn what_waits_is_pending(store: &dyn Store) {
     for (contact, id, seconds) in [("ann", "a1", 0), ("ann", "a2", 1), ("bob", "b1", 2)] {
         record(store, contact, id, seconds).await;
@@ -325,7 +326,7 @@ pub async fn what_waits_is_pending(store: &dyn Store) {
 }
 
 /// Several at once, with retries, releases, dead letters and lost leases: each contact's runs come
-/// one at a time and in order, and all come to an end.
+/// one at a time and in order, and all of them end.
 pub async fn concurrent_workers_keep_the_order(store: &dyn Store) {
     const EVENTS: usize = 60;
     let contact = |number: usize| ["ann", "bob"][usize::from(number.is_multiple_of(5))];
@@ -367,7 +368,7 @@ pub async fn concurrent_workers_keep_the_order(store: &dyn Store) {
             }
             settlements.push(work.claim.settle(verdict, None, at(now)));
         }
-        // Each settles on its own, while others arrive.
+        // Each run is settled alone, while other events arrive.
         let settled =
             join_all(settlements.iter().map(|one| store.settle(std::slice::from_ref(one))));
         let arrivals = (arriving..EVENTS.min(arriving + 2)).map(arrive);
@@ -381,7 +382,7 @@ pub async fn concurrent_workers_keep_the_order(store: &dyn Store) {
     assert_eq!(store.counts().await.unwrap().held_back, 0);
 }
 
-/// Whichever of the two comes first: all that arrived is to be had when both are done.
+/// Whichever of the two comes first, every event that arrived can be claimed when both are done.
 pub async fn an_arrival_that_meets_an_end_is_not_left_behind(store: &dyn Store) {
     record(store, "ann", "first", 0).await;
     let mut head = claim_one(store, 0).await;
@@ -409,7 +410,8 @@ pub async fn an_arrival_that_meets_an_end_is_not_left_behind(store: &dyn Store) 
     assert_eq!(store.counts().await.unwrap().held_back, 0);
 }
 
-/// Others go on; what stopped it may fail again; success lets the next go.
+/// Other contacts go on; the event that stopped the contact may fail again; its success unblocks
+/// the next one.
 pub async fn a_stopped_contact_waits_for_a_replay(store: &dyn Store) {
     for (contact, id) in [("ann", "a0"), ("ann", "a1"), ("ann", "a2"), ("bob", "b1")] {
         record(store, contact, id, 0).await;
@@ -423,13 +425,13 @@ pub async fn a_stopped_contact_waits_for_a_replay(store: &dyn Store) {
     record(store, "bob", "b2", 2).await;
     let batch = claim(store, 10, 1000).await;
     assert_eq!((batch.runs.len(), batch.dead_letters.len()), (1, 1), "bob, and the dead letter");
-    for letter in batch.dead_letters {
-        settle(store, letter.claim.settle(DeadLetterEnd::Sent, at(1001))).await;
+    for claimed in batch.dead_letters {
+        settle(store, claimed.claim.settle(DeadLetterEnd::Sent, at(1001))).await;
     }
     assert_eq!(state_of(store, "a1").await, State::DeadLettered);
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.held_back, counts.stopped_contacts), (2, 1));
-    // What came before or after it has to wait as well.
+    // Events that came before or after it have to wait as well.
     for id in ["a0", "a2"] {
         assert!(matches!(replay(store, id, 1002).await, ReplayClaim::Busy), "{id}");
     }
@@ -445,7 +447,7 @@ pub async fn a_stopped_contact_waits_for_a_replay(store: &dyn Store) {
     assert_eq!(process_only(store, "a3", 1005).await, Settled::Done);
 }
 
-/// A bulk replay is as good, and what else is replayed in bulk waits for it.
+/// A bulk replay works too, and other events of the bulk replay wait for it.
 pub async fn a_stopped_contact_goes_on_when_a_requeued_run_succeeds(store: &dyn Store) {
     for id in ["a1", "a2", "a3"] {
         record(store, "ann", id, 0).await;
@@ -463,7 +465,9 @@ pub async fn a_stopped_contact_goes_on_when_a_requeued_run_succeeds(store: &dyn 
     assert_eq!(process_only(store, "a3", 3).await, Settled::Done);
 }
 
-/// It does not queue again behind all that came meanwhile; what is to run again queues up anew.
+/// An unblocked event in its first run counts as due since it was received, so it does not wait
+/// again behind other contacts' events. An event that runs again counts as due since it was
+/// unblocked.
 pub async fn what_waited_is_due_since_it_came(store: &dyn Store) {
     record(store, "ann", "a1", 0).await;
     record(store, "ann", "a2", 1).await;
@@ -486,7 +490,7 @@ async fn claim_first(store: &dyn Store, id: &str, seconds: i64) -> ClaimedRun {
     runs.remove(0)
 }
 
-/// With it gone, nobody could let the others go.
+/// If the dead-lettered event were purged, no call could unblock the events behind it.
 pub async fn a_purge_spares_what_stops_a_contact(store: &dyn Store) {
     record(store, "ann", "a0", 0).await;
     process_only(store, "a0", 0).await;
@@ -496,8 +500,8 @@ pub async fn a_purge_spares_what_stops_a_contact(store: &dyn Store) {
     for work in ids(store, 0).await.0 {
         settle(store, gave_up(work.claim, 1)).await;
     }
-    for letter in claim(store, 10, 2).await.dead_letters {
-        settle(store, letter.claim.settle(DeadLetterEnd::Sent, at(2))).await;
+    for claimed in claim(store, 10, 2).await.dead_letters {
+        settle(store, claimed.claim.settle(DeadLetterEnd::Sent, at(2))).await;
     }
     assert_eq!(
         store.purge(PurgeRequest::all_before(at(1000), 10)).await.unwrap().purged.total_events(),
@@ -513,7 +517,7 @@ pub async fn a_purge_spares_what_stops_a_contact(store: &dyn Store) {
         2
     );
     assert_eq!(process_only(store, "a2", 4).await, Settled::Done);
-    // Forgotten, it holds nobody.
+    // Once it is purged, it blocks no other event.
     assert_eq!(record(store, "bob", "b1", 5).await, Recorded::New);
     assert_eq!(process_only(store, "b1", 5).await, Settled::Done);
 }

@@ -1,4 +1,4 @@
-//! What the quarantine promises.
+//! The contract of the quarantine.
 
 use super::{at, sample};
 use crate::{
@@ -33,7 +33,7 @@ async fn bodies(store: &dyn Store) -> Vec<String> {
     page.items.iter().map(|item| text(&item.excerpt)).collect()
 }
 
-/// Once per body and reason.
+/// A body is kept once per reason.
 pub async fn a_quarantined_body_is_kept_once(store: &dyn Store) {
     for seconds in 0..3 {
         keep(store, entry("{}", QuarantineReason::Invalid), seconds).await;
@@ -54,7 +54,7 @@ pub async fn a_quarantined_body_is_kept_once(store: &dyn Store) {
     assert_eq!((found.body.as_ref(), found.context), (&b"{}"[..], context));
 }
 
-/// Newest first, whole, page by page; what is discharged is gone.
+/// Bodies are listed newest first, page by page; a discharged body is gone.
 pub async fn quarantine_pages_and_discharges(store: &dyn Store) {
     for number in 0..3 {
         let entry = entry(&number.to_string(), QuarantineReason::Invalid);
@@ -80,7 +80,7 @@ pub async fn quarantine_pages_and_discharges(store: &dyn Store) {
     assert_eq!(bodies(store).await, ["2", "1"]);
 }
 
-/// Retention holds for the quarantine too.
+/// Retention applies to the quarantine too.
 pub async fn old_quarantine_is_purged(store: &dyn Store) {
     keep(store, entry("old", QuarantineReason::Invalid), 0).await;
     keep(store, entry("conflict", QuarantineReason::Conflict), 0).await;
@@ -123,7 +123,7 @@ pub async fn limits_evict_only_a_source_s_own_invalid_bodies(store: &dyn Store) 
     assert_eq!(bodies(store).await, left, "the newest is kept");
 }
 
-/// A list shows the beginning of a body; the whole of it is there singly.
+/// A list shows the beginning of a body; reading the single item returns all of it.
 pub async fn a_long_body_is_listed_by_its_beginning(store: &dyn Store) {
     let body = "x".repeat(EXCERPT_BYTES + 1);
     keep(store, entry(&body, QuarantineReason::Invalid), 0).await;

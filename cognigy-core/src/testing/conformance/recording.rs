@@ -1,4 +1,4 @@
-//! What `record` promises.
+//! The contract of `record`.
 
 use futures_util::future::join_all;
 
@@ -9,7 +9,7 @@ use crate::{
     store::{EventFilter, PageRequest, Recorded, ReplayClaim, Settled, Store},
 };
 
-/// `New` once; `Identical` or `Differs` with the first body ever after.
+/// `New` once; after that `Identical`, or `Differs` with the first body.
 pub async fn the_first_delivery_is_new_and_later_ones_change_nothing(store: &dyn Store) {
     let first = sample::incoming(sample::body("a"));
     let other = sample::incoming(format!("{} ", std::str::from_utf8(&first.body).unwrap()));
@@ -25,7 +25,7 @@ pub async fn the_first_delivery_is_new_and_later_ones_change_nothing(store: &dyn
     assert_eq!(claim(store, 10, 3).await.runs.len(), 1, "one row, due at once");
 }
 
-/// Everything that was read and the exact bytes come back.
+/// Every parsed field and the exact bytes are returned.
 pub async fn a_body_comes_back_byte_for_byte(store: &dyn Store) {
     let body = "{\"eventId\":\"\\u00e9 '; DROP TABLE events; -- 😀\", \"timestamp\" : 1767225600.5,\n\
         \"type\":\"PROFILE_UPDATED\",\"payload\":{\"profile\":null,\"n\":1e400,\"z\":\"\\u0000\\ud800\"},\
@@ -67,8 +67,8 @@ pub async fn what_was_kept_with_a_body_stays_with_it(store: &dyn Store) {
     let claimed = work.event.unwrap();
     assert_eq!((claimed.context(), claimed.conversation()), (&context, conversation));
     assert_eq!(settle(store, gave_up(work.claim, 1)).await, Settled::Done);
-    let letter = claim(store, 10, 2).await.dead_letters.pop().unwrap().dead_letter;
-    assert_eq!(letter.context, context);
+    let dead_letter = claim(store, 10, 2).await.dead_letters.pop().unwrap().dead_letter;
+    assert_eq!(dead_letter.context, context);
     let ReplayClaim::Claimed(work) = store.replay(&event.key, LEASE, at(3)).await.unwrap() else {
         panic!("nothing holds it");
     };
@@ -104,7 +104,7 @@ pub async fn the_events_of_one_delivery_are_recorded_together(store: &dyn Store)
     assert_eq!(store.counts().await.unwrap().of(State::Processing), 3);
 }
 
-/// Exactly one `New`, however many race.
+/// Exactly one `New`, however many calls race.
 pub async fn concurrent_deliveries_of_one_event_make_one_row(store: &dyn Store) {
     let event = sample::incoming(sample::body("race"));
     let answers = join_all((0..50).map(|_| store.record(event.clone(), at(0)))).await;

@@ -1,4 +1,4 @@
-//! What `replay` and `requeue` promise.
+//! The contract of `replay` and `requeue`.
 
 use super::{
     LEASE, at, claim, claim_one, give_up, process, processed, record, sample, settle, state_of,
@@ -32,7 +32,7 @@ pub async fn a_replay_is_a_run_of_its_own(store: &dyn Store) {
     assert!(matches!(unknown, ReplayClaim::NotFound));
 }
 
-/// Neither a worker's run nor another replay is disturbed.
+/// A replay disturbs neither a worker's run nor another replay.
 pub async fn a_replay_is_refused_while_a_run_holds_the_event(store: &dyn Store) {
     record(store, "a", 0).await;
     let work = claim_one(store, 0).await;
@@ -47,21 +47,21 @@ async fn store_replay(store: &dyn Store, seconds: i64) -> ReplayClaim {
     store.replay(&sample::key("a"), LEASE, at(seconds)).await.unwrap()
 }
 
-/// The first run's dead letter is sent, and does not touch what the replay made of the event.
+/// The first run's dead letter is sent, and does not change the result of the replay.
 pub async fn a_replay_does_not_lose_an_unsent_dead_letter(store: &dyn Store) {
     give_up(store, "a", 0).await;
     let work = replay(store, "a", 1).await;
     assert_eq!(settle(store, processed(work.claim, 2)).await, Settled::Done);
     let mut batch = claim(store, 10, 3).await;
-    let letter = batch.dead_letters.pop().expect("the dead letter of the first run is still due");
-    assert_eq!(letter.dead_letter.run, 1);
-    let sent = letter.claim.settle(DeadLetterEnd::Sent, at(4));
+    let claimed = batch.dead_letters.pop().expect("the dead letter of the first run is still due");
+    assert_eq!(claimed.dead_letter.run, 1);
+    let sent = claimed.claim.settle(DeadLetterEnd::Sent, at(4));
     assert_eq!(settle(store, sent).await, Settled::Done);
     assert_eq!(state_of(store, "a").await, State::Processed);
     assert_eq!(store.counts().await.unwrap().unsent_dead_letters, 0);
 }
 
-/// A run whose lease ran out holds nothing; its late settlement is lost.
+/// A run whose lease ran out does not block a replay; its late settlement is lost.
 pub async fn a_replay_of_an_abandoned_run_takes_over(store: &dyn Store) {
     record(store, "a", 0).await;
     let abandoned = claim_one(store, 0).await;
@@ -75,7 +75,7 @@ pub async fn a_replay_of_an_abandoned_run_takes_over(store: &dyn Store) {
     assert_eq!(settle(store, processed(work.claim, 62)).await, Settled::Done);
 }
 
-/// Repeating a requeue adds nothing; a retry that waits is hastened.
+/// Repeating a requeue adds nothing; an event that waits for a retry becomes due at once.
 pub async fn a_requeue_schedules_once(store: &dyn Store) {
     process(store, "done", 0).await;
     record(store, "held", 0).await;

@@ -1,4 +1,4 @@
-//! What `settle` promises.
+//! The contract of `settle`.
 
 use super::{
     LEASE, at, attempt, claim, claim_for, claim_one, gave_up, give_up, processed, record, sample,
@@ -11,7 +11,7 @@ use crate::{
     store::{AttemptOutcome, ClaimedDeadLetter, DeadLetterEnd, RunEnd, Settled, Store},
 };
 
-/// Done is done: not due again, and the CRM's answer is kept.
+/// A processed event is not due again, and the CRM's answer is kept.
 pub async fn a_processed_event_is_final_and_keeps_its_contact(store: &dyn Store) {
     record(store, "a", 0).await;
     let work = claim_one(store, 0).await;
@@ -30,7 +30,7 @@ pub async fn a_processed_event_is_final_and_keeps_its_contact(store: &dyn Store)
     assert!(later.is_empty() && later.next_due.is_none());
 }
 
-/// A retry is due when it says, as the next attempt of the same run.
+/// A retry is due at its time, as the next attempt of the same run.
 pub async fn a_retry_waits_and_counts(store: &dyn Store) {
     record(store, "a", 0).await;
     for number in 1..=3 {
@@ -49,7 +49,7 @@ pub async fn a_retry_waits_and_counts(store: &dyn Store) {
     assert_eq!(history[0], attempt(1, 1, 10, AttemptOutcome::FailedTransient));
 }
 
-/// Work given back unbegun is due at once, under the same attempt number.
+/// A run that is released before it began is due at once, with the same attempt number.
 pub async fn a_release_does_not_count(store: &dyn Store) {
     record(store, "a", 0).await;
     let work = claim_one(store, 0).await;
@@ -69,7 +69,7 @@ pub async fn a_claim_settles_once(store: &dyn Store) {
     assert_eq!(store.attempts(&sample::key("a")).await.unwrap().len(), 1);
 }
 
-/// Not even once the work is claimed anew: by then it is somebody else's.
+/// Not even once the work is claimed anew: by then it belongs to another claim.
 pub async fn a_settlement_that_comes_again_changes_nothing(store: &dyn Store) {
     record(store, "a", 0).await;
     let work = claim_one(store, 0).await;
@@ -82,17 +82,17 @@ pub async fn a_settlement_that_comes_again_changes_nothing(store: &dyn Store) {
     assert_eq!(store.attempts(&sample::key("a")).await.unwrap().len(), 1);
 
     assert_eq!(settle(store, gave_up(work.claim, 11)).await, Settled::Done);
-    let letter = claim_letter(store, 11).await;
-    let retry = letter.claim.settle(DeadLetterEnd::Retry { due: at(20) }, at(12));
+    let claimed = claim_dead_letter(store, 11).await;
+    let retry = claimed.claim.settle(DeadLetterEnd::Retry { due: at(20) }, at(12));
     assert_eq!(settle(store, retry.clone()).await, Settled::Done);
     assert_eq!(settle(store, retry.clone()).await, Settled::LeaseLost);
-    let letter = claim_letter(store, 20).await;
+    let claimed = claim_dead_letter(store, 20).await;
     assert_eq!(settle(store, retry).await, Settled::LeaseLost);
-    let sent = letter.claim.settle(DeadLetterEnd::Sent, at(21));
+    let sent = claimed.claim.settle(DeadLetterEnd::Sent, at(21));
     assert_eq!(settle(store, sent).await, Settled::Done);
 }
 
-/// Whoever lost the lease changes nothing, neither state nor history nor outbox.
+/// A claim that lost its lease changes neither state nor history nor outbox.
 pub async fn a_late_settlement_changes_nothing(store: &dyn Store) {
     record(store, "a", 0).await;
     let late = claim_one(store, 0).await;
@@ -105,7 +105,7 @@ pub async fn a_late_settlement_changes_nothing(store: &dyn Store) {
     assert_eq!(state_of(store, "a").await, State::Processed);
 }
 
-/// The work was done and nobody else began it: the result counts.
+/// The work was done and no other claim began it: the result counts.
 pub async fn a_lease_that_ran_out_unclaimed_can_still_be_settled(store: &dyn Store) {
     record(store, "a", 0).await;
     let work = claim_one(store, 0).await;
@@ -113,7 +113,7 @@ pub async fn a_lease_that_ran_out_unclaimed_can_still_be_settled(store: &dyn Sto
     assert_eq!(state_of(store, "a").await, State::Processed);
 }
 
-/// One answer each, in order; the good ones take effect.
+/// Each settlement gets one answer, in order; the valid ones take effect.
 pub async fn lost_settlements_do_not_hold_back_others(store: &dyn Store) {
     record(store, "a", 0).await;
     let stale = claim_one(store, 0).await;
@@ -127,26 +127,29 @@ pub async fn lost_settlements_do_not_hold_back_others(store: &dyn Store) {
     assert_eq!(state_of(store, "b").await, State::Processed);
 }
 
-async fn claim_letter(store: &dyn Store, seconds: i64) -> ClaimedDeadLetter {
+async fn claim_dead_letter(store: &dyn Store, seconds: i64) -> ClaimedDeadLetter {
     let mut batch = claim(store, 10, seconds).await;
     assert_eq!((batch.runs.len(), batch.dead_letters.len()), (0, 1), "one dead letter is due");
     batch.dead_letters.pop().unwrap()
 }
 
-/// The dead letter is due at once, complete, and sending it ends the event's life.
+/// The dead letter is due at once and complete, and sending it ends the event.
 pub async fn giving_up_puts_a_dead_letter_in_the_outbox(store: &dyn Store) {
     give_up(store, "a", 5).await;
     assert_eq!(state_of(store, "a").await, State::DeadLettering);
     assert_eq!(store.counts().await.unwrap().unsent_dead_letters, 1);
 
-    let work = claim_letter(store, 5).await;
-    let letter = &work.dead_letter;
-    assert_eq!((&letter.key, letter.run, letter.attempts), (&sample::key("a"), 1, 1));
-    assert_eq!(letter.error_message, "the CRM refused");
-    assert_eq!(letter.raw_payload, sample::body("a"));
-    assert_eq!(letter.kind.as_str(), "USER_INPUT_RECEIVED");
-    assert_eq!(letter.time.as_json(), "\"2026-01-01T00:00:00Z\"");
-    assert_eq!(letter.first_received_at, at(5));
+    let work = claim_dead_letter(store, 5).await;
+    let dead_letter = &work.dead_letter;
+    assert_eq!(
+        (&dead_letter.key, dead_letter.run, dead_letter.attempts),
+        (&sample::key("a"), 1, 1)
+    );
+    assert_eq!(dead_letter.error_message, "the CRM refused");
+    assert_eq!(dead_letter.raw_payload, sample::body("a"));
+    assert_eq!(dead_letter.kind.as_str(), "USER_INPUT_RECEIVED");
+    assert_eq!(dead_letter.time.as_json(), "\"2026-01-01T00:00:00Z\"");
+    assert_eq!(dead_letter.first_received_at, at(5));
     assert!(claim(store, 10, 6).await.is_empty(), "it is leased");
 
     let settlement = work.claim.settle(DeadLetterEnd::Sent, at(7));
@@ -157,20 +160,21 @@ pub async fn giving_up_puts_a_dead_letter_in_the_outbox(store: &dyn Store) {
     assert!(claim(store, 10, 1_000_000).await.is_empty());
 }
 
-/// A refused dead letter comes back when it is due, and a lost lease gives it to someone else.
+/// A refused dead letter can be claimed again when it is due, and after a lost lease by another
+/// worker.
 pub async fn a_dead_letter_is_tried_until_it_is_sent(store: &dyn Store) {
     give_up(store, "a", 0).await;
-    let refused = claim_letter(store, 0).await;
+    let refused = claim_dead_letter(store, 0).await;
     assert_eq!(refused.attempt, 1);
     let retry = refused.claim.settle(DeadLetterEnd::Retry { due: at(10) }, at(1));
     assert_eq!(settle(store, retry).await, Settled::Done);
     assert_eq!(claim(store, 10, 9).await.next_due, Some(at(10)));
 
-    let lost = claim_letter(store, 10).await;
+    let lost = claim_dead_letter(store, 10).await;
     assert_eq!(lost.attempt, 2);
     assert_eq!(store.renew(&[lost.claim.token()], LEASE, at(20)).await.unwrap(), [Settled::Done]);
     assert!(claim(store, 10, 79).await.is_empty());
-    let current = claim_letter(store, 80).await;
+    let current = claim_dead_letter(store, 80).await;
     let late = lost.claim.settle(DeadLetterEnd::Sent, at(81));
     assert_eq!(settle(store, late).await, Settled::LeaseLost);
     assert_eq!(state_of(store, "a").await, State::DeadLettering);
@@ -197,7 +201,10 @@ pub async fn neither_kind_of_work_takes_the_other_s_places(store: &dyn Store) {
     assert!(next.is_some_and(|due| due <= at(3)), "there is more of both");
     let (events, next) = taken([8, 0]).await;
     assert_eq!(events, [7, 0]);
-    assert!(next.is_none_or(|due| due > at(3)), "of letters nothing was asked, nor told");
+    assert!(
+        next.is_none_or(|due| due > at(3)),
+        "no dead letters were asked for, so none are announced"
+    );
     assert_eq!(taken([0, 5]).await.0, [0, 5]);
     assert_eq!(taken([0, 5]).await.0, [0, 3]);
     assert_eq!(taken([0, 0]).await, ([0, 0], None));

@@ -11,8 +11,8 @@ use cognigy_core::{
 };
 use futures_executor::block_on;
 
-/// The text of a message in the dead-letter queue: it is deleted if and only if its event is in the
-/// store, as it was in the message.
+/// The text of a message in the dead-letter queue: the message is deleted if and only if its event
+/// is stored with the message's payload.
 pub fn dead_letter(input: &[u8]) {
     let Ok(body) = std::str::from_utf8(input) else { return };
     let queue = Queue::holding(body);

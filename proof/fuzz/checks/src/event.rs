@@ -3,8 +3,8 @@ use cognigy_core::{
 };
 use serde_json::{Value, value::RawValue};
 
-/// The body of a delivery: what is accepted reads the same to serde_json, and what is refused is
-/// wrong by serde_json's reading too.
+/// The body of a delivery: serde_json reads an accepted body to the same values, and finds a
+/// refused body wrong too.
 pub fn event(body: &[u8]) {
     let read = CognigyFormat.read_body(body);
     assert_eq!(read, CognigyFormat.read_body(body), "the same bytes give the same answer");
@@ -39,7 +39,7 @@ pub fn event(body: &[u8]) {
     compare(body);
 }
 
-/// Whether the field that was complained of is wrong in `value`.
+/// Whether the refused field is wrong in `value`.
 fn is_wrong(value: &Value, error: &FieldError) -> bool {
     if error.message == "appears more than once" {
         // A `Value` keeps the last of several.
@@ -60,7 +60,7 @@ fn is_wrong(value: &Value, error: &FieldError) -> bool {
     }
 }
 
-/// Comparison is reflexive and symmetric, and blind to white space around what is JSON.
+/// Comparison is reflexive and symmetric, and ignores white space around JSON.
 fn compare(body: &[u8]) {
     assert!(same_content(body, body));
     let other = sample::body("e1");

@@ -1,13 +1,13 @@
-//! What must hold of any input that comes from outside, as functions over bytes.
+//! The properties that must hold for any input from outside, as functions over bytes.
 //!
-//! `proof/fuzz/` hands them to libFuzzer, which looks for new inputs; `tests/replay.rs` runs them over
-//! the inputs that are committed, with every `cargo test`. Each is differential where there is
-//! something to differ from: serde_json's own `Value` for events, `sign` for signatures.
+//! `proof/fuzz/` passes them to libFuzzer, which looks for new inputs; `tests/replay.rs` runs them
+//! over the inputs that are committed, with every `cargo test`. Each compares with another
+//! implementation where there is one: serde_json's own `Value` for events, `sign` for signatures.
 //!
 //! Settings are not among them: they come from the operator, and reading an address asks the
 //! system's resolver. Their parsers have tables of their own.
 
-// A broken invariant is a panic: that is how a fuzzer is told.
+// A broken invariant panics, which is how a fuzzer notices it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
 mod dead_letter;

@@ -11,7 +11,8 @@ pub fn retry_after(input: &[u8]) {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
     let wait = cognigy_http::retry_after(&headers, now);
     assert!(wait.is_none_or(|wait| wait <= MAX_RETRY_AFTER));
-    // White space around a value is SP and HTAB (RFC 9110, section 5.6.3), none of Unicode's other.
+    // White space around a value is SP and HTAB (RFC 9110, section 5.6.3), and no other Unicode
+    // white space.
     let text = std::str::from_utf8(input).unwrap_or_default().trim_matches([' ', '\t']);
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         let seconds = text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs);

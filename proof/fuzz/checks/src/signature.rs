@@ -2,11 +2,11 @@ use cognigy_core::{
     AuthenticationError, MatchedSecret, SignatureScheme, SignatureVerifier, sign, testing::sample,
 };
 
-/// The signature header: right if and only if it is what [`sign`] writes (in hexadecimal, in either
-/// case), and there is one of it.
+/// The signature header: it is valid if and only if it equals the output of [`sign`] (in
+/// hexadecimal, in either case) and occurs exactly once.
 ///
 /// The input's first byte chooses the scheme, how many headers there are and where their value
-/// comes from: the input itself, or the right one with a byte of it exchanged.
+/// comes from: the input itself, or the valid value with one byte changed.
 pub fn signature(input: &[u8]) {
     let [choice, place, input @ ..] = input else { return };
     let (scheme, hex) = match choice & 3 {

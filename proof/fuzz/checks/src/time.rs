@@ -1,8 +1,8 @@
 use cognigy_core::EventTime;
 use serde_json::value::RawValue;
 
-/// A timestamp, as the JSON value it is in the body: kept as sent, and a moment that can be written
-/// and read again.
+/// A timestamp, as the JSON value it is in the body: it is kept as sent, and it is a time that can
+/// be written and read again.
 pub fn time(input: &[u8]) {
     let Ok(json) = serde_json::from_slice::<&RawValue>(input) else { return };
     let Ok(time) = EventTime::from_json(json.get()) else { return };

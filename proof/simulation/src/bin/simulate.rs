@@ -94,7 +94,7 @@ fn many(arguments: &ArgMatches, bug: Option<Bug>) -> ExitCode {
         println!("\nThese seeds made two different runs: {:?}", report.unrepeatable);
         return ExitCode::FAILURE;
     }
-    // Ten thousand seeds meet everything; a handful cannot.
+    // Ten thousand seeds meet every fault; a few seeds cannot.
     let never = report.never();
     if report.seeds >= 10_000 && !never.is_empty() {
         let names: Vec<_> = never.iter().map(|fault| fault.label()).collect();

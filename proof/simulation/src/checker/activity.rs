@@ -1,8 +1,9 @@
-//! Who works on what, when: an event is never run twice at the same time, nor without a claim.
+//! Checks the running attempts: an event is never run twice at the same time, nor without a claim.
 //!
-//! What excuses a breach is outside the core's power: a call that was out while its process was
-//! paused could not be ended in time, and clocks that disagree measure leases differently. The
-//! results are refused all the same, which [`runs`](super::runs) checks without exception.
+//! A breach is excused where the core cannot prevent it: a call that was under way while its
+//! process was paused could not be ended in time, and clocks that disagree measure leases
+//! differently. The results are still refused, which [`runs`](super::runs) checks without
+//! exception.
 
 use cognigy_core::Timestamp;
 
@@ -92,11 +93,11 @@ impl Books<'_> {
 
     pub(super) fn ended(&mut self, call: u64) {
         self.calls.remove(&call);
-        // One ends in the instant in which the other begins: that is no overlap.
+        // If one ends at the instant at which the other begins, they do not overlap.
         self.overlaps.retain(|(other, _)| *other != call);
     }
 
-    /// What overlapped and has not ended in the same instant did overlap.
+    /// Calls that had not ended by the same instant did overlap.
     pub(super) fn time_passes(&mut self) {
         let now = self.at;
         let overlapped = self.overlaps.extract_if(.., |(_, violation)| violation.at < now);

@@ -1,4 +1,4 @@
-//! The books: what must be in the store, by what was seen to be committed.
+//! The books: what must be in the store, according to the commits in the history.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use crate::{
     plan::{Nature, Plan},
 };
 
-/// Where an event is, by the books.
+/// The state of an event, by the books.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Phase {
     Waiting { due: Timestamp },
@@ -37,7 +37,7 @@ impl Phase {
     }
 }
 
-/// Who holds an event.
+/// The holder of an event.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Holder {
     pub(super) token: ClaimToken,
@@ -46,7 +46,7 @@ pub(super) struct Holder {
     pub(super) readable: bool,
     pub(super) since: Timestamp,
     pub(super) until: Timestamp,
-    /// What the handler was content with, once it was.
+    /// The contact with which the handler succeeded, once it has.
     pub(super) handled: Option<Option<Contact>>,
 }
 
@@ -59,9 +59,9 @@ pub(super) struct EventBook {
     pub(super) run: u32,
     pub(super) attempt: u32,
     pub(super) run_by_replay: bool,
-    /// In which order it arrived.
+    /// Its position in the order of arrival.
     pub(super) arrival: usize,
-    /// Whether its run was handed out, if only to be given back: it may keep its place.
+    /// Whether its run was claimed, even if it was released later: it may stay the head.
     pub(super) handed_out: bool,
     pub(super) phase: Phase,
     pub(super) attempts: Vec<AttemptRow>,
@@ -91,12 +91,12 @@ pub(super) struct DeadLetterBook {
     pub(super) due: Timestamp,
     pub(super) held: Option<ClaimToken>,
     pub(super) sent: bool,
-    /// How often the sink took it.
+    /// How often the sink accepted it.
     pub(super) taken: u32,
     pub(super) last_fence: i64,
 }
 
-/// A process, as far as it excuses something.
+/// The facts about a process that can excuse a breach.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ProcessBook {
     pub(super) is_stalled: bool,
@@ -118,23 +118,23 @@ pub(super) struct Books<'a> {
     pub(super) at: Micros,
     pub(super) violations: Vec<Violation>,
     pub(super) events: BTreeMap<u32, EventBook>,
-    /// The first body of each life that each event has had.
+    /// The first body of each event, for each time it was recorded after a purge.
     pub(super) lives: BTreeMap<u32, Vec<Bytes>>,
-    pub(super) letters: BTreeMap<LetterKey, DeadLetterBook>,
-    /// Which event or letter a store's handle stands for.
+    pub(super) dead_letters: BTreeMap<LetterKey, DeadLetterBook>,
+    /// Which event or dead letter a store's handle stands for.
     pub(super) handles: BTreeMap<i64, u32>,
     pub(super) letter_handles: BTreeMap<i64, LetterKey>,
     pub(super) quarantine: Vec<(QuarantineReason, Bytes, Timestamp)>,
     pub(super) ever_quarantined: Vec<(QuarantineReason, Bytes)>,
     pub(super) processes: Vec<ProcessBook>,
     pub(super) calls: BTreeMap<u64, ActiveCall>,
-    /// Calls that another call for the same event found under way.
+    /// Calls that were still running when another call for the same event began.
     pub(super) overlaps: Vec<(u64, Violation)>,
     /// CRM calls and handler calls of each run.
     pub(super) tries: BTreeMap<(LetterKey, bool), u32>,
     /// How many events have arrived.
     pub(super) arrivals: usize,
-    /// Single replays that ended, and were not yet told to an operator.
+    /// Single replays that ended and whose operator has no answer yet.
     pub(super) replays_ended: Vec<(u32, Result<Option<Contact>, String>)>,
     pub(super) accepted: BTreeMap<u32, usize>,
     pub(super) deliveries_under_way: BTreeSet<usize>,
@@ -151,7 +151,7 @@ impl<'a> Books<'a> {
             violations: Vec::new(),
             events: BTreeMap::new(),
             lives: BTreeMap::new(),
-            letters: BTreeMap::new(),
+            dead_letters: BTreeMap::new(),
             handles: BTreeMap::new(),
             letter_handles: BTreeMap::new(),
             quarantine: Vec::new(),
@@ -197,7 +197,8 @@ impl<'a> Books<'a> {
     /// Whether a dead letter of the event still waits for the sink.
     pub(super) fn has_unsent_letter(&self, event: u32) -> bool {
         let Some(book) = self.events.get(&event) else { return false };
-        let letters = self.letters.range((event, book.life, 0)..=(event, book.life, u32::MAX));
-        letters.into_iter().any(|(_, letter)| !letter.sent)
+        let dead_letters =
+            self.dead_letters.range((event, book.life, 0)..=(event, book.life, u32::MAX));
+        dead_letters.into_iter().any(|(_, dead_letter)| !dead_letter.sent)
     }
 }

@@ -1,4 +1,4 @@
-//! What senders were told, and what was stored for it.
+//! Checks the answers to senders against the stored events.
 
 use bytes::Bytes;
 use cognigy_core::{QuarantineReason, Requeued, Timestamp, same_content};
@@ -214,7 +214,8 @@ impl Books<'_> {
     /// The payload that a dead letter of the event carries.
     pub(super) fn payload(&self, event: u32, body: &Bytes) -> Bytes {
         match self.nature(event) {
-            // Only the simulated disk can be damaged; the reference store reads everything back.
+            // Only the simulated disk can be damaged; the reference store always reads everything
+            // back.
             Some(Nature::Unreadable) if self.is_damaged(event) => Bytes::new(),
             _ => body.clone(),
         }

@@ -1,4 +1,4 @@
-//! The end: what is in the store is what the books say, and nothing is left undone.
+//! The end of a run: the store holds what the books say, and no work is left.
 
 use bytes::Bytes;
 use cognigy_core::{
@@ -16,7 +16,7 @@ const COUNTERS: &str = "counters are what a recount gives";
 const SINK: &str = "each dead letter reaches the sink, and only what was given up does";
 const TIMES: &str = "times in an event's history never go backwards";
 
-/// What is in the store at the end, read through its own port.
+/// The content of the store at the end, read through its own port.
 #[derive(Debug, Default)]
 pub(crate) struct Leftover {
     events: Vec<(u32, StoredEvent, Vec<Attempt>)>,
@@ -67,7 +67,7 @@ impl Books<'_> {
             self.violated(LIVENESS, Some(event), text);
         }
         self.compare_events(left);
-        self.compare_letters();
+        self.compare_dead_letters();
         self.compare_quarantine(left);
         self.recount(left);
     }
@@ -81,7 +81,7 @@ impl Books<'_> {
         }
         for (event, found, attempts) in &left.events {
             let Some(book) = self.events.get(event) else {
-                self.violated(CONTENTS, Some(*event), "nobody brought it");
+                self.violated(CONTENTS, Some(*event), "no delivery brought it");
                 continue;
             };
             let mut complaints = Vec::new();
@@ -101,8 +101,8 @@ impl Books<'_> {
                 let text = format!("history {rows:?}, not {:?}", book.attempts);
                 complaints.push((CONTENTS, text));
             }
-            // A claim that was held up on its way is dated when it was asked for, so an attempt
-            // that nobody made may seem to begin before an earlier one.
+            // A delayed claim carries the time at which it was asked for, so an attempt that no
+            // worker made may seem to begin before an earlier one.
             let made: Vec<_> =
                 rows.iter().filter(|row| row.outcome != AttemptOutcome::LeaseExpired).collect();
             let in_order =
@@ -116,12 +116,12 @@ impl Books<'_> {
         }
     }
 
-    fn compare_letters(&mut self) {
+    fn compare_dead_letters(&mut self) {
         let missing: Vec<(LetterKey, bool)> = self
-            .letters
+            .dead_letters
             .iter()
-            .filter(|(_, letter)| letter.taken == 0 || !letter.sent)
-            .map(|(key, letter)| (*key, letter.sent))
+            .filter(|(_, dead_letter)| dead_letter.taken == 0 || !dead_letter.sent)
+            .map(|(key, dead_letter)| (*key, dead_letter.sent))
             .collect();
         for ((event, _, run), sent) in missing {
             let text = format!("run {run} was given up; the store calls it sent: {sent}");
@@ -142,7 +142,8 @@ impl Books<'_> {
         }
     }
 
-    /// Accepted is processed, dead-lettered and waiting together; and the store's counters say so.
+    /// The accepted events are the processed, dead-lettered and waiting ones together, and the
+    /// store's counters agree.
     fn recount(&mut self, left: &Leftover) {
         for state in State::ALL {
             let booked = self.events.values().filter(|book| book.phase.state() == state).count();
@@ -151,7 +152,8 @@ impl Books<'_> {
                 self.violated(COUNTERS, None, format!("{state}: {counted}, not {booked}"));
             }
         }
-        let waiting = self.letters.values().filter(|letter| !letter.sent).count() as u64;
+        let waiting =
+            self.dead_letters.values().filter(|dead_letter| !dead_letter.sent).count() as u64;
         let quarantined = self.quarantine.len() as u64;
         let counts = (left.counts.unsent_dead_letters, left.counts.quarantined);
         if counts != (waiting, quarantined) {

@@ -1,14 +1,14 @@
-//! Reads a history and says which promise was broken.
+//! Reads a history and reports which promise was broken.
 //!
-//! It keeps books of its own over what the store committed and what the outside saw, from the
-//! history alone, and compares every entry and the store's final contents with them. It knows
-//! nothing of the core's or the store's code and believes none of their counters.
+//! From the history alone it keeps its own books of the store's commits and of the calls that the
+//! outside saw. It compares every entry and the store's final contents with them. It knows nothing
+//! of the core's or the store's code and trusts none of their counters.
 
 mod activity;
 mod books;
+mod dead_letters;
 mod deliveries;
 mod finale;
-mod letters;
 mod order;
 mod runs;
 
@@ -31,9 +31,9 @@ pub struct Violation {
     pub promise: &'static str,
     /// The event it concerns, if one.
     pub event: Option<u32>,
-    /// When it showed, in virtual microseconds.
+    /// When the breach showed, in virtual microseconds.
     pub at: Micros,
-    /// What was seen instead.
+    /// What happened instead.
     pub detail: String,
 }
 

@@ -13,7 +13,7 @@ fn is_unfinished(book: &EventBook) -> bool {
     matches!(book.phase, Phase::Waiting { .. } | Phase::Held(_))
 }
 
-/// Whether it may not be displaced. What was given back before its attempt began may be.
+/// Whether it must stay the head. An event that was released before its attempt began need not.
 fn is_begun(book: &EventBook) -> bool {
     match book.phase {
         Phase::Held(_) => true,
@@ -36,8 +36,9 @@ impl Books<'_> {
             .any(|other| self.events.get(&other).is_some_and(is_unfinished))
     }
 
-    /// An event is about to be granted: none of its contact may have been begun, nor any that came
-    /// earlier be waiting. One that was handed out before and given back may have kept its place.
+    /// An event is about to be granted: no other event of its contact may have been begun, and no
+    /// earlier one may be waiting. An event that was claimed before and released may have stayed
+    /// the head.
     pub(super) fn in_turn(&mut self, event: u32, by_replay: bool) {
         let Some(book) = self.events.get(&event) else { return };
         let arrival = book.arrival;
@@ -54,7 +55,8 @@ impl Books<'_> {
         }
     }
 
-    /// An event has ended: one that waited behind it is due at once, whatever time it had before.
+    /// An event has ended: the event that waited behind it is due at once, whatever its due time
+    /// was before.
     pub(super) fn made_way(&mut self, event: u32, at: Timestamp) {
         for other in self.others_of_its_contact(event).collect::<Vec<_>>() {
             let book = self.events.get_mut(&other).filter(|book| !is_begun(book));
@@ -64,8 +66,8 @@ impl Books<'_> {
         }
     }
 
-    /// What CRM and handler see: no call for another event of the contact is under way. Excused by
-    /// what excuses two calls for one event.
+    /// For the CRM and the handler, no call for another event of the contact is running. The same
+    /// facts excuse a breach as for two calls for one event.
     pub(super) fn alone_of_its_contact(&mut self, event: u32) {
         if self.clocks_err {
             return;

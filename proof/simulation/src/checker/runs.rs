@@ -1,4 +1,5 @@
-//! Claims on runs: who may work, how often, and whose word counts.
+//! Checks claims on runs: which may be granted, how many attempts they make, and which settlements
+//! count.
 
 use cognigy_core::{
     Attempt, AttemptOutcome, ClaimToken, Contact, RunEnd, Settled, Settlement, Timestamp, WorkEnd,
@@ -199,7 +200,7 @@ impl Books<'_> {
                     complaints.push((REPLAY, reason.clone()));
                 }
                 book.phase = Phase::DeadLettering;
-                let letter = DeadLetterBook {
+                let dead_letter = DeadLetterBook {
                     reason: reason.clone(),
                     attempts: *attempts,
                     payload,
@@ -210,7 +211,7 @@ impl Books<'_> {
                     last_fence: 0,
                 };
                 let key = (event, book.life, book.run);
-                if self.letters.insert(key, letter).is_some() {
+                if self.dead_letters.insert(key, dead_letter).is_some() {
                     complaints.push((POLICY, "one run was given up twice".to_owned()));
                 }
                 if outcome.is_none() {

@@ -1,4 +1,4 @@
-//! Reading, forgetting, and the quarantine.
+//! Reads and purges events, and keeps the quarantine.
 
 use std::collections::BTreeMap;
 
@@ -43,10 +43,10 @@ impl EventRow {
 impl Tables {
     /// The dead letter of an event's latest run that left one, while it waits for the sink.
     fn unsent(&self, event: i64) -> Option<UnsentDeadLetter> {
-        let letters = self.letters.values().filter(|row| row.event == event);
-        letters.max_by_key(|row| row.letter.run).map(|row| UnsentDeadLetter {
-            run: row.letter.run,
-            reason: row.letter.error_message.clone(),
+        let unsent = self.outbox.values().filter(|row| row.event == event);
+        unsent.max_by_key(|row| row.dead_letter.run).map(|row| UnsentDeadLetter {
+            run: row.dead_letter.run,
+            reason: row.dead_letter.error_message.clone(),
             tries: row.tries,
             due: row.due,
         })
@@ -68,7 +68,7 @@ impl Disk {
     /// The events and the quarantined bodies that a purge may take, oldest first.
     fn old(&self, tables: &Tables, request: PurgeRequest) -> (Vec<i64>, Vec<i64>) {
         let finished = |id: i64, row: &EventRow| {
-            let waits = tables.letters.values().any(|letter| letter.event == id);
+            let waits = tables.outbox.values().any(|row| row.event == id);
             row.phase.state().is_final() && !waits && !row.stops
                 || self.has(Bug::PurgesUnfinished)
                     && !matches!(row.phase, super::Phase::Held { .. })
@@ -130,7 +130,7 @@ impl EventArchive for Disk {
         let mut counts = Counts {
             held_back: self.held_back(&tables).len() as u64,
             stopped_contacts: tables.events.values().filter(|row| row.stops).count() as u64,
-            unsent_dead_letters: tables.letters.len() as u64,
+            unsent_dead_letters: tables.outbox.len() as u64,
             quarantined: tables.quarantine.len() as u64,
             ..Counts::default()
         };
@@ -142,7 +142,7 @@ impl EventArchive for Disk {
             *counts.by_state.entry(state).or_default() += 1;
             *counts.by_type.entry(row.parts.kind.as_str().to_owned()).or_default() += 1;
         }
-        let unsent = |id: &i64| tables.letters.values().any(|letter| letter.event == *id);
+        let unsent = |id: &i64| tables.outbox.values().any(|row| row.event == *id);
         let open =
             tables.events.iter().filter(|(id, row)| !row.phase.state().is_final() || unsent(id));
         counts.oldest_pending = open.map(|(_, row)| row.received_at).min();
@@ -162,8 +162,8 @@ impl EventArchive for Disk {
         for row in tables.events.values().filter(open) {
             backlog.entry(row.key.source.clone()).or_default().events += 1;
         }
-        for row in tables.letters.values() {
-            backlog.entry(row.letter.key.source.clone()).or_default().dead_letters += 1;
+        for row in tables.outbox.values() {
+            backlog.entry(row.dead_letter.key.source.clone()).or_default().dead_letters += 1;
         }
         Ok(backlog)
     }

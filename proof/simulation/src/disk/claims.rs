@@ -1,4 +1,4 @@
-//! Claims: granted for a lease, prolonged, ended. The fence decides whose word counts.
+//! Claims: granted for a lease, renewed, ended. The fence decides which settlement counts.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{Disk, EventRow, OutboxRow, Phase, Tables};
 use crate::planted::Bug;
 
 impl EventRow {
-    /// When it can be claimed, if ever by itself.
+    /// When it can be claimed; None if another event has to end first.
     fn claimable_at(&self, bug: Option<Bug>) -> Option<Timestamp> {
         match self.phase {
             Phase::Waiting { due } => Some(due),
@@ -23,7 +23,7 @@ impl EventRow {
         }
     }
 
-    /// Its turn has come, whatever time it had before it was displaced.
+    /// The event is next, whatever its due time was before it was displaced.
     fn is_next(&mut self, at: Timestamp) {
         if let Phase::Waiting { due } = &mut self.phase {
             *due = at.min(*due);
@@ -80,9 +80,9 @@ impl Disk {
         let ClaimRequest { source, runs, dead_letters, lease, now } = request;
         let mut tables = self.tables();
         let written = std::mem::take(&mut tables.unwritten);
-        tables.letters.extend(written);
-        let letters = tables.letters.iter().filter(|(_, row)| row.letter.key.source == source);
-        let mut letters: Vec<_> = letters.map(|(id, row)| (row.due, *id)).collect();
+        tables.outbox.extend(written);
+        let unsent = tables.outbox.iter().filter(|(_, row)| row.dead_letter.key.source == source);
+        let mut unsent: Vec<_> = unsent.map(|(id, row)| (row.due, *id)).collect();
         let events = tables.events.iter().filter(|(_, row)| row.key.source == source);
         let held_back = self.held_back(&tables);
         let claimable = |(id, row): (&i64, &EventRow)| {
@@ -90,22 +90,22 @@ impl Disk {
             Some((row.claimable_at(self.bug).filter(|_| may_go)?, *id))
         };
         let mut events: Vec<_> = events.filter_map(claimable).collect();
-        letters.sort_unstable();
+        unsent.sort_unstable();
         events.sort_unstable();
         let due = |(time, _): &&(Timestamp, i64)| *time <= now;
-        let letters_taken = letters.iter().filter(due).count().min(dead_letters);
+        let unsent_taken = unsent.iter().filter(due).count().min(dead_letters);
         let events_taken = events.iter().filter(due).count().min(runs);
-        // What was not asked for is not announced either.
-        let next_letter = letters.get(letters_taken).filter(|_| dead_letters > 0);
+        // A kind of work that was not asked for is not announced either.
+        let next_unsent = unsent.get(unsent_taken).filter(|_| dead_letters > 0);
         let next_event = events.get(events_taken).filter(|_| runs > 0);
         let mut batch = ClaimBatch {
-            next_due: next_letter.into_iter().chain(next_event).map(|(time, _)| *time).min(),
+            next_due: next_unsent.into_iter().chain(next_event).map(|(time, _)| *time).min(),
             ..ClaimBatch::default()
         };
-        for (_, id) in &letters[..letters_taken] {
+        for (_, id) in &unsent[..unsent_taken] {
             batch
                 .dead_letters
-                .extend(tables.letters.get_mut(id).map(|letter| letter.grant(*id, lease, now)));
+                .extend(tables.outbox.get_mut(id).map(|row| row.grant(*id, lease, now)));
         }
         for (_, id) in &events[..events_taken] {
             let Some(row) = tables.events.get_mut(id) else { continue };
@@ -138,7 +138,7 @@ impl Disk {
                 },
                 _ => return Settled::LeaseLost,
             },
-            WorkKind::DeadLetter => match tables.letters.get_mut(&token.handle) {
+            WorkKind::DeadLetter => match tables.outbox.get_mut(&token.handle) {
                 Some(row) if row.held && (row.fence == token.fence || lenient) => {
                     row.due = row.due.max(now + lease);
                 }
@@ -176,7 +176,7 @@ impl Disk {
         attempt: Option<&Attempt>,
     ) -> Settled {
         let (token, at) = (settlement.token(), settlement.at());
-        let letter_id = tables.next_id();
+        let outbox_id = tables.next_id();
         let Some(row) = tables.events.get_mut(&token.handle) else { return Settled::LeaseLost };
         let is_held = matches!(row.phase, Phase::Held { .. });
         let is_latest = row.fence == token.fence;
@@ -213,12 +213,12 @@ impl Disk {
                 row.phase = Phase::DeadLettering;
                 row.begun = false;
                 row.stops = self.order.stops();
-                let letter = row.dead_letter(reason, *attempts);
+                let dead_letter = row.dead_letter(reason, *attempts);
                 let (event, due) = (token.handle, at);
-                let letter = OutboxRow { event, letter, due, held: false, fence: 0, tries: 0 };
+                let unsent = OutboxRow { event, dead_letter, due, held: false, fence: 0, tries: 0 };
                 match self.has(Bug::OutboxAfterCommit) {
-                    true => tables.unwritten.push((letter_id, letter)),
-                    false => drop(tables.letters.insert(letter_id, letter)),
+                    true => tables.unwritten.push((outbox_id, unsent)),
+                    false => drop(tables.outbox.insert(outbox_id, unsent)),
                 }
             }
         }
@@ -226,14 +226,14 @@ impl Disk {
     }
 
     fn end_letter(&self, tables: &mut Tables, token: ClaimToken, end: DeadLetterEnd) -> Settled {
-        let Some(row) = tables.letters.get_mut(&token.handle) else { return Settled::LeaseLost };
+        let Some(row) = tables.outbox.get_mut(&token.handle) else { return Settled::LeaseLost };
         if !row.held || row.fence != token.fence {
             return Settled::LeaseLost;
         }
         match end {
             DeadLetterEnd::Sent => {
-                let (event, run) = (row.event, row.letter.run);
-                tables.letters.remove(&token.handle);
+                let (event, run) = (row.event, row.dead_letter.run);
+                tables.outbox.remove(&token.handle);
                 if let Some(row) = tables.events.get_mut(&event)
                     && (row.run == run && row.phase == Phase::DeadLettering
                         || self.has(Bug::SentEndsReplay))
@@ -274,7 +274,7 @@ impl OutboxRow {
         self.due = now + lease;
         ClaimedDeadLetter {
             claim: DeadLetterClaim::granted(id, self.fence),
-            dead_letter: self.letter.clone(),
+            dead_letter: self.dead_letter.clone(),
             attempt: self.tries,
         }
     }

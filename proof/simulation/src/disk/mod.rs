@@ -34,10 +34,11 @@ pub struct Disk {
 #[derive(Debug, Default)]
 struct Tables {
     events: BTreeMap<i64, EventRow>,
-    letters: BTreeMap<i64, OutboxRow>,
+    outbox: BTreeMap<i64, OutboxRow>,
     quarantine: BTreeMap<i64, QuarantinedItem>,
     last_id: i64,
-    /// Letters of a store that writes them in a transaction of their own. Empty without that bug.
+    /// Dead letters of a store that writes them in a transaction of their own. Empty without that
+    /// bug.
     unwritten: Vec<(i64, OutboxRow)>,
 }
 
@@ -59,7 +60,7 @@ struct EventRow {
     context: DeliveryContext,
     received_at: Timestamp,
     phase: Phase,
-    /// The latest grant's, or one higher once that was settled.
+    /// The fence of the latest grant, or one higher once that was settled.
     fence: i64,
     run: u32,
     attempt: u32,
@@ -67,7 +68,7 @@ struct EventRow {
     processed_at: Option<Timestamp>,
     contact: Option<Contact>,
     unreadable: bool,
-    /// An attempt of its run was begun, or it stopped its contact: it may not be displaced.
+    /// An attempt of its run was begun, or it stopped its contact, so it must stay the head.
     begun: bool,
     /// It was given up, and its contact waits for its replay.
     stops: bool,
@@ -76,7 +77,7 @@ struct EventRow {
 #[derive(Debug)]
 struct OutboxRow {
     event: i64,
-    letter: DeadLetter,
+    dead_letter: DeadLetter,
     due: Timestamp,
     held: bool,
     fence: i64,
@@ -123,10 +124,10 @@ impl Disk {
         }
     }
 
-    /// What a crash does besides: nothing, unless the store has a bug.
+    /// The effect of a crash on the store: none, unless the store has a bug.
     pub fn crash(&self) {
         if self.has(Bug::OutboxLostInCrash) {
-            self.tables().letters.retain(|_, letter| !letter.held);
+            self.tables().outbox.retain(|_, row| !row.held);
         }
         self.tables().unwritten.clear();
     }

@@ -1,5 +1,5 @@
-//! The order of each contact's events, kept without any books: who may be worked on is worked out
-//! from all events whenever somebody asks. Too slow for a real store, and too simple to be wrong.
+//! The order of each contact's events, kept without any index: every query works out from all
+//! events which of them may run. Too slow for a real store, and too simple to be wrong.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ impl EventRow {
         matches!(self.phase, Phase::Waiting { .. } | Phase::Held { .. }) || self.stops
     }
 
-    /// Whether it may not be displaced.
+    /// Whether it must stay the head.
     fn is_begun(&self) -> bool {
         matches!(self.phase, Phase::Held { .. }) || self.begun || self.stops
     }
@@ -38,11 +38,11 @@ impl Disk {
             Some(Bug::OrderIgnoresHead) => return None,
             _ => its.is_begun() || row.is_unfinished() && *first < id && !row.is_begun(),
         };
-        // One that is over comes back behind whatever is on its way.
+        // A finished event that runs again goes behind all unfinished ones.
         (is_second || !row.is_unfinished()).then_some(*first)
     }
 
-    /// Those that wait for another.
+    /// The events that wait for another one.
     pub(super) fn held_back(&self, tables: &Tables) -> BTreeSet<i64> {
         let waits = |id: &&i64| self.goes_before(tables, **id).is_some();
         let unfinished = tables.events.iter().filter(|(_, row)| row.is_unfinished());

@@ -67,7 +67,7 @@ impl EventStore for Disk {
         row.begin_run(now, !self.has(Bug::ReplayReusesRun));
         let claim = row.grant(id, lease, now, took_over);
         if self.has(Bug::ReplayDropsLetter) {
-            tables.letters.retain(|_, letter| letter.event != id);
+            tables.outbox.retain(|_, row| row.event != id);
         }
         Ok(ReplayClaim::Claimed(Box::new(claim)))
     }
@@ -101,7 +101,7 @@ impl EventRow {
     fn begin_run(&mut self, now: Timestamp, as_a_new_one: bool) {
         self.run += u32::from(as_a_new_one);
         self.attempt = 0;
-        // What stopped its contact stays first.
+        // An event that stopped its contact stays the head.
         self.begun = std::mem::take(&mut self.stops);
         self.phase = Phase::Waiting { due: now };
     }

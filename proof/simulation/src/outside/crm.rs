@@ -22,7 +22,7 @@ use crate::{
 /// The slowest answer of a CRM or a handler that answers.
 const SLOWEST: u64 = 15 * SECOND;
 
-/// One process's way to the CRM.
+/// One process's client for the CRM.
 pub(crate) struct SimCrm {
     pub(crate) world: Arc<World>,
     pub(crate) process: usize,
@@ -33,7 +33,8 @@ pub(crate) struct SimCrm {
 impl CrmClient for SimCrm {
     async fn find_contact(&self, query: &ContactQuery) -> Result<Option<Contact>, Failure> {
         let world = &self.world;
-        // Of the event rather than the contact, of which there may be fewer.
+        // Named by the event rather than by the contact, because several events may share a
+        // contact.
         let event = number_in(query.idempotency_key.split('/').nth(1).unwrap_or_default());
         let run = query.idempotency_key.rsplit('/').next().and_then(|run| run.parse().ok());
         let run: u32 = run.unwrap_or_default();
@@ -85,7 +86,7 @@ impl CrmClient for SimCrm {
     }
 }
 
-/// The user's business, as one process runs it.
+/// The user's handler in one process.
 pub(crate) struct SimHandler {
     pub(crate) world: Arc<World>,
     pub(crate) process: usize,
@@ -146,7 +147,8 @@ impl EventHandler for SimHandler {
     }
 }
 
-/// The same handler, which then settles its event by itself, over the process's own way to the store.
+/// The same handler, which then settles its event by itself, over the process's own connection to
+/// the store.
 pub(crate) struct SettlesItself {
     pub(crate) handler: SimHandler,
     pub(crate) store: StoreClient,

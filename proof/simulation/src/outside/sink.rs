@@ -24,35 +24,35 @@ pub(crate) struct Message {
     visible_at: u64,
 }
 
-/// One process's way to the sink.
+/// One process's client for the sink.
 pub(crate) struct SimSink {
     pub(crate) world: Arc<World>,
     pub(crate) process: usize,
 }
 
 impl SimSink {
-    fn take(&self, letter: &DeadLetter) {
+    fn take(&self, dead_letter: &DeadLetter) {
         let world = &self.world;
         let mut state = world.state();
         state.messages += 1;
         let receipt = state.messages.to_string();
-        let body = letter.to_message(false);
+        let body = dead_letter.to_message(false);
         state.queue.push(Message { receipt, body, visible_at: 0 });
         drop(state);
         world.log(
             Some(self.process),
             Happened::SinkTook {
-                event: number(&letter.key),
-                run: letter.run,
-                attempts: letter.attempts,
-                reason: letter.error_message.clone(),
-                payload: letter.raw_payload.clone(),
+                event: number(&dead_letter.key),
+                run: dead_letter.run,
+                attempts: dead_letter.attempts,
+                reason: dead_letter.error_message.clone(),
+                payload: dead_letter.raw_payload.clone(),
             },
         );
     }
 
-    fn refuse(&self, letter: &DeadLetter) {
-        let (event, run) = (number(&letter.key), letter.run);
+    fn refuse(&self, dead_letter: &DeadLetter) {
+        let (event, run) = (number(&dead_letter.key), dead_letter.run);
         self.world.log(Some(self.process), Happened::SinkRefused { event, run });
     }
 
@@ -64,7 +64,7 @@ impl SimSink {
         world.handle.sleep(world.delay(world.plan.settings.sink, passing).min(SLOWEST)).await;
 
         let refuse_all = |failure: &dyn Fn() -> Failure| -> Vec<Result<(), Failure>> {
-            batch.iter().for_each(|letter| self.refuse(letter));
+            batch.iter().for_each(|dead_letter| self.refuse(dead_letter));
             batch.iter().map(|_| Err(failure())).collect()
         };
         if world.state().sink_back_at > world.handle.now() {
@@ -80,27 +80,27 @@ impl SimSink {
             return refuse_all(&|| Failure::permanent("no such queue"));
         }
         if strikes(Fault::SinkErrorAfter) {
-            batch.iter().for_each(|letter| self.take(letter));
+            batch.iter().for_each(|dead_letter| self.take(dead_letter));
             let lost = || Err(Failure::transient("the answer was lost"));
             return batch.iter().map(|_| lost()).collect();
         }
         if strikes(Fault::SinkStuckAfter) {
-            batch.iter().for_each(|letter| self.take(letter));
+            batch.iter().for_each(|dead_letter| self.take(dead_letter));
             return std::future::pending().await;
         }
         if strikes(Fault::CrashAfterSink) {
-            batch.iter().for_each(|letter| self.take(letter));
+            batch.iter().for_each(|dead_letter| self.take(dead_letter));
             world.doom(self.process);
             return std::future::pending().await;
         }
-        let send_one = |letter: &DeadLetter| {
-            let passing = world.pass(("sink entry", number(&letter.key), letter.run));
-            let about = || format!("the dead letter of event {}", number(&letter.key));
+        let send_one = |dead_letter: &DeadLetter| {
+            let passing = world.pass(("sink entry", number(&dead_letter.key), dead_letter.run));
+            let about = || format!("the dead letter of event {}", number(&dead_letter.key));
             if world.strikes(Fault::SinkPartial, passing, Some(self.process), &about) {
-                self.refuse(letter);
+                self.refuse(dead_letter);
                 return Err(Failure::transient("InternalError"));
             }
-            self.take(letter);
+            self.take(dead_letter);
             Ok(())
         };
         let mut answers: Vec<_> = batch.iter().map(send_one).collect();
@@ -122,7 +122,7 @@ impl DeadLetterSink for SimSink {
     }
 }
 
-/// The queue, as whoever takes dead letters back sees it.
+/// The queue, as a redrive sees it.
 pub(crate) struct SimQueue {
     pub(crate) world: Arc<World>,
     pub(crate) process: usize,

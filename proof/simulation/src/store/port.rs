@@ -97,15 +97,15 @@ impl EventStore for StoreClient {
                 client.granted(work, lease, now, false);
             }
             for work in &batch.dead_letters {
-                let letter = &work.dead_letter;
+                let dead_letter = &work.dead_letter;
                 client.log(Happened::GrantedLetter(DeadLetterGrant {
                     token: work.claim.token(),
-                    event: number(&letter.key),
-                    run: letter.run,
+                    event: number(&dead_letter.key),
+                    run: dead_letter.run,
                     try_number: work.attempt,
-                    attempts: letter.attempts,
-                    reason: letter.error_message.clone(),
-                    payload: letter.raw_payload.clone(),
+                    attempts: dead_letter.attempts,
+                    reason: dead_letter.error_message.clone(),
+                    payload: dead_letter.raw_payload.clone(),
                     now,
                     until: now + lease,
                 }));

@@ -16,24 +16,24 @@ impl Books<'_> {
         let life = self.lives.get(event).map_or(0, Vec::len);
         let key = (*event, u32::try_from(life).unwrap_or(0), *run);
         self.letter_handles.insert(token.handle, key);
-        let Some(letter) = self.letters.get_mut(&key) else {
+        let Some(dead_letter) = self.dead_letters.get_mut(&key) else {
             return self.violated(OUTBOX, Some(*event), format!("run {run} was not given up"));
         };
         let mut complaint = None;
-        if letter.sent {
+        if dead_letter.sent {
             complaint = Some((OUTBOX, "it was sent already".to_owned()));
-        } else if letter.due > *now {
-            complaint = Some((FENCE, format!("due {}, claimed {now}", letter.due)));
-        } else if token.fence <= letter.last_fence {
+        } else if dead_letter.due > *now {
+            complaint = Some((FENCE, format!("due {}, claimed {now}", dead_letter.due)));
+        } else if token.fence <= dead_letter.last_fence {
             complaint = Some((FENCE, format!("fence {} comes again", token.fence)));
-        } else if (&letter.reason, letter.attempts, &letter.payload)
+        } else if (&dead_letter.reason, dead_letter.attempts, &dead_letter.payload)
             != (&grant.reason, grant.attempts, &grant.payload)
         {
             complaint = Some((OUTBOX, "it does not say what was decided".to_owned()));
         }
-        letter.last_fence = token.fence;
-        letter.held = Some(*token);
-        letter.due = *until;
+        dead_letter.last_fence = token.fence;
+        dead_letter.held = Some(*token);
+        dead_letter.due = *until;
         if let Some((promise, text)) = complaint {
             self.violated(promise, Some(*event), text);
         }
@@ -41,19 +41,19 @@ impl Books<'_> {
 
     pub(super) fn letter_renewed(&mut self, token: &ClaimToken, answer: Settled, until: Timestamp) {
         let key = self.letter_handles.get(&token.handle).copied();
-        let letter = key.and_then(|key| self.letters.get_mut(&key));
-        let held = letter.filter(|letter| letter.held == Some(*token));
+        let dead_letter = key.and_then(|key| self.dead_letters.get_mut(&key));
+        let held = dead_letter.filter(|dead_letter| dead_letter.held == Some(*token));
         let event = key.map(|key| key.0);
         match (held, answer) {
-            (Some(letter), Settled::Done | Settled::UnblockedNext) => {
-                letter.due = letter.due.max(until)
+            (Some(dead_letter), Settled::Done | Settled::UnblockedNext) => {
+                dead_letter.due = dead_letter.due.max(until)
             }
             (None, Settled::LeaseLost) => {}
             (Some(_), Settled::LeaseLost) => {
-                self.violated(FENCE, event, "the holder's renewal of a letter was refused");
+                self.violated(FENCE, event, "the holder's renewal of a dead letter was refused");
             }
             (None, Settled::Done | Settled::UnblockedNext) => {
-                self.violated(FENCE, event, "a letter's renewal by someone else took effect");
+                self.violated(FENCE, event, "a dead letter's renewal by someone else took effect");
             }
         }
     }
@@ -67,21 +67,22 @@ impl Books<'_> {
         let token = &settlement.token();
         let key = self.letter_handles.get(&token.handle).copied();
         let event = key.map(|key| key.0);
-        let letter = key.and_then(|key| self.letters.get_mut(&key));
-        let held = letter.filter(|letter| letter.held == Some(*token) && !letter.sent);
+        let dead_letter = key.and_then(|key| self.dead_letters.get_mut(&key));
+        let held =
+            dead_letter.filter(|dead_letter| dead_letter.held == Some(*token) && !dead_letter.sent);
         match (key, held, answer) {
-            (Some(key), Some(letter), Settled::Done | Settled::UnblockedNext) => {
-                letter.held = None;
+            (Some(key), Some(dead_letter), Settled::Done | Settled::UnblockedNext) => {
+                dead_letter.held = None;
                 match end {
                     DeadLetterEnd::Sent => {
-                        letter.sent = true;
-                        if letter.taken == 0 {
+                        dead_letter.sent = true;
+                        if dead_letter.taken == 0 {
                             self.violated(SINK, event, "called sent, and the sink never had it");
                         }
                         self.letter_done(key.0, key.2);
                     }
                     DeadLetterEnd::Retry { due } => {
-                        letter.due = due;
+                        dead_letter.due = due;
                         let wait = (due - settlement.at()).to_std().unwrap_or_default();
                         if wait > self.plan.settings.sink_retry.max_delay {
                             self.violated(SINK, event, format!("tried again after {wait:?}"));
@@ -91,10 +92,10 @@ impl Books<'_> {
             }
             (_, None, Settled::LeaseLost) => {}
             (_, Some(_), Settled::LeaseLost) => {
-                self.violated(FENCE, event, "the holder's settlement of a letter was refused");
+                self.violated(FENCE, event, "the holder's settlement of a dead letter was refused");
             }
             (_, _, Settled::Done | Settled::UnblockedNext) => {
-                self.violated(FENCE, event, "a late settlement of a letter took effect");
+                self.violated(FENCE, event, "a late settlement of a dead letter took effect");
             }
         }
     }
@@ -119,13 +120,13 @@ impl Books<'_> {
         let life = u32::try_from(self.lives.get(&event).map_or(0, Vec::len)).unwrap_or(0);
         // A process that was paused may send what was decided in an earlier life of the event.
         let said = (attempts, reason, payload);
-        let letter = (1..=life).rev().find_map(|life| {
-            let letter = self.letters.get(&(event, life, run))?;
-            let kept = (letter.attempts, letter.reason.as_str(), &letter.payload);
+        let dead_letter = (1..=life).rev().find_map(|life| {
+            let dead_letter = self.dead_letters.get(&(event, life, run))?;
+            let kept = (dead_letter.attempts, dead_letter.reason.as_str(), &dead_letter.payload);
             (kept == said).then_some((event, life, run))
         });
-        match letter.and_then(|key| self.letters.get_mut(&key)) {
-            Some(letter) => letter.taken += 1,
+        match dead_letter.and_then(|key| self.dead_letters.get_mut(&key)) {
+            Some(dead_letter) => dead_letter.taken += 1,
             None => self.violated(SINK, Some(event), format!("run {run} was not given up so")),
         }
     }
