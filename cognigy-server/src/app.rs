@@ -35,14 +35,15 @@ impl App {
         let settings = &deployment.settings;
         let telemetry = Telemetry::new().map_err(|error| StartError::failed("metrics", &error))?;
         let store = store::open(deployment, access, order).await?;
-        let pipelines = Pipelines::build(deployment, &store).await?;
+        let refusals = Arc::default();
+        let pipelines = Pipelines::build(deployment, &store, &refusals).await?;
         Ok(Self {
             store,
             pipelines: Arc::new(pipelines),
             clock: TokioClock::new(),
             telemetry: Arc::new(telemetry),
             trusted: TrustedProxies::new(&settings.trusted_proxies),
-            refusals: Arc::default(),
+            refusals,
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     deployment::Deployment,
     error::StartError,
     settings::SourceSettings,
-    telemetry::SourceTelemetry,
+    telemetry::{Refusals, SourceTelemetry},
 };
 
 /// A source at work.
@@ -42,6 +42,7 @@ impl Pipelines {
     pub(crate) async fn build(
         deployment: &Deployment,
         store: &Arc<dyn Store>,
+        refusals: &Arc<Refusals>,
     ) -> Result<Self, StartError> {
         let Deployment { settings, adapters } = deployment;
         let count = settings.all().count();
@@ -53,7 +54,10 @@ impl Pipelines {
                 None => dead_letter_sink(source, settings.proxy_from_env).await?,
             };
             let bodies = Bodies::new(source.max_body_bytes, count, &unfinished);
-            let built = SourcePipeline::build(source, deployment, bodies, store, sink)?;
+            let telemetry = SourceTelemetry::new(&source.name, Arc::clone(refusals));
+            let telemetry = telemetry.map_err(|error| StartError::failed("metrics", &error))?;
+            let telemetry = Arc::new(telemetry);
+            let built = SourcePipeline::build(source, deployment, bodies, store, sink, telemetry)?;
             pipelines.insert(source.name.clone(), Arc::new(built));
         }
         Ok(Self(pipelines))
@@ -83,10 +87,10 @@ impl SourcePipeline {
         bodies: Bodies,
         store: &Arc<dyn Store>,
         sink: Arc<dyn DeadLetterSink>,
+        telemetry: Arc<SourceTelemetry>,
     ) -> Result<Self, StartError> {
         let Deployment { settings, adapters } = deployment;
         let metrics = |error| StartError::failed("metrics", &error);
-        let telemetry = Arc::new(SourceTelemetry::new(&source.name).map_err(metrics)?);
         let (crm, http_crm): (Arc<dyn CrmClient>, _) = match &adapters.crm {
             Some(crm) => (Arc::clone(crm), None),
             None => {

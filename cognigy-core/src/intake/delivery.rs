@@ -84,6 +84,11 @@ impl<H: Headers> RawDelivery<H> {
         self
     }
 
+    /// The sender's address, where it was told.
+    pub(crate) fn from(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
     /// What an authenticator sees of it at `now`.
     pub(crate) fn request(&self, now: Timestamp) -> Request<'_> {
         Request {

@@ -1,5 +1,7 @@
 //! Taking a delivery in: verify, parse, record. Nothing else happens before the sender is answered.
 
+use std::{net::IpAddr, time::Duration};
+
 use bytes::Bytes;
 
 use crate::{
@@ -58,6 +60,22 @@ pub enum Intake {
 }
 
 impl Intake {
+    /// Every name that [`as_str`](Self::as_str) gives.
+    pub const NAMES: [&'static str; 12] = [
+        "accepted",
+        "duplicate",
+        "conflict",
+        "unsigned",
+        "invalid",
+        "too_large",
+        "encoded",
+        "headers_too_large",
+        "closed",
+        "timed_out",
+        "malformed",
+        "unavailable",
+    ];
+
     /// The name in metrics.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
@@ -94,7 +112,21 @@ impl Pipeline {
     ///
     /// Once the answer is 200 the event is durable and will be processed, whatever crashes next.
     pub async fn ingest<H: Headers + Send>(&self, raw: RawDelivery<H>, now: Timestamp) -> Reply {
-        Reply::from(&self.receive(raw, now).await)
+        let peer = raw.from();
+        let intake = self.receive(raw, now).await;
+        self.observe_delivery(&intake, peer, None);
+        Reply::from(&intake)
+    }
+
+    /// Tells the pipeline's observer what became of a delivery: for servers that call
+    /// [`receive`](Self::receive), and for deliveries that they refuse themselves.
+    pub fn observe_delivery(
+        &self,
+        intake: &Intake,
+        peer: Option<IpAddr>,
+        duration: Option<Duration>,
+    ) {
+        self.inner.observer.observe(&Observation::Delivery { intake, peer, duration });
     }
 
     /// What can be refused by the head of a request alone, before its body is read: an encoded
@@ -104,7 +136,8 @@ impl Pipeline {
         RawDelivery::new(headers, Bytes::new()).is_encoded().then_some(Intake::Encoded)
     }
 
-    /// As [`ingest`](Self::ingest), for callers that want to know what happened.
+    /// As [`ingest`](Self::ingest), for servers that need to know what happened. They tell the observer
+    /// themselves, by [`observe_delivery`](Self::observe_delivery).
     pub async fn receive<H: Headers + Send>(&self, raw: RawDelivery<H>, now: Timestamp) -> Intake {
         // What needs headers is done before the first await, so that they need not be Sync.
         let verified = if raw.is_encoded() {

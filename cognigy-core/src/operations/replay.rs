@@ -29,6 +29,20 @@ pub enum ReplayOutcome {
     Stopped,
 }
 
+impl ReplayOutcome {
+    /// The name in logs and metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Replayed(_) => "replayed",
+            Self::Failed(_) => "failed",
+            Self::NotFound => "not_found",
+            Self::Busy => "busy",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// A replay whose outcome could not be stored. Its lease runs out and a worker repeats the run.
 #[derive(Debug, thiserror::Error)]
 #[error("the outcome of the replay could not be stored")]
@@ -58,6 +72,18 @@ impl Pipeline {
     ///
     /// As [`replay`](Self::replay).
     pub async fn replay_until(
+        &self,
+        key: &EventKey,
+        clock: &dyn Clock,
+        stop: impl Future<Output = ()>,
+    ) -> Result<ReplayOutcome, ReplayError> {
+        let ended = self.run_again(key, clock, stop).await;
+        let outcome = ended.as_ref().map_or("error", ReplayOutcome::as_str);
+        self.inner.observer.observe(&Observation::Replay { key, outcome });
+        ended
+    }
+
+    async fn run_again(
         &self,
         key: &EventKey,
         clock: &dyn Clock,

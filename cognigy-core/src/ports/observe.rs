@@ -2,9 +2,9 @@
 //!
 //! Observations carry ids, counts, durations and error texts; never a body, a secret or a token.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
-use crate::{event::EventKey, store::AttemptOutcome};
+use crate::{event::EventKey, intake::Intake, store::AttemptOutcome};
 
 /// How a CRM look-up ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,32 @@ impl CrmOutcome {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Observation<'a> {
+    /// A delivery has its answer.
+    Delivery {
+        /// What became of it.
+        intake: &'a Intake,
+        /// The sender's address, where the server told it.
+        peer: Option<IpAddr>,
+        /// From the arrival of its head to its answer, where the server measured that.
+        duration: Option<Duration>,
+    },
+    /// An attempt begins.
+    AttemptBegun {
+        /// Of which event.
+        key: &'a EventKey,
+        /// In which run.
+        run: u32,
+        /// Its number in the run.
+        number: u32,
+    },
+    /// A replay whose outcome an operator waits for has ended.
+    Replay {
+        /// Of which event.
+        key: &'a EventKey,
+        /// Its outcome, by [`ReplayOutcome::as_str`](crate::ReplayOutcome::as_str), or `error` where
+        /// the outcome could not be stored.
+        outcome: &'a str,
+    },
     /// A look-up ended: the CRM answered, or did not. One for each attempt that asks, whether the
     /// client asked the CRM for it alone, shared another look-up's answer, or remembered one.
     CrmRequest {

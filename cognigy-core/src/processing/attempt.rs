@@ -86,6 +86,7 @@ impl Pipeline {
             return Attempted { ending: Ending::Unsettled(settlement), result: Err(reason) };
         }
         let started_at = clock.now();
+        self.inner.observer.observe(&Observation::AttemptBegun { key: &key, run, number });
         let result = match event {
             Ok(event) => {
                 let (token, contact) = (claim.token(), None);

@@ -21,7 +21,7 @@ pub(super) async fn receive(
     let intake = match take_in(&request, payload, from, app, &source).await {
         Ok(intake) | Err(intake) => intake,
     };
-    source.telemetry.delivery(&intake, started.elapsed(), from, &app.refusals);
+    source.pipeline.observe_delivery(&intake, Some(from), Some(started.elapsed()));
     answer(&Reply::from(&intake))
 }
 
@@ -54,6 +54,7 @@ async fn take_in(
     }
     // Only a complete body takes a slot: a body that does not come must not keep other deliveries out.
     let _slot = source.slots.reserve(1)?;
-    let raw = RawDelivery::new(request.headers(), body);
+    let raw =
+        RawDelivery::new(request.headers(), body).target(request.uri().to_string()).peer(from);
     Ok(source.pipeline.receive(raw, app.clock.now()).await)
 }

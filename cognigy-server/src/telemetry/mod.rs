@@ -35,6 +35,8 @@ use metrics::{Registrar, SparedRequests};
 use rates::Rate;
 pub(crate) use refusals::{Refusals, refusal};
 
+use crate::admission::UNKNOWN;
+
 /// The metrics of the process and its store.
 pub(crate) struct Telemetry {
     registry: Registry,
@@ -54,6 +56,7 @@ pub(crate) struct Telemetry {
 /// The metrics of one source.
 pub(crate) struct SourceTelemetry {
     name: SourceName,
+    refusals: Arc<Refusals>,
     /// Whether attempts are counted but not logged.
     leaves_attempts_unlogged: AtomicBool,
     registry: Registry,
@@ -243,29 +246,22 @@ impl Telemetry {
 
 impl SourceTelemetry {
     /// Registers every metric of a source, so that all are there from the first scrape.
-    pub(crate) fn new(source: &SourceName) -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(
+        source: &SourceName,
+        refusals: Arc<Refusals>,
+    ) -> Result<Self, prometheus::Error> {
         let labels = HashMap::from([("source".to_owned(), source.to_string())]);
         let registry = Registry::new_custom(None, Some(labels))?;
         let registrar = Registrar(&registry);
         let telemetry = Self {
             name: source.clone(),
+            refusals,
             leaves_attempts_unlogged: AtomicBool::new(false),
             deliveries: registrar.counters(
                 "cognigy_deliveries_total",
                 "Deliveries by outcome",
                 "outcome",
-                &[
-                    "accepted",
-                    "duplicate",
-                    "conflict",
-                    "unsigned",
-                    "invalid",
-                    "too_large",
-                    "encoded",
-                    "timed_out",
-                    "malformed",
-                    "unavailable",
-                ],
+                &Intake::NAMES,
             )?,
             previous_secret: registrar.counter(
                 "cognigy_previous_secret_matches_total",
@@ -338,13 +334,7 @@ impl SourceTelemetry {
     }
 
     /// A delivery from `peer` was answered.
-    pub(crate) fn delivery(
-        &self,
-        intake: &Intake,
-        duration: Duration,
-        peer: IpAddr,
-        refusals: &Refusals,
-    ) {
+    fn delivery(&self, intake: &Intake, duration: Duration, peer: IpAddr) {
         self.deliveries.with_label_values(&[intake.as_str()]).inc();
         self.ingest.observe(duration.as_secs_f64());
         self.received.add(1);
@@ -359,7 +349,7 @@ impl SourceTelemetry {
             self.previous_secret.inc();
         }
         let source = self.label();
-        let first = |reason: &str| refusals.first(reason, peer);
+        let first = |reason: &str| self.refusals.first(reason, peer);
         match intake {
             Intake::Accepted { .. } | Intake::Duplicate { .. } => {
                 let (outcome, duration_ms) = (intake.as_str(), milliseconds(duration));
@@ -448,6 +438,16 @@ impl Observer for SourceTelemetry {
     fn observe(&self, observation: &Observation<'_>) {
         let source = self.label();
         match observation {
+            Observation::Delivery { intake, peer, duration } => {
+                self.delivery(intake, duration.unwrap_or_default(), peer.unwrap_or(UNKNOWN));
+            }
+            Observation::AttemptBegun { key, run, number } => {
+                let event_id = key.id.as_str();
+                tracing::debug!(source, event_id, run, attempt = number, "attempt begins");
+            }
+            Observation::Replay { key, outcome } => {
+                tracing::debug!(source, event_id = key.id.as_str(), outcome, "replay ended");
+            }
             Observation::CrmRequest { outcome, duration } => {
                 self.crm.with_label_values(&[outcome.as_str()]).inc();
                 self.crm_duration.observe(duration.as_secs_f64());
