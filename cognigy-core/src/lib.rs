@@ -35,15 +35,15 @@ mod store;
 pub mod testing;
 
 pub use event::{
-    Event, EventId, EventKey, EventParts, EventTime, EventType, FieldError, IllegalMove,
-    IncomingEvent, InvalidEvent, InvalidEventId, InvalidEventTime, MAX_JSON_DEPTH, Move, State,
-    UnknownState, same_content,
+    DEFAULT_SOURCE, DeliveryContext, Event, EventId, EventKey, EventParts, EventTime, EventType,
+    FieldError, IllegalMove, IncomingEvent, InvalidEvent, InvalidEventId, InvalidEventTime,
+    InvalidSourceName, MAX_JSON_DEPTH, Move, SourceName, State, Timestamp, UnknownState,
+    same_content,
 };
 pub use intake::{
-    AuthenticationError, Authenticator, CognigyFormat, ContextTooLarge, DEFAULT_MAX_BODY_BYTES,
-    DEFAULT_SOURCE, DeliveryContext, EventFormat, Headers, Intake, InvalidSourceName,
-    MAX_CONTEXT_BYTES, MAX_EVENTS, MIN_SECRET_BYTES, MatchedSecret, RawDelivery, ReadEvent, Reply,
-    Request, Secret, SecretError, SignatureScheme, SignatureVerifier, Source, SourceName,
+    AuthenticationError, Authenticator, CognigyFormat, DEFAULT_MAX_BODY_BYTES, EventFormat,
+    Headers, Intake, MAX_CONTEXT_BYTES, MAX_EVENTS, MIN_SECRET_BYTES, MatchedSecret, RawDelivery,
+    ReadEvent, Reply, Request, Secret, SecretError, SignatureScheme, SignatureVerifier, Source,
     UnknownScheme, VerifiedDelivery, sign,
 };
 pub use operations::{
@@ -59,7 +59,7 @@ pub use ports::{
     BoxError, Clock, Completion, Contact, ContactQuery, CrmClient, CrmOutcome, DeadLetter,
     DeadLetterMessage, DeadLetterSink, DeadLetterSource, EventHandler, Failure, FailureKind,
     KeepInStore, NoCrm, NoHandler, Observation, Observer, ReceivedDeadLetter, SettlingHandler,
-    Silent, StoreError, StoreErrorKind, Timestamp, report,
+    Silent, StoreError, StoreErrorKind, report,
 };
 #[cfg(feature = "tokio")]
 pub use processing::WorkerHandle;

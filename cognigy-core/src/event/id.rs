@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::intake::SourceName;
+use crate::event::SourceName;
 
 /// The sender's id of an event: 1–256 characters, none of them a control character. Compared byte
 /// for byte: no normalisation, no case folding.

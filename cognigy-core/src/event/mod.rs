@@ -4,27 +4,26 @@
 //! the types do not know is preserved byte for byte. Reading a body is the work of an
 //! [`EventFormat`](crate::EventFormat); JSON limits and comparison are in [`json`].
 
+mod context;
 mod id;
 mod invalid;
 pub(crate) mod json;
 mod kind;
+mod source_name;
 mod state;
 mod time;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
+pub use context::DeliveryContext;
 pub use id::{EventId, EventKey, InvalidEventId};
 pub use invalid::{FieldError, InvalidEvent};
 pub use json::{MAX_JSON_DEPTH, same_content};
 pub use kind::EventType;
+pub use source_name::{DEFAULT_SOURCE, InvalidSourceName, SourceName};
 pub use state::{IllegalMove, Move, State, UnknownState};
-pub use time::{EventTime, InvalidEventTime};
-
-use crate::{
-    intake::{DeliveryContext, EventFormat, MAX_EVENTS, ReadEvent, VerifiedDelivery},
-    ports::Timestamp,
-};
+pub use time::{EventTime, InvalidEventTime, Timestamp};
 
 /// The fields an [`EventFormat`] reads from a body, and a store keeps beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,31 +63,6 @@ impl EventParts {
     pub fn contact_key(&self) -> Option<&str> {
         let ids = [self.external_id.as_deref(), self.user_id.as_deref()];
         ids.into_iter().flatten().find(|key| !key.is_empty())
-    }
-}
-
-impl IncomingEvent {
-    /// The events of `delivery`, read in `format`, in their order.
-    ///
-    /// # Errors
-    ///
-    /// The delivery is not made of valid events, or holds more than [`MAX_EVENTS`].
-    pub fn read(
-        delivery: &VerifiedDelivery,
-        format: &dyn EventFormat,
-    ) -> Result<Vec<Self>, InvalidEvent> {
-        let events = format.read(delivery)?;
-        if events.len() > MAX_EVENTS {
-            let message = format!("holds more than {MAX_EVENTS} events");
-            return Err(InvalidEvent::new("body", message));
-        }
-        let of_delivery = |ReadEvent { parts, body }: ReadEvent| Self {
-            key: EventKey { source: delivery.source.clone(), id: parts.id.clone() },
-            parts,
-            body,
-            context: delivery.context.clone(),
-        };
-        Ok(events.into_iter().map(of_delivery).collect())
     }
 }
 

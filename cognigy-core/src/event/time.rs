@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc};
 
-use crate::ports::Timestamp;
+/// A point in time, UTC. Stores keep microseconds.
+pub type Timestamp = chrono::DateTime<chrono::Utc>;
 
 /// A Unix time at or above this is milliseconds: as seconds it would lie past the year 5100, as
 /// milliseconds it is 1973.

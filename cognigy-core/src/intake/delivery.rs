@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use bytes::Bytes;
 
 use crate::{
-    intake::{DeliveryContext, MatchedSecret, Request, SourceName},
-    ports::Timestamp,
+    event::{DeliveryContext, SourceName, Timestamp},
+    intake::{MatchedSecret, Request},
 };
 
 /// Request headers of any web framework, looked up without copying them.

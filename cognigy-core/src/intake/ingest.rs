@@ -5,13 +5,10 @@ use std::{net::IpAddr, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    event::{EventKey, IncomingEvent, InvalidEvent, same_content},
-    intake::{
-        AuthenticationError, DeliveryContext, Headers, MatchedSecret, RawDelivery, Reply,
-        VerifiedDelivery,
-    },
+    event::{DeliveryContext, EventKey, IncomingEvent, InvalidEvent, Timestamp, same_content},
+    intake::{AuthenticationError, Headers, MatchedSecret, RawDelivery, Reply, VerifiedDelivery},
     pipeline::Pipeline,
-    ports::{Observation, StoreError, StoreErrorKind, Timestamp},
+    ports::{Observation, StoreError, StoreErrorKind},
     store::{QuarantineEntry, QuarantineReason, Recorded},
 };
 

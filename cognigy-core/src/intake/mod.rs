@@ -1,10 +1,10 @@
 //! The way in: a raw delivery is authenticated, read, recorded and answered.
 
 mod authenticate;
-mod context;
 mod delivery;
 mod format;
 mod ingest;
+mod keep;
 mod reply;
 mod source;
 
@@ -12,10 +12,11 @@ pub use authenticate::{
     AuthenticationError, Authenticator, MIN_SECRET_BYTES, MatchedSecret, Request, Secret,
     SecretError, SignatureScheme, SignatureVerifier, UnknownScheme, sign,
 };
-pub use context::{ContextTooLarge, DeliveryContext, MAX_CONTEXT_BYTES};
 pub use delivery::{Headers, RawDelivery, VerifiedDelivery};
 pub use format::{CognigyFormat, EventFormat, MAX_EVENTS, ReadEvent};
 pub(crate) use ingest::Comparison;
 pub use ingest::{DEFAULT_MAX_BODY_BYTES, Intake};
+pub use keep::MAX_CONTEXT_BYTES;
+pub(crate) use keep::keep;
 pub use reply::Reply;
-pub use source::{DEFAULT_SOURCE, InvalidSourceName, Source, SourceName};
+pub use source::Source;

@@ -1,67 +1,14 @@
-//! Where deliveries come from: a name, how they are authenticated, how a body becomes an event.
+//! Where deliveries come from: how they are authenticated, and how a body becomes events.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use crate::{
-    event::{IncomingEvent, InvalidEvent},
+    event::{DeliveryContext, EventKey, IncomingEvent, InvalidEvent, SourceName, Timestamp},
     intake::{
-        Authenticator, CognigyFormat, DeliveryContext, EventFormat, Headers, Intake, RawDelivery,
-        VerifiedDelivery,
+        Authenticator, CognigyFormat, EventFormat, Headers, Intake, MAX_EVENTS, RawDelivery,
+        ReadEvent, VerifiedDelivery, keep,
     },
-    ports::Timestamp,
 };
-
-/// The source that the plain webhook path serves.
-pub const DEFAULT_SOURCE: &str = "cognigy";
-
-/// The name of a source: 1–64 of `a-z`, `0-9`, `-`, `_`. It is part of every event's identity, of
-/// paths and of metric labels, hence the narrow alphabet.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SourceName(Arc<str>);
-
-/// Not a source name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a source name is 1-64 characters of a-z, 0-9, '-' and '_'")]
-pub struct InvalidSourceName;
-
-impl SourceName {
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether it is the default source, `cognigy`.
-    #[must_use]
-    pub fn is_default(&self) -> bool {
-        &*self.0 == DEFAULT_SOURCE
-    }
-}
-
-impl Default for SourceName {
-    fn default() -> Self {
-        Self(DEFAULT_SOURCE.into())
-    }
-}
-
-impl FromStr for SourceName {
-    type Err = InvalidSourceName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
-        if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
-            Ok(Self(text.into()))
-        } else {
-            Err(InvalidSourceName)
-        }
-    }
-}
-
-impl fmt::Display for SourceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// A sender of events and all that is particular to it.
 #[derive(Clone)]
@@ -127,19 +74,29 @@ impl Source {
         let matched = authenticator.authenticate(&raw.request(now)).map_err(Intake::Unsigned)?;
         let context = match self.kept.is_empty() {
             true => DeliveryContext::default(),
-            false => DeliveryContext::of(&raw.headers, &self.kept)
-                .map_err(|_| Intake::HeadersTooLarge)?,
+            false => keep(&raw.headers, &self.kept).map_err(|_| Intake::HeadersTooLarge)?,
         };
         Ok(VerifiedDelivery { source: self.name.clone(), body: raw.body, context, matched })
     }
 
-    /// The events of a delivery that was verified.
+    /// The events of a delivery that was verified, in their order.
     ///
     /// # Errors
     ///
-    /// The delivery is not made of valid events.
+    /// The delivery is not made of valid events, or holds more than [`MAX_EVENTS`].
     pub fn read(&self, delivery: &VerifiedDelivery) -> Result<Vec<IncomingEvent>, InvalidEvent> {
-        IncomingEvent::read(delivery, &*self.format)
+        let events = self.format.read(delivery)?;
+        if events.len() > MAX_EVENTS {
+            let message = format!("holds more than {MAX_EVENTS} events");
+            return Err(InvalidEvent::new("body", message));
+        }
+        let of_delivery = |ReadEvent { parts, body }: ReadEvent| IncomingEvent {
+            key: EventKey { source: delivery.source.clone(), id: parts.id.clone() },
+            parts,
+            body,
+            context: delivery.context.clone(),
+        };
+        Ok(events.into_iter().map(of_delivery).collect())
     }
 }
 
@@ -159,21 +116,6 @@ impl fmt::Debug for Source {
 mod tests {
     use super::*;
     use crate::intake::{Secret, SignatureVerifier};
-
-    #[test]
-    fn a_name_is_short_and_of_the_narrow_alphabet() {
-        let longest = "a".repeat(64);
-        for name in ["a", "crm-2_eu", "0", &longest] {
-            let read: SourceName = name.parse().unwrap();
-            assert_eq!((read.as_str(), read.to_string()), (name, name.to_owned()));
-            assert!(!read.is_default());
-        }
-        for name in ["", "A", "a b", "a/b", "ä", &"a".repeat(65)] {
-            assert_eq!(name.parse::<SourceName>(), Err(InvalidSourceName), "{name}");
-        }
-        let default = SourceName::default();
-        assert_eq!((default.as_str(), default.is_default()), (DEFAULT_SOURCE, true));
-    }
 
     #[test]
     fn a_source_shows_its_name_and_no_secret() {

@@ -6,9 +6,8 @@ use async_trait::async_trait;
 
 use super::{MemoryStore, Row, Tables};
 use crate::{
-    event::{EventKey, State},
-    intake::SourceName,
-    ports::{StoreError, Timestamp},
+    event::{EventKey, SourceName, State, Timestamp},
+    ports::StoreError,
     store::{
         Attempt, Backlog, Counts, Cursor, EventArchive, EventFilter, EventPage, EventSummary,
         PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry,

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::{event::EventParts, intake::SourceName, store::EventOrder};
+use crate::{
+    event::{EventParts, SourceName},
+    store::EventOrder,
+};
 
 /// A contact: its events come one after the other.
 pub(super) type Contact = (SourceName, String);

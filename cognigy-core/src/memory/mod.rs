@@ -17,9 +17,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    event::{Event, EventKey, EventParts, IncomingEvent, Move, State},
-    intake::DeliveryContext,
-    ports::{Contact, DeadLetter, StoreError, Timestamp},
+    event::{DeliveryContext, Event, EventKey, EventParts, IncomingEvent, Move, State, Timestamp},
+    ports::{Contact, DeadLetter, StoreError},
     store::{
         Attempt, AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter,
         ClaimedRun, DeadLetterClaim, EventOrder, EventStore, QuarantinedItem, Recorded,

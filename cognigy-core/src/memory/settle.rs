@@ -2,8 +2,8 @@
 
 use super::{OutboxEntry, Tables};
 use crate::{
-    event::Move,
-    ports::{DeadLetter, Timestamp},
+    event::{Move, Timestamp},
+    ports::DeadLetter,
     store::{Attempt, DeadLetterEnd, RunEnd, Settled, Settlement, WorkEnd},
 };
 

@@ -1,10 +1,10 @@
 //! Trying a quarantined body again.
 
 use crate::{
-    event::{EventKey, InvalidEvent},
+    event::{EventKey, InvalidEvent, Timestamp},
     intake::{Comparison, VerifiedDelivery},
     pipeline::Pipeline,
-    ports::{StoreError, Timestamp},
+    ports::StoreError,
     store::QuarantineReason,
 };
 

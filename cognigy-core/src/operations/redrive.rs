@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use crate::{
-    event::{EventKey, same_content},
-    intake::{Comparison, DeliveryContext, VerifiedDelivery},
+    event::{DeliveryContext, EventKey, same_content},
+    intake::{Comparison, VerifiedDelivery},
     pipeline::Pipeline,
     ports::{
         Clock, DeadLetterMessage, DeadLetterSource, Failure, ReceivedDeadLetter, StoreError,

@@ -6,9 +6,9 @@ use futures_util::{
 };
 
 use crate::{
-    event::EventKey,
+    event::{EventKey, Timestamp},
     pipeline::Pipeline,
-    ports::{Clock, Contact, Observation, Settling, StoreError, StoreErrorKind, Timestamp},
+    ports::{Clock, Contact, Observation, Settling, StoreError, StoreErrorKind},
     processing::{Ending, Occasion, answered_by},
     store::{ClaimToken, ReplayClaim, Requeued, RunEnd, Settled, Settlement},
 };

@@ -4,8 +4,7 @@
 
 use std::{future::Future, pin::Pin};
 
-/// A point in time, UTC. Stores keep microseconds.
-pub type Timestamp = chrono::DateTime<chrono::Utc>;
+use crate::event::Timestamp;
 
 /// Tells the time and waits for it, so that no runtime is named in the core.
 ///

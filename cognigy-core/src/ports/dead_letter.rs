@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    event::{EventKey, EventTime, EventType},
-    intake::{DeliveryContext, SourceName},
-    ports::{Failure, Timestamp},
+    event::{DeliveryContext, EventKey, EventTime, EventType, SourceName, Timestamp},
+    ports::Failure,
 };
 
 /// An event that was given up.

@@ -9,9 +9,9 @@ mod handler;
 mod observe;
 mod settling;
 
+pub use clock::Clock;
 #[cfg(feature = "tokio")]
 pub use clock::TokioClock;
-pub use clock::{Clock, Timestamp};
 pub use crm::{Contact, ContactQuery, CrmClient, NoCrm};
 pub use dead_letter::{
     DeadLetter, DeadLetterMessage, DeadLetterSink, DeadLetterSource, KeepInStore,

@@ -16,8 +16,8 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    event::Event,
-    ports::{Clock, Contact, Failure, Timestamp},
+    event::{Event, Timestamp},
+    ports::{Clock, Contact, Failure},
     store::{Attempt, AttemptOutcome, ClaimToken, RunEnd, Settled, Settlement},
 };
 

@@ -13,14 +13,13 @@ use futures_util::{
 };
 
 use crate::{
-    event::{Event, EventKey, EventType},
+    event::{Event, EventKey, EventType, Timestamp},
     pipeline::{Handler, Pipeline},
     ports::{
         Clock, Completion, Contact, ContactQuery, CrmOutcome, Failure, FailureKind, Observation,
-        Settling, Timestamp,
+        Settling,
     },
-    processing::NextStep,
-    processing::retry::spread,
+    processing::{NextStep, retry::spread},
     store::{Attempt, AttemptOutcome, ClaimedRun, RunEnd, Settled, Settlement},
 };
 

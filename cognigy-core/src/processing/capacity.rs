@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::ports::Timestamp;
+use crate::event::Timestamp;
 
 /// An empty claim that promised more work at once is not repeated sooner: another worker is about
 /// to take it.

@@ -16,8 +16,9 @@ use futures_util::{
 
 use super::{WorkerOptions, capacity::Capacity, store_call::StoreCall};
 use crate::{
+    event::Timestamp,
     pipeline::Pipeline,
-    ports::{Clock, Observation, Settling, StoreError, Timestamp},
+    ports::{Clock, Observation, Settling, StoreError},
     processing::{Ending, Occasion, answered_by},
     store::{
         ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun, DeadLetterEnd, RunEnd,

@@ -7,7 +7,10 @@ use futures_util::{
     pin_mut,
 };
 
-use crate::ports::{Clock, StoreError, StoreErrorKind, Timestamp};
+use crate::{
+    event::Timestamp,
+    ports::{Clock, StoreError, StoreErrorKind},
+};
 
 /// The first wait after a failed store call; doubles up to [`MAX_STORE_BACKOFF`].
 const MIN_STORE_BACKOFF: Duration = Duration::from_millis(100);

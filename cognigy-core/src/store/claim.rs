@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::ports::{Contact, Timestamp};
+use crate::{event::Timestamp, ports::Contact};
 
 /// What a claim is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

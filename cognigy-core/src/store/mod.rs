@@ -33,9 +33,8 @@ pub use records::{
 };
 
 use crate::{
-    event::{EventKey, IncomingEvent},
-    intake::SourceName,
-    ports::{StoreError, Timestamp},
+    event::{EventKey, IncomingEvent, SourceName, Timestamp},
+    ports::StoreError,
 };
 
 /// Where events live: recorded, claimed, settled.

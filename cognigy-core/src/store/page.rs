@@ -6,9 +6,8 @@ use bytes::Bytes;
 
 use super::QuarantineReason;
 use crate::{
-    event::{Event, EventId, EventTime, EventType, State},
-    intake::{DeliveryContext, SourceName},
-    ports::{Contact, Timestamp},
+    event::{DeliveryContext, Event, EventId, EventTime, EventType, SourceName, State, Timestamp},
+    ports::Contact,
 };
 
 /// Ids of contacts that one page of events holds, in bytes, beyond its first event. A sender may

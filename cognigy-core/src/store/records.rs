@@ -5,9 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    event::{Event, EventKey},
-    intake::{DeliveryContext, SourceName},
-    ports::{DeadLetter, Timestamp},
+    event::{DeliveryContext, Event, EventKey, SourceName, Timestamp},
+    ports::DeadLetter,
     store::{Claim, DeadLetterClaim},
 };
 

@@ -11,9 +11,8 @@ use super::{
     StoredEvent,
 };
 use crate::{
-    event::{EventKey, IncomingEvent},
-    intake::SourceName,
-    ports::{StoreError, Timestamp},
+    event::{EventKey, IncomingEvent, SourceName, Timestamp},
+    ports::StoreError,
     store::{Attempt, ClaimToken, Settlement},
 };
 

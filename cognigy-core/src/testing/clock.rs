@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::ports::{Clock, Timestamp};
+use crate::{event::Timestamp, ports::Clock};
 
 /// A clock for tests. Clones are the same clock.
 #[derive(Debug, Clone)]

@@ -4,10 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::sample::{self, key};
 use crate::{
-    event::{EventKey, EventType, IncomingEvent, State},
-    intake::{DeliveryContext, SourceName},
+    event::{DeliveryContext, EventKey, EventType, IncomingEvent, SourceName, State, Timestamp},
     memory::MemoryStore,
-    ports::{Contact, Timestamp},
+    ports::Contact,
     store::{
         Attempt, AttemptOutcome, Claim, ClaimRequest, ClaimToken, ClaimedRun, DeadLetterClaim,
         DeadLetterEnd, EventFilter, EventOrder, PageRequest, PurgeRequest, QuarantineEntry,

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use super::sample::{self, key};
 use crate::{
-    event::State,
-    intake::SourceName,
-    ports::Timestamp,
+    event::{SourceName, State, Timestamp},
     store::{
         AttemptOutcome, ClaimRequest, EventFilter, PageRequest, QuarantineReason, Recorded,
         ReplayClaim, Requeued, RunEnd, Settled, Store,

@@ -3,12 +3,11 @@
 use bytes::Bytes;
 
 use crate::{
-    event::{EventKey, IncomingEvent},
+    event::{DeliveryContext, EventKey, IncomingEvent, SourceName, Timestamp},
     intake::{
-        CognigyFormat, DeliveryContext, Headers, RawDelivery, Secret, SignatureScheme,
-        SignatureVerifier, Source, SourceName, sign,
+        CognigyFormat, Headers, RawDelivery, Secret, SignatureScheme, SignatureVerifier, Source,
+        sign,
     },
-    ports::Timestamp,
 };
 
 /// The secret that [`verifier`] expects.

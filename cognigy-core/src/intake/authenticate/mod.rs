@@ -8,7 +8,7 @@ pub use hmac::{
     MIN_SECRET_BYTES, Secret, SecretError, SignatureScheme, SignatureVerifier, UnknownScheme, sign,
 };
 
-use crate::{intake::Headers, ports::Timestamp};
+use crate::{event::Timestamp, intake::Headers};
 
 /// A request that asks to be taken, as an [`Authenticator`] sees it. Nothing of it is trusted.
 #[derive(Clone, Copy)]

@@ -9,8 +9,10 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::{
-    event::json::{Key, MAX_JSON_DEPTH, is_too_deep},
-    event::{EventId, EventParts, EventTime, EventType, InvalidEvent},
+    event::{
+        EventId, EventParts, EventTime, EventType, InvalidEvent,
+        json::{Key, MAX_JSON_DEPTH, is_too_deep},
+    },
     intake::{EventFormat, ReadEvent, VerifiedDelivery},
 };
 

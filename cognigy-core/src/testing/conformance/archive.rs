@@ -2,8 +2,7 @@
 
 use super::{at, claim, claim_for, claim_one, give_up, process, record, sample, settle};
 use crate::{
-    event::{EventType, State},
-    intake::SourceName,
+    event::{EventType, SourceName, State},
     store::{
         Backlog, DeadLetterEnd, EventFilter, EventPage, PAGE_BYTES, PageRequest, PurgeRequest,
         Purged, Recorded, RunEnd, Settled, Store, UnsentDeadLetter,

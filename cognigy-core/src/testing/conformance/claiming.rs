@@ -9,8 +9,7 @@ use super::{
     settle, state_of,
 };
 use crate::{
-    event::{EventKey, State},
-    intake::SourceName,
+    event::{EventKey, SourceName, State},
     store::{AttemptOutcome, DeadLetterEnd, Requeued, RunEnd, Settled, Store},
 };
 

@@ -23,9 +23,7 @@ use std::time::Duration;
 
 use super::sample;
 use crate::{
-    event::State,
-    intake::SourceName,
-    ports::Timestamp,
+    event::{SourceName, State, Timestamp},
     store::{
         Attempt, AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimedRun, RunEnd, Settled,
         Settlement, Store,

@@ -8,8 +8,7 @@ use super::{
     LEASE, at, attempt, claim, claim_for, claim_one, gave_up, processed, sample, settle, state_of,
 };
 use crate::{
-    event::State,
-    intake::SourceName,
+    event::{SourceName, State},
     store::{
         AttemptOutcome, ClaimedRun, DeadLetterEnd, EventFilter, PageRequest, PurgeRequest,
         Recorded, ReplayClaim, Requeued, RunEnd, Settled, Store,

@@ -2,7 +2,7 @@
 
 use super::{at, sample};
 use crate::{
-    intake::{DeliveryContext, SourceName},
+    event::{DeliveryContext, SourceName},
     store::{
         EXCERPT_BYTES, PageRequest, PurgeRequest, QuarantineEntry, QuarantineLimits,
         QuarantineReason, Store,

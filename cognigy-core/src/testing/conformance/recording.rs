@@ -4,8 +4,7 @@ use futures_util::future::join_all;
 
 use super::{LEASE, at, claim, claim_for, claim_one, gave_up, record, sample, settle, state_of};
 use crate::{
-    event::State,
-    intake::SourceName,
+    event::{SourceName, State},
     store::{EventFilter, PageRequest, Recorded, ReplayClaim, Settled, Store},
 };
 

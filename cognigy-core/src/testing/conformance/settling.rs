@@ -5,8 +5,7 @@ use super::{
     settle, state_of,
 };
 use crate::{
-    event::State,
-    intake::SourceName,
+    event::{SourceName, State},
     ports::Contact,
     store::{AttemptOutcome, ClaimedDeadLetter, DeadLetterEnd, RunEnd, Settled, Store},
 };

