@@ -25,7 +25,7 @@ pub use source_name::{DEFAULT_SOURCE, InvalidSourceName, SourceName};
 pub use state::{IllegalMove, Move, State, UnknownState};
 pub use time::{EventTime, InvalidEventTime, Timestamp};
 
-/// The fields an [`EventFormat`] reads from a body, and a store keeps beside it.
+/// The fields an [`EventFormat`](crate::EventFormat) reads from a body, and a store keeps beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventParts {
     /// The sender's id of the event.
@@ -42,7 +42,8 @@ pub struct EventParts {
     pub conversation: Option<String>,
 }
 
-/// A verified, valid event that is not stored yet. Made only from a [`VerifiedDelivery`].
+/// A verified, valid event that is not stored yet. Made only from a
+/// [`VerifiedDelivery`](crate::VerifiedDelivery).
 #[derive(Debug, Clone)]
 // Other crates cannot write the literal: the way to one of these is through the verifier.
 #[non_exhaustive]
