@@ -41,10 +41,13 @@ pub use event::{
     same_content,
 };
 pub use intake::{
-    AuthenticationError, Authenticator, CognigyFormat, DEFAULT_MAX_BODY_BYTES, EventFormat,
-    Headers, Intake, MAX_CONTEXT_BYTES, MAX_EVENTS, MIN_SECRET_BYTES, MatchedSecret, RawDelivery,
-    ReadEvent, Reply, Request, Secret, SecretError, SignatureScheme, SignatureVerifier, Source,
-    UnknownScheme, VerifiedDelivery, sign,
+    AllowedAddresses, AuthenticationError, Authenticator, CognigyFormat, CredentialPlace,
+    CredentialVerifier, DEFAULT_MAX_BODY_BYTES, DEFAULT_TOLERANCE, EventFormat, Headers,
+    IncompleteScheme, Intake, InvalidContent, KeyEncoding, MAX_CONTEXT_BYTES, MAX_EVENTS,
+    MIN_SECRET_BYTES, MatchedSecret, RawDelivery, ReadEvent, Reply, Request, Secret, SecretError,
+    SignatureEncoding, SignatureFormat, SignatureScheme, SignatureVerifier, SignedContent,
+    SigningScheme, SigningVerifier, Source, TimestampUnit, UnknownScheme, UnusableKey,
+    VerifiedDelivery, sign,
 };
 pub use operations::{
     LeftMessage, QuarantineRetry, RedriveReport, Redriven, ReplayError, ReplayOutcome,

@@ -9,8 +9,11 @@ mod reply;
 mod source;
 
 pub use authenticate::{
-    AuthenticationError, Authenticator, MIN_SECRET_BYTES, MatchedSecret, Request, Secret,
-    SecretError, SignatureScheme, SignatureVerifier, UnknownScheme, sign,
+    AllowedAddresses, AuthenticationError, Authenticator, CredentialPlace, CredentialVerifier,
+    DEFAULT_TOLERANCE, IncompleteScheme, InvalidContent, KeyEncoding, MIN_SECRET_BYTES,
+    MatchedSecret, Request, Secret, SecretError, SignatureEncoding, SignatureFormat,
+    SignatureScheme, SignatureVerifier, SignedContent, SigningScheme, SigningVerifier,
+    TimestampUnit, UnknownScheme, UnusableKey, sign,
 };
 pub use delivery::{Headers, RawDelivery, VerifiedDelivery};
 pub use format::{CognigyFormat, EventFormat, MAX_EVENTS, ReadEvent};

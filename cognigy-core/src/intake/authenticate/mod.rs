@@ -1,11 +1,19 @@
 //! Who may hand us events.
 
+mod credential;
 mod hmac;
+mod signed;
 
 use std::net::IpAddr;
 
+pub use credential::{AllowedAddresses, CredentialPlace, CredentialVerifier};
 pub use hmac::{
     MIN_SECRET_BYTES, Secret, SecretError, SignatureScheme, SignatureVerifier, UnknownScheme, sign,
+};
+
+pub use signed::{
+    DEFAULT_TOLERANCE, IncompleteScheme, InvalidContent, KeyEncoding, SignatureEncoding,
+    SignatureFormat, SignedContent, SigningScheme, SigningVerifier, TimestampUnit, UnusableKey,
 };
 
 use crate::{event::Timestamp, intake::Headers};
@@ -118,4 +126,10 @@ pub enum AuthenticationError {
     /// The credential is well-formed and wrong.
     #[error("the signature does not match")]
     Mismatch,
+    /// The signed time is too far from ours.
+    #[error("the signed time is outside the tolerance")]
+    Stale {
+        /// How far it lies back, in seconds; negative for a time in the future.
+        seconds: i64,
+    },
 }

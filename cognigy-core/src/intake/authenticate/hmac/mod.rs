@@ -48,6 +48,11 @@ impl Secret {
         self.0.len()
     }
 
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     fn keyed(&self) -> Hmac<Sha256> {
         // HMAC takes keys of any length (RFC 2104, section 2), so this cannot fail.
         #[allow(clippy::expect_used)]
