@@ -146,7 +146,8 @@ fn whole(bytes: &[u8]) -> Option<Answer> {
 /// find its own port free.
 pub(crate) fn free_address() -> SocketAddr {
     static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
-    let start = u16::try_from(std::process::id() % 10_000).unwrap();
+    // A block of its own for each process: tests that run side by side have neighbouring ids.
+    let start = u16::try_from(std::process::id() % 187 * 64).unwrap();
     loop {
         let step = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let port = 20_000 + (start + step) % 12_000;
