@@ -4,7 +4,7 @@
 //! [`Authenticator`](crate::Authenticator), turns a [`RawDelivery`] into a [`VerifiedDelivery`], and
 //! only a verified delivery can be read.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use bytes::Bytes;
 
@@ -49,7 +49,7 @@ where
 pub struct RawDelivery<H> {
     pub(crate) headers: H,
     pub(crate) body: Bytes,
-    method: String,
+    method: Cow<'static, str>,
     target: String,
     peer: Option<IpAddr>,
 }
@@ -58,7 +58,7 @@ impl<H: Headers> RawDelivery<H> {
     /// Wraps a `POST`. `body` must be the bytes as they came, before any decompression: a signature
     /// is over them.
     pub fn new(headers: H, body: impl Into<Bytes>) -> Self {
-        let (method, target) = ("POST".into(), String::new());
+        let (method, target) = (Cow::Borrowed("POST"), String::new());
         Self { headers, body: body.into(), method, target, peer: None }
     }
 
@@ -71,7 +71,7 @@ impl<H: Headers> RawDelivery<H> {
 
     /// The method, where it is not `POST`.
     #[must_use]
-    pub fn method(mut self, method: impl Into<String>) -> Self {
+    pub fn method(mut self, method: impl Into<Cow<'static, str>>) -> Self {
         self.method = method.into();
         self
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 use crate::{
     event::{DeliveryContext, Event, EventKey, SourceName, Timestamp},
@@ -188,6 +189,19 @@ pub struct QuarantineEntry {
     pub body: Bytes,
     /// The kept headers of the delivery.
     pub context: DeliveryContext,
+}
+
+impl QuarantineEntry {
+    /// For stores: names what was received, its body and the kept headers where there are any.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new_with_prefix(&self.body);
+        if let Some(headers) = self.context.to_json() {
+            // The body's own digest, so that no body with headers counts as another one without.
+            digest = Sha256::new_with_prefix(digest.finalize()).chain_update(headers);
+        }
+        digest.finalize().into()
+    }
 }
 
 /// How many invalid bodies of one source the quarantine keeps; the oldest go first. Conflicts are

@@ -54,7 +54,6 @@ async fn take_in(
     }
     // Only a complete body takes a slot: a body that does not come must not keep other deliveries out.
     let _slot = source.slots.reserve(1)?;
-    let raw =
-        RawDelivery::new(request.headers(), body).target(request.uri().to_string()).peer(from);
+    let raw = RawDelivery::new(request.headers(), body).peer(from);
     Ok(source.pipeline.receive(raw, app.clock.now()).await)
 }

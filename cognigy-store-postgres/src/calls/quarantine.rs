@@ -6,7 +6,6 @@ use cognigy_core::{
     QuarantineReason, QuarantineSummary, QuarantinedItem, Timestamp,
 };
 use deadpool_postgres::Object;
-use sha2::{Digest, Sha256};
 use tokio_postgres::Row;
 
 use crate::{
@@ -47,7 +46,7 @@ pub(crate) async fn keep(
     let event_id = Private(entry.event_id.as_deref().map(escape));
     let detail = Private(escape(&entry.detail));
     let headers = Private(entry.context.to_json());
-    let digest = digest(&entry.body, headers.0.as_deref());
+    let digest = entry.digest();
     let body = Private(&entry.body[..]);
     let row = connection
         .query_one(
@@ -67,16 +66,6 @@ pub(crate) async fn keep(
         )
         .await?;
     Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
-}
-
-/// Names what was received: its body, and the kept headers where there are any.
-fn digest(body: &[u8], headers: Option<&str>) -> [u8; 32] {
-    let mut digest = Sha256::new_with_prefix(body);
-    if let Some(headers) = headers {
-        // The body's own digest, so that no body with headers counts as another one without.
-        digest = Sha256::new_with_prefix(digest.finalize()).chain_update(headers);
-    }
-    digest.finalize().into()
 }
 
 pub(crate) async fn page(

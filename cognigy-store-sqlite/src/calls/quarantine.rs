@@ -6,7 +6,6 @@ use cognigy_core::{
     QuarantineReason, QuarantineSummary, QuarantinedItem, Timestamp,
 };
 use rusqlite::{Connection, Row, params};
-use sha2::{Digest, Sha256};
 
 use crate::{
     error::SqliteError,
@@ -35,7 +34,7 @@ pub(crate) fn keep(
             entry.event_id,
             entry.detail,
             micros(now),
-            &digest(entry)[..],
+            &entry.digest()[..],
             &entry.body[..],
             entry.context.to_json(),
         ])?;
@@ -43,16 +42,6 @@ pub(crate) fn keep(
         return Ok(0);
     }
     evict(group, entry, limits)
-}
-
-/// Names what was received: its body, and the kept headers where there are any.
-fn digest(entry: &QuarantineEntry) -> [u8; 32] {
-    let mut digest = Sha256::new_with_prefix(&entry.body);
-    if let Some(headers) = entry.context.to_json() {
-        // The body's own digest, so that no body with headers counts as another one without.
-        digest = Sha256::new_with_prefix(digest.finalize()).chain_update(headers);
-    }
-    digest.finalize().into()
 }
 
 /// Removes the source's oldest invalid bodies while there are too many, or while they are too large

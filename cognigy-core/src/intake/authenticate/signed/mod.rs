@@ -12,6 +12,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
+use super::{TAG_BYTES, Tag};
 use crate::{
     event::Timestamp,
     intake::{AuthenticationError, Authenticator, MatchedSecret, Request, Secret},
@@ -53,6 +54,24 @@ pub enum SignatureEncoding {
     Hex,
     /// Standard base64 with padding.
     Base64,
+}
+
+impl SignatureEncoding {
+    /// The tag in `value`, if it is written so and exactly 32 bytes long. A shorter tag must never be
+    /// compared "up to its length" (RUSTSEC-2024-0010).
+    pub(super) fn decode(self, value: &[u8]) -> Option<Tag> {
+        // The decoder may want room for its worst case: 44 characters of base64 are at most 33 bytes.
+        // More than there is room for is an error of either decoder.
+        let mut tag = [0; TAG_BYTES + 1];
+        let written = match self {
+            Self::Base64 => STANDARD.decode_slice(value, &mut tag).ok()?,
+            Self::Hex => base16ct::mixed::decode(value, &mut tag).ok()?.len(),
+        };
+        if written != TAG_BYTES {
+            return None;
+        }
+        tag[..TAG_BYTES].try_into().ok()
+    }
 }
 
 /// How the key of the HMAC is made of the secret.
@@ -352,9 +371,9 @@ impl SigningVerifier {
     }
 
     /// The signatures in the header's `value`, and the time where it is there too.
-    fn read(&self, value: &str) -> Result<(Vec<[u8; 32]>, Option<String>), AuthenticationError> {
+    fn read(&self, value: &str) -> Result<(Vec<Tag>, Option<String>), AuthenticationError> {
         const MALFORMED: AuthenticationError = AuthenticationError::Malformed;
-        let decode = |text: &str| decode(self.scheme.encoding, text).ok_or(MALFORMED);
+        let decode = |text: &str| self.scheme.encoding.decode(text.as_bytes()).ok_or(MALFORMED);
         let (mut tags, mut time) = (Vec::new(), None);
         match &self.scheme.format {
             SignatureFormat::Prefix(prefix) => {
@@ -403,16 +422,6 @@ impl SigningVerifier {
     }
 }
 
-fn decode(encoding: SignatureEncoding, text: &str) -> Option<[u8; 32]> {
-    // One more than a tag has: the base64 decoder may ask for it.
-    let mut bytes = [0; 33];
-    let written = match encoding {
-        Hex => base16ct::mixed::decode(text, &mut bytes).ok()?.len(),
-        Base64 => STANDARD.decode_slice(text, &mut bytes).ok()?,
-    };
-    if written == 32 { bytes[..32].try_into().ok() } else { None }
-}
-
 impl Authenticator for SigningVerifier {
     fn authenticate(&self, request: &Request<'_>) -> Result<MatchedSecret, AuthenticationError> {
         let text = |name: &str| -> Result<String, AuthenticationError> {
@@ -447,7 +456,7 @@ impl Authenticator for SigningVerifier {
                     Part::Url => self.public_url.as_bytes(),
                 });
             }
-            let expected: [u8; 32] = mac.finalize().into_bytes().into();
+            let expected: Tag = mac.finalize().into_bytes().into();
             let fits =
                 tags.iter().fold(subtle::Choice::from(0), |fits, tag| fits | tag.ct_eq(&expected));
             if bool::from(fits) && matched.is_none() {
