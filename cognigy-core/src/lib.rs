@@ -35,10 +35,10 @@ mod store;
 pub mod testing;
 
 pub use event::{
-    DEFAULT_SOURCE, DeliveryContext, Event, EventId, EventKey, EventParts, EventTime, EventType,
-    FieldError, IllegalMove, IncomingEvent, InvalidEvent, InvalidEventId, InvalidEventTime,
-    InvalidSourceName, MAX_JSON_DEPTH, Move, SourceName, State, Timestamp, UnknownState,
-    same_content,
+    Correlation, DEFAULT_SOURCE, DeliveryContext, Event, EventId, EventKey, EventParts, EventTime,
+    EventType, FieldError, IllegalMove, IncomingEvent, InvalidEvent, InvalidEventId,
+    InvalidEventTime, InvalidSourceName, MAX_JSON_DEPTH, Move, SourceName, State, Timestamp,
+    UnknownCorrelation, UnknownState, same_content,
 };
 pub use intake::{
     AllowedAddresses, AuthenticationError, Authenticator, CognigyFormat, CredentialPlace,
@@ -61,8 +61,8 @@ pub use ports::TokioClock;
 pub use ports::{
     BoxError, Clock, Completion, Contact, ContactQuery, CrmClient, CrmOutcome, DeadLetter,
     DeadLetterMessage, DeadLetterSink, DeadLetterSource, EventHandler, Failure, FailureKind,
-    KeepInStore, NoCrm, NoHandler, Observation, Observer, ReceivedDeadLetter, SettlingHandler,
-    Silent, StoreError, StoreErrorKind, report,
+    FailureScope, KeepInStore, NoCrm, NoHandler, Observation, Observer, ReceivedDeadLetter,
+    SettlingHandler, Silent, StoreError, StoreErrorKind, report,
 };
 #[cfg(feature = "tokio")]
 pub use processing::WorkerHandle;

@@ -5,6 +5,7 @@
 //! [`EventFormat`](crate::EventFormat); JSON limits and comparison are in [`json`].
 
 mod context;
+mod correlation;
 mod id;
 mod invalid;
 pub(crate) mod json;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 pub use context::DeliveryContext;
+pub use correlation::{Correlation, UnknownCorrelation};
 pub use id::{EventId, EventKey, InvalidEventId};
 pub use invalid::{FieldError, InvalidEvent};
 pub use json::{MAX_JSON_DEPTH, same_content};
@@ -76,6 +78,8 @@ pub struct Event {
     context: DeliveryContext,
     received_at: Timestamp,
     run: u32,
+    attempt: u32,
+    correlation: Correlation,
 }
 
 impl Event {
@@ -88,7 +92,13 @@ impl Event {
         received_at: Timestamp,
         run: u32,
     ) -> Self {
-        Self { key, parts, body, context: DeliveryContext::default(), received_at, run }
+        let (context, correlation) = (DeliveryContext::default(), Correlation::NotAsked);
+        Self { key, parts, body, context, received_at, run, attempt: 1, correlation }
+    }
+
+    /// The same as the handler of this attempt sees it.
+    pub(crate) fn at_attempt(self, attempt: u32, correlation: Correlation) -> Self {
+        Self { attempt, correlation, ..self }
     }
 
     /// The same with the headers that were kept of its delivery.
@@ -161,6 +171,18 @@ impl Event {
     #[must_use]
     pub fn run(&self) -> u32 {
         self.run
+    }
+
+    /// Which attempt of the run this is, from 1. Attempts whose workers vanished count.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// What asking the CRM came to in this attempt. A handler never sees `Failed`.
+    #[must_use]
+    pub fn correlation(&self) -> Correlation {
+        self.correlation
     }
 
     /// The received bytes.

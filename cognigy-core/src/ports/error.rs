@@ -6,6 +6,8 @@
 
 use std::{error::Error, fmt, time::Duration};
 
+use crate::ports::Contact;
+
 /// Any error, boxed as the source of another one.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -77,6 +79,24 @@ pub enum FailureKind {
     Permanent,
 }
 
+/// What a [`Failure`] says beyond its own event.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum FailureScope {
+    /// It may be this event's alone: nothing is known about others.
+    #[default]
+    Event,
+    /// The whole service is out of reach or refuses everyone for now: it does not accept connections, is
+    /// overloaded, throttles, or a quota is used up. Other events would fail the same way, so that a
+    /// breaker opens at once and the attempt is not counted.
+    Service,
+    /// The CRM knows several contacts by the key. The pipeline decides what follows.
+    Ambiguous {
+        /// The first of them, if the CRM's answer holds it.
+        first: Option<Contact>,
+    },
+}
+
 /// A step of an event's run failed: a CRM look-up, the handler, or a dead letter on its way out.
 ///
 /// The message is kept in the attempts table and in dead letters, so it must hold no secret and no
@@ -84,6 +104,7 @@ pub enum FailureKind {
 #[derive(Debug)]
 pub struct Failure {
     kind: FailureKind,
+    scope: FailureScope,
     message: String,
     source: Option<BoxError>,
 }
@@ -93,6 +114,7 @@ impl Failure {
     pub fn transient(message: impl Into<String>) -> Self {
         Self {
             kind: FailureKind::Transient { retry_after: None },
+            scope: FailureScope::Event,
             message: message.into(),
             source: None,
         }
@@ -100,7 +122,28 @@ impl Failure {
 
     /// A failure that will not pass by itself.
     pub fn permanent(message: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Permanent, message: message.into(), source: None }
+        Self {
+            kind: FailureKind::Permanent,
+            scope: FailureScope::Event,
+            message: message.into(),
+            source: None,
+        }
+    }
+
+    /// The CRM knows several contacts by one key. `first` is the first of them, if the answer holds it.
+    /// Permanent: the next look-up would find them, too.
+    pub fn ambiguous(message: impl Into<String>, first: Option<Contact>) -> Self {
+        Self { scope: FailureScope::Ambiguous { first }, ..Self::permanent(message) }
+    }
+
+    /// Says that the whole service is out of reach or refuses everyone for now; see
+    /// [`FailureScope::Service`]. A permanent failure does not change.
+    #[must_use]
+    pub fn of_service(mut self) -> Self {
+        if matches!(self.kind, FailureKind::Transient { .. }) {
+            self.scope = FailureScope::Service;
+        }
+        self
     }
 
     /// Waits at least `wait` before the next try. A permanent failure stays permanent.
@@ -123,6 +166,12 @@ impl Failure {
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         self.kind
+    }
+
+    /// What it says beyond its own event.
+    #[must_use]
+    pub fn scope(&self) -> &FailureScope {
+        &self.scope
     }
 
     /// The message and those of all its causes, outermost first, as one line for an operator.

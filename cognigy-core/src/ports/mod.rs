@@ -17,7 +17,7 @@ pub use dead_letter::{
     DeadLetter, DeadLetterMessage, DeadLetterSink, DeadLetterSource, KeepInStore,
     ReceivedDeadLetter,
 };
-pub use error::{BoxError, Failure, FailureKind, StoreError, StoreErrorKind, report};
+pub use error::{BoxError, Failure, FailureKind, FailureScope, StoreError, StoreErrorKind, report};
 pub use handler::{EventHandler, NoHandler};
 pub use observe::{CrmOutcome, Observation, Observer, Silent};
 pub(crate) use settling::Settling;

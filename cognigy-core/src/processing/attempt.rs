@@ -13,7 +13,7 @@ use futures_util::{
 };
 
 use crate::{
-    event::{Event, EventKey, EventType, Timestamp},
+    event::{Correlation, Event, EventKey, EventType, Timestamp},
     pipeline::{Handler, Pipeline},
     ports::{
         Clock, Completion, Contact, ContactQuery, CrmOutcome, Failure, FailureKind, Observation,
@@ -185,6 +185,7 @@ impl Pipeline {
         mut completion: Completion<'_>,
         clock: &dyn Clock,
     ) -> Result<Success, Failure> {
+        let number = completion.number;
         let contact = match event.contact_key() {
             Some(contact_key) => {
                 let query = ContactQuery {
@@ -196,6 +197,12 @@ impl Pipeline {
             }
             None => None,
         };
+        let correlation = match (&contact, event.contact_key()) {
+            (Some(_), _) => Correlation::Matched,
+            (None, Some(_)) => Correlation::None,
+            (None, None) => Correlation::NotAsked,
+        };
+        let event = event.at_attempt(number, correlation);
         let settled = match &self.inner.handler {
             Handler::Plain(handler) => {
                 handler.handle(Arc::new(event), contact.clone()).await?;
