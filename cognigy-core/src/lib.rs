@@ -35,14 +35,14 @@ mod store;
 pub mod testing;
 
 pub use event::{
-    Correlation, DEFAULT_SOURCE, DeliveryContext, Event, EventId, EventKey, EventParts, EventTime,
+    Correlation, DEFAULT_SOURCE, DeliveryContext, EarlierId, Event, EventId, EventKey, EventParts, EventTime,
     EventType, FieldError, IllegalMove, IncomingEvent, InvalidEvent, InvalidEventId,
     InvalidEventTime, InvalidSourceName, MAX_JSON_DEPTH, Move, SourceName, State, Timestamp,
     UnknownCorrelation, UnknownState, same_content,
 };
 pub use intake::{
     AllowedAddresses, AuthenticationError, Authenticator, CognigyFormat, CredentialPlace,
-    CredentialVerifier, DEFAULT_MAX_BODY_BYTES, DEFAULT_TOLERANCE, EventFormat, Headers,
+    CredentialVerifier, DEFAULT_MAX_BODY_BYTES, DEFAULT_TOLERANCE, DerivedId, EventFormat, Headers,
     IncompleteScheme, Intake, InvalidContent, KeyEncoding, MAX_CONTEXT_BYTES, MAX_EVENTS,
     MIN_SECRET_BYTES, MatchedSecret, RawDelivery, ReadEvent, Reply, Request, Secret, SecretError,
     SignatureEncoding, SignatureFormat, SignatureScheme, SignatureVerifier, SignedContent,

@@ -47,7 +47,7 @@ impl EventFormat for Lines {
                 if delivery.context().get("x-refuse") == Some(parts.id.as_str()) {
                     return Err(InvalidEvent::new("eventId", "is not wanted"));
                 }
-                Ok(ReadEvent { parts, body: delivery.body().slice_ref(line) })
+                Ok(ReadEvent::new(parts, delivery.body().slice_ref(line)))
             })
             .collect()
     }

@@ -134,6 +134,7 @@ pub(crate) fn read_parts(row: &Row, key: &EventKey) -> Result<EventParts, Postgr
         external_id: read::<Option<String>>(row, "external_id")?.map(unescape),
         user_id: read::<Option<String>>(row, "user_id")?.map(unescape),
         conversation: read::<Option<String>>(row, "conversation")?.map(unescape),
+        sensitive: false,
     })
 }
 

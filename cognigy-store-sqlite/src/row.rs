@@ -76,6 +76,7 @@ pub(crate) fn read_parts(
         external_id: row.get(at + 4)?,
         user_id: row.get(at + 5)?,
         conversation: row.get(at + 6)?,
+        sensitive: false,
     })
 }
 

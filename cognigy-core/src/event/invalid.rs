@@ -12,20 +12,29 @@ pub struct FieldError {
 }
 
 /// A signed body that is not a valid event, with every rule it broke.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InvalidEvent {
     /// At least one.
     pub errors: Vec<FieldError>,
     /// The event's id, if that much could be read.
     pub event_id: Option<String>,
+    /// The body is in a format that the source does not know, by its media type: the answer is 415, and
+    /// the body is not kept.
+    pub unsupported: bool,
 }
 
 impl InvalidEvent {
     /// One broken rule.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        let mut invalid = Self { errors: Vec::new(), event_id: None };
+        let mut invalid = Self::default();
         invalid.add(field, message);
         invalid
+    }
+
+    /// The media type names a format that the source does not know.
+    #[must_use]
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Self { unsupported: true, ..Self::new("Content-Type", message) }
     }
 
     /// Adds a broken rule.

@@ -42,6 +42,9 @@ pub struct EventParts {
     pub user_id: Option<String>,
     /// What names the conversation that the event belongs to, where the format knows one.
     pub conversation: Option<String>,
+    /// Whether its sender asked that its content be logged nowhere: lists, logs and dead letters then
+    /// leave the body out, and it is forgotten soon after the event is processed.
+    pub sensitive: bool,
 }
 
 /// A verified, valid event that is not stored yet. Made only from a
@@ -58,6 +61,18 @@ pub struct IncomingEvent {
     pub body: Bytes,
     /// The kept headers of the delivery.
     pub context: DeliveryContext,
+    /// Another id under which the same delivery may be known, if its id was derived.
+    pub earlier: Option<EarlierId>,
+}
+
+/// The id that a delivery would have had in the window of time before, and since when an event under
+/// that id counts as the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EarlierId {
+    /// The id.
+    pub id: EventId,
+    /// An event that was received before this is another one.
+    pub since: Timestamp,
 }
 
 impl EventParts {
@@ -183,6 +198,12 @@ impl Event {
     #[must_use]
     pub fn correlation(&self) -> Correlation {
         self.correlation
+    }
+
+    /// Whether its sender asked that its content be logged nowhere.
+    #[must_use]
+    pub fn is_sensitive(&self) -> bool {
+        self.parts.sensitive
     }
 
     /// The received bytes.

@@ -9,7 +9,7 @@ use std::{borrow::Cow, net::IpAddr};
 use bytes::Bytes;
 
 use crate::{
-    event::{DeliveryContext, SourceName, Timestamp},
+    event::{DeliveryContext, EventId, SourceName, Timestamp},
     intake::{MatchedSecret, Request},
 };
 
@@ -120,6 +120,20 @@ pub struct VerifiedDelivery {
     pub(crate) body: Bytes,
     pub(crate) context: DeliveryContext,
     pub(crate) matched: MatchedSecret,
+    pub(crate) received_at: Timestamp,
+    pub(crate) identity: DeliveryIdentity,
+}
+
+/// What the id of an event is made from whose sender gives none; see
+/// [`VerifiedDelivery::derive_id`].
+#[derive(Debug, Clone)]
+pub(crate) enum DeliveryIdentity {
+    /// It has just been received.
+    New,
+    /// It comes out of the quarantine: the item's number.
+    Quarantined(i64),
+    /// It comes back under the id that it was given when it was received.
+    Known(EventId),
 }
 
 impl VerifiedDelivery {
@@ -129,8 +143,17 @@ impl VerifiedDelivery {
         source: SourceName,
         body: Bytes,
         context: DeliveryContext,
+        received_at: Timestamp,
+        identity: DeliveryIdentity,
     ) -> Self {
-        Self { source, body, context, matched: MatchedSecret::Current }
+        Self { source, body, context, matched: MatchedSecret::Current, received_at, identity }
+    }
+
+    /// When it was received, by our clock. Of a delivery that comes back from a queue of dead letters,
+    /// when its event was first received.
+    #[must_use]
+    pub fn received_at(&self) -> Timestamp {
+        self.received_at
     }
 
     /// The source that it came from.

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    event::{DeliveryContext, EventKey, IncomingEvent, InvalidEvent, Timestamp, same_content},
+    event::{DeliveryContext, EarlierId, EventKey, IncomingEvent, InvalidEvent, Timestamp, same_content},
     intake::{AuthenticationError, Headers, MatchedSecret, RawDelivery, Reply, VerifiedDelivery},
     pipeline::Pipeline,
     ports::{Observation, StoreError, StoreErrorKind},
@@ -44,6 +44,8 @@ pub enum Intake {
     TooLarge,
     /// The body is encoded.
     Encoded,
+    /// The media type names a format that the source does not know.
+    Unsupported(InvalidEvent),
     /// The headers that have to be kept with the body are too large.
     HeadersTooLarge,
     /// The source takes no deliveries.
@@ -58,7 +60,7 @@ pub enum Intake {
 
 impl Intake {
     /// Every name that [`as_str`](Self::as_str) gives.
-    pub const NAMES: [&'static str; 12] = [
+    pub const NAMES: [&'static str; 13] = [
         "accepted",
         "duplicate",
         "conflict",
@@ -66,6 +68,7 @@ impl Intake {
         "invalid",
         "too_large",
         "encoded",
+        "unsupported",
         "headers_too_large",
         "closed",
         "timed_out",
@@ -84,6 +87,7 @@ impl Intake {
             Self::Invalid(_) => "invalid",
             Self::TooLarge => "too_large",
             Self::Encoded => "encoded",
+            Self::Unsupported(_) => "unsupported",
             Self::HeadersTooLarge => "headers_too_large",
             Self::Closed => "closed",
             Self::TimedOut => "timed_out",
@@ -112,7 +116,7 @@ impl Pipeline {
         let peer = raw.from();
         let intake = self.receive(raw, now).await;
         self.observe_delivery(&intake, peer, None);
-        Reply::from(&intake)
+        self.inner.source.reply(&intake)
     }
 
     /// Tells the pipeline's observer what became of a delivery: for servers that call
@@ -153,6 +157,7 @@ impl Pipeline {
     async fn take_in(&self, delivery: VerifiedDelivery, now: Timestamp) -> Intake {
         let outcome = match self.inner.source.read(&delivery) {
             Ok(events) => self.record(events, delivery.matched(), now).await,
+            Err(invalid) if invalid.unsupported => return Intake::Unsupported(invalid),
             Err(invalid) => self.quarantine_invalid(&delivery, invalid, now).await,
         };
         outcome.unwrap_or_else(|error| {
@@ -170,7 +175,9 @@ impl Pipeline {
         now: Timestamp,
     ) -> Result<Intake, StoreError> {
         let mut conflict = None;
-        let mut all_known = !events.is_empty();
+        let received = events.len();
+        let events = self.without_repetitions(events).await?;
+        let mut all_known = received > 0;
         for comparison in self.record_and_compare(events, now).await? {
             match comparison {
                 Comparison::New => all_known = false,
@@ -187,6 +194,32 @@ impl Pipeline {
             None if all_known => Intake::Duplicate { matched },
             None => Intake::Accepted { matched },
         })
+    }
+
+    /// Leaves out the events with derived ids that are stored under the id of the window before. Without
+    /// it, two deliveries on either side of a window's end would be two events, however close.
+    async fn without_repetitions(
+        &self,
+        events: Vec<IncomingEvent>,
+    ) -> Result<Vec<IncomingEvent>, StoreError> {
+        if events.iter().all(|event| event.earlier.is_none()) {
+            return Ok(events);
+        }
+        let mut new = Vec::with_capacity(events.len());
+        for event in events {
+            let is_known = match &event.earlier {
+                None => false,
+                Some(EarlierId { id, since }) => {
+                    let key = EventKey { source: event.key.source.clone(), id: id.clone() };
+                    let stored = self.inner.store.find(&key).await?;
+                    stored.is_some_and(|stored| stored.event.received_at() >= *since)
+                }
+            };
+            if !is_known {
+                new.push(event);
+            }
+        }
+        Ok(new)
     }
 
     pub(crate) async fn quarantine_conflict(

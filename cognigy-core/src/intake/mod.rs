@@ -2,6 +2,7 @@
 
 mod authenticate;
 mod delivery;
+mod derived;
 mod format;
 mod ingest;
 mod keep;
@@ -15,7 +16,9 @@ pub use authenticate::{
     SignatureScheme, SignatureVerifier, SignedContent, SigningScheme, SigningVerifier,
     TimestampUnit, UnknownScheme, UnusableKey, sign,
 };
+pub(crate) use delivery::DeliveryIdentity;
 pub use delivery::{Headers, RawDelivery, VerifiedDelivery};
+pub use derived::DerivedId;
 pub use format::{CognigyFormat, EventFormat, MAX_EVENTS, ReadEvent};
 pub(crate) use ingest::Comparison;
 pub use ingest::{DEFAULT_MAX_BODY_BYTES, Intake};

@@ -19,6 +19,7 @@ pub struct Reply {
     content_type: &'static str,
     retry_after: Option<u32>,
     closes_connection: bool,
+    challenge: Option<&'static str>,
     body: Bytes,
 }
 
@@ -41,12 +42,14 @@ impl Reply {
         self.status
     }
 
-    /// The headers to send: `Content-Type`, and `Retry-After` and `Connection` where they apply.
+    /// The headers to send: `Content-Type`, and `Retry-After`, `Connection` and `WWW-Authenticate` where
+    /// they apply.
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, String)> {
         [
             Some(("Content-Type", self.content_type.to_owned())),
             self.retry_after.map(|seconds| ("Retry-After", seconds.to_string())),
             self.closes_connection.then(|| ("Connection", "close".to_owned())),
+            self.challenge.map(|scheme| ("WWW-Authenticate", scheme.to_owned())),
         ]
         .into_iter()
         .flatten()
@@ -84,6 +87,7 @@ impl Reply {
             content_type: JSON,
             retry_after: None,
             closes_connection: false,
+            challenge: None,
             body: Bytes::from_static(body),
         }
     }
@@ -100,8 +104,21 @@ impl Reply {
             content_type: PROBLEM_JSON,
             retry_after: None,
             closes_connection: false,
+            challenge: None,
             body: serde_json::to_vec(&problem).unwrap_or_default().into(),
         }
+    }
+
+    /// The same answer with the status that the sender wants for success.
+    pub(crate) fn with_status(mut self, status: u16) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The answer to a delivery that was not authenticated: one text whatever was wrong, so that a forger
+    /// learns nothing; and what RFC 9110, section 11.6.1, asks for where there is a registered scheme.
+    pub(crate) fn unauthorized(self, detail: &str, challenge: Option<&'static str>) -> Self {
+        Self { challenge, ..Self::problem(401, "Unauthorized", detail) }
     }
 
     fn closing(mut self) -> Self {
@@ -134,6 +151,9 @@ impl From<&Intake> for Reply {
                 "Content-Encoding must be absent or identity",
             )
             .closing(),
+            Intake::Unsupported(invalid) => {
+                Self::problem(415, "Unsupported Media Type", &invalid.to_string())
+            }
             Intake::HeadersTooLarge => Self::problem(
                 431,
                 "Request Header Fields Too Large",

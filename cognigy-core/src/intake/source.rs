@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 use crate::{
     event::{DeliveryContext, EventKey, IncomingEvent, InvalidEvent, SourceName, Timestamp},
     intake::{
-        Authenticator, CognigyFormat, EventFormat, Headers, Intake, MAX_EVENTS, RawDelivery,
-        ReadEvent, VerifiedDelivery, keep,
+        Authenticator, CognigyFormat, DeliveryIdentity, EventFormat, Headers, Intake, MAX_EVENTS, RawDelivery,
+        ReadEvent, Reply, VerifiedDelivery, keep,
     },
 };
 
@@ -53,6 +53,20 @@ impl Source {
         self
     }
 
+    /// The answer to a delivery, as the source's sender wants it: the status of its format, and one text
+    /// for whatever was wrong with a credential.
+    #[must_use]
+    pub fn reply(&self, intake: &Intake) -> Reply {
+        let reply = Reply::from(intake);
+        match (intake, &self.authenticator) {
+            (Intake::Unsigned(_), Some(authenticator)) => {
+                reply.unauthorized(authenticator.refusal(), authenticator.challenge())
+            }
+            _ if reply.status() == 200 => reply.with_status(self.format.accepted_status()),
+            _ => reply,
+        }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &SourceName {
@@ -76,7 +90,14 @@ impl Source {
             true => DeliveryContext::default(),
             false => keep(&raw.headers, &self.kept).map_err(|_| Intake::HeadersTooLarge)?,
         };
-        Ok(VerifiedDelivery { source: self.name.clone(), body: raw.body, context, matched })
+        Ok(VerifiedDelivery {
+            source: self.name.clone(),
+            body: raw.body,
+            context,
+            matched,
+            received_at: now,
+            identity: DeliveryIdentity::New,
+        })
     }
 
     /// The events of a delivery that was verified, in their order.
@@ -90,11 +111,12 @@ impl Source {
             let message = format!("holds more than {MAX_EVENTS} events");
             return Err(InvalidEvent::new("body", message));
         }
-        let of_delivery = |ReadEvent { parts, body }: ReadEvent| IncomingEvent {
+        let of_delivery = |ReadEvent { parts, body, earlier }: ReadEvent| IncomingEvent {
             key: EventKey { source: delivery.source.clone(), id: parts.id.clone() },
             parts,
             body,
             context: delivery.context.clone(),
+            earlier,
         };
         Ok(events.into_iter().map(of_delivery).collect())
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     event::{EventKey, InvalidEvent, Timestamp},
-    intake::{Comparison, VerifiedDelivery},
+    intake::{Comparison, DeliveryIdentity, VerifiedDelivery},
     pipeline::Pipeline,
     ports::StoreError,
     store::QuarantineReason,
@@ -36,7 +36,13 @@ impl Pipeline {
         if &item.source != self.inner.source.name() {
             return Ok(QuarantineRetry::NotFound);
         }
-        let delivery = VerifiedDelivery::verified_earlier(item.source, item.body, item.context);
+        let delivery = VerifiedDelivery::verified_earlier(
+            item.source,
+            item.body,
+            item.context,
+            item.received_at,
+            DeliveryIdentity::Quarantined(id),
+        );
         let events = match self.inner.source.read(&delivery) {
             Ok(events) => events,
             Err(invalid) => return Ok(QuarantineRetry::Invalid(invalid)),

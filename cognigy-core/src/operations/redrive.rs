@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     event::{DeliveryContext, EventKey, same_content},
-    intake::{Comparison, VerifiedDelivery},
+    intake::{Comparison, DeliveryIdentity, VerifiedDelivery},
     pipeline::Pipeline,
     ports::{
         Clock, DeadLetterMessage, DeadLetterSource, Failure, ReceivedDeadLetter, StoreError,
@@ -173,7 +173,13 @@ impl Pipeline {
             );
         };
         // We signed for these bytes when they first came; the queue is ours.
-        let delivery = VerifiedDelivery::verified_earlier(key.source.clone(), payload, context);
+        let delivery = VerifiedDelivery::verified_earlier(
+            key.source.clone(),
+            payload,
+            context,
+            clock.now(),
+            DeliveryIdentity::Known(key.id.clone()),
+        );
         match self.inner.source.read(&delivery) {
             Ok(events) if matches!(&events[..], [event] if event.key == *key) => {
                 match self.record_and_compare(events, clock.now()).await?.first() {

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
-use cognigy_core::{Clock, Intake, RawDelivery, Reply};
+use cognigy_core::{Clock, Intake, RawDelivery};
 
 use super::{Shared, answer, body, connections::State};
 use crate::{admission::UNKNOWN, app::App, pipelines::SourcePipeline};
@@ -22,7 +22,7 @@ pub(super) async fn receive(
         Ok(intake) | Err(intake) => intake,
     };
     source.pipeline.observe_delivery(&intake, Some(from), Some(started.elapsed()));
-    answer(&Reply::from(&intake))
+    answer(&source.pipeline.source().reply(&intake))
 }
 
 /// The sender's address, which limits and log lines use.

@@ -130,6 +130,20 @@ impl Authenticator for CredentialVerifier {
             Err(AuthenticationError::Mismatch)
         }
     }
+
+    fn refusal(&self) -> &'static str {
+        "Invalid credentials"
+    }
+
+    fn challenge(&self) -> Option<&'static str> {
+        match &self.place {
+            CredentialPlace::Basic => Some("Basic realm=\"webhooks\", charset=\"UTF-8\""),
+            CredentialPlace::Bearer | CredentialPlace::BearerOrQuery(_) => {
+                Some("Bearer realm=\"webhooks\"")
+            }
+            CredentialPlace::Header(_) | CredentialPlace::PathEnd => None,
+        }
+    }
 }
 
 impl fmt::Debug for CredentialVerifier {
@@ -158,6 +172,10 @@ impl<F: Fn(IpAddr) -> bool + Send + Sync + 'static> Authenticator for AllowedAdd
             Some(_) => Err(AuthenticationError::Mismatch),
             None => Err(AuthenticationError::Missing),
         }
+    }
+
+    fn refusal(&self) -> &'static str {
+        "The address is not allowed"
     }
 }
 

@@ -116,6 +116,17 @@ pub trait Authenticator: Send + Sync + 'static {
     ///
     /// The request does not prove that its sender has one of them.
     fn authenticate(&self, request: &Request<'_>) -> Result<MatchedSecret, AuthenticationError>;
+
+    /// What a sender is told whose request is refused: the same whatever was wrong.
+    fn refusal(&self) -> &'static str {
+        "Invalid HMAC signature"
+    }
+
+    /// The value of `WWW-Authenticate` for such an answer, where the credential belongs to a scheme that
+    /// has a registered name (RFC 9110, section 11.6.1).
+    fn challenge(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Which of the two secrets a delivery was made with.

@@ -24,7 +24,7 @@ pub struct CognigyFormat;
 impl EventFormat for CognigyFormat {
     fn read(&self, delivery: &VerifiedDelivery) -> Result<Vec<ReadEvent>, InvalidEvent> {
         let parts = self.read_body(delivery.body())?;
-        Ok(vec![ReadEvent { parts, body: delivery.body().clone() }])
+        Ok(vec![ReadEvent::new(parts, delivery.body().clone())])
     }
 }
 
@@ -108,7 +108,7 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
 
 impl Envelope<'_> {
     fn validate(self) -> Result<EventParts, InvalidEvent> {
-        let mut invalid = InvalidEvent { errors: Vec::new(), event_id: None };
+        let mut invalid = InvalidEvent::default();
         if let Some(key) = &self.repeated {
             // A key can be megabytes; the answer should not be.
             let name: String = key.chars().take(64).collect();
@@ -139,7 +139,8 @@ impl Envelope<'_> {
         let user_id = optional_string(&mut invalid, "userId", self.user_id);
         match (id, time, kind) {
             (Some(id), Some(time), Some(kind)) if invalid.errors.is_empty() => {
-                Ok(EventParts { id, kind, time, external_id, user_id, conversation: None })
+                let (conversation, sensitive) = (None, false);
+                Ok(EventParts { id, kind, time, external_id, user_id, conversation, sensitive })
             }
             (id, ..) => {
                 invalid.event_id = id.map(|id| id.as_str().to_owned());

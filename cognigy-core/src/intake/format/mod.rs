@@ -7,7 +7,7 @@ use bytes::Bytes;
 pub use cognigy::CognigyFormat;
 
 use crate::{
-    event::{EventParts, InvalidEvent},
+    event::{EarlierId, EventParts, InvalidEvent},
     intake::VerifiedDelivery,
 };
 
@@ -18,7 +18,8 @@ pub const MAX_EVENTS: usize = 1000;
 /// How a source's verified deliveries become events.
 ///
 /// ## Contract
-/// * Pure: the same body with the same context always gives the same answer.
+/// * Pure: the same delivery always gives the same answer, but for the ids that
+///   [`derive_id`](VerifiedDelivery::derive_id) makes.
 /// * A delivery may hold several events, or none. Each has a body of its own, a part of what was
 ///   received. All of them are recorded, or none.
 /// * `read` takes such a part, too, with the context of the delivery that it came in: a redrive brings
@@ -38,6 +39,12 @@ pub trait EventFormat: Send + Sync + 'static {
     fn context_headers(&self) -> &[&str] {
         &[]
     }
+
+    /// The status of the answer to a delivery that was taken. Some senders want another one than 200;
+    /// it must say success.
+    fn accepted_status(&self) -> u16 {
+        200
+    }
 }
 
 /// One event of a delivery.
@@ -47,4 +54,14 @@ pub struct ReadEvent {
     pub parts: EventParts,
     /// Its part of the received bytes, unchanged.
     pub body: Bytes,
+    /// Another id under which it may be known, if its id was derived.
+    pub earlier: Option<EarlierId>,
+}
+
+impl ReadEvent {
+    /// An event whose sender gave its id.
+    #[must_use]
+    pub fn new(parts: EventParts, body: Bytes) -> Self {
+        Self { parts, body, earlier: None }
+    }
 }
