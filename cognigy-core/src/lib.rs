@@ -35,8 +35,8 @@ mod store;
 pub mod testing;
 
 pub use event::{
-    Correlation, DEFAULT_SOURCE, DeliveryContext, EarlierId, Event, EventId, EventKey, EventParts, EventTime,
-    EventType, FieldError, IllegalMove, IncomingEvent, InvalidEvent, InvalidEventId,
+    Correlation, DEFAULT_SOURCE, DeliveryContext, EarlierId, Event, EventId, EventKey, EventParts,
+    EventTime, EventType, FieldError, IllegalMove, IncomingEvent, InvalidEvent, InvalidEventId,
     InvalidEventTime, InvalidSourceName, MAX_JSON_DEPTH, Move, SourceName, State, Timestamp,
     UnknownCorrelation, UnknownState, same_content,
 };
@@ -46,15 +46,15 @@ pub use intake::{
     IncompleteScheme, Intake, InvalidContent, KeyEncoding, MAX_CONTEXT_BYTES, MAX_EVENTS,
     MIN_SECRET_BYTES, MatchedSecret, RawDelivery, ReadEvent, Reply, Request, Secret, SecretError,
     SignatureEncoding, SignatureFormat, SignatureScheme, SignatureVerifier, SignedContent,
-    SigningScheme, SigningVerifier, Source, TimestampUnit, UnknownScheme, UnusableKey,
+    SigningScheme, SigningVerifier, Source, TimestampUnit, ToSign, UnknownScheme, UnusableKey,
     VerifiedDelivery, sign,
 };
 pub use operations::{
     LeftMessage, QuarantineRetry, RedriveReport, Redriven, ReplayError, ReplayOutcome,
 };
 pub use pipeline::{
-    DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_LOST_LEASES, NeedsStore, Pipeline,
-    PipelineBuilder,
+    DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_LOST_LEASES, NeedsStore, OnAmbiguous,
+    Pipeline, PipelineBuilder,
 };
 #[cfg(feature = "tokio")]
 pub use ports::TokioClock;
@@ -70,9 +70,9 @@ pub use processing::{Jitter, NextStep, RetryPolicy, Stop, Worker, WorkerOptions}
 pub use store::{
     AfterDeadLetter, Attempt, AttemptOutcome, Backlog, Claim, ClaimBatch, ClaimRequest, ClaimToken,
     ClaimedDeadLetter, ClaimedRun, Counts, Cursor, DeadLetterClaim, DeadLetterEnd, EXCERPT_BYTES,
-    EventArchive, EventFilter, EventOrder, EventPage, EventStore, EventSummary, InvalidCursor,
-    PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry,
-    QuarantineLimits, QuarantinePage, QuarantineReason, QuarantineSummary, QuarantinedItem,
-    Recorded, ReplayClaim, Requeued, RunEnd, Settled, Settlement, Store, StoreSize, StoredEvent,
-    UnknownOrder, UnsentDeadLetter, WorkEnd, WorkKind,
+    EventArchive, EventFilter, EventOrder, EventPage, EventStore, EventSummary, Forgotten,
+    InvalidCursor, PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine,
+    QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantineReason, QuarantineSummary,
+    QuarantinedItem, Recorded, ReplayClaim, Requeued, RunEnd, Settled, Settlement, Store,
+    StoreSize, StoredEvent, UnknownOrder, UnsentDeadLetter, WorkEnd, WorkKind,
 };

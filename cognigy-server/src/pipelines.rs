@@ -4,7 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use cognigy_core::{
-    CognigyFormat, CrmClient, DeadLetterSink, KeepInStore, Pipeline, Source, SourceName, Store,
+    Authenticator, CognigyFormat, CrmClient, DeadLetterSink, Headers, KeepInStore, Pipeline,
+    RawDelivery, Source, SourceName, Store, Timestamp,
 };
 use cognigy_crm_http::{CoalescingCrm, HttpCrm};
 #[cfg(feature = "sqs")]
@@ -14,7 +15,7 @@ use crate::{
     admission::{Bodies, Budget, unfinished_requests},
     deployment::Deployment,
     error::StartError,
-    settings::SourceSettings,
+    settings::{Credential, Settings, SourceSettings, Webhook},
     telemetry::{Refusals, SourceTelemetry},
 };
 
@@ -28,6 +29,11 @@ pub(crate) struct SourcePipeline {
     pub(crate) concurrency: usize,
     /// The path at which it takes deliveries. None without a secret.
     pub(crate) path: Option<String>,
+    /// Whether a credential stands in the path or in the query, and whether it ends the path.
+    pub(crate) looks_at_target: bool,
+    pub(crate) token_in_path: bool,
+    /// What else a refused delivery may have been made for, by name.
+    alternatives: Vec<(String, Arc<dyn Authenticator>)>,
     /// Reads the bodies of its deliveries.
     pub(crate) bodies: Bodies,
     /// Slots of deliveries whose bodies are complete and that have no answer yet.
@@ -118,17 +124,53 @@ impl SourcePipeline {
             http_crm,
             concurrency: source.crm.concurrency,
             path: source.webhook.is_some().then(|| source.path()),
+            looks_at_target: source.webhook.as_ref().is_some_and(Webhook::looks_at_target),
+            token_in_path: source.webhook.as_ref().is_some_and(Webhook::is_in_path),
+            alternatives: alternatives(source, settings),
             bodies,
             slots: Budget::of(source.max_in_flight.unwrap_or(usize::MAX)),
         })
     }
 }
 
+impl SourcePipeline {
+    /// The setting or the source for which a delivery that was refused would have been right, if there is
+    /// one. For operators only. It computes some thirty signatures, so that it must not be done for each
+    /// refused delivery of a flood.
+    pub(crate) fn made_for<H: Headers>(
+        &self,
+        refused: &RawDelivery<H>,
+        now: Timestamp,
+    ) -> Option<&str> {
+        let request = refused.request(now);
+        let fits =
+            |(_, one): &&(String, Arc<dyn Authenticator>)| one.authenticate(&request).is_ok();
+        self.alternatives.iter().find(fits).map(|(name, _)| name.as_str())
+    }
+}
+
+/// What a delivery that `source` refuses may have been made for: another scheme with the same secret, or
+/// another source.
+fn alternatives(
+    source: &SourceSettings,
+    settings: &Settings,
+) -> Vec<(String, Arc<dyn Authenticator>)> {
+    let mut found = source.webhook.as_ref().map(Webhook::alternatives).unwrap_or_default();
+    for other in settings.all().filter(|other| other.name != source.name) {
+        if let Some(webhook) = &other.webhook
+            && !matches!(webhook.credential, Credential::Address)
+        {
+            found.push((format!("the source {}", other.name), webhook.authenticator()));
+        }
+    }
+    found
+}
+
 /// The source as it is set. Commands that take no deliveries need no secret.
 fn core_source(source: &SourceSettings) -> Source {
     let name = source.name.clone();
     match &source.webhook {
-        Some(webhook) => Source::new(name, webhook.verifier(), CognigyFormat),
+        Some(webhook) => Source::new(name, webhook.authenticator(), CognigyFormat),
         None => Source::without_intake(name, CognigyFormat),
     }
 }

@@ -1,8 +1,8 @@
 //! What operators see: the JSON shapes of the contract, for the operator API and for `--json`.
 
 use cognigy_core::{
-    Attempt, AttemptOutcome, Contact, Counts, EventSummary, EventTime, EventType,
-    QuarantineSummary, QuarantinedItem, SourceName, State, StoredEvent, Timestamp,
+    Attempt, AttemptOutcome, Contact, Counts, DeliveryContext, EventSummary, EventTime, EventType,
+    Forgotten, QuarantineSummary, QuarantinedItem, SourceName, State, StoredEvent, Timestamp,
 };
 use serde::Serialize;
 
@@ -28,6 +28,8 @@ pub(crate) struct EventLine {
     timestamp: EventTime,
     external_id: Option<String>,
     user_id: Option<String>,
+    conversation: Option<String>,
+    correlation: &'static str,
     received_at: String,
     processed_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,6 +45,8 @@ impl From<EventSummary> for EventLine {
             timestamp: event.time,
             external_id: event.external_id,
             user_id: event.user_id,
+            conversation: event.conversation,
+            correlation: event.correlation.as_str(),
             received_at: time(event.received_at),
             processed_at: event.processed_at.map(time),
             source: named(&event.source),
@@ -60,10 +64,23 @@ pub(crate) struct EventDetail {
     pub(crate) timestamp: EventTime,
     pub(crate) external_id: Option<String>,
     pub(crate) user_id: Option<String>,
+    pub(crate) conversation: Option<String>,
+    /// What asking the CRM came to.
+    pub(crate) correlation: &'static str,
     pub(crate) received_at: String,
     pub(crate) processed_at: Option<String>,
     pub(crate) crm_context: Option<Contact>,
-    pub(crate) body: String,
+    /// The received text. None for a sensitive event, and once it was forgotten.
+    pub(crate) body: Option<String>,
+    /// Whether the sender asked that the content be logged nowhere.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) sensitive: bool,
+    /// Why the body is not there any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) forgotten: Option<&'static str>,
+    /// The headers that were kept of its delivery.
+    #[serde(skip_serializing_if = "DeliveryContext::is_empty")]
+    pub(crate) headers: DeliveryContext,
     pub(crate) attempts: Vec<AttemptLine>,
     /// The dead letter of an event that was given up, while it waits to be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,6 +116,7 @@ pub(crate) struct AttemptLine {
 impl EventDetail {
     pub(crate) fn new(stored: StoredEvent, attempts: Vec<Attempt>) -> Self {
         let event = stored.event;
+        let is_hidden = event.is_sensitive() || stored.forgotten.is_some();
         let dead_letter = stored.unsent.map(|unsent| DeadLetterLine {
             status: "unsent",
             reason: unsent.reason,
@@ -113,11 +131,16 @@ impl EventDetail {
             timestamp: event.time().clone(),
             external_id: event.external_id().map(str::to_owned),
             user_id: event.user_id().map(str::to_owned),
+            conversation: event.conversation().map(str::to_owned),
+            correlation: stored.correlation.as_str(),
             received_at: time(event.received_at()),
             processed_at: stored.processed_at.map(time),
             crm_context: stored.contact,
             // Accepted bodies are UTF-8, so that no byte is lost.
-            body: String::from_utf8_lossy(event.body()).into_owned(),
+            body: (!is_hidden).then(|| String::from_utf8_lossy(event.body()).into_owned()),
+            sensitive: event.is_sensitive(),
+            forgotten: stored.forgotten.map(Forgotten::as_str),
+            headers: if is_hidden { DeliveryContext::default() } else { event.context().clone() },
             attempts: attempts.into_iter().map(AttemptLine::from).collect(),
             source: named(&event.key().source),
         }

@@ -6,7 +6,8 @@ use std::{borrow::Cow, error::Error, fmt, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use cognigy_core::{
-    DeliveryContext, Event, EventKey, EventParts, EventTime, EventType, State, Timestamp,
+    Correlation, DeliveryContext, Event, EventKey, EventParts, EventTime, EventType, Forgotten,
+    State, Timestamp,
 };
 use tokio_postgres::{
     Row,
@@ -102,7 +103,8 @@ pub(crate) fn read<'a, T: FromSql<'a>>(row: &'a Row, column: &str) -> Result<T, 
 
 /// The columns of an event, aliased `events`, that [`read_key`] and [`read_parts`] read.
 pub(crate) const IDENTITY: &str = "events.source, events.event_id, events.type, \
-     events.timestamp_json, events.external_id, events.user_id, events.conversation";
+     events.timestamp_json, events.external_id, events.user_id, events.conversation, \
+     events.sensitive";
 
 pub(crate) fn read_key(row: &Row) -> Result<EventKey, PostgresError> {
     let (source, id): (&str, &str) = (read(row, "source")?, read(row, "event_id")?);
@@ -134,8 +136,22 @@ pub(crate) fn read_parts(row: &Row, key: &EventKey) -> Result<EventParts, Postgr
         external_id: read::<Option<String>>(row, "external_id")?.map(unescape),
         user_id: read::<Option<String>>(row, "user_id")?.map(unescape),
         conversation: read::<Option<String>>(row, "conversation")?.map(unescape),
-        sensitive: false,
+        sensitive: read::<Option<bool>>(row, "sensitive")?.unwrap_or_default(),
     })
+}
+
+/// What asking the CRM came to.
+pub(crate) fn read_correlation(row: &Row, has_contact: bool) -> Result<Correlation, PostgresError> {
+    Ok(Correlation::of_stored(read(row, "correlation")?, has_contact))
+}
+
+/// Why the body is not there any more.
+pub(crate) fn read_forgotten(row: &Row) -> Result<Option<Forgotten>, PostgresError> {
+    let name: Option<&str> = read(row, "forgotten")?;
+    let known = |name| {
+        Forgotten::from_name(name).ok_or_else(|| unreadable("why a body is gone", "is unknown"))
+    };
+    name.map(known).transpose()
 }
 
 /// The received bytes of an event, if they are stored.

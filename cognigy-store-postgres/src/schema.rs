@@ -21,9 +21,10 @@ struct Migration {
 }
 
 /// The migrations from version n to n + 1. A released migration is never edited.
-const MIGRATIONS: [Migration; 2] = [
+const MIGRATIONS: [Migration; 3] = [
     Migration { sql: include_str!("../migrations/0001_initial.sql"), compatible_from: 1 },
     Migration { sql: include_str!("../migrations/0002_delivery_context.sql"), compatible_from: 1 },
+    Migration { sql: include_str!("../migrations/0003_correlation.sql"), compatible_from: 1 },
 ];
 
 /// The version this program was written for.

@@ -295,6 +295,11 @@ impl EventArchive for PostgresStore {
         Ok(perform!(again reading, connection => purge::count(connection, request))?)
     }
 
+    async fn forget_sensitive(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        let working = &self.inner.connections.working;
+        Ok(perform!(working, connection => purge::forget_sensitive(connection, before, limit))?)
+    }
+
     async fn ready(&self) -> Result<(), StoreError> {
         let (writing, order) = (&self.inner.connections.writing, &*self.inner.order);
         Ok(perform!(again writing, connection => probe::ready(connection, order))?)

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cognigy_core::{
-    DeliveryContext, Event, EventKey, EventParts, EventTime, EventType, State, Timestamp,
+    Correlation, DeliveryContext, Event, EventKey, EventParts, EventTime, EventType, Forgotten,
+    State, Timestamp,
 };
 use rusqlite::{Connection, Row};
 
@@ -39,7 +40,7 @@ pub(crate) fn sql_limit(limit: usize) -> i64 {
 
 /// The columns that [`read_key`] and [`read_parts`] read, in their order.
 pub(crate) const IDENTITY: &str = "events.source, events.event_id, events.type, events.timestamp_json, events.external_id, \
-     events.user_id, events.conversation";
+     events.user_id, events.conversation, events.sensitive";
 
 /// The identity of an event; `at` is where [`IDENTITY`] begins in the row.
 pub(crate) fn read_key(row: &Row<'_>, at: usize) -> Result<EventKey, SqliteError> {
@@ -76,8 +77,30 @@ pub(crate) fn read_parts(
         external_id: row.get(at + 4)?,
         user_id: row.get(at + 5)?,
         conversation: row.get(at + 6)?,
-        sensitive: false,
+        sensitive: row.get::<_, Option<bool>>(at + 7)?.unwrap_or_default(),
     })
+}
+
+/// What asking the CRM came to.
+pub(crate) fn read_correlation(
+    row: &Row<'_>,
+    column: usize,
+    has_contact: bool,
+) -> Result<Correlation, SqliteError> {
+    let name: Option<String> = row.get(column)?;
+    Ok(Correlation::of_stored(name.as_deref(), has_contact))
+}
+
+/// Why the body is not there any more.
+pub(crate) fn read_forgotten(
+    row: &Row<'_>,
+    column: usize,
+) -> Result<Option<Forgotten>, SqliteError> {
+    let name: Option<String> = row.get(column)?;
+    name.map(|name| {
+        Forgotten::from_name(&name).ok_or_else(|| unreadable("why a body is gone", "is unknown"))
+    })
+    .transpose()
 }
 
 /// The received bytes of an event and the headers that were kept with them, if they are there.

@@ -58,6 +58,20 @@ impl Inner {
     fn writer(&self) -> Result<&Writer, StoreError> {
         Ok(self.writer.as_ref().ok_or(SqliteError::OpenedForReading)?)
     }
+
+    /// Empties the log if what was forgotten may still be readable in it.
+    async fn empty_log(&self) -> Result<(), StoreError> {
+        if !self.log_to_empty.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let log = Arc::clone(&self.log_to_empty);
+        self.writer()?
+            .perform(move |group| {
+                group.log_to_empty = Some(Arc::clone(&log));
+                Ok(())
+            })
+            .await
+    }
 }
 
 impl SqliteStore {
@@ -198,17 +212,24 @@ impl EventArchive for SqliteStore {
             log_to_empty.store(true, Ordering::Relaxed);
         }
         let step = PurgeStep::up_to(last, purged, request.limit);
-        if step.next.is_none() && log_to_empty.load(Ordering::Relaxed) {
-            // Purged data may still be readable in the log.
-            let log = Arc::clone(log_to_empty);
-            writer
-                .perform(move |group| {
-                    group.log_to_empty = Some(Arc::clone(&log));
-                    Ok(())
-                })
-                .await?;
+        if step.next.is_none() {
+            self.inner.empty_log().await?;
         }
         Ok(step)
+    }
+
+    async fn forget_sensitive(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        let writer = self.inner.writer()?;
+        let forget =
+            move |group: &mut WriteBatch<'_>| purge::forget_sensitive(group, before, limit);
+        let count = writer.perform(forget).await?;
+        if count > 0 {
+            self.inner.log_to_empty.store(true, Ordering::Relaxed);
+        }
+        if count < limit as u64 {
+            self.inner.empty_log().await?;
+        }
+        Ok(count)
     }
 
     async fn purgeable(&self, request: PurgeRequest) -> Result<Purged, StoreError> {

@@ -90,7 +90,8 @@ impl<H: Headers> RawDelivery<H> {
     }
 
     /// What an authenticator sees of it at `now`.
-    pub(crate) fn request(&self, now: Timestamp) -> Request<'_> {
+    #[must_use]
+    pub fn request(&self, now: Timestamp) -> Request<'_> {
         Request {
             headers: &self.headers,
             body: &self.body,

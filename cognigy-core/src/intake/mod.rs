@@ -14,7 +14,7 @@ pub use authenticate::{
     DEFAULT_TOLERANCE, IncompleteScheme, InvalidContent, KeyEncoding, MIN_SECRET_BYTES,
     MatchedSecret, Request, Secret, SecretError, SignatureEncoding, SignatureFormat,
     SignatureScheme, SignatureVerifier, SignedContent, SigningScheme, SigningVerifier,
-    TimestampUnit, UnknownScheme, UnusableKey, sign,
+    TimestampUnit, ToSign, UnknownScheme, UnusableKey, sign,
 };
 pub(crate) use delivery::DeliveryIdentity;
 pub use delivery::{Headers, RawDelivery, VerifiedDelivery};

@@ -4,19 +4,24 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use super::{MemoryStore, Row, Tables};
+use super::{MemoryStore, Row, Tables, digest};
 use crate::{
-    event::{EventKey, SourceName, State, Timestamp},
+    event::{Correlation, DeliveryContext, EventKey, SourceName, State, Timestamp},
     ports::StoreError,
     store::{
         Attempt, Backlog, Counts, Cursor, EventArchive, EventFilter, EventPage, EventSummary,
-        PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry,
-        QuarantineLimits, QuarantinePage, QuarantineReason, QuarantinedItem, StoreSize,
-        StoredEvent, UnsentDeadLetter,
+        Forgotten, PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine,
+        QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantineReason, QuarantinedItem,
+        StoreSize, StoredEvent, UnsentDeadLetter,
     },
 };
 
 impl Row {
+    fn correlation(&self) -> Correlation {
+        let name = self.correlation.map(Correlation::as_str);
+        Correlation::of_stored(name, self.contact.is_some())
+    }
+
     fn summary(&self) -> EventSummary {
         EventSummary {
             source: self.key.source.clone(),
@@ -27,6 +32,7 @@ impl Row {
             external_id: self.parts.external_id.clone(),
             user_id: self.parts.user_id.clone(),
             conversation: self.parts.conversation.clone(),
+            correlation: self.correlation(),
             received_at: self.received_at,
             processed_at: self.processed_at,
         }
@@ -41,6 +47,8 @@ impl Row {
             && holds(filter.user_id.as_ref(), self.parts.user_id.as_ref())
             && holds(filter.external_id.as_ref(), self.parts.external_id.as_ref())
             && holds(filter.source.as_ref(), Some(&self.key.source))
+            && holds(filter.conversation.as_ref(), self.parts.conversation.as_ref())
+            && holds(filter.correlation.as_ref(), Some(&self.correlation.unwrap_or_default()))
             && filter.from.is_none_or(|from| self.received_at >= from)
             && filter.to.is_none_or(|to| self.received_at < to)
     }
@@ -103,6 +111,8 @@ impl EventArchive for MemoryStore {
             state: row.state,
             processed_at: row.processed_at,
             contact: row.contact.clone(),
+            correlation: row.correlation(),
+            forgotten: row.forgotten,
             unsent: tables.unsent(handle),
         }))
     }
@@ -189,6 +199,24 @@ impl EventArchive for MemoryStore {
         let tables = self.tables();
         let (events, quarantined) = tables.old(request);
         Ok(tables.count(&events, &quarantined))
+    }
+
+    async fn forget_sensitive(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let is_over = |row: &&mut Row| {
+            row.parts.sensitive
+                && row.forgotten.is_none()
+                && row.state == State::Processed
+                && row.processed_at.is_some_and(|at| at < before)
+        };
+        let mut count = 0;
+        for row in tables.events.values_mut().filter(is_over).take(limit) {
+            row.body = digest(&row.body);
+            row.context = DeliveryContext::default();
+            row.forgotten = Some(Forgotten::Sensitive);
+            count += 1;
+        }
+        Ok(count)
     }
 
     async fn ready(&self) -> Result<(), StoreError> {

@@ -15,13 +15,17 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 use crate::{
-    event::{DeliveryContext, Event, EventKey, EventParts, IncomingEvent, Move, State, Timestamp},
+    event::{
+        Correlation, DeliveryContext, Event, EventKey, EventParts, IncomingEvent, Move, State,
+        Timestamp,
+    },
     ports::{Contact, DeadLetter, StoreError},
     store::{
         Attempt, AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter,
-        ClaimedRun, DeadLetterClaim, EventOrder, EventStore, QuarantinedItem, Recorded,
+        ClaimedRun, DeadLetterClaim, EventOrder, EventStore, Forgotten, QuarantinedItem, Recorded,
         ReplayClaim, Requeued, Settled, Settlement, WorkKind,
     },
 };
@@ -52,6 +56,10 @@ struct Row {
     received_at: Timestamp,
     processed_at: Option<Timestamp>,
     contact: Option<Contact>,
+    /// As a settlement said; none where the CRM was not asked.
+    correlation: Option<Correlation>,
+    /// Why the body is not there any more; then it is the digest of what was received.
+    forgotten: Option<Forgotten>,
     state: State,
     /// When the event is due: at its next attempt, or at the end of its lease. None if no time
     /// makes it due, for example while it waits for another event of its contact.
@@ -109,7 +117,7 @@ impl Row {
         Event::restore(
             self.key.clone(),
             self.parts.clone(),
-            self.body.clone(),
+            self.forgotten.map_or_else(|| self.body.clone(), |_| Bytes::new()),
             self.received_at,
             self.run,
         )
@@ -174,12 +182,11 @@ impl Tables {
 
     fn record(&mut self, event: IncomingEvent, now: Timestamp) -> Recorded {
         if let Some((_, row)) = self.row(&event.key) {
-            let stored = row.body.clone();
-            return if stored == event.body {
-                Recorded::Identical
-            } else {
-                Recorded::Differs { stored }
+            let (stored, is_same) = match row.forgotten {
+                None => (row.body.clone(), row.body == event.body),
+                Some(_) => (Bytes::new(), row.body == digest(&event.body)),
             };
+            return if is_same { Recorded::Identical } else { Recorded::Differs { stored } };
         }
         let handle = self.next_handle();
         self.ids.insert(event.key.clone(), handle);
@@ -193,6 +200,8 @@ impl Tables {
             received_at: now,
             processed_at: None,
             contact: None,
+            correlation: None,
+            forgotten: None,
             state: State::Pending,
             due: is_first.then_some(now),
             claimed_at: now,
@@ -218,6 +227,9 @@ impl Tables {
         let Self { ids, events, queues, .. } = self;
         let Some(handle) = ids.get(key).copied() else { return Requeued::NotFound };
         let Some(row) = events.get_mut(&handle) else { return Requeued::NotFound };
+        if row.forgotten.is_some() {
+            return Requeued::Forgotten;
+        }
         match row.state {
             State::Processing => return Requeued::Busy,
             State::Pending => {
@@ -247,6 +259,11 @@ impl Tables {
         }
         Requeued::Scheduled
     }
+}
+
+/// What stays of a body that was forgotten.
+fn digest(body: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(&Sha256::digest(body))
 }
 
 /// The first of `waiting` that are due, at most `limit`, and when the one after them is due.
@@ -356,6 +373,9 @@ impl EventStore for MemoryStore {
         let Tables { ids, events, queues, .. } = &mut *tables;
         let Some(handle) = ids.get(key).copied() else { return Ok(ReplayClaim::NotFound) };
         let Some(row) = events.get_mut(&handle) else { return Ok(ReplayClaim::NotFound) };
+        if row.forgotten.is_some() {
+            return Ok(ReplayClaim::Forgotten);
+        }
         if row.state == State::Processing && row.due.is_some_and(|lease_end| lease_end > now) {
             return Ok(ReplayClaim::Busy);
         }

@@ -1,11 +1,27 @@
 //! Ends claims, and makes the next event of a contact due.
 
-use super::{OutboxEntry, Tables};
+use super::{OutboxEntry, Row, Tables};
+use bytes::Bytes;
+
 use crate::{
-    event::{Move, Timestamp},
+    event::{Correlation, Move, Timestamp},
     ports::DeadLetter,
     store::{Attempt, DeadLetterEnd, RunEnd, Settled, Settlement, WorkEnd},
 };
+
+impl Row {
+    /// What a dead letter carries: of a sensitive event nothing.
+    fn payload(&self) -> Bytes {
+        if self.parts.sensitive { Bytes::new() } else { self.body.clone() }
+    }
+
+    /// Ends an attempt that does not count.
+    fn put_off(&mut self, due: Timestamp) {
+        self.apply(Move::Release);
+        self.attempt -= 1;
+        self.due = Some(due);
+    }
+}
 
 impl Tables {
     pub(super) fn settle(&mut self, settlement: &Settlement) -> Settled {
@@ -16,10 +32,17 @@ impl Tables {
         match settlement.end() {
             WorkEnd::Run { end, attempt } => {
                 self.settle_run(token.handle, end, attempt.as_ref(), at);
+                if let (Some(correlation), Some(row)) =
+                    (settlement.correlation(), self.events.get_mut(&token.handle))
+                {
+                    row.correlation = Some(correlation).filter(|it| *it != Correlation::NotAsked);
+                }
                 let given_up = match end {
                     RunEnd::Processed { .. } => false,
                     RunEnd::GiveUp { .. } => true,
-                    RunEnd::Retry { .. } | RunEnd::Release => return Settled::Done,
+                    RunEnd::Retry { .. } | RunEnd::Release | RunEnd::PutOff { .. } => {
+                        return Settled::Done;
+                    }
                 };
                 if self.unblock_next(token.handle, given_up, at) {
                     return Settled::UnblockedNext;
@@ -60,11 +83,8 @@ impl Tables {
                 row.apply(Move::Retry);
                 row.due = Some(*due);
             }
-            RunEnd::Release => {
-                row.apply(Move::Release);
-                row.attempt -= 1;
-                row.due = Some(at);
-            }
+            RunEnd::Release => row.put_off(at),
+            RunEnd::PutOff { due } => row.put_off(*due),
             RunEnd::GiveUp { reason, attempts } => {
                 row.apply(Move::GiveUp);
                 let dead_letter = DeadLetter {
@@ -75,7 +95,7 @@ impl Tables {
                     error_message: reason.clone(),
                     attempts: *attempts,
                     first_received_at: row.received_at,
-                    raw_payload: row.body.clone(),
+                    raw_payload: row.payload(),
                     context: row.context.clone(),
                 };
                 let entry = OutboxEntry { event: handle, dead_letter, due: at, fence: 0, tries: 0 };

@@ -164,6 +164,9 @@ impl Pipeline {
         match self.requeue(std::slice::from_ref(key), clock.now()).await?.first() {
             Some(Requeued::Scheduled | Requeued::Waiting) => return Ok(Ok(Redriven::Requeued)),
             Some(Requeued::Busy) => return left(Redriven::Busy, "a run holds its event"),
+            Some(Requeued::Forgotten) => {
+                return left(Redriven::Unusable, "the body of its event was forgotten");
+            }
             Some(Requeued::NotFound) | None => {}
         }
         let Some((payload, context)) = payload else {

@@ -25,6 +25,8 @@ pub enum ReplayOutcome {
     /// Another run holds the event, or took it over meanwhile, or an unfinished event of the same
     /// contact comes first.
     Busy,
+    /// The event's body was forgotten: there is nothing to run.
+    Forgotten,
     /// It was stopped; the event was given back and is due, the attempt does not count.
     Stopped,
 }
@@ -38,6 +40,7 @@ impl ReplayOutcome {
             Self::Failed(_) => "failed",
             Self::NotFound => "not_found",
             Self::Busy => "busy",
+            Self::Forgotten => "forgotten",
             Self::Stopped => "stopped",
         }
     }
@@ -96,6 +99,7 @@ impl Pipeline {
             ReplayClaim::Claimed(work) => *work,
             ReplayClaim::NotFound => return Ok(ReplayOutcome::NotFound),
             ReplayClaim::Busy => return Ok(ReplayOutcome::Busy),
+            ReplayClaim::Forgotten => return Ok(ReplayOutcome::Forgotten),
         };
         let token = work.claim.token();
         let lost = self.lease_lost(token, leased_until, clock);

@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     intake::{DEFAULT_MAX_BODY_BYTES, Source},
     pipeline::{
-        DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_LOST_LEASES, Handler, Inner, Pipeline,
+        DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_LOST_LEASES, Handler, Inner,
+        OnAmbiguous, Pipeline,
     },
     ports::{
         CrmClient, DeadLetterSink, EventHandler, KeepInStore, NoCrm, NoHandler, Observer,
         SettlingHandler, Silent,
     },
-    processing::{Notify, RetryPolicy},
+    processing::{Breaker, Notify, RetryPolicy},
     store::{QuarantineLimits, Store},
 };
 
@@ -38,6 +39,8 @@ impl NeedsStore {
                 sink: Arc::new(KeepInStore),
                 observer: Arc::new(Silent),
                 retry: RetryPolicy::default(),
+                on_ambiguous: OnAmbiguous::default(),
+                breaker: None,
                 sink_retry: RetryPolicy {
                     max_delay: Duration::from_secs(60),
                     ..RetryPolicy::default()
@@ -49,6 +52,7 @@ impl NeedsStore {
                 attempt_timeout: DEFAULT_ATTEMPT_TIMEOUT,
                 new_work: Notify::default(),
             },
+            breaks: false,
         }
     }
 }
@@ -57,6 +61,7 @@ impl NeedsStore {
 #[must_use]
 pub struct PipelineBuilder {
     inner: Inner,
+    breaks: bool,
 }
 
 impl PipelineBuilder {
@@ -95,6 +100,23 @@ impl PipelineBuilder {
     /// Retries failed attempts by `policy`. Default: [`RetryPolicy::default`].
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.inner.retry = policy;
+        self
+    }
+
+    /// What to do with an event whose contact the CRM knows several times. Default: dead-letter it.
+    pub fn on_ambiguous(mut self, policy: OnAmbiguous) -> Self {
+        self.inner.on_ambiguous = policy;
+        self
+    }
+
+    /// Holds attempts back while the CRM is out of reach, instead of using them up. A look-up that fails
+    /// and may pass opens the breaker: one attempt at a time is begun then, at least every five seconds
+    /// unless the CRM asks for a longer wait, until the CRM answers; the wait is never longer than the
+    /// retry policy's longest delay. Meanwhile no event runs out of attempts. A look-up that keeps
+    /// failing while others are answered is its event's own failure, and counts. Each pipeline has a
+    /// breaker of its own. Default: none.
+    pub fn breaker(mut self, on: bool) -> Self {
+        self.breaks = on;
         self
     }
 
@@ -143,6 +165,7 @@ impl PipelineBuilder {
     /// The finished pipeline.
     #[must_use]
     pub fn build(self) -> Pipeline {
-        Pipeline { inner: Arc::new(self.inner) }
+        let breaker = self.breaks.then(|| Breaker::new(self.inner.retry.max_delay));
+        Pipeline { inner: Arc::new(Inner { breaker, ..self.inner }) }
     }
 }

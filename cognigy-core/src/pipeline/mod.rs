@@ -16,7 +16,7 @@ use crate::{
         CrmClient, DeadLetterSink, EventHandler, Observation, Observer, SettlingHandler,
         StoreError, report,
     },
-    processing::{Notify, RetryPolicy},
+    processing::{Breaker, Notify, RetryPolicy},
     store::{QuarantineLimits, Store},
 };
 
@@ -46,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) sink: Arc<dyn DeadLetterSink>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) retry: RetryPolicy,
+    pub(crate) on_ambiguous: OnAmbiguous,
+    pub(crate) breaker: Option<Breaker>,
     pub(crate) sink_retry: RetryPolicy,
     pub(crate) max_body_bytes: usize,
     pub(crate) quarantine_limits: QuarantineLimits,
@@ -63,6 +65,18 @@ impl Inner {
     pub(crate) fn usable_lease(&self) -> Duration {
         self.lease - self.lease / 20
     }
+}
+
+/// What to do with an event whose contact the CRM knows several times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnAmbiguous {
+    /// Dead-letter it: an operator decides.
+    #[default]
+    DeadLetter,
+    /// Go on without a contact.
+    NoContact,
+    /// Go on with the first of them, where the CRM's answer holds it, and else without one.
+    First,
 }
 
 /// The user's business logic.
@@ -91,6 +105,13 @@ impl Pipeline {
     #[must_use]
     pub fn source(&self) -> &Source {
         &self.inner.source
+    }
+
+    /// Whether look-ups are held back because the CRM is out of reach. Always false without a
+    /// [breaker](PipelineBuilder::breaker).
+    #[must_use]
+    pub fn breaker_is_open(&self) -> bool {
+        self.inner.breaker.as_ref().is_some_and(Breaker::is_open)
     }
 
     pub(crate) fn report_store_error(&self, operation: &'static str, error: &StoreError) {

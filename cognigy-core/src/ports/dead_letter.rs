@@ -33,7 +33,7 @@ pub struct DeadLetter {
     pub attempts: u32,
     /// When the event was first received.
     pub first_received_at: Timestamp,
-    /// The received bytes; empty if they cannot be read back.
+    /// The received bytes; empty if they cannot be read back, and for sensitive events.
     pub raw_payload: Bytes,
     /// The kept headers of the delivery.
     pub context: DeliveryContext,
@@ -55,7 +55,7 @@ pub struct DeadLetterMessage {
     /// The received JSON object, unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_payload: Option<Box<RawValue>>,
-    /// Set where the payload did not fit, or could not be read back.
+    /// Set where the payload did not fit, could not be read back, or is sensitive.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub raw_payload_omitted: bool,
     /// How many attempts the run made.

@@ -4,7 +4,11 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use crate::{event::EventKey, intake::Intake, store::AttemptOutcome};
+use crate::{
+    event::{Correlation, EventKey},
+    intake::Intake,
+    store::AttemptOutcome,
+};
 
 /// How a CRM look-up ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +17,8 @@ pub enum CrmOutcome {
     Found,
     /// The CRM knows no such contact.
     NotFound,
+    /// The CRM knows several such contacts.
+    Ambiguous,
     /// Failed, may pass.
     Transient,
     /// Failed for good.
@@ -26,6 +32,7 @@ impl CrmOutcome {
         match self {
             Self::Found => "found",
             Self::NotFound => "not_found",
+            Self::Ambiguous => "ambiguous",
             Self::Transient => "transient",
             Self::Permanent => "permanent",
         }
@@ -86,6 +93,25 @@ pub enum Observation<'a> {
         error: Option<&'a str>,
         /// Whether the run was given up.
         gave_up: bool,
+    },
+    /// An attempt ended that does not count: the CRM is out of reach, and the breaker holds look-ups back.
+    PutOff {
+        /// Of which event.
+        key: &'a EventKey,
+        /// What the look-up failed with.
+        error: &'a str,
+    },
+    /// The breaker opened, or closed because the CRM answered.
+    Breaker {
+        /// Whether it is open now.
+        open: bool,
+    },
+    /// A run ended: what asking the CRM for its event's contact came to.
+    Correlated {
+        /// Of which event.
+        key: &'a EventKey,
+        /// What it came to.
+        correlation: Correlation,
     },
     /// A worker's lease was taken over; its result changed nothing.
     LeaseLost,

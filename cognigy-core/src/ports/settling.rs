@@ -16,7 +16,7 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    event::{Event, Timestamp},
+    event::{Correlation, Event, Timestamp},
     ports::{Clock, Contact, Failure},
     store::{Attempt, AttemptOutcome, ClaimToken, RunEnd, Settled, Settlement},
 };
@@ -50,6 +50,7 @@ pub struct Completion<'a> {
     pub(crate) number: u32,
     pub(crate) started_at: Timestamp,
     pub(crate) contact: Option<Contact>,
+    pub(crate) correlation: Correlation,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) settling: &'a Settling,
 }
@@ -77,7 +78,7 @@ impl Completion<'_> {
             error: None,
         };
         let end = RunEnd::Processed { contact: self.contact.clone() };
-        Settlement::of_run(self.token, end, Some(attempt), at)
+        Settlement::of_run(self.token, end, Some(attempt), at).correlated(self.correlation)
     }
 }
 

@@ -4,7 +4,10 @@
 //!
 //! [`RetryPolicy::next_step`]: crate::RetryPolicy::next_step
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use futures_util::{
     FutureExt,
@@ -14,10 +17,10 @@ use futures_util::{
 
 use crate::{
     event::{Correlation, Event, EventKey, EventType, Timestamp},
-    pipeline::{Handler, Pipeline},
+    pipeline::{Handler, OnAmbiguous, Pipeline},
     ports::{
-        Clock, Completion, Contact, ContactQuery, CrmOutcome, Failure, FailureKind, Observation,
-        Settling,
+        Clock, Completion, Contact, ContactQuery, CrmOutcome, Failure, FailureKind, FailureScope,
+        Observation, Settling,
     },
     processing::{NextStep, retry::spread},
     store::{Attempt, AttemptOutcome, ClaimedRun, RunEnd, Settled, Settlement},
@@ -42,6 +45,39 @@ pub(crate) enum Ending {
 struct Success {
     contact: Option<Contact>,
     settled: Option<Settled>,
+}
+
+/// What an attempt has found out so far. It outlives the attempt's future, which may panic or be cut off.
+#[derive(Default)]
+struct Found(Mutex<Progress>);
+
+#[derive(Default, Clone, Copy)]
+struct Progress {
+    correlation: Correlation,
+    /// The look-up failed, and the attempt does not count: when the next one is due.
+    put_off: Option<Timestamp>,
+}
+
+impl Found {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, correlation: Correlation) {
+        self.progress().correlation = correlation;
+    }
+
+    fn put_off(&self, due: Timestamp) {
+        self.progress().put_off = Some(due);
+    }
+
+    fn correlation(&self) -> Correlation {
+        self.progress().correlation
+    }
+
+    fn end(&self) -> Progress {
+        *self.progress()
+    }
 }
 
 /// Who an attempt is made for.
@@ -85,13 +121,22 @@ impl Pipeline {
             return Attempted { ending: Ending::Unsettled(settlement), result: Err(reason) };
         }
         let started_at = clock.now();
+        let found = Found::default();
         self.inner.observer.observe(&Observation::AttemptBegun { key: &key, run, number });
         let result = match event {
             Ok(event) => {
-                let (token, contact) = (claim.token(), None);
-                let completion =
-                    Completion { token, run, number, started_at, contact, clock, settling };
-                self.run_within_timeout(event, completion, clock).await
+                let (token, contact, correlation) = (claim.token(), None, Correlation::NotAsked);
+                let completion = Completion {
+                    token,
+                    run,
+                    number,
+                    started_at,
+                    contact,
+                    correlation,
+                    clock,
+                    settling,
+                };
+                self.run_within_timeout(event, completion, &found, clock).await
             }
             Err(reason) => {
                 Err(Failure::permanent(format!("the stored event is unreadable: {reason}")))
@@ -99,6 +144,13 @@ impl Pipeline {
         };
         let ended_at = clock.now();
         let duration = (ended_at - started_at).to_std().unwrap_or_default();
+        let Progress { correlation, put_off } = found.end();
+        if let (Err(failure), Some(due), Occasion::Worker) = (&result, put_off, occasion) {
+            let error = failure.report();
+            self.inner.observer.observe(&Observation::PutOff { key: &key, error: &error });
+            let settlement = claim.settle(RunEnd::PutOff { due }, None, ended_at);
+            return Attempted { ending: Ending::Unsettled(settlement), result: Err(error) };
+        }
 
         let (end, outcome, error) = match &result {
             Ok(Success { contact, settled: Some(Settled::LeaseLost) }) => {
@@ -126,11 +178,16 @@ impl Pipeline {
             error: error.as_deref(),
             gave_up: matches!(end, RunEnd::GiveUp { .. }),
         });
+        let is_over = !matches!(end, RunEnd::Retry { .. });
+        if is_over {
+            self.inner.observer.observe(&Observation::Correlated { key: &key, correlation });
+        }
         let ending = if let Ok(Success { settled: Some(answer), .. }) = &result {
             Ending::Settled(*answer)
         } else {
             let attempt = Attempt { number, run, started_at, duration, outcome, error };
-            Ending::Unsettled(claim.settle(end, Some(attempt), ended_at))
+            let settlement = claim.settle(end, Some(attempt), ended_at);
+            Ending::Unsettled(if is_over { settlement.correlated(correlation) } else { settlement })
         };
         let result = result.map(|success| success.contact).map_err(|failure| failure.report());
         Attempted { ending, result }
@@ -163,11 +220,12 @@ impl Pipeline {
         &self,
         event: Event,
         completion: Completion<'_>,
+        found: &Found,
         clock: &dyn Clock,
     ) -> Result<Success, Failure> {
         let timeout = self.inner.attempt_timeout;
         // A panic, in the CRM client or in the handler, is that event's failure alone.
-        let run = AssertUnwindSafe(self.run(event, completion, clock)).catch_unwind();
+        let run = AssertUnwindSafe(self.run(event, completion, found, clock)).catch_unwind();
         pin_mut!(run);
         match select(run, clock.sleep_until(clock.now() + timeout)).await {
             Either::Left((Ok(result), _)) => result,
@@ -183,6 +241,7 @@ impl Pipeline {
         &self,
         event: Event,
         mut completion: Completion<'_>,
+        found: &Found,
         clock: &dyn Clock,
     ) -> Result<Success, Failure> {
         let number = completion.number;
@@ -193,15 +252,16 @@ impl Pipeline {
                     idempotency_key: event.idempotency_key(),
                     fresh: event.kind() == &EventType::ProfileUpdated || event.run() > 1,
                 };
-                self.find_contact(&query, clock).await?
+                self.correlate(&query, found, clock).await?
             }
-            None => None,
+            None => {
+                if let Some(breaker) = &self.inner.breaker {
+                    breaker.not_asked(clock.now());
+                }
+                None
+            }
         };
-        let correlation = match (&contact, event.contact_key()) {
-            (Some(_), _) => Correlation::Matched,
-            (None, Some(_)) => Correlation::None,
-            (None, None) => Correlation::NotAsked,
-        };
+        let correlation = found.correlation();
         let event = event.at_attempt(number, correlation);
         let settled = match &self.inner.handler {
             Handler::Plain(handler) => {
@@ -210,10 +270,70 @@ impl Pipeline {
             }
             Handler::Settling(handler) => {
                 completion.contact.clone_from(&contact);
+                completion.correlation = correlation;
                 Some(handler.handle(Arc::new(event), contact.clone(), completion).await?)
             }
         };
         Ok(Success { contact, settled })
+    }
+
+    /// Asks the CRM, and decides what its answer means for the event.
+    async fn correlate(
+        &self,
+        query: &ContactQuery,
+        found: &Found,
+        clock: &dyn Clock,
+    ) -> Result<Option<Contact>, Failure> {
+        // Until there is an answer: the attempt may also be cut off.
+        found.set(Correlation::Failed);
+        let answer = self.find_contact(query, clock).await;
+        self.tell_breaker(&answer, found, clock.now());
+        match answer {
+            Ok(contact) => {
+                let correlation = match contact {
+                    Some(_) => Correlation::Matched,
+                    None => Correlation::None,
+                };
+                found.set(correlation);
+                Ok(contact)
+            }
+            Err(failure) => {
+                let FailureScope::Ambiguous { first } = failure.scope() else {
+                    return Err(failure);
+                };
+                found.set(Correlation::Ambiguous);
+                match self.inner.on_ambiguous {
+                    OnAmbiguous::DeadLetter => Err(failure),
+                    OnAmbiguous::NoContact => Ok(None),
+                    OnAmbiguous::First => Ok(first.clone()),
+                }
+            }
+        }
+    }
+
+    /// Opens the breaker, or closes it, by how a look-up ended.
+    fn tell_breaker(
+        &self,
+        answer: &Result<Option<Contact>, Failure>,
+        found: &Found,
+        now: Timestamp,
+    ) {
+        let Some(breaker) = &self.inner.breaker else { return };
+        let changed_to = match answer {
+            Err(failure) if let FailureKind::Transient { retry_after } = failure.kind() => {
+                let of_service = *failure.scope() == FailureScope::Service;
+                let tripped = breaker.failed(now, of_service, retry_after);
+                if !tripped.counts {
+                    found.put_off(tripped.next_probe);
+                }
+                tripped.opened.then_some(true)
+            }
+            // Whatever the CRM said, it is there.
+            _ => breaker.answered().then_some(false),
+        };
+        if let Some(open) = changed_to {
+            self.inner.observer.observe(&Observation::Breaker { open });
+        }
     }
 
     async fn find_contact(
@@ -226,6 +346,9 @@ impl Pipeline {
         let outcome = match &answer {
             Ok(Some(_)) => CrmOutcome::Found,
             Ok(None) => CrmOutcome::NotFound,
+            Err(failure) if matches!(failure.scope(), FailureScope::Ambiguous { .. }) => {
+                CrmOutcome::Ambiguous
+            }
             Err(failure) if failure.kind() == FailureKind::Permanent => CrmOutcome::Permanent,
             Err(_) => CrmOutcome::Transient,
         };

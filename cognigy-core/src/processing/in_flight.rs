@@ -19,7 +19,7 @@ use crate::{
     event::Timestamp,
     pipeline::Pipeline,
     ports::{Clock, Observation, Settling, StoreError},
-    processing::{Ending, Occasion, answered_by},
+    processing::{Admission, Ending, Occasion, answered_by},
     store::{
         ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun, DeadLetterEnd, RunEnd,
         Settled, Settlement, WorkEnd, WorkKind,
@@ -150,8 +150,18 @@ impl InFlight {
     /// When to claim next, if there is room for anything.
     fn next_claim(&self) -> Option<Timestamp> {
         let may_claim = !self.closed && !self.claim.under_way;
-        let next = [self.run_capacity.next_claim(), self.dead_letter_capacity.next_claim()];
+        let runs = self.run_capacity.next_claim().map(|next| match self.admission(next) {
+            Admission::NotBefore(probe) => next.max(probe),
+            Admission::All | Admission::Probe => next,
+        });
+        let next = [runs, self.dead_letter_capacity.next_claim()];
         next.into_iter().flatten().min().filter(|_| may_claim)
+    }
+
+    /// How many attempts the breaker lets begin at `now`.
+    fn admission(&self, now: Timestamp) -> Admission {
+        let breaker = self.pipeline.inner.breaker.as_ref();
+        breaker.map_or(Admission::All, |breaker| breaker.admission(now))
     }
 
     fn capacity_for(&mut self, work: WorkKind) -> &mut Capacity {
@@ -307,6 +317,11 @@ impl InFlight {
     fn begin_claim(&mut self, now: Timestamp) {
         self.claim.under_way = true;
         let (runs, dead_letters) = (self.run_capacity.wanted(), self.dead_letter_capacity.wanted());
+        let runs = match self.admission(now) {
+            Admission::All => runs,
+            Admission::Probe => runs.min(1),
+            Admission::NotBefore(_) => 0,
+        };
         let wanted = Wanted { runs, dead_letters };
         let lease = self.pipeline.inner.lease;
         let until = now + self.pipeline.inner.usable_lease();
@@ -354,6 +369,7 @@ impl InFlight {
     }
 
     fn begin_attempts(&mut self, now: Timestamp) {
+        self.give_back_behind_the_breaker(now);
         while self.in_flight < self.options.concurrency.max(1) {
             let Some(work) = self.unbegun.pop_front() else { return };
             let token = work.claim.token();
@@ -365,6 +381,9 @@ impl InFlight {
             let (abort, registration) = AbortHandle::new_pair();
             held.abort = Some(abort);
             self.in_flight += 1;
+            if let Some(breaker) = &self.pipeline.inner.breaker {
+                breaker.begin(now + self.pipeline.inner.attempt_timeout);
+            }
             let settling = held.settling.clone();
             let pipeline = self.pipeline.clone();
             let clock = Arc::clone(&self.clock);
@@ -375,6 +394,20 @@ impl InFlight {
                 let ending = Abortable::new(attempt, registration).await;
                 Done::Attempted(token, ending.map_or_else(aborted, |attempted| attempted.ending))
             }));
+        }
+    }
+
+    /// While the breaker is open, claims that cannot be begun are given back: no lease holds their events
+    /// then, and another node, whose breaker may be closed, can take them.
+    fn give_back_behind_the_breaker(&mut self, now: Timestamp) {
+        let admitted = match self.admission(now) {
+            Admission::All => return,
+            Admission::Probe => 1,
+            Admission::NotBefore(_) => 0,
+        };
+        let admitted = self.unbegun.len().min(admitted);
+        for work in self.unbegun.split_off(admitted) {
+            self.end(work.claim.settle(RunEnd::Release, None, now));
         }
     }
 
@@ -436,7 +469,9 @@ impl InFlight {
                     // Its dead letter is due now.
                     self.dead_letter_capacity.expect(now);
                 }
-                WorkEnd::Run { end: RunEnd::Retry { due }, .. } => self.run_capacity.expect(*due),
+                WorkEnd::Run { end: RunEnd::Retry { due } | RunEnd::PutOff { due }, .. } => {
+                    self.run_capacity.expect(*due);
+                }
                 WorkEnd::DeadLetter(DeadLetterEnd::Retry { due }) => {
                     self.dead_letter_capacity.expect(*due);
                 }

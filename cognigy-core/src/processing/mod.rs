@@ -1,6 +1,7 @@
 //! The way through: workers claim what is due, attempt it, and settle how it ended.
 
 mod attempt;
+mod breaker;
 mod capacity;
 mod dead_letters;
 mod in_flight;
@@ -12,6 +13,7 @@ mod store_call;
 mod worker;
 
 pub(crate) use attempt::{Ending, Occasion};
+pub(crate) use breaker::{Admission, Breaker};
 pub(crate) use notify::Notify;
 pub use retry::{Jitter, NextStep, RetryPolicy};
 #[cfg(feature = "tokio")]

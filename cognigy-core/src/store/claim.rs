@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use crate::{event::Timestamp, ports::Contact};
+use crate::{
+    event::{Correlation, Timestamp},
+    ports::Contact,
+};
 
 /// What a claim is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,7 +53,7 @@ impl Claim {
     /// Ends the claim with `end`, reached at `at`; `attempt` goes into the event's history.
     #[must_use]
     pub fn settle(self, end: RunEnd, attempt: Option<Attempt>, at: Timestamp) -> Settlement {
-        Settlement { token: self.token, end: WorkEnd::Run { end, attempt }, at }
+        Settlement::new(self.token, WorkEnd::Run { end, attempt }, at)
     }
 }
 
@@ -76,7 +79,7 @@ impl DeadLetterClaim {
     /// Ends the claim with `end`, reached at `at`.
     #[must_use]
     pub fn settle(self, end: DeadLetterEnd, at: Timestamp) -> Settlement {
-        Settlement { token: self.token, end: WorkEnd::DeadLetter(end), at }
+        Settlement::new(self.token, WorkEnd::DeadLetter(end), at)
     }
 }
 
@@ -104,6 +107,12 @@ pub enum RunEnd {
     /// The run was not begun: the event is `pending` again, due at once, and the attempt is not
     /// counted.
     Release,
+    /// The attempt says nothing about the event, such as one that found the whole CRM out of reach: the
+    /// event is `pending` again, and the attempt is not counted.
+    PutOff {
+        /// When the next attempt is due.
+        due: Timestamp,
+    },
 }
 
 /// How a claimed dead letter ended.
@@ -140,9 +149,27 @@ pub struct Settlement {
     token: ClaimToken,
     end: WorkEnd,
     at: Timestamp,
+    correlation: Option<Correlation>,
 }
 
 impl Settlement {
+    fn new(token: ClaimToken, end: WorkEnd, at: Timestamp) -> Self {
+        Self { token, end, at, correlation: None }
+    }
+
+    /// The same with what asking the CRM for the contact came to, which is kept with the event. Without
+    /// it, what was kept stays.
+    #[must_use]
+    pub fn correlated(self, correlation: Correlation) -> Self {
+        Self { correlation: Some(correlation), ..self }
+    }
+
+    /// What asking the CRM came to, if it is to be kept.
+    #[must_use]
+    pub fn correlation(&self) -> Option<Correlation> {
+        self.correlation
+    }
+
     /// The end of the run that `token` names, whose claim was handed to the attempt.
     pub(crate) fn of_run(
         token: ClaimToken,
@@ -150,7 +177,7 @@ impl Settlement {
         attempt: Option<Attempt>,
         at: Timestamp,
     ) -> Self {
-        Self { token, end: WorkEnd::Run { end, attempt }, at }
+        Self::new(token, WorkEnd::Run { end, attempt }, at)
     }
 
     /// The grant that ends.

@@ -28,8 +28,8 @@ pub use page::{
     QuarantinedItem, StoreSize, StoredEvent, UnsentDeadLetter,
 };
 pub use records::{
-    ClaimBatch, ClaimRequest, ClaimedDeadLetter, ClaimedRun, QuarantineEntry, QuarantineLimits,
-    QuarantineReason, Recorded, ReplayClaim, Requeued, Settled,
+    ClaimBatch, ClaimRequest, ClaimedDeadLetter, ClaimedRun, Forgotten, QuarantineEntry,
+    QuarantineLimits, QuarantineReason, Recorded, ReplayClaim, Requeued, Settled,
 };
 
 use crate::{
@@ -109,6 +109,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// * A token that is not the latest grant, or was settled before, gets `LeaseLost` and changes
     ///   nothing. A lease that ran out but was not granted again can still be settled.
     /// * `UnblockedNext` in place of `Done` where the end of a run made another event due.
+    /// * `PutOff` and `Release` do not count the attempt.
+    /// * What asking the CRM came to is kept where the settlement says so.
     /// * `GiveUp` makes the event `dead_lettering` and its dead letter due, in one transaction.
     /// * A dead letter that was sent makes its event `dead_lettered`, unless a replay has taken the
     ///   event further meanwhile.
@@ -121,6 +123,7 @@ pub trait EventStore: Send + Sync + 'static {
     ///   comes first where the store keeps that order; otherwise the event is `processing` in a run of
     ///   its own, numbered one higher than the last, at attempt 1.
     /// * A dead letter of an earlier run that still waits for the sink is sent all the same.
+    /// * `Forgotten`, and no change, where the event's body was forgotten.
     async fn replay(
         &self,
         key: &EventKey,
@@ -134,6 +137,7 @@ pub trait EventStore: Send + Sync + 'static {
     /// * A finished event becomes `pending` in a new run, due at once.
     /// * One that is `pending` already keeps its run and becomes due at once, so that repeating the
     ///   call adds nothing.
+    /// * `Forgotten`, and no change, where the event's body was forgotten.
     async fn requeue(&self, keys: &[EventKey], now: Timestamp)
     -> Result<Vec<Requeued>, StoreError>;
 }
@@ -179,6 +183,15 @@ pub trait EventArchive: Send + Sync + 'static {
     /// What [`purge`](Self::purge) would forget in all its steps; `limit` and `after` mean nothing
     /// here. It may read everything that is stored.
     async fn purgeable(&self, request: PurgeRequest) -> Result<Purged, StoreError>;
+
+    /// Forgets the bodies of at most `limit` sensitive events that were processed before `before`, and
+    /// says how many.
+    ///
+    /// ## Contract
+    /// * Of a forgotten body the digest stays: the same bytes under the same id are still `Identical`,
+    ///   and others `Differs`, with an empty body.
+    /// * Events that are not sensitive, or not processed, keep their bodies.
+    async fn forget_sensitive(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
 
     /// Whether the store can take events right now: does what a delivery needs in every table that
     /// a delivery writes, leaves none of it, and makes something durable.

@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use bytes::Bytes;
 
-use super::QuarantineReason;
+use super::{Forgotten, QuarantineReason};
 use crate::{
-    event::{DeliveryContext, Event, EventId, EventTime, EventType, SourceName, State, Timestamp},
+    event::{
+        Correlation, DeliveryContext, Event, EventId, EventTime, EventType, SourceName, State,
+        Timestamp,
+    },
     ports::Contact,
 };
 
@@ -67,6 +70,10 @@ pub struct EventFilter {
     pub to: Option<Timestamp>,
     /// From this source.
     pub source: Option<SourceName>,
+    /// Of exactly this conversation.
+    pub conversation: Option<String>,
+    /// With this outcome of asking the CRM. Events that were settled before it was kept do not match.
+    pub correlation: Option<Correlation>,
 }
 
 /// An event without its body.
@@ -88,6 +95,8 @@ pub struct EventSummary {
     pub user_id: Option<String>,
     /// What names its conversation.
     pub conversation: Option<String>,
+    /// What asking the CRM for its contact came to.
+    pub correlation: Correlation,
     /// When it was first received.
     pub received_at: Timestamp,
     /// When its last successful run ended.
@@ -127,6 +136,10 @@ pub struct StoredEvent {
     pub processed_at: Option<Timestamp>,
     /// What the CRM knew in the last successful run.
     pub contact: Option<Contact>,
+    /// What asking the CRM for its contact came to.
+    pub correlation: Correlation,
+    /// Why its body is not there any more; then the event's body is empty.
+    pub forgotten: Option<Forgotten>,
     /// The dead letter of the latest run that left one, while it waits for the sink.
     pub unsent: Option<UnsentDeadLetter>,
 }

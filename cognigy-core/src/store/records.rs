@@ -125,6 +125,8 @@ pub enum ReplayClaim {
     NotFound,
     /// Another run holds the event, or an unfinished event of the same contact comes first.
     Busy,
+    /// The event's body was forgotten: there is nothing to run.
+    Forgotten,
     /// The event is the caller's, in a new run.
     Claimed(Box<ClaimedRun>),
 }
@@ -138,8 +140,37 @@ pub enum Requeued {
     Waiting,
     /// Another run holds the event.
     Busy,
+    /// The event's body was forgotten: there is nothing to run.
+    Forgotten,
     /// Nothing is stored under that key.
     NotFound,
+}
+
+/// Why the body of a stored event is not there any more. Its id and the body's SHA-256 digest stay, so
+/// that a repetition of the delivery is still known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forgotten {
+    /// Its sender asked that its content be kept no longer than needed.
+    Sensitive,
+    /// The person whom it is about was erased.
+    Erased,
+}
+
+impl Forgotten {
+    /// The name in stores and APIs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sensitive => "sensitive",
+            Self::Erased => "erased",
+        }
+    }
+
+    /// The reason with that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Sensitive, Self::Erased].into_iter().find(|reason| reason.as_str() == name)
+    }
 }
 
 /// Why a signed body was not taken.

@@ -99,6 +99,10 @@ impl<S: EventArchive + ?Sized> EventArchive for Arc<S> {
         (**self).purgeable(request).await
     }
 
+    async fn forget_sensitive(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        (**self).forget_sensitive(before, limit).await
+    }
+
     async fn ready(&self) -> Result<(), StoreError> {
         (**self).ready().await
     }

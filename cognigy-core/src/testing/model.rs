@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::sample::{self, key};
 use crate::{
-    event::{DeliveryContext, EventKey, EventType, IncomingEvent, SourceName, State, Timestamp},
+    event::{
+        Correlation, DeliveryContext, EventKey, EventType, IncomingEvent, SourceName, State,
+        Timestamp,
+    },
     memory::MemoryStore,
     ports::Contact,
     store::{
@@ -94,6 +97,7 @@ fn any_event(dice: &mut Dice) -> IncomingEvent {
     let text = ["hi", "ho"][dice.roll(2)];
     let mut event = event_from(contact, &format!("e{number}"), text);
     event.context = context(dice);
+    event.parts.sensitive = dice.roll(3) == 0;
     event.parts.conversation = (dice.roll(2) == 0).then(|| format!("s{number}"));
     event
 }
@@ -193,7 +197,8 @@ impl Pair {
                 _ => self.tokens.swap_remove(chosen),
             };
             let later = now + Duration::from_secs(dice.roll(40) as u64);
-            let choice = dice.roll(5);
+            let choice = dice.roll(6);
+            let correlation = Correlation::ALL[dice.roll(5)];
             if run == 0 {
                 let end = match choice {
                     0 | 1 => DeadLetterEnd::Retry { due: later },
@@ -210,19 +215,27 @@ impl Pair {
                 1 => RunEnd::GiveUp { reason: "no use".to_owned(), attempts: number },
                 2 => RunEnd::Release,
                 3 => RunEnd::Processed { contact: None },
+                4 => RunEnd::PutOff { due: later },
                 _ => RunEnd::Processed { contact: Contact::from_json("{\"id\": 7}").ok() },
             };
-            let attempt = (!matches!(end, RunEnd::Release)).then(|| Attempt {
-                number,
-                run,
-                started_at: now,
-                duration: Duration::from_micros(1_234_567),
-                outcome: AttemptOutcome::FailedPermanent,
-                error: Some("no".to_owned()),
-            });
+            let attempt =
+                (!matches!(end, RunEnd::Release | RunEnd::PutOff { .. })).then(|| Attempt {
+                    number,
+                    run,
+                    started_at: now,
+                    duration: Duration::from_micros(1_234_567),
+                    outcome: AttemptOutcome::FailedPermanent,
+                    error: Some("no".to_owned()),
+                });
             for (list, token) in settlements.iter_mut().zip(tokens) {
                 let claim = Claim::granted(token.handle, token.fence);
-                list.push(claim.settle(end.clone(), attempt.clone(), now));
+                let settlement = claim.settle(end.clone(), attempt.clone(), now);
+                list.push(match end {
+                    RunEnd::Processed { .. } | RunEnd::GiveUp { .. } => {
+                        settlement.correlated(correlation)
+                    }
+                    _ => settlement,
+                });
             }
         }
         let [model, store] = &settlements;
@@ -315,6 +328,13 @@ impl Pair {
                 })
                 .await;
             }
+            11 if dice.roll(3) == 0 => {
+                let before = now - chrono::Duration::seconds(dice.roll(40) as i64);
+                self.same("forget_sensitive", async |store| {
+                    store.forget_sensitive(before, 100).await.unwrap()
+                })
+                .await;
+            }
             _ => compare_list(self, dice, now).await,
         }
     }
@@ -339,6 +359,8 @@ async fn compare_list(pair: &Pair, dice: &mut Dice, now: Timestamp) {
         from: (dice.roll(3) == 0).then(|| second(dice)),
         to: (dice.roll(3) == 0).then(|| second(dice)),
         source: (dice.roll(2) == 0).then(SourceName::default),
+        conversation: (dice.roll(5) == 0).then(|| format!("s{}", dice.roll(12))),
+        correlation: (dice.roll(4) == 0).then(|| Correlation::ALL[dice.roll(5)]),
     };
     let (filter, limit) = (&filter, dice.roll(5));
     pair.same("list", async |store| {

@@ -154,6 +154,9 @@ impl EventArchive for DistantStore {
     async fn purgeable(&self, request: PurgeRequest) -> Result<Purged, StoreError> {
         self.inner.purgeable(request).await
     }
+    async fn forget_sensitive(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.inner.forget_sensitive(before, limit).await
+    }
     async fn ready(&self) -> Result<(), StoreError> {
         self.on("ready", self.inner.ready()).await
     }

@@ -139,11 +139,17 @@ fn print(detail: &EventDetail) -> Result<(), StartError> {
     say!("timestamp  {}", printable(detail.timestamp.as_json().trim_matches('"')))?;
     say!("external   {}", or_none(&detail.external_id))?;
     say!("user       {}", or_none(&detail.user_id))?;
+    say!("dialogue   {}", or_none(&detail.conversation))?;
+    say!("CRM        {}", detail.correlation)?;
     say!("received   {}", detail.received_at)?;
     say!("processed  {}", detail.processed_at.as_deref().unwrap_or("-"))?;
     let context = detail.crm_context.as_ref().map_or("null", Contact::as_json);
     say!("context    {}", printable(context))?;
-    say!("body       {}", printable(&detail.body))?;
+    match (&detail.body, detail.forgotten) {
+        (Some(body), _) => say!("body       {}", printable(body))?,
+        (None, Some(why)) => say!("body       forgotten ({why})")?,
+        (None, None) => say!("body       not shown: its sender asked that it be logged nowhere")?,
+    }
     if let Some(dead_letter) = &detail.dead_letter {
         let (tries, next) = (dead_letter.tries, &dead_letter.next_try_at);
         say!("dead letter: not sent yet, tried {tries} times, next at {next}")?;

@@ -58,6 +58,7 @@ pub(super) async fn run(
                         outstanding.push(HandedOver { key: key.clone(), attempts: None });
                     }
                     Requeued::Busy => account.record(key, Status::Busy, None),
+                    Requeued::Forgotten => account.record(key, Status::Forgotten, None),
                     Requeued::NotFound => account.record(key, Status::NotFound, None),
                 }
             }

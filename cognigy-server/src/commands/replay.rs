@@ -100,6 +100,7 @@ pub(super) enum Status {
     HandedOver,
     Failed,
     NotFound,
+    Forgotten,
     Busy,
     NotConfigured,
     GivenBack,
@@ -112,6 +113,7 @@ impl Status {
             Self::HandedOver => "handed_over",
             Self::Failed => "failed",
             Self::NotFound => "not_found",
+            Self::Forgotten => "forgotten",
             Self::Busy => "busy",
             Self::NotConfigured => "not_configured",
             Self::GivenBack => "given_back",
@@ -290,6 +292,7 @@ async fn run_one(
         ReplayOutcome::Replayed(_) => (Status::Replayed, None),
         ReplayOutcome::Failed(reason) => (Status::Failed, Some(reason)),
         ReplayOutcome::NotFound => (Status::NotFound, None),
+        ReplayOutcome::Forgotten => (Status::Forgotten, None),
         ReplayOutcome::Busy => (Status::Busy, None),
         ReplayOutcome::Stopped => (Status::GivenBack, None),
     }))

@@ -7,7 +7,6 @@ use std::{
 };
 
 use clap::ArgMatches;
-use cognigy_core::sign;
 use cognigy_http::{BaseUrl, ClientOptions, TransportError, read_bounded};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -57,7 +56,10 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
     let webhook = source.webhook()?;
     let url = match arguments.get_one::<String>("url") {
         Some(url) => url.clone(),
-        None => format!("http://{}{}", settings.listen, source.path()),
+        None => {
+            let token = webhook.path_end().map(|token| format!("/{token}")).unwrap_or_default();
+            format!("http://{}{}{token}", settings.listen, source.path())
+        }
     };
     let bodies = bodies(arguments)?;
     if BaseUrl::parse(&url).is_err() {
@@ -72,7 +74,7 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
     let mut answers = stream::iter(bodies)
         .map(|Body { line, bytes }| async move {
             let event_id = event_id(&bytes);
-            (line, event_id, post(client, url, webhook, bytes).await)
+            (line, event_id, post(client, url, webhook, line, bytes).await)
         })
         .buffer_unordered(number(arguments, "concurrency").max(1) as usize);
     let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
@@ -84,7 +86,7 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
             None => words.clone(),
         };
         *outcomes.entry(outcome).or_default() += 1;
-        if status != Some(200) {
+        if !status.is_some_and(|status| (200..300).contains(&status)) {
             refused.push(Refused { line, event_id, status, detail: words });
         }
         done += 1;
@@ -132,14 +134,17 @@ async fn post(
     client: &reqwest::Client,
     url: &str,
     webhook: &Webhook,
+    line: usize,
     body: Vec<u8>,
 ) -> (Option<u16>, String) {
-    let signature = sign(&webhook.secret, webhook.scheme, &body);
-    let request = client
-        .post(url)
-        .header(&webhook.header, signature)
-        .header("Content-Type", "application/json")
-        .body(body);
+    let signed = match webhook.headers(&body, &format!("msg_{}_{line}", run_number()), url) {
+        Ok(signed) => signed,
+        Err(why) => return (None, why),
+    };
+    let mut request = client.post(url).header("Content-Type", "application/json").body(body);
+    for (name, value) in signed {
+        request = request.header(name, value);
+    }
     let answer = match request.send().await {
         Ok(answer) => answer,
         Err(error) => return (None, format!("the server {}", TransportError::from(error))),
@@ -152,11 +157,20 @@ async fn post(
     if let Some(detail) = answer["detail"].as_str() {
         return (Some(status), detail.to_owned());
     }
-    if status != 200 {
+    if !(200..300).contains(&status) {
         return (Some(status), "without a reason".to_owned());
     }
     let flag = |name: &str| if answer[name] == true { format!(" {name}") } else { String::new() };
     (Some(status), format!("accepted{}{}", flag("duplicate"), flag("conflict")))
+}
+
+/// Tells one invocation from another.
+fn run_number() -> u128 {
+    static NUMBER: std::sync::OnceLock<u128> = std::sync::OnceLock::new();
+    *NUMBER.get_or_init(|| {
+        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since_1970.unwrap_or_default().as_millis()
+    })
 }
 
 fn bodies(arguments: &ArgMatches) -> Result<Vec<Body>, StartError> {
@@ -167,10 +181,7 @@ fn bodies(arguments: &ArgMatches) -> Result<Vec<Body>, StartError> {
         }
         // Each invocation has ids of its own, so that the events of a second one are not all
         // duplicates.
-        let run = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_millis();
+        let run = run_number();
         let made_up = |n: u32| generated(&format!("sent-{run}-{n}"), n);
         return Ok((0..count).zip(1..).map(|(n, line)| Body { line, bytes: made_up(n) }).collect());
     };

@@ -47,6 +47,8 @@ pub(crate) struct Progress {
     waiting: u64,
     /// Events that a run holds.
     busy: u64,
+    /// Events whose bodies were forgotten. There is nothing to run.
+    forgotten: u64,
     /// Ids that are not stored.
     not_found: u64,
     /// Events of sources that are not configured. They are left as they are.
@@ -241,6 +243,7 @@ async fn requeue_batch(
                     Requeued::Scheduled => &mut progress.scheduled,
                     Requeued::Waiting => &mut progress.waiting,
                     Requeued::Busy => &mut progress.busy,
+                    Requeued::Forgotten => &mut progress.forgotten,
                     Requeued::NotFound => &mut progress.not_found,
                 } += 1;
             }

@@ -27,7 +27,7 @@ use cognigy_core::{Failure, Reply, StoreError};
 
 pub(crate) use listen::{Listening, Size, bind, serve};
 
-use crate::{app::App, pipelines::Pipelines, settings::Settings};
+use crate::{app::App, pipelines::Pipelines, settings::Settings, telemetry::Hints};
 use bulk::BulkReplays;
 use operator::AdminToken;
 use probes::Readiness;
@@ -39,12 +39,14 @@ pub(crate) struct Service {
     admin: AdminToken,
     readiness: Readiness,
     replays: BulkReplays,
+    hints: Arc<Hints>,
 }
 
 impl Service {
     pub(crate) fn new(app: App, settings: &Settings) -> Self {
         let admin = AdminToken::new(settings.admin_token.as_ref().map(|token| token.as_str()));
-        Self { app, admin, readiness: Readiness::default(), replays: BulkReplays::default() }
+        let (readiness, replays) = (Readiness::default(), BulkReplays::default());
+        Self { app, admin, readiness, replays, hints: Arc::default() }
     }
 
     /// The process is stopping: it is not ready any more.
@@ -99,12 +101,17 @@ fn configure(config: &mut web::ServiceConfig, routes: Routes, pipelines: &Pipeli
 fn deliveries(config: &mut web::ServiceConfig, pipelines: &Pipelines) {
     for source in pipelines.iter() {
         if let Some(path) = &source.path {
-            let taken_in_by = web::Data::from(Arc::clone(source));
-            config.service(
-                resource(path, "POST")
-                    .app_data(taken_in_by)
-                    .route(web::post().to(webhook::receive)),
-            );
+            let mut paths = vec![path.clone()];
+            if source.token_in_path {
+                paths.push(format!("{path}/{{token}}"));
+            }
+            for path in paths {
+                config.service(
+                    resource(&path, "POST")
+                        .app_data(web::Data::from(Arc::clone(source)))
+                        .route(web::post().to(webhook::receive)),
+                );
+            }
         }
     }
 }

@@ -178,6 +178,11 @@ pub(super) async fn replay(
         }
         Ok(ReplayOutcome::Failed(reason)) => Err(failed(&format!("Replay failed: {reason}"))),
         Ok(ReplayOutcome::NotFound) => Err(not_found()),
+        Ok(ReplayOutcome::Forgotten) => Err(ProblemResponse::new(
+            410,
+            "Gone",
+            "The body of this event was forgotten; it cannot be run again",
+        )),
         Ok(ReplayOutcome::Busy | ReplayOutcome::Stopped) => Err(ProblemResponse::new(
             409,
             "Conflict",

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use cognigy_core::{Clock, Intake, RawDelivery};
 
-use super::{Shared, answer, body, connections::State};
+use super::{Service, Shared, answer, body, connections::State};
 use crate::{admission::UNKNOWN, app::App, pipelines::SourcePipeline};
 
 /// Takes a delivery in.
@@ -18,7 +18,7 @@ pub(super) async fn receive(
     let started = Instant::now();
     let app = &service.app;
     let from = sender_of(&request, app);
-    let intake = match take_in(&request, payload, from, app, &source).await {
+    let intake = match take_in(&request, payload, from, &service, &source).await {
         Ok(intake) | Err(intake) => intake,
     };
     source.pipeline.observe_delivery(&intake, Some(from), Some(started.elapsed()));
@@ -37,9 +37,10 @@ async fn take_in(
     request: &HttpRequest,
     payload: web::Payload,
     from: IpAddr,
-    app: &App,
+    service: &Service,
     source: &SourcePipeline,
 ) -> Result<Intake, Intake> {
+    let app = &service.app;
     if let Some(refused) = source.pipeline.refuse_by_head(request.headers()) {
         return Err(refused);
     }
@@ -54,6 +55,19 @@ async fn take_in(
     }
     // Only a complete body takes a slot: a body that does not come must not keep other deliveries out.
     let _slot = source.slots.reserve(1)?;
-    let raw = RawDelivery::new(request.headers(), body).peer(from);
-    Ok(source.pipeline.receive(raw, app.clock.now()).await)
+    let mut raw = RawDelivery::new(request.headers(), body).peer(from);
+    if source.looks_at_target {
+        raw = raw.target(request.uri().to_string());
+    }
+    let now = app.clock.now();
+    let refused = raw.clone();
+    let intake = source.pipeline.receive(raw, now).await;
+    if let Intake::Unsigned(_) = intake
+        && service.hints.may_be_given()
+        && let Some(fits) = source.made_for(&refused, now)
+    {
+        let source = source.telemetry.label();
+        tracing::warn!(source, peer = %from, fits, "a delivery was refused that fits other settings");
+    }
+    Ok(intake)
 }

@@ -5,6 +5,7 @@
 //! module turn the texts into types and name the setting that is wrong. [`outside`] checks what is not
 //! about one setting's meaning: encodings, white space, files, proxies, the AWS SDK's variables.
 
+mod intake;
 mod layers;
 mod outside;
 mod parse;
@@ -18,10 +19,11 @@ use cognigy_core::{EventOrder, SourceName};
 use ipnet::IpNet;
 use zeroize::Zeroizing;
 
+pub(crate) use intake::{Credential, Webhook};
 pub(crate) use layers::{Layers, SettingError};
 pub(crate) use outside::{add_env_file, warnings};
 use per_source::View;
-pub(crate) use source_settings::{SourceSettings, Webhook};
+pub(crate) use source_settings::SourceSettings;
 pub(crate) use table::{EXAMPLE_CRM, SETTINGS};
 
 /// The values of all settings.

@@ -126,6 +126,11 @@ pub(super) fn http_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// A URL that a sender posts to, with a path and perhaps a query.
+pub(super) fn whole_url(text: &str) -> Result<String, String> {
+    cognigy_http::absolute_url(text).map(|_| text.to_owned())
+}
+
 #[cfg(feature = "sqs")]
 pub(super) fn queue_url(text: &str) -> Result<String, String> {
     cognigy_sink_sqs::check_queue_url(text)

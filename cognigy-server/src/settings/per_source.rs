@@ -21,6 +21,31 @@ use super::{
 /// alike.
 const SUGGESTION_THRESHOLD: f64 = 0.95;
 
+/// The settings that say what the sender is. A source with one of its own has another sender, so that it
+/// inherits none of [`OF_THE_SENDER`].
+const SENDER: [&str; 3] = ["preset", "auth", "signature_scheme"];
+
+/// The settings that describe one sender.
+const OF_THE_SENDER: [&str; 17] = [
+    "auth",
+    "signature_scheme",
+    "signature_header",
+    "signature_content",
+    "signature_format",
+    "signature_prefix",
+    "signature_encoding",
+    "signature_key",
+    "signature_timestamp_header",
+    "signature_timestamp_unit",
+    "signature_id_header",
+    "id_pointer",
+    "type_pointer",
+    "time_pointer",
+    "contact_pointer",
+    "conversation_pointer",
+    "event_type",
+];
+
 /// What is set for one source only, by key.
 #[derive(Debug, Default)]
 pub(super) struct Own {
@@ -85,6 +110,11 @@ impl<'a> View<'a> {
         let kept_back = match key {
             "webhook_secret" | "webhook_secret_previous" => true,
             "crm_token" => own.value("crm_base_url").is_some(),
+            // The whole URL of a path is no other path's.
+            "public_url" => true,
+            key if OF_THE_SENDER.contains(&key) => {
+                SENDER.iter().any(|setting| own.value(setting).is_some())
+            }
             _ => false,
         };
         match self.layers.value(key).filter(|_| !kept_back) {
@@ -103,6 +133,16 @@ impl<'a> View<'a> {
         let wrong = |expected: String| SettingError::wrong(key, &variable, text, &expected);
         outside::check_ends(key, text).map_err(wrong)?;
         parse(text).map(Some).map_err(wrong)
+    }
+
+    /// The error that the setting, as it is, cannot be used.
+    pub(super) fn wrong(&self, key: &str, why: &str) -> SettingError {
+        SettingError(format!("{}: {why}", self.value(key).1))
+    }
+
+    /// The error that the setting is needed and not set.
+    pub(super) fn missing(&self, key: &str) -> SettingError {
+        SettingError::missing_variable(&self.value(key).1)
     }
 
     /// The value of a setting that must be there.
@@ -155,6 +195,7 @@ impl Layers {
             let file = tables.remove(&name).unwrap_or_default();
             self.sources.insert(name, Own { file, ..Own::default() });
         }
+        self.check_variables()?;
         let unlisted = tables.keys().map(|name| {
             format!("the file's table sources.{name} is not used: COGNIGY_SOURCES does not name it")
         });
@@ -170,6 +211,19 @@ impl Layers {
             }
         }
         Ok(warnings)
+    }
+
+    /// No variable may belong to two sources: `COGNIGY_SOURCE_A_CRM_AUTH` is the `crm_auth` of a source
+    /// `a` and the `auth` of a source `a-crm`.
+    fn check_variables(&self) -> Result<(), SettingError> {
+        let mut owners = BTreeMap::new();
+        for (variable, source, _) in self.variables() {
+            if let Some(other) = owners.insert(variable.clone(), source) {
+                let problem = format!("{variable} would be of both {other} and {source}");
+                return Err(SettingError(format!("COGNIGY_SOURCES: {problem}")));
+            }
+        }
+        Ok(())
     }
 
     /// Removes all sources but the plain path's.
@@ -389,8 +443,7 @@ mod tests {
         let before = format!("{layers:?}");
         layers.name_sources().unwrap();
         let settings = Settings::read(&layers).unwrap();
-        let verifier = source(&settings, "shop").webhook().unwrap().verifier();
-        let shown = format!("{before} {layers:?} {settings:?} {verifier:?}");
+        let shown = format!("{before} {layers:?} {settings:?}");
         assert!(shown.contains("shop") && !shown.contains("marked"), "{shown}");
         assert!(!shown.contains("109, 97, 114"), "{shown}");
     }

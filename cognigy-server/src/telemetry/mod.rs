@@ -22,8 +22,9 @@ use std::{
 };
 
 use cognigy_core::{
-    AttemptOutcome, Counts, CrmClient, CrmOutcome, Intake, MatchedSecret, Observation, Observer,
-    Purged, QuarantineReason, SourceName, State, StoreErrorKind, StoreSize, Timestamp,
+    AttemptOutcome, AuthenticationError, Correlation, Counts, CrmClient, CrmOutcome, Intake,
+    MatchedSecret, Observation, Observer, Purged, QuarantineReason, SourceName, State,
+    StoreErrorKind, StoreSize, Timestamp,
 };
 use cognigy_crm_http::CoalescingCrm;
 use prometheus::{
@@ -33,7 +34,7 @@ use prometheus::{
 
 use metrics::{Registrar, SparedRequests};
 use rates::Rate;
-pub(crate) use refusals::{Refusals, refusal};
+pub(crate) use refusals::{Hints, Refusals, refusal};
 
 use crate::admission::UNKNOWN;
 
@@ -61,12 +62,16 @@ pub(crate) struct SourceTelemetry {
     leaves_attempts_unlogged: AtomicBool,
     registry: Registry,
     deliveries: IntCounterVec,
+    unauthenticated: IntCounterVec,
     previous_secret: IntCounter,
     ingest: Histogram,
     processing: IntCounterVec,
     processing_duration: Histogram,
     crm: IntCounterVec,
     crm_duration: Histogram,
+    breaker: IntGauge,
+    put_off: IntCounter,
+    correlations: IntCounterVec,
     dead_letters: IntCounterVec,
     store_errors: IntCounter,
     lost_leases: IntCounter,
@@ -263,6 +268,12 @@ impl SourceTelemetry {
                 "outcome",
                 &Intake::NAMES,
             )?,
+            unauthenticated: registrar.counters(
+                "cognigy_unauthenticated_total",
+                "Deliveries that were refused with a 401, by what was wrong with their credential",
+                "reason",
+                &AuthenticationError::NAMES,
+            )?,
             previous_secret: registrar.counter(
                 "cognigy_previous_secret_matches_total",
                 "Deliveries signed with the previous secret",
@@ -294,6 +305,7 @@ impl SourceTelemetry {
                 &[
                     CrmOutcome::Found,
                     CrmOutcome::NotFound,
+                    CrmOutcome::Ambiguous,
                     CrmOutcome::Transient,
                     CrmOutcome::Permanent,
                 ]
@@ -301,6 +313,20 @@ impl SourceTelemetry {
             )?,
             crm_duration: registrar
                 .histogram("cognigy_crm_request_duration_seconds", "Duration of a CRM look-up")?,
+            breaker: registrar.gauge(
+                "cognigy_crm_breaker",
+                "1 while the CRM is out of reach and look-ups are held back, else 0",
+            )?,
+            put_off: registrar.counter(
+                "cognigy_attempts_put_off_total",
+                "Attempts that do not count, because the CRM was out of reach",
+            )?,
+            correlations: registrar.counters(
+                "cognigy_correlations_total",
+                "Runs that ended, by what asking the CRM for the contact came to",
+                "correlation",
+                &Correlation::ALL.map(Correlation::as_str),
+            )?,
             dead_letters: registrar.counters(
                 "cognigy_dead_letters_total",
                 "Dead letters by outcome: sent or failed by the sink's answer, kept if there is no queue",
@@ -356,9 +382,11 @@ impl SourceTelemetry {
                 tracing::debug!(source, outcome, duration_ms, "delivery");
             }
             Intake::Unsigned(reason) => {
+                self.unauthenticated.with_label_values(&[reason.as_str()]).inc();
                 refusal!(
-                    first(&format!("not signed: {reason}")),
-                    source, %peer, reason = reason.to_string(), "delivery refused: not signed"
+                    // By its name: a text with seconds in it would be another reason each time.
+                    first(&format!("not authenticated: {}", reason.as_str())),
+                    source, %peer, reason = reason.to_string(), "delivery refused: not authenticated"
                 );
             }
             Intake::Invalid(invalid) => {
@@ -491,6 +519,29 @@ impl Observer for SourceTelemetry {
                         "attempt failed, will retry"
                     );
                 }
+            }
+            Observation::PutOff { key, error } => {
+                self.put_off.inc();
+                let event_id = key.id.as_str();
+                tracing::debug!(
+                    source,
+                    event_id,
+                    error,
+                    "attempt put off: the CRM is out of reach"
+                );
+            }
+            Observation::Breaker { open } => {
+                self.breaker.set(i64::from(*open));
+                match open {
+                    true => tracing::warn!(
+                        source,
+                        "the CRM is out of reach: look-ups are held back until it answers a probe"
+                    ),
+                    false => tracing::info!(source, "the CRM answers again"),
+                }
+            }
+            Observation::Correlated { correlation, .. } => {
+                self.correlations.with_label_values(&[correlation.as_str()]).inc();
             }
             Observation::LeaseLost => {
                 self.lost_leases.inc();

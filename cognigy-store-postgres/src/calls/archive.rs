@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use cognigy_core::{
-    Attempt, AttemptOutcome, Backlog, Contact, Counts, Cursor, Event, EventFilter, EventKey,
-    EventPage, EventSummary, PAGE_BYTES, PageRequest, SourceName, State, StoreSize, StoredEvent,
-    UnsentDeadLetter,
+    Attempt, AttemptOutcome, Backlog, Contact, Correlation, Counts, Cursor, Event, EventFilter,
+    EventKey, EventPage, EventSummary, PAGE_BYTES, PageRequest, SourceName, State, StoreSize,
+    StoredEvent, UnsentDeadLetter,
 };
 use deadpool_postgres::{GenericClient, Object};
 use tokio_postgres::{Row, types::ToSql};
@@ -30,7 +30,8 @@ pub(crate) async fn find(
         .prepare_cached(&format!(
             "SELECT {STATE}, events.received_at, events.processed_at,
                     events.run, bodies.body, bodies.headers, contexts.json, letter.run AS unsent_run,
-                    letter.reason AS unsent_reason, letter.tries, letter.due_at, {IDENTITY}
+                    letter.reason AS unsent_reason, letter.tries, letter.due_at,
+                    events.correlation, events.forgotten, {IDENTITY}
              FROM cognigy_events AS events
              {QUEUED}
              LEFT JOIN LATERAL (
@@ -50,7 +51,11 @@ pub(crate) async fn find(
         .await?;
     let (source, id) = (key.source.as_str(), Private(key.id.as_str()));
     let Some(row) = connection.query_opt(&find, &[&source, &id]).await? else { return Ok(None) };
-    let body = row::read_body(&row)?.unwrap_or_default();
+    let forgotten = row::read_forgotten(&row)?;
+    let body = match forgotten {
+        None => row::read_body(&row)?.unwrap_or_default(),
+        Some(_) => Default::default(),
+    };
     let (received_at, run) = (read(&row, "received_at")?, read_number(&row, "run")?);
     let contact = read::<Option<&str>>(&row, "json")?.map(Contact::from_json).transpose();
     Ok(Some(StoredEvent {
@@ -58,7 +63,9 @@ pub(crate) async fn find(
             .with_context(row::read_headers(&row)?),
         state: row::read_state(&row)?,
         processed_at: read(&row, "processed_at")?,
+        correlation: row::read_correlation(&row, matches!(contact, Ok(Some(_))))?,
         contact: contact.map_err(|error| unreadable("the CRM context", error))?,
+        forgotten,
         unsent: unsent(&row)?,
     }))
 }
@@ -108,6 +115,7 @@ fn read_summary(row: &Row) -> Result<EventSummary, PostgresError> {
         external_id: parts.external_id,
         user_id: parts.user_id,
         conversation: parts.conversation,
+        correlation: row::read_correlation(row, read(row, "has_contact")?)?,
         received_at: read(row, "received_at")?,
         processed_at: read(row, "processed_at")?,
     })
@@ -162,6 +170,13 @@ impl Conditions {
         all.add("events.user_id =", private(&filter.user_id));
         all.add("events.external_id =", private(&filter.external_id));
         all.add("events.source =", filter.source.as_ref().map(|source| source.as_str().to_owned()));
+        all.add("events.conversation =", private(&filter.conversation));
+        match filter.correlation {
+            Some(Correlation::NotAsked) => all.terms.push("events.correlation IS NULL".to_owned()),
+            correlation => {
+                all.add("events.correlation =", correlation.map(Correlation::as_str));
+            }
+        }
         if let Some(from) = filter.from {
             all.add("events.received_at >=", Some(from));
             let first = Arrivals::around(connection, from).await?.first;
@@ -200,7 +215,12 @@ impl Conditions {
                                + octet_length(coalesce(conversation, '')))
                            OVER (ORDER BY id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING)
                            AS before
-                 FROM (SELECT events.id, {STATE}, events.received_at, events.processed_at, {IDENTITY}
+                 FROM (SELECT events.id, {STATE}, events.received_at, events.processed_at,
+                              events.correlation,
+                              EXISTS (SELECT FROM cognigy_contexts AS contexts
+                                      WHERE contexts.event = events.id
+                                        AND contexts.received_at = events.received_at)
+                              AS has_contact, {IDENTITY}
                        FROM {from} {queued} WHERE {condition} ORDER BY {id} DESC LIMIT {limit}) AS rows
              ) AS rows WHERE before IS NULL OR before <= {PAGE_BYTES} ORDER BY id DESC"
         )

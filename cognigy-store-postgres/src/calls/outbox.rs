@@ -88,11 +88,19 @@ fn read_letter(row: &Row, fence: i64) -> Result<ClaimedDeadLetter, PostgresError
     let claim = DeadLetterClaim::granted(read(row, "id")?, fence);
     let key = row::read_key(row)?;
     let first_received_at: Timestamp = read(row, "received_at")?;
+    let mut is_sensitive = false;
     let time = match row::read_parts(row, &key) {
-        Ok(parts) => parts.time,
+        Ok(parts) => {
+            is_sensitive = parts.sensitive;
+            parts.time
+        }
         // The message needs a time; this one is at least close.
         Err(_) => EventTime::from_json(&first_received_at.timestamp_millis().to_string())
             .map_err(|why| unreadable("the time", why))?,
+    };
+    let (raw_payload, context) = match is_sensitive {
+        true => Default::default(),
+        false => (row::read_body(row)?.unwrap_or_else(Bytes::new), row::read_headers(row)?),
     };
     let dead_letter = DeadLetter {
         key,
@@ -102,8 +110,8 @@ fn read_letter(row: &Row, fence: i64) -> Result<ClaimedDeadLetter, PostgresError
         error_message: unescape(read(row, "reason")?),
         attempts: read_number(row, "attempts")?,
         first_received_at,
-        raw_payload: row::read_body(row)?.unwrap_or_else(Bytes::new),
-        context: row::read_headers(row)?,
+        raw_payload,
+        context,
     };
     let attempt = read_number(row, "tries")?;
     Ok(ClaimedDeadLetter { claim, dead_letter, attempt })

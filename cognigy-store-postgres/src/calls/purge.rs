@@ -99,6 +99,31 @@ pub(crate) async fn remove_bytes(
     partitions::forget(connection, latest(request), sql_limit(request.limit)).await
 }
 
+/// Puts their digests in the place of the bodies of sensitive events that were processed before
+/// `before`. Returns how many.
+pub(crate) async fn forget_sensitive(
+    connection: &Object,
+    before: Timestamp,
+    limit: usize,
+) -> Result<u64, PostgresError> {
+    let forget = connection
+        .prepare_cached(
+            "WITH old AS MATERIALIZED (
+                 SELECT id, received_at FROM cognigy_events
+                 WHERE sensitive AND forgotten IS NULL AND state = 'processed'
+                   AND processed_at < $1
+                 LIMIT $2 FOR UPDATE SKIP LOCKED
+             ), bodies AS (
+                 UPDATE cognigy_bodies SET body = sha256(body), headers = NULL
+                 FROM old WHERE event = old.id AND cognigy_bodies.received_at = old.received_at
+             )
+             UPDATE cognigy_events SET forgotten = 'sensitive'
+             WHERE id = ANY (ARRAY(SELECT id FROM old))",
+        )
+        .await?;
+    Ok(connection.execute(&forget, &[&before, &sql_limit(limit)]).await?)
+}
+
 /// Counts everything that can be removed.
 pub(crate) async fn count(
     connection: &Object,

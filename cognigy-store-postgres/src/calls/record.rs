@@ -42,17 +42,18 @@ WITH incoming AS MATERIALIZED (
     SELECT nextval('cognigy_events_id_seq') AS id, row.ordinal,
            coalesce(row.now, statement_timestamp()) AS now, row.source, row.event_id, row.type,
            row.timestamp_json, row.external_id, row.user_id, row.conversation, row.body,
-           row.headers, row.lane
+           row.headers, row.lane, row.sensitive
     FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-                $7::text[], $8::bytea[], $9::bigint[], $10::text[], $11::text[])
+                $7::text[], $8::bytea[], $9::bigint[], $10::text[], $11::text[], $12::boolean[])
          WITH ORDINALITY AS row (now, source, event_id, type, timestamp_json, external_id, user_id,
-                                 body, lane, conversation, headers, ordinal)
+                                 body, lane, conversation, headers, sensitive, ordinal)
     WHERE (SELECT event_order FROM cognigy_settings WHERE id = 1) {condition}
 ), events AS (
     INSERT INTO cognigy_events
         (id, received_at, source, event_id, type, timestamp_json, external_id, user_id,
-         conversation)
-    SELECT id, now, source, event_id, type, timestamp_json, external_id, user_id, conversation
+         conversation, sensitive)
+    SELECT id, now, source, event_id, type, timestamp_json, external_id, user_id, conversation,
+           sensitive
     FROM incoming ORDER BY source COLLATE "C", event_id COLLATE "C"
     ON CONFLICT (source, event_id) DO NOTHING
     RETURNING id, received_at, source, type
@@ -100,12 +101,14 @@ const WAITING: &str = "UNION ALL
 /// A statement of its own, because the insertion's snapshot does not show what other transactions
 /// committed while the insertion waited for them. The stored body is sent only where it differs.
 const COMPARE: &str = r#"
-SELECT row.ordinal, bodies.body IS NOT DISTINCT FROM row.body AS is_identical,
-       CASE WHEN bodies.body <> row.body THEN bodies.body END AS body
+SELECT row.ordinal,
+       CASE WHEN events.forgotten IS NULL THEN bodies.body IS NOT DISTINCT FROM row.body
+            ELSE bodies.body IS NOT DISTINCT FROM sha256(row.body) END AS is_identical,
+       CASE WHEN events.forgotten IS NULL AND bodies.body <> row.body THEN bodies.body END AS body
 FROM unnest($1::text[], $2::text[], $3::bytea[])
      WITH ORDINALITY AS row (source, event_id, body, ordinal)
 CROSS JOIN LATERAL (
-    SELECT id, received_at FROM cognigy_events
+    SELECT id, received_at, forgotten FROM cognigy_events
     WHERE source = row.source COLLATE "C" AND event_id = row.event_id COLLATE "C" LIMIT 1) AS events
 LEFT JOIN LATERAL (
     SELECT body FROM cognigy_bodies
@@ -192,6 +195,8 @@ async fn insert(
     let conversations = optional(|event| &event.parts.conversation);
     let headers: Private<Vec<_>> =
         Private(batch.iter().map(|delivery| delivery.event.context.to_json()).collect());
+    let sensitive: Vec<_> =
+        batch.iter().map(|delivery| delivery.event.parts.sensitive.then_some(true)).collect();
     let lane = |place: usize| {
         let (external_id, user_id) =
             (external_ids.0[place].as_deref(), user_ids.0[place].as_deref());
@@ -215,6 +220,7 @@ async fn insert(
                 &lanes,
                 &conversations,
                 &headers,
+                &sensitive,
             ],
         )
         .await?;

@@ -19,7 +19,8 @@ use crate::{
 /// An event with its body; `$1` source, `$2` id.
 fn select_event() -> String {
     format!(
-        "SELECT events.id AS event, events.received_at, bodies.body, bodies.headers, {IDENTITY}
+        "SELECT events.id AS event, events.received_at, events.forgotten IS NOT NULL AS is_forgotten,
+                bodies.body, bodies.headers, {IDENTITY}
          FROM cognigy_events AS events
          LEFT JOIN LATERAL (
              SELECT body, headers FROM cognigy_bodies
@@ -78,6 +79,9 @@ pub(crate) async fn replay(
     let Some(event) = transaction.query_opt(&select, &[&source, &id]).await? else {
         return Ok(ReplayClaim::NotFound);
     };
+    if read(&event, "is_forgotten")? {
+        return Ok(ReplayClaim::Forgotten);
+    }
     let handle: i64 = read(&event, "event")?;
     let lane = match contact_queue::settled_order(&transaction).await?.is_kept() {
         true => contact_queue::read_lane(&event)?,
@@ -172,7 +176,9 @@ pub(crate) async fn requeue(
 ) -> Result<Vec<Requeued>, PostgresError> {
     let transaction = connection.transaction().await?;
     let keeps_order = contact_queue::settled_order(&transaction).await?.is_kept();
-    let known = find_all(&transaction, keys).await?;
+    let mut known = find_all(&transaction, keys).await?;
+    let forgotten: Vec<_> =
+        known.iter_mut().map(|known| known.take_if(|known| known.is_forgotten).is_some()).collect();
     let lane_of = |known: &Known| known.lane.filter(|_| keeps_order);
     let in_lanes = known.iter().flatten();
     let in_lanes = in_lanes.filter_map(|known| Some((lane_of(known)?, known.handle)));
@@ -182,7 +188,7 @@ pub(crate) async fn requeue(
     handles.dedup();
     let queued = hasten(&transaction, &handles, now).await?;
     let mut at_rest = Vec::new();
-    for Known { handle, lane } in known.iter().flatten() {
+    for Known { handle, lane, .. } in known.iter().flatten() {
         let is_queued = queued.iter().any(|(queued, _)| queued == handle);
         if !is_queued && !at_rest.iter().any(|place: &QueuePosition| place.handle == *handle) {
             let lane = lane.filter(|_| keeps_order);
@@ -196,8 +202,10 @@ pub(crate) async fn requeue(
     transaction.commit().await?;
     let known: Vec<_> =
         known.iter().map(|known| known.as_ref().map(|known| known.handle)).collect();
-    let answer = |handle: &Option<i64>| {
-        let Some(handle) = handle else { return Requeued::NotFound };
+    let answer = |(handle, is_forgotten): (&Option<i64>, &bool)| {
+        let Some(handle) = handle else {
+            return if *is_forgotten { Requeued::Forgotten } else { Requeued::NotFound };
+        };
         if let Some((_, is_held)) = queued.iter().find(|(queued, _)| queued == handle) {
             return if *is_held { Requeued::Busy } else { Requeued::Waiting };
         }
@@ -210,7 +218,7 @@ pub(crate) async fn requeue(
             None => Requeued::Waiting,
         }
     };
-    Ok(known.iter().map(answer).collect())
+    Ok(known.iter().zip(&forgotten).map(answer).collect())
 }
 
 /// An event that is stored.
@@ -218,6 +226,8 @@ struct Known {
     handle: i64,
     /// Its contact queue if an order is kept.
     lane: Option<i64>,
+    /// Whether its body is not there any more.
+    is_forgotten: bool,
 }
 
 /// Where an event goes that is to run again.
@@ -236,11 +246,12 @@ async fn find_all(
     let ids = Private(keys.iter().map(|key| key.id.as_str()).collect::<Vec<_>>());
     let rows = transaction
         .query(
-            r#"SELECT wanted.ordinal, events.id, events.source, events.external_id, events.user_id
+            r#"SELECT wanted.ordinal, events.id, events.source, events.external_id, events.user_id,
+                      events.forgotten IS NOT NULL AS is_forgotten
                FROM unnest($1::text[], $2::text[])
                     WITH ORDINALITY AS wanted (source, event_id, ordinal)
                CROSS JOIN LATERAL (
-                   SELECT id, source, external_id, user_id FROM cognigy_events
+                   SELECT id, source, external_id, user_id, forgotten FROM cognigy_events
                    WHERE source = wanted.source COLLATE "C"
                      AND event_id = wanted.event_id COLLATE "C" LIMIT 1) AS events"#,
             &[&sources, &ids],
@@ -250,8 +261,11 @@ async fn find_all(
     for row in rows {
         let ordinal: i64 = read(&row, "ordinal")?;
         let place = usize::try_from(ordinal - 1).ok().and_then(|index| known.get_mut(index));
-        *place.ok_or_else(|| unreadable("an ordinal", "is out of range"))? =
-            Some(Known { handle: read(&row, "id")?, lane: contact_queue::read_lane(&row)? });
+        *place.ok_or_else(|| unreadable("an ordinal", "is out of range"))? = Some(Known {
+            handle: read(&row, "id")?,
+            lane: contact_queue::read_lane(&row)?,
+            is_forgotten: read(&row, "is_forgotten")?,
+        });
     }
     Ok(known)
 }

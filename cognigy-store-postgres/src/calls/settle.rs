@@ -6,7 +6,8 @@
 use std::collections::HashSet;
 
 use cognigy_core::{
-    Attempt, AttemptOutcome, ClaimToken, RunEnd, Settled, Settlement, State, WorkEnd, WorkKind,
+    Attempt, AttemptOutcome, ClaimToken, Correlation, RunEnd, Settled, Settlement, State, WorkEnd,
+    WorkKind,
 };
 use deadpool_postgres::{GenericClient, Object};
 
@@ -151,9 +152,11 @@ WITH verdict AS MATERIALIZED (
     SELECT row.*, coalesce(row.now, statement_timestamp()) AS at
     FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::text[], $5::bigint[],
                 $6::integer[], $7::text[], $8::integer[], $9::text[], $10::integer[],
-                $11::integer[], $12::bigint[], $13::bigint[], $14::text[], $15::text[])
+                $11::integer[], $12::bigint[], $13::bigint[], $14::text[], $15::text[],
+                $18::text[])
          WITH ORDINALITY AS row (event, fence, now, state, due_in, uncounted, reason, made, contact,
-                                 run, number, began_ago, duration, outcome, error, ordinal)
+                                 run, number, began_ago, duration, outcome, error, correlation,
+                                 ordinal)
 ), held AS MATERIALIZED (
     SELECT verdict.*, queue.received_at, queue.source, queue.current_run, queue.lane
     FROM verdict CROSS JOIN LATERAL (
@@ -181,10 +184,16 @@ WITH verdict AS MATERIALIZED (
 ), processed AS (
     UPDATE cognigy_events SET state = 'processed',
         processed_at = CASE WHEN $17 THEN (SELECT at FROM done WHERE event = id)
-                            ELSE statement_timestamp() END
+                            ELSE statement_timestamp() END,
+        correlation = CASE (SELECT coalesce(correlation, '') FROM done WHERE event = id)
+                      WHEN '' THEN correlation WHEN 'not_asked' THEN NULL
+                      ELSE (SELECT correlation FROM done WHERE event = id) END
     WHERE id = ANY (ARRAY(SELECT event FROM done WHERE state = 'processed'))
 ), given_up AS (
-    UPDATE cognigy_events SET state = 'dead_lettering'
+    UPDATE cognigy_events SET state = 'dead_lettering',
+        correlation = CASE (SELECT coalesce(correlation, '') FROM done WHERE event = id)
+                      WHEN '' THEN correlation WHEN 'not_asked' THEN NULL
+                      ELSE (SELECT correlation FROM done WHERE event = id) END
     WHERE id = ANY (ARRAY(SELECT event FROM done WHERE state = 'dead_lettering'))
 ), attempts AS (
     INSERT INTO cognigy_attempts
@@ -274,6 +283,7 @@ struct Ends<'a> {
     durations: Vec<Option<i64>>,
     outcomes: Vec<Option<&'static str>>,
     errors: Private<Vec<Option<std::borrow::Cow<'a, str>>>>,
+    correlations: Vec<Option<&'static str>>,
 }
 
 impl<'a> Ends<'a> {
@@ -311,6 +321,7 @@ impl<'a> Ends<'a> {
                 _ => None,
             });
             ends.add_attempt(attempt.as_ref(), at);
+            ends.correlations.push(settlement.correlation().map(Correlation::as_str));
         }
         ends
     }
@@ -392,6 +403,7 @@ impl<'a> Ends<'a> {
                     &self.errors,
                     &distinct(self.fences.iter().copied()),
                     &self.caller_clock,
+                    &self.correlations,
                 ],
             )
             .await?;
@@ -418,6 +430,7 @@ impl NewState {
             RunEnd::Processed { .. } => (State::Processed, None, 0),
             RunEnd::Retry { due } => (State::Pending, Some(distance(at, *due)), 0),
             RunEnd::Release => (State::Pending, Some(0), 1),
+            RunEnd::PutOff { due } => (State::Pending, Some(distance(at, *due)), 1),
             RunEnd::GiveUp { .. } => (State::DeadLettering, None, 0),
         };
         Self { to, due_in, uncounted }

@@ -84,7 +84,9 @@ async fn an_attempt_may_be_dropped_at_every_await() {
                 runs += 1;
                 break;
             }
-            ReplayOutcome::NotFound | ReplayOutcome::Stopped => unreachable!(),
+            ReplayOutcome::NotFound | ReplayOutcome::Forgotten | ReplayOutcome::Stopped => {
+                unreachable!()
+            }
         }
     }
     println!("dropped {dropped} times before anything had moved; moved {runs} times");

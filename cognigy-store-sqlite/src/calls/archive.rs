@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, fs};
 
 use cognigy_core::{
-    Attempt, AttemptOutcome, Backlog, Contact, Counts, Cursor, Event, EventFilter, EventKey,
-    EventPage, EventSummary, PAGE_BYTES, PageRequest, SourceName, State, StoreSize, StoredEvent,
-    Timestamp, UnsentDeadLetter,
+    Attempt, AttemptOutcome, Backlog, Contact, Correlation, Counts, Cursor, Event, EventFilter,
+    EventKey, EventPage, EventSummary, PAGE_BYTES, PageRequest, SourceName, State, StoreSize,
+    StoredEvent, Timestamp, UnsentDeadLetter,
 };
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
@@ -20,15 +20,20 @@ pub(crate) fn find(
     key: &EventKey,
 ) -> Result<Option<StoredEvent>, SqliteError> {
     let mut select = connection.prepare_cached(&format!(
-        "SELECT events.id, state, received_at, processed_at, run, json, {IDENTITY}
+        "SELECT events.id, state, received_at, processed_at, run, json, correlation, forgotten,
+                {IDENTITY}
          FROM events LEFT JOIN contexts ON contexts.event = events.id
          WHERE source = ?1 AND event_id = ?2"
     ))?;
     let mut rows = select.query([key.source.as_str(), key.id.as_str()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let id = row.get(0)?;
-    let (body, context) = row::read_body(connection, id)?.unwrap_or_default();
-    let parts = row::read_parts(row, 6, key)?;
+    let forgotten = row::read_forgotten(row, 7)?;
+    let (body, context) = match forgotten {
+        None => row::read_body(connection, id)?.unwrap_or_default(),
+        Some(_) => Default::default(),
+    };
+    let parts = row::read_parts(row, 8, key)?;
     let contact = row.get::<_, Option<String>>(5)?;
     let contact = contact.map(|json| Contact::from_json(&json)).transpose();
     Ok(Some(StoredEvent {
@@ -36,7 +41,9 @@ pub(crate) fn find(
             .with_context(context),
         state: row::read_state(row, 1)?,
         processed_at: row.get::<_, Option<i64>>(3)?.map(timestamp).transpose()?,
+        correlation: row::read_correlation(row, 6, matches!(contact, Ok(Some(_))))?,
         contact: contact.map_err(|error| unreadable("the CRM context", error))?,
+        forgotten,
         unsent: unsent(connection, id)?,
     }))
 }
@@ -81,8 +88,8 @@ pub(crate) fn list(
 }
 
 fn read_summary(row: &Row<'_>) -> Result<EventSummary, SqliteError> {
-    let key = row::read_key(row, 4)?;
-    let parts = row::read_parts(row, 4, &key)?;
+    let key = row::read_key(row, 6)?;
+    let parts = row::read_parts(row, 6, &key)?;
     Ok(EventSummary {
         source: key.source,
         id: key.id,
@@ -92,6 +99,7 @@ fn read_summary(row: &Row<'_>) -> Result<EventSummary, SqliteError> {
         external_id: parts.external_id,
         user_id: parts.user_id,
         conversation: parts.conversation,
+        correlation: row::read_correlation(row, 4, row.get(5)?)?,
         received_at: timestamp(row.get(2)?)?,
         processed_at: row.get::<_, Option<i64>>(3)?.map(timestamp).transpose()?,
     })
@@ -128,6 +136,11 @@ impl Conditions {
         all.add("type = ?", filter.kind.as_ref().map(|kind| kind.as_str().to_owned()));
         all.add("user_id = ?", filter.user_id.clone());
         all.add("external_id = ?", filter.external_id.clone());
+        all.add("conversation = ?", filter.conversation.clone());
+        match filter.correlation {
+            Some(Correlation::NotAsked) => all.add("correlation IS NULL AND ?", Some(true)),
+            correlation => all.add("correlation = ?", correlation.map(Correlation::as_str)),
+        }
         // The plus keeps SQLite from using the index of identities, which would make it sort the
         // whole source.
         all.add("+source = ?", filter.source.as_ref().map(|source| source.as_str().to_owned()));
@@ -151,7 +164,8 @@ impl Conditions {
     fn select(&self, limit: usize) -> String {
         let terms: Vec<_> = self.terms.iter().map(|(sql, _)| *sql).collect();
         format!(
-            "SELECT events.id, state, received_at, processed_at, {IDENTITY} FROM events
+            "SELECT events.id, state, received_at, processed_at, correlation,
+                    EXISTS (SELECT 1 FROM contexts WHERE event = events.id), {IDENTITY} FROM events
              WHERE {} ORDER BY events.id DESC LIMIT {}",
             if terms.is_empty() { "TRUE".to_owned() } else { terms.join(" AND ") },
             // One more, to see whether there is a next page.

@@ -186,6 +186,12 @@ impl EventRow {
         self.grant(group, state, lost, window)
     }
 
+    /// Whether its body is not there any more.
+    pub(crate) fn is_forgotten(&self, group: &WriteBatch<'_>) -> Result<bool, SqliteError> {
+        let mut select = group.prepare("SELECT forgotten IS NOT NULL FROM events WHERE id = ?1")?;
+        Ok(select.query_row([self.id], |row| row.get(0))?)
+    }
+
     /// How many attempts of its run were lost.
     fn lost(&self, group: &WriteBatch<'_>) -> Result<u32, SqliteError> {
         let mut count = group.prepare(

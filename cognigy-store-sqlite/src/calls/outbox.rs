@@ -24,6 +24,8 @@ struct Content {
     event: i64,
     fence: i64,
     tries: u32,
+    /// Whether its content goes nowhere.
+    is_sensitive: bool,
     dead_letter: DeadLetter,
 }
 
@@ -72,8 +74,12 @@ impl Content {
     fn read(row: &Row<'_>) -> Result<Self, SqliteError> {
         let key = row::read_key(row, 8)?;
         let first_received_at = timestamp(row.get(7)?)?;
+        let mut is_sensitive = false;
         let time = match row::read_parts(row, 8, &key) {
-            Ok(parts) => parts.time,
+            Ok(parts) => {
+                is_sensitive = parts.sensitive;
+                parts.time
+            }
             // The message needs a time; this one is at least close.
             Err(_) => EventTime::from_json(&first_received_at.timestamp_millis().to_string())
                 .map_err(|why| unreadable("the time", why))?,
@@ -82,6 +88,7 @@ impl Content {
             event: row.get(1)?,
             fence: row.get(2)?,
             tries: row.get(3)?,
+            is_sensitive,
             dead_letter: DeadLetter {
                 key,
                 run: row.get(4)?,
@@ -109,10 +116,12 @@ impl OutboxRow {
                 "UPDATE outbox SET due_at = ?2, fence = fence + 1, tries = tries + 1 WHERE id = ?1",
             )?
             .execute([self.id, window.end])?;
-        let Some(Content { event, fence, tries, mut dead_letter }) = self.content else {
+        let Some(Content { event, fence, tries, is_sensitive, mut dead_letter }) = self.content
+        else {
             return Ok(None);
         };
         let received = match row::read_body(group.connection(), event) {
+            Ok(_) if is_sensitive => Default::default(),
             Ok(received) => received.unwrap_or_default(),
             Err(error) if error.is_damage() => Default::default(),
             Err(error) => return Err(error),

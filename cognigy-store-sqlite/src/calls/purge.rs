@@ -5,8 +5,9 @@
 //! overwritten (`PRAGMA secure_delete`), and the log, which still holds it, is emptied once nothing
 //! is left to remove.
 
-use cognigy_core::{PurgeRequest, Purged, QuarantineReason, State, Timestamp};
+use cognigy_core::{Forgotten, PurgeRequest, Purged, QuarantineReason, State, Timestamp};
 use rusqlite::{Connection, params};
+use sha2::{Digest, Sha256};
 
 use crate::{
     calls::{archive::Arrivals, contact_queue::CONTACT},
@@ -120,6 +121,38 @@ pub(crate) fn remove(
         *purged.quarantined.entry(reason).or_default() += 1;
     }
     Ok(purged)
+}
+
+/// Replaces the bodies of sensitive events that were processed before `before` by their digests. Returns
+/// how many it replaced.
+pub(crate) fn forget_sensitive(
+    group: &WriteBatch<'_>,
+    before: Timestamp,
+    limit: usize,
+) -> Result<u64, SqliteError> {
+    let mut select = group.prepare(
+        "SELECT id FROM events INDEXED BY events_sensitive
+         WHERE sensitive = 1 AND forgotten IS NULL AND state = 'processed' AND processed_at < ?1
+         LIMIT ?2",
+    )?;
+    let ids = select.query_map(params![micros(before), sql_limit(limit)], |row| row.get(0))?;
+    let ids = ids.collect::<Result<Vec<i64>, _>>()?;
+    for id in &ids {
+        forget_body(group, *id, Forgotten::Sensitive)?;
+    }
+    Ok(ids.len() as u64)
+}
+
+/// Leaves the digest of an event's body in its place.
+fn forget_body(group: &WriteBatch<'_>, id: i64, why: Forgotten) -> Result<(), SqliteError> {
+    let (body, _) = row::read_body(group.connection(), id)?.unwrap_or_default();
+    group
+        .prepare("UPDATE bodies SET body = ?2, headers = NULL WHERE event = ?1")?
+        .execute(params![id, &Sha256::digest(&body)[..]])?;
+    group
+        .prepare("UPDATE events SET forgotten = ?2 WHERE id = ?1")?
+        .execute(params![id, why.as_str()])?;
+    Ok(())
 }
 
 /// Returns the state in which the event was.

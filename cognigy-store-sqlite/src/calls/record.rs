@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use cognigy_core::{IncomingEvent, Recorded, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
+use sha2::{Digest, Sha256};
 
 use crate::{
     calls::contact_queue::{self, QueuePosition},
@@ -26,8 +27,9 @@ pub(crate) fn record(
     let inserted = group
         .prepare(
             "INSERT INTO events (id, state, due_at, fence, run, attempt, received_at, source, event_id,
-                                 type, event_time, timestamp_json, external_id, user_id, conversation)
-             VALUES (?1, 'pending', ?2, 0, 1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                                 type, event_time, timestamp_json, external_id, user_id, conversation,
+                                 sensitive)
+             VALUES (?1, 'pending', ?2, 0, 1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
              ON CONFLICT (source, event_id) DO NOTHING",
         )?
         .execute(params![
@@ -42,6 +44,7 @@ pub(crate) fn record(
             parts.external_id,
             parts.user_id,
             parts.conversation,
+            parts.sensitive.then_some(1),
         ])?;
     if inserted == 0 {
         return compare(group.connection(), event);
@@ -56,13 +59,18 @@ pub(crate) fn record(
 
 fn compare(connection: &Connection, event: &IncomingEvent) -> Result<Recorded, SqliteError> {
     let mut select = connection.prepare_cached(
-        "SELECT body FROM events JOIN bodies ON bodies.event = events.id
+        "SELECT body, forgotten IS NOT NULL FROM events JOIN bodies ON bodies.event = events.id
          WHERE source = ?1 AND event_id = ?2",
     )?;
     let key = params![event.key.source.as_str(), event.key.id.as_str()];
     let differing = select
         .query_row(key, |row| {
             let stored = row.get_ref(0)?.as_bytes()?;
+            if row.get(1)? {
+                // Only its digest is left.
+                let is_same = stored == &Sha256::digest(&event.body)[..];
+                return Ok((!is_same).then(Bytes::new));
+            }
             Ok((stored != event.body).then(|| Bytes::copy_from_slice(stored)))
         })
         .optional()?;

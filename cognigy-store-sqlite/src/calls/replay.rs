@@ -26,6 +26,9 @@ pub(crate) fn replay(
     let Some(row) = rows.next()? else { return Ok(ReplayClaim::NotFound) };
     let event = EventRow::read(row)?;
     drop(rows);
+    if event.is_forgotten(group)? {
+        return Ok(ReplayClaim::Forgotten);
+    }
     let is_leased = event.due_at.is_some_and(|end| end > window.now);
     if event.state == State::Processing && is_leased {
         return Ok(ReplayClaim::Busy);
@@ -49,12 +52,17 @@ fn requeue_one(
     key: &EventKey,
     now: i64,
 ) -> Result<Requeued, SqliteError> {
-    let mut select =
-        group.prepare("SELECT id, state FROM events WHERE source = ?1 AND event_id = ?2")?;
+    let mut select = group.prepare(
+        "SELECT id, state, forgotten IS NOT NULL FROM events WHERE source = ?1 AND event_id = ?2",
+    )?;
     let mut rows = select.query([key.source.as_str(), key.id.as_str()])?;
     let Some(row) = rows.next()? else { return Ok(Requeued::NotFound) };
     let (id, state) = (row.get::<_, i64>(0)?, row::read_state(row, 1)?);
+    let is_forgotten = row.get(2)?;
     drop(rows);
+    if is_forgotten {
+        return Ok(Requeued::Forgotten);
+    }
     match state {
         State::Processing => Ok(Requeued::Busy),
         State::Pending => {

@@ -4,7 +4,8 @@
 //! statement.
 
 use cognigy_core::{
-    Attempt, ClaimToken, RunEnd, Settled, Settlement, State, Timestamp, WorkEnd, WorkKind,
+    Attempt, ClaimToken, Correlation, RunEnd, Settled, Settlement, State, Timestamp, WorkEnd,
+    WorkKind,
 };
 use rusqlite::params;
 
@@ -44,7 +45,7 @@ pub(crate) fn settle(
     let settle = |settlement: &Settlement| {
         let (token, at) = (settlement.token(), settlement.at());
         match settlement.end() {
-            WorkEnd::Run { end, attempt } => settle_run(group, token, end, attempt.as_ref(), at),
+            WorkEnd::Run { end, attempt } => settle_run(group, settlement, end, attempt.as_ref()),
             WorkEnd::DeadLetter(end) => outbox::settle(group, token, *end, at),
         }
     };
@@ -53,13 +54,13 @@ pub(crate) fn settle(
 
 fn settle_run(
     group: &mut WriteBatch<'_>,
-    token: ClaimToken,
+    settlement: &Settlement,
     run_end: &RunEnd,
     attempt: Option<&Attempt>,
-    at: Timestamp,
 ) -> Result<Settled, SqliteError> {
+    let (token, at) = (settlement.token(), settlement.at());
     let end = NewState::of(run_end, at);
-    if !end.write(group, token)? {
+    if !end.write(group, token, settlement.correlation())? {
         return Ok(Settled::LeaseLost);
     }
     if let Some(attempt) = attempt {
@@ -105,18 +106,25 @@ impl NewState {
             RunEnd::Processed { .. } => (State::Processed, None, Some(micros(at)), 0),
             RunEnd::Retry { due } => (State::Pending, Some(micros(*due)), None, 0),
             RunEnd::Release => (State::Pending, Some(micros(at)), None, 1),
+            RunEnd::PutOff { due } => (State::Pending, Some(micros(*due)), None, 1),
             RunEnd::GiveUp { .. } => (State::DeadLettering, None, None, 0),
         };
         Self { to, due_at, processed_at, uncounted }
     }
 
     /// Whether the token is the latest one; if not, nothing is changed.
-    fn write(&self, group: &WriteBatch<'_>, token: ClaimToken) -> Result<bool, SqliteError> {
+    fn write(
+        &self,
+        group: &WriteBatch<'_>,
+        token: ClaimToken,
+        correlation: Option<Correlation>,
+    ) -> Result<bool, SqliteError> {
         let changed = group
             .prepare(
                 "UPDATE events SET state = ?3, due_at = ?4, fence = fence + 1,
                                    attempt = max(attempt - ?5, 0),
-                                   processed_at = coalesce(?6, processed_at)
+                                   processed_at = coalesce(?6, processed_at),
+                                   correlation = CASE WHEN ?8 THEN ?7 ELSE correlation END
                  WHERE id = ?1 AND fence = ?2 AND state = 'processing'",
             )?
             .execute(params![
@@ -126,6 +134,8 @@ impl NewState {
                 self.due_at,
                 self.uncounted,
                 self.processed_at,
+                correlation.filter(|it| *it != Correlation::NotAsked).map(Correlation::as_str),
+                correlation.is_some(),
             ])?;
         Ok(changed == 1)
     }

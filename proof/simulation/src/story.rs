@@ -198,6 +198,7 @@ fn settled(settlement: &Settlement, answer: Settled, handles: &Handles) -> Strin
             RunEnd::Retry { due } => format!("store: {name} failed, due again {}", due.time()),
             RunEnd::GiveUp { reason, .. } => format!("store: {name} is given up: {reason}"),
             RunEnd::Release => format!("store: {name} is given back"),
+            RunEnd::PutOff { due } => format!("store: {name} is put off until {}", due.time()),
         },
         WorkEnd::DeadLetter(DeadLetterEnd::Sent) => format!("store: {name} is sent"),
         WorkEnd::DeadLetter(DeadLetterEnd::Retry { due }) => {

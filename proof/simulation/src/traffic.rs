@@ -226,8 +226,10 @@ async fn replay(world: &Arc<World>, process: usize, event: u32, patience: Micros
         Ok(Ok(ReplayOutcome::Replayed(contact))) => Told::Replayed(contact),
         Ok(Ok(ReplayOutcome::Failed(reason))) => Told::Failed(reason),
         Ok(Ok(ReplayOutcome::NotFound)) => Told::NotFound,
-        // No replay is stopped here; a stopped one would have had no effect either.
-        Ok(Ok(ReplayOutcome::Busy | ReplayOutcome::Stopped)) => Told::Busy,
+        // No replay is stopped here, and no body is forgotten; neither would have had an effect.
+        Ok(Ok(ReplayOutcome::Busy | ReplayOutcome::Stopped | ReplayOutcome::Forgotten)) => {
+            Told::Busy
+        }
     };
     world.log(Some(process), Happened::ReplayTold { event, told });
 }

@@ -28,6 +28,23 @@ pub enum CredentialPlace {
     PathEnd,
 }
 
+impl CredentialPlace {
+    /// The header in which a sender shows `secret`, as a name and a value; none where it stands in the
+    /// path, or where the secret is not UTF-8.
+    #[must_use]
+    pub fn header_for(&self, secret: &Secret) -> Option<(String, String)> {
+        let text = secret.as_text()?;
+        Some(match self {
+            Self::Header(name) => (name.clone(), text),
+            Self::Bearer | Self::BearerOrQuery(_) => {
+                ("Authorization".to_owned(), format!("Bearer {text}"))
+            }
+            Self::Basic => ("Authorization".to_owned(), format!("Basic {}", STANDARD.encode(text))),
+            Self::PathEnd => return None,
+        })
+    }
+}
+
 /// Compares a credential with a secret. Holds digests, not secrets.
 #[derive(Clone)]
 pub struct CredentialVerifier {

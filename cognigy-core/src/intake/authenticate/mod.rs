@@ -4,7 +4,7 @@ mod credential;
 mod hmac;
 mod signed;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 pub use credential::{AllowedAddresses, CredentialPlace, CredentialVerifier};
 pub use hmac::{
@@ -13,7 +13,8 @@ pub use hmac::{
 
 pub use signed::{
     DEFAULT_TOLERANCE, IncompleteScheme, InvalidContent, KeyEncoding, SignatureEncoding,
-    SignatureFormat, SignedContent, SigningScheme, SigningVerifier, TimestampUnit, UnusableKey,
+    SignatureFormat, SignedContent, SigningScheme, SigningVerifier, TimestampUnit, ToSign,
+    UnusableKey,
 };
 
 use crate::{event::Timestamp, intake::Headers};
@@ -51,6 +52,23 @@ pub struct Request<'a> {
     pub(crate) target: &'a str,
     pub(crate) peer: Option<IpAddr>,
     pub(crate) now: Timestamp,
+}
+
+impl AuthenticationError {
+    /// Every name that [`as_str`](Self::as_str) gives.
+    pub const NAMES: [&'static str; 5] = ["missing", "repeated", "malformed", "mismatch", "stale"];
+
+    /// The name in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Repeated => "repeated",
+            Self::Malformed => "malformed",
+            Self::Mismatch => "mismatch",
+            Self::Stale { .. } => "stale",
+        }
+    }
 }
 
 impl<'a> Request<'a> {
@@ -129,6 +147,20 @@ pub trait Authenticator: Send + Sync + 'static {
     }
 }
 
+impl<A: Authenticator + ?Sized> Authenticator for Arc<A> {
+    fn authenticate(&self, request: &Request<'_>) -> Result<MatchedSecret, AuthenticationError> {
+        (**self).authenticate(request)
+    }
+
+    fn refusal(&self) -> &'static str {
+        (**self).refusal()
+    }
+
+    fn challenge(&self) -> Option<&'static str> {
+        (**self).challenge()
+    }
+}
+
 /// Which of the two secrets a delivery was made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MatchedSecret {
@@ -143,20 +175,20 @@ pub enum MatchedSecret {
 #[non_exhaustive]
 pub enum AuthenticationError {
     /// The header that holds the credential is absent.
-    #[error("no signature header")]
+    #[error("there is no credential")]
     Missing,
     /// The header came more than once: which of them a proxy in front looked at is not known.
-    #[error("more than one signature header")]
+    #[error("there is more than one credential")]
     Repeated,
     /// The credential is not written as expected: for a signature, not 32 bytes in the scheme's
     /// encoding.
-    #[error("the signature is not written in the expected scheme")]
+    #[error("the credential is not written as expected")]
     Malformed,
     /// The credential is well-formed and wrong.
-    #[error("the signature does not match")]
+    #[error("the credential does not match")]
     Mismatch,
     /// The signed time is too far from ours.
-    #[error("the signed time is outside the tolerance")]
+    #[error("the signed time is outside the tolerance, {seconds} s from ours")]
     Stale {
         /// How far it lies back, in seconds; negative for a time in the future.
         seconds: i64,

@@ -4,8 +4,9 @@ use super::{at, claim, claim_for, claim_one, give_up, process, record, sample, s
 use crate::{
     event::{EventType, SourceName, State},
     store::{
-        Backlog, DeadLetterEnd, EventFilter, EventPage, PAGE_BYTES, PageRequest, PurgeRequest,
-        Purged, Recorded, RunEnd, Settled, Store, UnsentDeadLetter,
+        Backlog, DeadLetterEnd, EventFilter, EventPage, Forgotten, PAGE_BYTES, PageRequest,
+        PurgeRequest, Purged, Recorded, ReplayClaim, Requeued, RunEnd, Settled, Store,
+        UnsentDeadLetter,
     },
 };
 
@@ -42,11 +43,16 @@ pub async fn lists_filter_and_page(store: &dyn Store) {
     );
     let elsewhere = Some("elsewhere".parse().unwrap());
     assert!(list(store, EventFilter { source: elsewhere, ..any() }).await.is_empty());
+    let of_conversation = |name: &str| EventFilter { conversation: Some(name.into()), ..any() };
+    let spoken = sample::incoming_in(sample::body("d"), sample::context(&[]), Some("s'1"));
+    store.record(spoken, at(5)).await.unwrap();
+    assert_eq!(list(store, of_conversation("s'1")).await, ["d"]);
+    assert!(list(store, of_conversation("s")).await.is_empty());
     let hostile = Some("%' OR 1=1 --".to_owned());
     assert!(list(store, EventFilter { user_id: hostile, ..any() }).await.is_empty());
 
-    let page = page_after(store, 2, None).await;
-    let summary = &page.events[1];
+    let page = page_after(store, 3, None).await;
+    let summary = &page.events[2];
     assert_eq!(summary.id.as_str(), "b");
     assert_eq!((summary.received_at, summary.processed_at), (at(10), None));
     assert_eq!(summary.external_id.as_deref(), Some("c-b"));
@@ -234,6 +240,63 @@ pub async fn a_purged_event_can_come_again(store: &dyn Store) {
     let work = claim_one(store, 2).await;
     assert_eq!((work.run, work.attempt), (1, 1));
     assert!(store.attempts(&sample::key("a")).await.unwrap().is_empty());
+}
+
+/// Its digest stays: the same delivery is still known. There is nothing left to run.
+pub async fn a_sensitive_body_is_forgotten_once_its_event_is_processed(store: &dyn Store) {
+    let sensitive = |id: &str| {
+        let headers = sample::context(&[("ce-id", "marked")]);
+        let mut event = sample::incoming_in(sample::body(id), headers, None);
+        event.parts.sensitive = true;
+        event
+    };
+    process(store, "usual", 0).await;
+    for id in ["done", "later", "failed", "open"] {
+        store.record(sensitive(id), at(0)).await.unwrap();
+        if id == "open" {
+            break;
+        }
+        let runs = claim_for(store, &SourceName::default(), [10, 0], 0).await.runs;
+        let work = runs.into_iter().next().unwrap();
+        let seconds = if id == "later" { 50 } else { 1 };
+        let end = match id {
+            "failed" => super::gave_up(work.claim, seconds),
+            _ => super::processed(work.claim, seconds),
+        };
+        settle(store, end).await;
+    }
+    let dead_letter = claim_for(store, &SourceName::default(), [0, 10], 2)
+        .await
+        .dead_letters
+        .pop()
+        .unwrap()
+        .dead_letter;
+    assert!(dead_letter.raw_payload.is_empty() && dead_letter.context.is_empty());
+
+    assert_eq!(store.forget_sensitive(at(20), 10).await.unwrap(), 1);
+    assert_eq!(store.forget_sensitive(at(20), 10).await.unwrap(), 0);
+    let found = async |id| store.find(&sample::key(id)).await.unwrap().unwrap();
+    for id in ["later", "failed", "open", "usual"] {
+        let stored = found(id).await;
+        assert_eq!((stored.event.body(), stored.forgotten), (&sample::body(id), None), "{id}");
+    }
+    let done = found("done").await;
+    assert_eq!(done.forgotten, Some(Forgotten::Sensitive));
+    assert!(done.event.body().is_empty() && done.event.context().is_empty());
+    assert!(done.event.is_sensitive());
+
+    let again = store.record(sensitive("done"), at(30)).await.unwrap();
+    assert_eq!(again, Recorded::Identical);
+    let mut other = sensitive("done");
+    other.body = "{\"other\":1}".into();
+    let differs = store.record(other, at(30)).await.unwrap();
+    assert_eq!(differs, Recorded::Differs { stored: "".into() });
+    let replay = store.replay(&sample::key("done"), super::LEASE, at(31)).await.unwrap();
+    assert!(matches!(replay, ReplayClaim::Forgotten));
+    let keys = [sample::key("done"), sample::key("usual")];
+    let answers = store.requeue(&keys, at(31)).await.unwrap();
+    assert_eq!(answers, [Requeued::Forgotten, Requeued::Scheduled]);
+    assert_eq!(found("done").await.state, State::Processed);
 }
 
 /// An empty, healthy store is ready.

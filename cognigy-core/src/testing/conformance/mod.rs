@@ -56,6 +56,8 @@ macro_rules! store_conformance {
             a_processed_event_is_final_and_keeps_its_contact
             a_retry_waits_and_counts
             a_release_does_not_count
+            an_attempt_that_is_put_off_does_not_count
+            what_asking_the_crm_came_to_is_kept
             a_claim_settles_once
             a_settlement_that_comes_again_changes_nothing
             a_late_settlement_changes_nothing
@@ -78,6 +80,7 @@ macro_rules! store_conformance {
             purging_spares_what_is_unfinished
             dead_letters_are_kept_apart_from_what_was_processed
             a_purged_event_can_come_again
+            a_sensitive_body_is_forgotten_once_its_event_is_processed
             a_store_says_that_it_is_ready
             a_quarantined_body_is_kept_once
             quarantine_pages_and_discharges

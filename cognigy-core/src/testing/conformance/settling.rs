@@ -5,9 +5,12 @@ use super::{
     settle, state_of,
 };
 use crate::{
-    event::{SourceName, State},
+    event::{Correlation, SourceName, State},
     ports::Contact,
-    store::{AttemptOutcome, ClaimedDeadLetter, DeadLetterEnd, RunEnd, Settled, Store},
+    store::{
+        AttemptOutcome, ClaimedDeadLetter, DeadLetterEnd, EventFilter, PageRequest, ReplayClaim,
+        Requeued, RunEnd, Settled, Store,
+    },
 };
 
 /// A processed event is not due again, and the CRM's answer is kept.
@@ -56,6 +59,53 @@ pub async fn a_release_does_not_count(store: &dyn Store) {
     assert_eq!(state_of(store, "a").await, State::Pending);
     assert_eq!(claim_one(store, 1).await.attempt, 1);
     assert!(store.attempts(&sample::key("a")).await.unwrap().is_empty());
+}
+
+/// An attempt that says nothing about its event is due at its time, with the same attempt number.
+pub async fn an_attempt_that_is_put_off_does_not_count(store: &dyn Store) {
+    record(store, "a", 0).await;
+    let work = claim_one(store, 0).await;
+    let put_off = RunEnd::PutOff { due: at(20) };
+    assert_eq!(settle(store, work.claim.settle(put_off, None, at(1))).await, Settled::Done);
+    assert_eq!(state_of(store, "a").await, State::Pending);
+    assert!(claim(store, 10, 19).await.is_empty());
+    assert_eq!(claim_one(store, 20).await.attempt, 1);
+    assert!(store.attempts(&sample::key("a")).await.unwrap().is_empty());
+}
+
+/// It is kept with the event, shown, and filtered by, until a later run says something else.
+pub async fn what_asking_the_crm_came_to_is_kept(store: &dyn Store) {
+    let of = async |id| {
+        let stored = store.find(&sample::key(id)).await.unwrap().unwrap();
+        let filter =
+            EventFilter { correlation: Some(stored.correlation), ..EventFilter::default() };
+        let page = PageRequest { limit: 10, after: None };
+        let listed = store.list(&filter, page).await.unwrap().events;
+        let listed = listed.into_iter().find(|event| event.id.as_str() == id).unwrap();
+        assert_eq!(listed.correlation, stored.correlation);
+        stored.correlation
+    };
+    record(store, "a", 0).await;
+    assert_eq!(of("a").await, Correlation::NotAsked);
+    let work = claim_one(store, 0).await;
+    let retry = work.claim.settle(RunEnd::Retry { due: at(5) }, None, at(1));
+    settle(store, retry).await;
+    assert_eq!(of("a").await, Correlation::NotAsked, "a settlement that says nothing");
+    let work = claim_one(store, 5).await;
+    settle(store, gave_up(work.claim, 6).correlated(Correlation::Ambiguous)).await;
+    assert_eq!(of("a").await, Correlation::Ambiguous);
+    assert_eq!(store.requeue(&[sample::key("a")], at(7)).await.unwrap(), [Requeued::Scheduled]);
+    assert_eq!(of("a").await, Correlation::Ambiguous);
+    let mut batch = claim(store, 10, 7).await;
+    let work = batch.runs.pop().unwrap();
+    settle(store, processed(work.claim, 8).correlated(Correlation::None)).await;
+    assert_eq!(of("a").await, Correlation::None);
+    let ReplayClaim::Claimed(work) = store.replay(&sample::key("a"), LEASE, at(9)).await.unwrap()
+    else {
+        panic!("not claimed");
+    };
+    settle(store, processed(work.claim, 9).correlated(Correlation::NotAsked)).await;
+    assert_eq!(of("a").await, Correlation::NotAsked);
 }
 
 /// The second settlement of one claim is lost.

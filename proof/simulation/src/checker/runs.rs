@@ -180,6 +180,10 @@ impl Books<'_> {
                 book.attempt -= 1;
                 book.phase = Phase::Waiting { due: at };
             }
+            RunEnd::PutOff { due } => {
+                book.attempt -= 1;
+                book.phase = Phase::Waiting { due: *due };
+            }
             RunEnd::GiveUp { reason, attempts } => {
                 let in_policy = match outcome {
                     None => lost >= max_lost,

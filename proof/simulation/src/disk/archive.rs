@@ -4,16 +4,25 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use cognigy_core::{
-    Attempt, Backlog, Counts, Cursor, EventArchive, EventFilter, EventKey, EventPage, EventSummary,
-    PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry,
-    QuarantineLimits, QuarantinePage, QuarantineReason, QuarantinedItem, SourceName, State,
-    StoreError, StoreSize, StoredEvent, Timestamp, UnsentDeadLetter,
+    Attempt, Backlog, Correlation, Counts, Cursor, DeliveryContext, EventArchive, EventFilter,
+    EventKey, EventPage, EventSummary, Forgotten, PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep,
+    Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantineReason,
+    QuarantinedItem, SourceName, State, StoreError, StoreSize, StoredEvent, Timestamp,
+    UnsentDeadLetter,
 };
 
-use super::{Disk, EventRow, Tables};
+use super::{Disk, EventRow, Phase, Tables, digest};
 use crate::planted::Bug;
 
 impl EventRow {
+    fn correlation(&self) -> Correlation {
+        match (self.correlation, &self.contact) {
+            (Some(correlation), _) => correlation,
+            (None, Some(_)) => Correlation::Matched,
+            (None, None) => Correlation::NotAsked,
+        }
+    }
+
     fn summary(&self) -> EventSummary {
         EventSummary {
             source: self.key.source.clone(),
@@ -24,6 +33,7 @@ impl EventRow {
             external_id: self.parts.external_id.clone(),
             user_id: self.parts.user_id.clone(),
             conversation: self.parts.conversation.clone(),
+            correlation: self.correlation(),
             received_at: self.received_at,
             processed_at: self.processed_at,
         }
@@ -35,6 +45,8 @@ impl EventRow {
             && filter.source.as_ref().is_none_or(|source| *source == self.key.source)
             && (filter.user_id.is_none() || filter.user_id == self.parts.user_id)
             && (filter.external_id.is_none() || filter.external_id == self.parts.external_id)
+            && (filter.conversation.is_none() || filter.conversation == self.parts.conversation)
+            && filter.correlation.is_none_or(|it| it == self.correlation.unwrap_or_default())
             && filter.from.is_none_or(|from| from <= self.received_at)
             && filter.to.is_none_or(|to| self.received_at < to)
     }
@@ -97,6 +109,8 @@ impl EventArchive for Disk {
                 state: row.phase.state(),
                 processed_at: row.processed_at,
                 contact: row.contact.clone(),
+                correlation: row.correlation(),
+                forgotten: row.forgotten.then_some(Forgotten::Sensitive),
                 unsent: None,
             };
             (id, found)
@@ -185,6 +199,20 @@ impl EventArchive for Disk {
         let tables = self.tables();
         let (events, items) = self.old(&tables, request);
         Ok(tables.summed_up(&events, &items))
+    }
+
+    async fn forget_sensitive(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let over = |row: &&mut EventRow| {
+            let ended = row.processed_at.is_some_and(|at| at < before);
+            row.parts.sensitive && !row.forgotten && row.phase == Phase::Processed && ended
+        };
+        let rows = tables.events.values_mut().filter(over).take(limit);
+        let forgotten = rows.map(|row| {
+            (row.body, row.forgotten) = (digest(&row.body), true);
+            row.context = DeliveryContext::default();
+        });
+        Ok(forgotten.count() as u64)
     }
 
     async fn ready(&self) -> Result<(), StoreError> {

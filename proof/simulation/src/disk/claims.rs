@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use cognigy_core::{
     Attempt, AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter,
-    ClaimedRun, DeadLetter, DeadLetterClaim, DeadLetterEnd, RunEnd, Settled, Settlement, Timestamp,
-    WorkEnd, WorkKind,
+    ClaimedRun, Correlation, DeadLetter, DeadLetterClaim, DeadLetterEnd, RunEnd, Settled,
+    Settlement, Timestamp, WorkEnd, WorkKind,
 };
 
 use super::{Disk, EventRow, OutboxRow, Phase, Tables};
@@ -194,6 +194,9 @@ impl Disk {
         if !self.has(Bug::HistoryNotKept) {
             row.attempts.extend(attempt.cloned());
         }
+        if let Some(correlation) = settlement.correlation() {
+            row.correlation = Some(correlation).filter(|it| *it != Correlation::NotAsked);
+        }
         match end {
             RunEnd::Processed { contact } => {
                 row.begun = false;
@@ -204,10 +207,11 @@ impl Disk {
             }
             RunEnd::Retry { .. } if self.has(Bug::RetryForgotten) => row.phase = Phase::Processed,
             RunEnd::Retry { due } => row.phase = Phase::Waiting { due: *due },
-            RunEnd::Release => {
+            RunEnd::Release | RunEnd::PutOff { .. } => {
                 row.attempt -= u32::from(!self.has(Bug::ReleaseCounts));
                 row.begun = row.attempt > 0;
-                row.phase = Phase::Waiting { due: at };
+                let due = if let RunEnd::PutOff { due } = end { *due } else { at };
+                row.phase = Phase::Waiting { due };
             }
             RunEnd::GiveUp { reason, attempts } => {
                 row.phase = Phase::DeadLettering;
@@ -260,7 +264,11 @@ impl EventRow {
             error_message: reason.to_owned(),
             attempts,
             first_received_at: self.received_at,
-            raw_payload: if self.unreadable { bytes::Bytes::new() } else { self.body.clone() },
+            raw_payload: if self.unreadable || self.parts.sensitive {
+                bytes::Bytes::new()
+            } else {
+                self.body.clone()
+            },
             context: self.context.clone(),
         }
     }

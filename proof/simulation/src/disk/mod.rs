@@ -17,9 +17,10 @@ use std::{
 
 use bytes::Bytes;
 use cognigy_core::{
-    Attempt, Contact, DeadLetter, DeliveryContext, Event, EventKey, EventOrder, EventParts,
-    QuarantinedItem, State, Timestamp,
+    Attempt, Contact, Correlation, DeadLetter, DeliveryContext, Event, EventKey, EventOrder,
+    EventParts, QuarantinedItem, State, Timestamp,
 };
+use sha2::{Digest, Sha256};
 
 use crate::planted::Bug;
 
@@ -67,6 +68,10 @@ struct EventRow {
     attempts: Vec<Attempt>,
     processed_at: Option<Timestamp>,
     contact: Option<Contact>,
+    /// As a settlement said; none where the CRM was not asked.
+    correlation: Option<Correlation>,
+    /// Whether only the digest of the body is left.
+    forgotten: bool,
     unreadable: bool,
     /// An attempt of its run was begun, or it stopped its contact, so it must stay the head.
     begun: bool,
@@ -152,9 +157,20 @@ impl EventRow {
         Ok(self.restored())
     }
 
+    /// Whether `body` is what was received.
+    fn says(&self, body: &Bytes) -> bool {
+        if self.forgotten { self.body == digest(body) } else { self.body == *body }
+    }
+
     fn restored(&self) -> Event {
-        let (key, parts, body) = (self.key.clone(), self.parts.clone(), self.body.clone());
+        let body = if self.forgotten { Bytes::new() } else { self.body.clone() };
+        let (key, parts) = (self.key.clone(), self.parts.clone());
         Event::restore(key, parts, body, self.received_at, self.run)
             .with_context(self.context.clone())
     }
+}
+
+/// What stays of a body that was forgotten.
+fn digest(body: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(&Sha256::digest(body))
 }

@@ -56,6 +56,9 @@ impl EventStore for Disk {
             return Ok(ReplayClaim::Busy);
         }
         let Some(row) = tables.events.get_mut(&id) else { return Ok(ReplayClaim::NotFound) };
+        if row.forgotten {
+            return Ok(ReplayClaim::Forgotten);
+        }
         if let Phase::Held { until, .. } = row.phase
             && until > now
             && !self.has(Bug::ReplayIgnoresHolder)
@@ -85,6 +88,7 @@ impl EventStore for Disk {
 fn requeue(tables: &mut Tables, key: &EventKey, now: Timestamp) -> Requeued {
     let Some((_, row)) = tables.row(key) else { return Requeued::NotFound };
     match row.phase {
+        _ if row.forgotten => Requeued::Forgotten,
         Phase::Held { .. } => Requeued::Busy,
         Phase::Waiting { due } => {
             row.phase = Phase::Waiting { due: due.min(now) };
@@ -110,11 +114,12 @@ impl EventRow {
 impl Disk {
     fn record_in(&self, tables: &mut Tables, event: IncomingEvent, now: Timestamp) -> Recorded {
         if let Some((_, row)) = tables.row(&event.key) {
-            let stored = row.body.clone();
+            let is_same = row.says(&event.body);
+            let stored = if row.forgotten { Bytes::new() } else { row.body.clone() };
             if self.has(Bug::UpsertOverwrites) {
                 row.body = event.body.clone();
             }
-            return match stored == event.body {
+            return match is_same {
                 true if self.has(Bug::DuplicateSaidNew) => Recorded::New,
                 true => Recorded::Identical,
                 false => Recorded::Differs { stored },
@@ -138,6 +143,8 @@ impl Disk {
             attempts: Vec::new(),
             processed_at: None,
             contact: None,
+            correlation: None,
+            forgotten: false,
             unreadable: false,
             begun: false,
             stops: false,

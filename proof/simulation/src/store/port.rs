@@ -268,6 +268,13 @@ impl EventArchive for StoreClient {
         .await
     }
 
+    async fn forget_sensitive(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.call("forget_sensitive", String::new, move |client| {
+            at_once(client.world.store.forget_sensitive(before, limit))
+        })
+        .await
+    }
+
     async fn ready(&self) -> Result<(), StoreError> {
         self.call("ready", String::new, |client| at_once(client.world.store.ready())).await
     }

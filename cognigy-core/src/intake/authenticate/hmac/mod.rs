@@ -46,6 +46,19 @@ impl Secret {
         self.0.len()
     }
 
+    /// Whether all its bytes are as `rule` says.
+    #[must_use]
+    pub fn all(&self, rule: impl Fn(u8) -> bool) -> bool {
+        self.0.iter().all(|byte| rule(*byte))
+    }
+
+    /// The secret as text, for a sender that has to show it as it is; `None` if it is not UTF-8. It is not
+    /// wiped from memory.
+    #[must_use]
+    pub fn as_text(&self) -> Option<String> {
+        String::from_utf8(self.0.to_vec()).ok()
+    }
+
     /// Its bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0

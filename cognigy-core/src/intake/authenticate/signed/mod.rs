@@ -260,9 +260,62 @@ impl SigningScheme {
         })
     }
 
+    /// Whether the time is signed, so that an old delivery cannot be sent again.
+    #[must_use]
+    pub fn signs_time(&self) -> bool {
+        self.content.has(&Part::Time)
+    }
+
     /// The names that [`named`](Self::named) knows.
     pub fn names() -> impl Iterator<Item = &'static str> {
         NAMED.into_iter().map(|(name, ..)| name)
+    }
+
+    /// The headers that a sender puts beside `delivery`, as pairs of name and value: those of the
+    /// signature, the time and the id.
+    ///
+    /// # Errors
+    ///
+    /// The secret is not written as the scheme asks.
+    pub fn sign(
+        &self,
+        secret: &Secret,
+        delivery: &ToSign<'_>,
+    ) -> Result<Vec<(String, String)>, UnusableKey> {
+        let ToSign { body, id, at, method, url } = delivery;
+        let time = match self.timestamp_unit {
+            Seconds => at.timestamp().to_string(),
+            Milliseconds => at.timestamp_millis().to_string(),
+            Iso8601 => at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        };
+        let mut mac = self.key_of(secret)?;
+        for part in &self.content.0 {
+            mac.update(match part {
+                Part::Text(text) => text.as_bytes(),
+                Part::Body => body,
+                Part::Time => time.as_bytes(),
+                Part::Id => id.as_bytes(),
+                Part::Method => method.as_bytes(),
+                Part::Url => url.as_bytes(),
+            });
+        }
+        let tag: Tag = mac.finalize().into_bytes().into();
+        let tag = match self.encoding {
+            Hex => base16ct::lower::encode_string(&tag),
+            Base64 => STANDARD.encode(tag),
+        };
+        let written = match &self.format {
+            SignatureFormat::Prefix(prefix) | SignatureFormat::List(prefix) => {
+                format!("{prefix}{tag}")
+            }
+            SignatureFormat::Pairs { signature, timestamp } => {
+                format!("{timestamp}={time},{signature}={tag}")
+            }
+        };
+        let mut headers = vec![(self.header.clone(), written)];
+        headers.extend(self.timestamp_header.clone().map(|name| (name, time)));
+        headers.extend(self.id_header.clone().map(|name| (name, (*id).to_owned())));
+        Ok(headers)
     }
 
     fn key_of(&self, secret: &Secret) -> Result<Hmac<Sha256>, UnusableKey> {
@@ -276,6 +329,21 @@ impl SigningScheme {
         let key = zeroize::Zeroizing::new(key);
         Hmac::new_from_slice(&key).map_err(|_| UnusableKey::Base64)
     }
+}
+
+/// A delivery that a sender is about to sign.
+#[derive(Debug, Clone, Copy)]
+pub struct ToSign<'a> {
+    /// The body.
+    pub body: &'a [u8],
+    /// Its id, for schemes that sign one; without a dot in it.
+    pub id: &'a str,
+    /// The sender's time.
+    pub at: Timestamp,
+    /// The method.
+    pub method: &'a str,
+    /// The URL that it is sent to, for schemes that sign it.
+    pub url: &'a str,
 }
 
 /// A secret that is not written as its scheme asks.
