@@ -32,7 +32,7 @@ const PATIENT: RetryPolicy = RetryPolicy {
 
 /// Waits until all events are finished, and says how many there are of each state.
 async fn finished(store: &MemoryStore) -> BTreeMap<State, u64> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let counts = store.counts().await.unwrap().by_state;
         if counts.iter().all(|(state, count)| state.is_final() || *count == 0) {

@@ -20,12 +20,14 @@ handled: set[str] = set()
 
 @app.post("/events")
 async def receive(request: Request) -> Response:
-    # The signature covers the bytes of the body, so they are verified before anything reads them.
+    # The signature covers the bytes of the body, so they are verified before anything reads them. Let the
+    # proxy in front of this program limit how long a body may be.
     body = await request.body()
     try:
         message = webhook.verify(body, dict(request.headers))
-    except WebhookVerificationError as error:
-        # The server does not send a message again that was answered with 401.
+    except (WebhookVerificationError, ValueError) as error:
+        # A ValueError: a header or the body is not even text. The server does not send a message again that
+        # was answered with 401.
         raise HTTPException(401, "the signature is wrong or too old") from error
 
     # A message comes again if the answer to it was lost. It has the same id each time.
