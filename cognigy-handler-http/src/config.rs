@@ -27,7 +27,7 @@ fn read_url(text: &str) -> Result<Url, InvalidUrl> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(InvalidUrl("must not hold a user name or password".to_owned()));
     }
-    // It would never be sent, so whoever wrote it expects something else.
+    // A fragment is never sent, so it is a mistake: perhaps a `#` that should be `%23`.
     if url.fragment().is_some() {
         return Err(InvalidUrl("must not hold a fragment".to_owned()));
     }

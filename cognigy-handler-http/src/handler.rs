@@ -53,7 +53,7 @@ impl ForwardHandler {
         };
         let status = response.status();
         let retry_after = retry_after(response.headers(), SystemTime::now());
-        // What the answer says beyond its status is for no one, and how it ends changes nothing.
+        // Only the status counts. The body is read to free the connection, and may end in any way.
         read_at_most(response, DRAINED_BYTES).await;
         if status.is_success() { Ok(()) } else { Err(ForwardError::Status { status, retry_after }) }
     }

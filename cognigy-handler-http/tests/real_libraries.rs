@@ -22,7 +22,7 @@ use common::{
 
 const OTHER_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// Who it is that receives; the name is the folder in `examples/receivers`.
+/// The language of a receiver: there is one of each in `examples/receivers`.
 #[derive(Debug, Clone, Copy)]
 enum Language {
     Python,
