@@ -1,0 +1,102 @@
+//! [`ForwardHandler`]: one POST for each event.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+use cognigy_core::{Contact, Event, EventHandler, EventType, Failure};
+use cognigy_http::{read_at_most, retry_after};
+use reqwest::{Client, RequestBuilder, Url, header::CONTENT_TYPE};
+
+use crate::{ForwardHandlerBuilder, error::ForwardError, message, secret::SigningKey};
+
+/// How much is read of an answer, whose status already decides, so that its connection can be used again.
+const DRAINED_BYTES: usize = 16 * 1024;
+
+/// Posts each event to a URL, signed as Standard Webhooks. Cheap to clone; clones share their connections.
+#[derive(Clone)]
+pub struct ForwardHandler(Arc<Parts>);
+
+pub(crate) struct Parts {
+    pub(crate) http: Client,
+    pub(crate) url: Url,
+    pub(crate) key: SigningKey,
+    pub(crate) timeout: Duration,
+    pub(crate) types: Option<Vec<EventType>>,
+}
+
+impl ForwardHandler {
+    /// Sets up a handler that posts to `url`: `http` or `https`, with or without a path and a query.
+    pub fn builder(url: impl Into<String>) -> ForwardHandlerBuilder {
+        ForwardHandlerBuilder::new(url.into())
+    }
+
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// Whether events of this type are forwarded.
+    #[must_use]
+    pub fn takes(&self, kind: &EventType) -> bool {
+        let named = |types: &Vec<EventType>| types.iter().any(|it| it.as_str() == kind.as_str());
+        self.0.types.as_ref().is_none_or(named)
+    }
+
+    async fn forward(&self, event: &Event, contact: Option<&Contact>) -> Result<(), ForwardError> {
+        let timeout = self.0.timeout;
+        let response = match self.request(event, contact)?.send().await {
+            Ok(response) => response,
+            Err(error) => return Err(ForwardError::transport(error.into(), timeout)),
+        };
+        let status = response.status();
+        let retry_after = retry_after(response.headers(), SystemTime::now());
+        // Only the status counts. The body is read to free the connection, and may end in any way.
+        read_at_most(response, DRAINED_BYTES).await;
+        if status.is_success() { Ok(()) } else { Err(ForwardError::Status { status, retry_after }) }
+    }
+
+    fn request(
+        &self,
+        event: &Event,
+        contact: Option<&Contact>,
+    ) -> Result<RequestBuilder, ForwardError> {
+        let Parts { http, url, key, .. } = &*self.0;
+        let body = message::body(event, contact).map_err(ForwardError::Message)?;
+        let id = message::id(event);
+        // A clock before 1970 is wrong anyway, and receivers refuse the message.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let timestamp = now.as_secs();
+        let signature = key.sign(&id, timestamp, &body);
+        Ok(http
+            .post(url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header("webhook-id", id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", signature)
+            .body(body))
+    }
+}
+
+#[async_trait]
+impl EventHandler for ForwardHandler {
+    async fn handle(&self, event: Arc<Event>, contact: Option<Contact>) -> Result<(), Failure> {
+        if !self.takes(event.kind()) {
+            return Ok(());
+        }
+        Ok(self.forward(&event, contact.as_ref()).await?)
+    }
+}
+
+impl fmt::Debug for ForwardHandler {
+    /// Shows the URL up to its port: what comes after it is a credential for many services.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForwardHandler")
+            .field("origin", &self.0.url.origin().ascii_serialization())
+            .field("timeout", &self.0.timeout)
+            .field("types", &self.0.types)
+            .finish_non_exhaustive()
+    }
+}
