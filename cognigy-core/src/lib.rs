@@ -41,13 +41,13 @@ pub use event::{
     UnknownCorrelation, UnknownState, same_content,
 };
 pub use intake::{
-    AllowedAddresses, AuthenticationError, Authenticator, CognigyFormat, CredentialPlace,
-    CredentialVerifier, DEFAULT_MAX_BODY_BYTES, DEFAULT_TOLERANCE, DerivedId, EventFormat, Headers,
-    IncompleteScheme, Intake, InvalidContent, KeyEncoding, MAX_CONTEXT_BYTES, MAX_EVENTS,
-    MIN_SECRET_BYTES, MatchedSecret, RawDelivery, ReadEvent, Reply, Request, Secret, SecretError,
-    SignatureEncoding, SignatureFormat, SignatureScheme, SignatureVerifier, SignedContent,
-    SigningScheme, SigningVerifier, Source, TimestampUnit, ToSign, UnknownScheme, UnusableKey,
-    VerifiedDelivery, sign,
+    AllowedAddresses, AuthenticationError, Authenticator, Challenge, CognigyFormat,
+    CredentialPlace, CredentialVerifier, DEFAULT_MAX_BODY_BYTES, DEFAULT_TOLERANCE, DerivedId,
+    EventFormat, Headers, IncompleteScheme, Intake, InvalidContent, KeyEncoding, MAX_CONTEXT_BYTES,
+    MAX_EVENTS, MIN_SECRET_BYTES, MatchedSecret, RawDelivery, ReadEvent, Reply, Request, Secret,
+    SecretError, SignatureEncoding, SignatureFormat, SignatureScheme, SignatureVerifier,
+    SignedContent, SigningScheme, SigningVerifier, Source, TimestampUnit, ToSign, UnknownScheme,
+    UnusableKey, VerifiedDelivery, sign,
 };
 pub use operations::{
     LeftMessage, QuarantineRetry, RedriveReport, Redriven, ReplayError, ReplayOutcome,

@@ -49,7 +49,7 @@ impl ForwardHandlerBuilder {
         Self { url, key: None, timeout: DEFAULT_TIMEOUT, types: None, proxy_from_env: false }
     }
 
-    /// Signs with this secret, which the receiver knows too: `whsec_`, then 24 to 64 bytes in base64.
+    /// Signs with this secret, which the receiver knows too: `whsec_`, then 16 to 64 bytes in base64.
     /// Required.
     ///
     /// `openssl rand -base64 32` makes what comes after `whsec_`.

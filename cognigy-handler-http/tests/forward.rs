@@ -452,7 +452,7 @@ fn settings_that_cannot_work_are_refused_at_once() {
         (refused(good().secret("plain")), "the forward secret must begin with whsec_"),
         (
             refused(good().secret("whsec_c2hvcnQ=")),
-            "the forward secret must have 24 to 64 bytes in base64 after whsec_, and has 5",
+            "the forward secret must have 16 to 64 bytes in base64 after whsec_, and has 5",
         ),
         (refused(good().types([])), "no event type is named, so that no event would be forwarded"),
         (refused(good().timeout(Duration::ZERO)), "the timeout is zero"),

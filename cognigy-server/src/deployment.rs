@@ -7,6 +7,7 @@ use cognigy_core::{
     BoxError, Contact, CrmClient, DeadLetterSink, Event, EventHandler, Failure, NoHandler,
     SourceName, Store,
 };
+use cognigy_handler_http::ForwardHandler;
 
 use crate::settings::{Database, Settings};
 
@@ -28,12 +29,18 @@ pub(crate) struct Adapters {
 }
 
 impl Adapters {
-    /// The handler of `source`; one that does nothing where the program has none.
-    pub(crate) fn handler_of(&self, source: &SourceName) -> SharedHandler {
-        SharedHandler(match &self.handler {
+    /// What `source` does with an event, and then `forward`. Without a handler of the program that is the
+    /// hand-over alone.
+    pub(crate) fn handler_of(
+        &self,
+        source: &SourceName,
+        forward: Option<ForwardHandler>,
+    ) -> SourceHandler {
+        let handler = match &self.handler {
             Some(handler_of) => handler_of(source),
             None => Arc::new(NoHandler),
-        })
+        };
+        SourceHandler { handler, forward }
     }
 }
 
@@ -50,12 +57,18 @@ impl Deployment {
     }
 }
 
-/// A handler behind a pointer.
-pub(crate) struct SharedHandler(Arc<dyn EventHandler>);
+/// What a source does with an event: the program's handler, and then the hand-over where one is set.
+pub(crate) struct SourceHandler {
+    handler: Arc<dyn EventHandler>,
+    forward: Option<ForwardHandler>,
+}
 
 #[async_trait]
-impl EventHandler for SharedHandler {
+impl EventHandler for SourceHandler {
     async fn handle(&self, event: Arc<Event>, contact: Option<Contact>) -> Result<(), Failure> {
-        self.0.handle(event, contact).await
+        let Some(forward) = &self.forward else { return self.handler.handle(event, contact).await };
+        // What the program's own handler refuses is not handed on.
+        self.handler.handle(Arc::clone(&event), contact.clone()).await?;
+        forward.handle(event, contact).await
     }
 }

@@ -1,13 +1,14 @@
 //! The pipelines of this deployment, one for each source. Each has limits and counters of its own over
 //! the one store, and in `serve` a worker, so that a slow source does not hold up another.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use cognigy_core::{
-    Authenticator, CognigyFormat, CrmClient, DeadLetterSink, Headers, KeepInStore, Pipeline,
-    RawDelivery, Source, SourceName, Store, Timestamp,
+    Authenticator, CognigyFormat, CrmClient, DEFAULT_ATTEMPT_TIMEOUT, DeadLetterSink, Headers,
+    KeepInStore, Pipeline, RawDelivery, Source, SourceName, Store, Timestamp,
 };
 use cognigy_crm_http::{CoalescingCrm, HttpCrm};
+use cognigy_handler_http::ForwardHandler;
 #[cfg(feature = "sqs")]
 use cognigy_sink_sqs::{SqsOptions, SqsSink, SqsSource};
 
@@ -15,7 +16,7 @@ use crate::{
     admission::{Bodies, Budget, unfinished_requests},
     deployment::Deployment,
     error::StartError,
-    settings::{Credential, Settings, SourceSettings, Webhook},
+    settings::{Credential, ForwardSettings, Settings, SourceSettings, Webhook},
     telemetry::{Refusals, SourceTelemetry},
 };
 
@@ -106,14 +107,20 @@ impl SourcePipeline {
         };
         let look_ups = CoalescingCrm::new(crm).remembering(source.crm.cache);
         telemetry.count_spared(look_ups.clone()).map_err(metrics)?;
+        let forward = source.forward.as_ref();
+        let forward = forward.map(|it| forward_handler(source, it, settings.proxy_from_env));
+        let handler = adapters.handler_of(&source.name, forward.transpose()?);
         let pipeline = Pipeline::builder(core_source(source))
             .store(Arc::clone(store))
             .crm(look_ups)
-            .handler(adapters.handler_of(&source.name))
+            .handler(handler)
+            .on_ambiguous(source.crm.on_ambiguous)
+            .breaker(source.crm.breaker)
             .dead_letters(sink)
             .observer(Arc::clone(&telemetry))
             .retry(source.retry)
             .lease(settings.lease)
+            .attempt_timeout(attempt_timeout(source))
             .max_lost_leases(settings.max_lost_leases)
             .quarantine_limits(source.quarantine)
             .max_body_bytes(source.max_body_bytes)
@@ -186,6 +193,29 @@ fn crm(source: &SourceSettings, proxy_from_env: bool) -> Result<HttpCrm, StartEr
     }
     let what = || format!("CRM{}", of(source));
     builder.build().map_err(|error| StartError::failed(&what(), &error))
+}
+
+fn forward_handler(
+    source: &SourceSettings,
+    settings: &ForwardSettings,
+    proxy_from_env: bool,
+) -> Result<ForwardHandler, StartError> {
+    let mut builder = ForwardHandler::builder(settings.url.as_str())
+        .secret(settings.secret.as_str())
+        .timeout(settings.timeout);
+    if let Some(types) = &settings.types {
+        builder = builder.types(types.iter().cloned());
+    }
+    if proxy_from_env {
+        builder = builder.proxy_from_env();
+    }
+    builder.build().map_err(|error| StartError::failed(&format!("forward{}", of(source)), &error))
+}
+
+/// How long an attempt may take: both requests in full, and some room.
+fn attempt_timeout(source: &SourceSettings) -> Duration {
+    let forward = source.forward.as_ref().map_or(Duration::ZERO, |forward| forward.timeout);
+    DEFAULT_ATTEMPT_TIMEOUT.max((source.crm.timeout + forward).saturating_mul(2))
 }
 
 /// The source that an error message is about.

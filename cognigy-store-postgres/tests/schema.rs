@@ -38,7 +38,7 @@ async fn an_older_program_goes_on_while_a_newer_one_expands_the_schema() {
          ALTER TABLE cognigy_events ADD COLUMN priority integer NOT NULL DEFAULT 0;
          ALTER TABLE cognigy_queue ADD COLUMN shard text COLLATE \"C\";
          CREATE INDEX cognigy_queue_shard ON cognigy_queue (shard);
-         UPDATE cognigy_schema SET version = 3, compatible_from = 1;
+         UPDATE cognigy_schema SET version = 4, compatible_from = 1;
          COMMIT",
     );
     process(&store, "on the newer schema").await;
@@ -55,7 +55,7 @@ async fn a_program_that_is_too_old_refuses_and_touches_nothing() {
     let error = PostgresStore::open(&place.url()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert!(cause.contains("schema version 7") && cause.contains("works with 2"), "{cause}");
+    assert!(cause.contains("schema version 7") && cause.contains("works with 3"), "{cause}");
     assert_eq!(place.sql("SELECT * FROM cognigy_schema"), "7|5");
 }
 

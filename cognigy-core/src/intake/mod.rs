@@ -10,11 +10,11 @@ mod reply;
 mod source;
 
 pub use authenticate::{
-    AllowedAddresses, AuthenticationError, Authenticator, CredentialPlace, CredentialVerifier,
-    DEFAULT_TOLERANCE, IncompleteScheme, InvalidContent, KeyEncoding, MIN_SECRET_BYTES,
-    MatchedSecret, Request, Secret, SecretError, SignatureEncoding, SignatureFormat,
-    SignatureScheme, SignatureVerifier, SignedContent, SigningScheme, SigningVerifier,
-    TimestampUnit, ToSign, UnknownScheme, UnusableKey, sign,
+    AllowedAddresses, AuthenticationError, Authenticator, Challenge, CredentialPlace,
+    CredentialVerifier, DEFAULT_TOLERANCE, IncompleteScheme, InvalidContent, KeyEncoding,
+    MIN_SECRET_BYTES, MatchedSecret, Request, Secret, SecretError, SignatureEncoding,
+    SignatureFormat, SignatureScheme, SignatureVerifier, SignedContent, SigningScheme,
+    SigningVerifier, TimestampUnit, ToSign, UnknownScheme, UnusableKey, sign,
 };
 pub(crate) use delivery::DeliveryIdentity;
 pub use delivery::{Headers, RawDelivery, VerifiedDelivery};

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::{event::FieldError, intake::Intake};
+use crate::{
+    event::FieldError,
+    intake::{Challenge, Intake},
+};
 
 /// Seconds after which a sender should come back when the store cannot take its event. The queue
 /// in front of the store drains in well under a second.
@@ -19,7 +22,7 @@ pub struct Reply {
     content_type: &'static str,
     retry_after: Option<u32>,
     closes_connection: bool,
-    challenge: Option<&'static str>,
+    challenge: Option<Challenge>,
     body: Bytes,
 }
 
@@ -49,7 +52,7 @@ impl Reply {
             Some(("Content-Type", self.content_type.to_owned())),
             self.retry_after.map(|seconds| ("Retry-After", seconds.to_string())),
             self.closes_connection.then(|| ("Connection", "close".to_owned())),
-            self.challenge.map(|scheme| ("WWW-Authenticate", scheme.to_owned())),
+            self.challenge.map(|scheme| ("WWW-Authenticate", scheme.as_str().to_owned())),
         ]
         .into_iter()
         .flatten()
@@ -117,7 +120,7 @@ impl Reply {
 
     /// The answer to a delivery that was not authenticated: one text whatever was wrong, so that a forger
     /// learns nothing; and what RFC 9110, section 11.6.1, asks for where there is a registered scheme.
-    pub(crate) fn unauthorized(self, detail: &str, challenge: Option<&'static str>) -> Self {
+    pub(crate) fn unauthorized(self, detail: &str, challenge: Option<Challenge>) -> Self {
         Self { challenge, ..Self::problem(401, "Unauthorized", detail) }
     }
 

@@ -4,7 +4,7 @@ use super::{OutboxEntry, Row, Tables};
 use bytes::Bytes;
 
 use crate::{
-    event::{Correlation, Move, Timestamp},
+    event::{Correlation, DeliveryContext, Move, Timestamp},
     ports::DeadLetter,
     store::{Attempt, DeadLetterEnd, RunEnd, Settled, Settlement, WorkEnd},
 };
@@ -13,6 +13,11 @@ impl Row {
     /// What a dead letter carries: of a sensitive event nothing.
     fn payload(&self) -> Bytes {
         if self.parts.sensitive { Bytes::new() } else { self.body.clone() }
+    }
+
+    /// The kept headers, which a dead letter carries beside it.
+    fn headers(&self) -> DeliveryContext {
+        if self.parts.sensitive { DeliveryContext::default() } else { self.context.clone() }
     }
 
     /// Ends an attempt that does not count.
@@ -96,7 +101,7 @@ impl Tables {
                     attempts: *attempts,
                     first_received_at: row.received_at,
                     raw_payload: row.payload(),
-                    context: row.context.clone(),
+                    context: row.headers(),
                 };
                 let entry = OutboxEntry { event: handle, dead_letter, due: at, fence: 0, tries: 0 };
                 self.outbox.insert(outbox_handle, entry);

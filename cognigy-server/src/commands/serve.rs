@@ -22,6 +22,8 @@ use crate::{
 const OPERATORS_CONNECTIONS: usize = 256;
 /// How often finished events are checked against the retention.
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
+/// How often the bodies of sensitive events are looked for. An index holds just those.
+const SENSITIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// How many events one transaction forgets: that takes a few milliseconds, so that deliveries
 /// hardly wait.
 const PURGE_BATCH: usize = 500;
@@ -111,6 +113,7 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
         workers: workers.collect(),
         upkeep: vec![
             tokio::spawn(upkeep(app.clone(), settings.clone())),
+            tokio::spawn(forget_sensitive(app.clone(), settings.clone())),
             tokio::spawn(Arc::clone(&app.refusals).watch()),
         ],
         service,
@@ -171,6 +174,22 @@ async fn upkeep(app: App, settings: Settings) {
             tracing::warn!(source, "the CRM has answered nothing but 404: is CRM_BASE_URL right?");
         }
         tokio::time::sleep(PURGE_INTERVAL).await;
+    }
+}
+
+/// Forgets the bodies of sensitive events that were processed, for as long as the server runs.
+async fn forget_sensitive(app: App, settings: Settings) {
+    loop {
+        tokio::time::sleep(SENSITIVE_INTERVAL).await;
+        let before = app.clock.now() - settings.sensitive_retention;
+        match app.store.forget_sensitive(before, PURGE_BATCH).await {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "bodies of sensitive events forgotten"),
+            Err(error) => {
+                let error = crate::error::chain(&error);
+                tracing::error!(error, "bodies of sensitive events not forgotten");
+            }
+        }
     }
 }
 

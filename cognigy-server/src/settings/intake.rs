@@ -5,10 +5,10 @@
 use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
 use cognigy_core::{
-    AllowedAddresses, AuthenticationError, Authenticator, CredentialPlace, CredentialVerifier,
-    IncompleteScheme, KeyEncoding, MatchedSecret, Request, Secret, SignatureEncoding,
-    SignatureFormat, SignatureScheme, SignatureVerifier, SigningScheme, SigningVerifier,
-    TimestampUnit, ToSign, UnusableKey,
+    AllowedAddresses, AuthenticationError, Authenticator, Challenge, CredentialPlace,
+    CredentialVerifier, IncompleteScheme, KeyEncoding, MatchedSecret, Request, Secret,
+    SignatureEncoding, SignatureFormat, SignatureScheme, SignatureVerifier, SigningScheme,
+    SigningVerifier, TimestampUnit, ToSign, UnusableKey,
 };
 use ipnet::IpNet;
 
@@ -473,7 +473,7 @@ impl<A: Authenticator, B: Authenticator> Authenticator for Both<A, B> {
         self.1.refusal()
     }
 
-    fn challenge(&self) -> Option<&'static str> {
+    fn challenge(&self) -> Option<Challenge> {
         self.1.challenge()
     }
 }

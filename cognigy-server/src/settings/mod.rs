@@ -23,7 +23,7 @@ pub(crate) use intake::{Credential, Webhook};
 pub(crate) use layers::{Layers, SettingError};
 pub(crate) use outside::{add_env_file, warnings};
 use per_source::View;
-pub(crate) use source_settings::SourceSettings;
+pub(crate) use source_settings::{ForwardSettings, SourceSettings};
 pub(crate) use table::{EXAMPLE_CRM, SETTINGS};
 
 /// The values of all settings.
@@ -56,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) retention: Duration,
     /// How long unresolved dead letters and conflicts are kept. None: for ever.
     pub(crate) dead_letter_retention: Option<Duration>,
+    /// How long the body of a sensitive event is kept after the event was processed.
+    pub(crate) sensitive_retention: Duration,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
     /// Whether requests to others go through the proxy that the environment names.
@@ -151,6 +153,7 @@ impl Settings {
             retention: layers.required("retention", parse::positive_duration)?,
             dead_letter_retention: layers
                 .required("dead_letter_retention", parse::duration_or_never)?,
+            sensitive_retention: layers.required("sensitive_retention", parse::duration)?,
             log: layers.required("log", parse::log_filter)?,
             log_format: layers.required("log_format", parse::log_format)?,
             proxy_from_env: layers.required("proxy_from_env", parse::switch)?,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use cognigy_core::{AfterDeadLetter, SourceName};
+use cognigy_core::{AfterDeadLetter, EventType, OnAmbiguous, SourceName};
 use cognigy_http::{BaseUrl, ConfigError};
 use ipnet::IpNet;
 
@@ -99,6 +99,24 @@ fn postgres(url: &str) -> Result<Database, String> {
 #[cfg(not(feature = "postgres"))]
 fn postgres(_: &str) -> Result<Database, String> {
     Err("this build has no PostgreSQL support".to_owned())
+}
+
+/// `a,b`: names of event types.
+pub(super) fn event_types(text: &str) -> Result<Vec<EventType>, String> {
+    let kind = |name: &str| match name.trim() {
+        "" => Err("expected names of event types, comma-separated".to_owned()),
+        name => Ok(EventType::from_name(name)),
+    };
+    text.split(',').map(kind).collect()
+}
+
+pub(super) fn on_ambiguous(text: &str) -> Result<OnAmbiguous, String> {
+    match text {
+        "dead-letter" => Ok(OnAmbiguous::DeadLetter),
+        "none" => Ok(OnAmbiguous::NoContact),
+        "first" => Ok(OnAmbiguous::First),
+        _ => Err("expected dead-letter, none or first".to_owned()),
+    }
 }
 
 /// Whether the order of each contact's events is kept.

@@ -110,6 +110,7 @@ impl<'a> View<'a> {
         let kept_back = match key {
             "webhook_secret" | "webhook_secret_previous" => true,
             "crm_token" => own.value("crm_base_url").is_some(),
+            "forward_secret" => own.value("forward_url").is_some(),
             // The whole URL of a path is no other path's.
             "public_url" => true,
             key if OF_THE_SENDER.contains(&key) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cognigy_core::{Jitter, QuarantineLimits, RetryPolicy, SourceName};
+use cognigy_core::{EventType, Jitter, OnAmbiguous, QuarantineLimits, RetryPolicy, SourceName};
 use cognigy_crm_http::NotFoundRule;
 
 use super::{
@@ -24,6 +24,7 @@ pub(crate) struct SourceSettings {
     pub(crate) secret_text: Option<Hidden>,
     pub(crate) crm: CrmSettings,
     pub(crate) retry: RetryPolicy,
+    pub(crate) forward: Option<ForwardSettings>,
     /// A build without SQS does not read it.
     #[cfg_attr(not(feature = "sqs"), allow(dead_code))]
     pub(crate) sqs_dlq_url: Option<String>,
@@ -42,6 +43,36 @@ pub(crate) struct CrmSettings {
     pub(crate) concurrency: usize,
     /// How long found contacts are remembered; zero: not at all.
     pub(crate) cache: Duration,
+    pub(crate) on_ambiguous: OnAmbiguous,
+    /// Whether attempts are held back while it is out of reach.
+    pub(crate) breaker: bool,
+}
+
+/// Where events are handed on to.
+#[derive(Debug, Clone)]
+pub(crate) struct ForwardSettings {
+    pub(crate) url: Hidden,
+    pub(crate) secret: Hidden,
+    pub(crate) timeout: Duration,
+    /// None: all.
+    pub(crate) types: Option<Vec<EventType>>,
+}
+
+/// The hand-over. None without a URL.
+fn forward(view: &View<'_>) -> Result<Option<ForwardSettings>, SettingError> {
+    let checked = |check: Result<(), String>, text: &str| check.map(|()| Hidden::new(text));
+    let url = view.optional("forward_url", |text| {
+        checked(cognigy_handler_http::check_url(text).map_err(|error| error.to_string()), text)
+    })?;
+    let secret = view.optional("forward_secret", |text| {
+        let check = cognigy_handler_http::check_secret(text);
+        checked(check.map_err(|error| error.to_string()), text)
+    })?;
+    let timeout = view.required("forward_timeout", parse::positive_duration)?;
+    let types = view.optional("forward_types", parse::event_types)?;
+    let Some(url) = url else { return Ok(None) };
+    let secret = secret.ok_or_else(|| view.missing("forward_secret"))?;
+    Ok(Some(ForwardSettings { url, secret, timeout, types }))
 }
 
 impl SourceSettings {
@@ -61,6 +92,8 @@ impl SourceSettings {
                 timeout: view.required("crm_timeout", parse::positive_duration)?,
                 concurrency: view.required("crm_concurrency", |t| parse::number(t, 1, 4096))?,
                 cache: view.required("crm_cache", parse::duration)?,
+                on_ambiguous: view.required("crm_ambiguous", parse::on_ambiguous)?,
+                breaker: view.optional("crm_breaker", parse::switch)?.unwrap_or_default(),
             },
             retry: RetryPolicy {
                 max_attempts: view.required("retry_max_attempts", |t| parse::number(t, 1, 100))?,
@@ -68,6 +101,7 @@ impl SourceSettings {
                 max_delay: view.required("retry_max_delay", parse::positive_duration)?,
                 jitter: Jitter::Equal,
             },
+            forward: forward(view)?,
             sqs_dlq_url: view.optional("sqs_dlq_url", parse::queue_url)?,
             max_body_bytes: view.required("max_body_bytes", |t| parse::number(t, 1, 1 << 30))?,
             max_in_flight: view.optional("max_in_flight", |t| parse::number(t, 1, 1 << 20))?,

@@ -190,6 +190,48 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Some("0s"),
         "How long found contacts are kept in memory; 0s: not at all",
     )),
+    each(setting(
+        "CRM_AMBIGUOUS",
+        Some("dead-letter"),
+        "What follows where the CRM knows several contacts by the key: dead-letter, none (go on without a \
+         contact) or first (go on with the first)",
+    )),
+    each(setting(
+        "CRM_BREAKER",
+        None,
+        "on: while the CRM is out of reach, attempts are held back and not used up; unset: off for \
+         generic, on for the other presets",
+    )),
+    each(Setting {
+        // Its path or its query may hold a token.
+        secret: true,
+        ..setting("COGNIGY_FORWARD_URL", None, "Where each correlated event is posted to, signed")
+    }),
+    each(secret(
+        "COGNIGY_FORWARD_SECRET",
+        "Secret that forwarded events are signed with: whsec_ and base64",
+    )),
+    each(setting("COGNIGY_FORWARD_TIMEOUT", Some("10s"), "Time for one forward, answer included")),
+    each(setting(
+        "COGNIGY_FORWARD_TYPES",
+        None,
+        "Types of events that are forwarded, comma-separated; unset: all",
+    )),
+    each(setting(
+        "COGNIGY_DERIVED_ID_WINDOW",
+        Some("0s"),
+        "How long the same content counts as a repetition where the sender gives no id; 0s: never",
+    )),
+    each(setting("COGNIGY_ID_POINTER", None, "JSON pointer to the event's id")),
+    each(setting("COGNIGY_TYPE_POINTER", None, "JSON pointer to the event's type")),
+    each(setting("COGNIGY_TIME_POINTER", None, "JSON pointer to the event's time")),
+    each(setting("COGNIGY_CONTACT_POINTER", None, "JSON pointer to the contact's key")),
+    each(setting(
+        "COGNIGY_CONVERSATION_POINTER",
+        None,
+        "JSON pointer to what names the conversation",
+    )),
+    each(setting("COGNIGY_EVENT_TYPE", None, "The type of all events of the source")),
     each(setting("COGNIGY_RETRY_MAX_ATTEMPTS", Some("4"), "Attempts before an event is given up")),
     each(setting(
         "COGNIGY_RETRY_BASE_DELAY",
@@ -236,6 +278,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "COGNIGY_DEAD_LETTER_RETENTION",
         Some("never"),
         "How long unresolved dead-lettered events and conflicting bodies are kept",
+    ),
+    setting(
+        "COGNIGY_SENSITIVE_RETENTION",
+        Some("0s"),
+        "How long the body of a sensitive event is kept after the event was processed",
     ),
     each(setting(
         "COGNIGY_QUARANTINE_MAX_ITEMS",

@@ -10,7 +10,9 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::intake::{AuthenticationError, Authenticator, MatchedSecret, Request, Secret};
+use crate::intake::{
+    AuthenticationError, Authenticator, Challenge, MatchedSecret, Request, Secret,
+};
 
 /// Where a credential is in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,12 +154,10 @@ impl Authenticator for CredentialVerifier {
         "Invalid credentials"
     }
 
-    fn challenge(&self) -> Option<&'static str> {
+    fn challenge(&self) -> Option<Challenge> {
         match &self.place {
-            CredentialPlace::Basic => Some("Basic realm=\"webhooks\", charset=\"UTF-8\""),
-            CredentialPlace::Bearer | CredentialPlace::BearerOrQuery(_) => {
-                Some("Bearer realm=\"webhooks\"")
-            }
+            CredentialPlace::Basic => Some(Challenge::Basic),
+            CredentialPlace::Bearer | CredentialPlace::BearerOrQuery(_) => Some(Challenge::Bearer),
             CredentialPlace::Header(_) | CredentialPlace::PathEnd => None,
         }
     }

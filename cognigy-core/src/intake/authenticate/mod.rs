@@ -119,6 +119,26 @@ impl<'a> Request<'a> {
     }
 }
 
+/// A way to show a credential that has a registered name, for `WWW-Authenticate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Challenge {
+    /// A user's name and password (RFC 7617).
+    Basic,
+    /// A bearer token (RFC 6750).
+    Bearer,
+}
+
+impl Challenge {
+    /// The header's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Basic => "Basic realm=\"webhooks\", charset=\"UTF-8\"",
+            Self::Bearer => "Bearer realm=\"webhooks\"",
+        }
+    }
+}
+
 /// Decides whether a request comes from a source's sender.
 ///
 /// ## Contract
@@ -140,9 +160,9 @@ pub trait Authenticator: Send + Sync + 'static {
         "Invalid HMAC signature"
     }
 
-    /// The value of `WWW-Authenticate` for such an answer, where the credential belongs to a scheme that
-    /// has a registered name (RFC 9110, section 11.6.1).
-    fn challenge(&self) -> Option<&'static str> {
+    /// What such an answer asks for, where the way to show the credential has a registered name (RFC 9110,
+    /// section 11.6.1).
+    fn challenge(&self) -> Option<Challenge> {
         None
     }
 }
@@ -156,7 +176,7 @@ impl<A: Authenticator + ?Sized> Authenticator for Arc<A> {
         (**self).refusal()
     }
 
-    fn challenge(&self) -> Option<&'static str> {
+    fn challenge(&self) -> Option<Challenge> {
         (**self).challenge()
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use cognigy_core::{
     Attempt, AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter,
-    ClaimedRun, Correlation, DeadLetter, DeadLetterClaim, DeadLetterEnd, RunEnd, Settled,
-    Settlement, Timestamp, WorkEnd, WorkKind,
+    ClaimedRun, Correlation, DeadLetter, DeadLetterClaim, DeadLetterEnd, DeliveryContext, RunEnd,
+    Settled, Settlement, Timestamp, WorkEnd, WorkKind,
 };
 
 use super::{Disk, EventRow, OutboxRow, Phase, Tables};
@@ -256,6 +256,7 @@ impl Disk {
 
 impl EventRow {
     fn dead_letter(&self, reason: &str, attempts: u32) -> DeadLetter {
+        let is_hidden = self.unreadable || self.parts.sensitive;
         DeadLetter {
             key: self.key.clone(),
             run: self.run,
@@ -264,12 +265,11 @@ impl EventRow {
             error_message: reason.to_owned(),
             attempts,
             first_received_at: self.received_at,
-            raw_payload: if self.unreadable || self.parts.sensitive {
-                bytes::Bytes::new()
-            } else {
-                self.body.clone()
+            raw_payload: if is_hidden { bytes::Bytes::new() } else { self.body.clone() },
+            context: match self.parts.sensitive {
+                true => DeliveryContext::default(),
+                false => self.context.clone(),
             },
-            context: self.context.clone(),
         }
     }
 }
