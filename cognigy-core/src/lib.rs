@@ -35,19 +35,20 @@ mod store;
 pub mod testing;
 
 pub use event::{
-    Correlation, DEFAULT_SOURCE, DeliveryContext, EarlierId, Event, EventId, EventKey, EventParts, EventTime,
-    EventType, FieldError, IllegalMove, IncomingEvent, InvalidEvent, InvalidEventId,
+    Correlation, DEFAULT_SOURCE, DeliveryContext, EarlierId, Event, EventId, EventKey, EventParts,
+    EventTime, EventType, FieldError, IllegalMove, IncomingEvent, InvalidEvent, InvalidEventId,
     InvalidEventTime, InvalidSourceName, MAX_JSON_DEPTH, Move, SourceName, State, Timestamp,
     UnknownCorrelation, UnknownState, same_content,
 };
 pub use intake::{
     AllowedAddresses, AuthenticationError, Authenticator, CognigyFormat, CredentialPlace,
-    CredentialVerifier, DEFAULT_MAX_BODY_BYTES, DEFAULT_TOLERANCE, DerivedId, EventFormat, Headers,
-    IncompleteScheme, Intake, InvalidContent, KeyEncoding, MAX_CONTEXT_BYTES, MAX_EVENTS,
-    MIN_SECRET_BYTES, MatchedSecret, RawDelivery, ReadEvent, Reply, Request, Secret, SecretError,
-    SignatureEncoding, SignatureFormat, SignatureScheme, SignatureVerifier, SignedContent,
-    SigningScheme, SigningVerifier, Source, TimestampUnit, UnknownScheme, UnusableKey,
-    VerifiedDelivery, sign,
+    CredentialVerifier, DEFAULT_MAX_BODY_BYTES, DEFAULT_TOLERANCE, DerivedId, EventFormat,
+    FormatOptions, FormatPreset, HandshakeRefused, Headers, IncompleteScheme, Intake,
+    InvalidContent, InvalidEventType, InvalidJsonPointer, JsonPointer, KeyEncoding,
+    MAX_CONTEXT_BYTES, MAX_EVENTS, MIN_SECRET_BYTES, MatchedSecret, RawDelivery, ReadEvent, Reply,
+    Request, Secret, SecretError, SignatureEncoding, SignatureFormat, SignatureScheme,
+    SignatureVerifier, SignedContent, SigningScheme, SigningVerifier, Source, TimestampUnit,
+    UnknownPreset, UnknownScheme, UnusableKey, VerifiedDelivery, WebhookHandshake, sign,
 };
 pub use operations::{
     LeftMessage, QuarantineRetry, RedriveReport, Redriven, ReplayError, ReplayOutcome,
