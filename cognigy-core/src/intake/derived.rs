@@ -57,9 +57,8 @@ impl VerifiedDelivery {
             of(distinction).map(|id| DerivedId { id, earlier: None })
         } else {
             let number = received.div_euclid(window_micros);
-            let since =
-                Timestamp::from_timestamp_micros(received.saturating_sub(window_micros) + 1)
-                    .unwrap_or(Timestamp::MIN_UTC);
+            let since = Timestamp::from_timestamp_micros(received.saturating_sub(window_micros) + 1)
+                .unwrap_or(Timestamp::MIN_UTC);
             of(number.to_string()).and_then(|id| {
                 let earlier = EarlierId { id: of((number - 1).to_string())?, since };
                 Ok(DerivedId { id, earlier: Some(earlier) })

@@ -5,9 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    event::{
-        DeliveryContext, EarlierId, EventKey, IncomingEvent, InvalidEvent, Timestamp, same_content,
-    },
+    event::{DeliveryContext, EarlierId, EventKey, IncomingEvent, InvalidEvent, Timestamp, same_content},
     intake::{AuthenticationError, Headers, MatchedSecret, RawDelivery, Reply, VerifiedDelivery},
     pipeline::Pipeline,
     ports::{Observation, StoreError, StoreErrorKind},

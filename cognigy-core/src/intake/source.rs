@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 use crate::{
     event::{DeliveryContext, EventKey, IncomingEvent, InvalidEvent, SourceName, Timestamp},
     intake::{
-        Authenticator, CognigyFormat, DeliveryIdentity, EventFormat, Headers, Intake, MAX_EVENTS,
-        RawDelivery, ReadEvent, Reply, VerifiedDelivery, keep,
+        Authenticator, CognigyFormat, DeliveryIdentity, EventFormat, Headers, Intake, MAX_EVENTS, RawDelivery,
+        ReadEvent, Reply, VerifiedDelivery, keep,
     },
 };
 
