@@ -82,12 +82,12 @@ impl EventFormat for ContractFormat {
         let id = fields.id(|fields| {
             spelled(fields, &event, names.id, true, object::id).map(|(_, id)| given(id))
         });
+        let time = fields.time(|fields| {
+            spelled(fields, &event, names.time, true, object::time).map(|(_, time)| time)
+        });
         let kind = fields.kind(|fields| {
             let read = if self.open { object::kind } else { contract_kind };
             spelled(fields, &event, names.kind, true, read).map(|(_, kind)| kind)
-        });
-        let time = fields.time(|fields| {
-            spelled(fields, &event, names.time, true, object::time).map(|(_, time)| time)
         });
 
         let needs_payload = !self.open || kind.as_ref().is_some_and(is_contract_kind);
