@@ -12,19 +12,7 @@ use crate::{
     },
 };
 
-/// `{userId, sessionId, AIOutput: {text, data, traceId, disableSensitiveLogging, source}}`.
-///
-/// * The type is `cognigy.bot.output`, or `cognigy.activity.` and the text in
-///   `AIOutput.data._cognigy.event.type`, where there is one.
-/// * The contact is `userId`. It is required unless a pointer finds the contact.
-/// * The conversation is `userId` and `sessionId`. They are required unless a pointer finds it: within
-///   one organisation, session ids are unique only together with the user's id.
-/// * The id is derived from the body. `traceId` is that of the incoming message, which may have several
-///   outputs.
-/// * The time is that of receipt.
-/// * Nothing else is required: an Output Transformer may replace `AIOutput` by anything.
-/// * The event is sensitive if `disableSensitiveLogging` is there, in `AIOutput` or beside it, and is
-///   neither `false` nor `null`.
+/// The format of [`FormatPreset::CognigyCallback`](crate::FormatPreset::CognigyCallback), which says what it reads.
 pub(super) struct CallbackFormat {
     options: FormatOptions,
 }

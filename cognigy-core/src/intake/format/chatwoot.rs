@@ -12,20 +12,7 @@ use crate::{
     },
 };
 
-/// `{event, id, created_at, account, …}`.
-///
-/// * The type is `chatwoot.` and `event`.
-/// * The id is the header `X-Chatwoot-Delivery`, which repetitions repeat. Where it is absent, the id is
-///   made of the account's id, `event`, `id` and `updated_at`, if all are there; or else it is derived from
-///   the body.
-/// * The time is `created_at`, or that of receipt.
-/// * The contact's id in the CRM is `identifier`, the field of Chatwoot for ids of other systems; its id at
-///   the sender is `email`, or else `id`. They are those of `sender`; of a message that an agent or a bot
-///   wrote, those of `conversation.meta.sender`; of a conversation's event, those of `meta.sender`; and of
-///   a contact's event, its own.
-/// * The conversation is `account.id:conversation.id`; a conversation's event is itself the conversation.
-/// * Private notes and outgoing messages are events like any others. Handlers tell them by `private` and
-///   `message_type`.
+/// The format of [`FormatPreset::Chatwoot`](crate::FormatPreset::Chatwoot), which says what it reads.
 pub(super) struct ChatwootFormat {
     options: FormatOptions,
 }

@@ -58,15 +58,8 @@ impl ContractFormat {
         Self { spellings: NATIVE, open: false, options }
     }
 
-    /// What authors of flows send with the HTTP Request node.
-    ///
-    /// * Types are open. For the contract's four types the contract's rules for the payload hold; an
-    ///   event of another type needs none.
-    /// * Each field has a second name: `event_id`, `time`, `event` (for `type`), `data` (for `payload`),
-    ///   `external_id`, `user_id`, `session_id`. Both at once are taken if they say the same.
-    /// * The contact is `externalId`, or `externalId` in the payload, or else `userId`.
-    /// * The conversation is `userId` and `sessionId`.
-    /// * The media type does not matter: the node sends JSON as a form unless its author sets a header.
+    /// The format of [`FormatPreset::CognigyHttpNode`](crate::FormatPreset::CognigyHttpNode), which says
+    /// what it reads.
     pub(super) fn http_node(options: FormatOptions) -> Self {
         Self { spellings: HTTP_NODE, open: true, options }
     }

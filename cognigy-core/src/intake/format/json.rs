@@ -11,12 +11,7 @@ use crate::{
     },
 };
 
-/// Any JSON value: one event.
-///
-/// * The id is derived from the body unless a pointer is set.
-/// * The type is `json` unless a pointer or a constant says otherwise.
-/// * The time is that of receipt unless a pointer finds one.
-/// * Contact and conversation are what pointers find.
+/// The format of [`FormatPreset::Json`](crate::FormatPreset::Json), which says what it reads.
 pub(super) struct JsonFormat {
     options: FormatOptions,
 }

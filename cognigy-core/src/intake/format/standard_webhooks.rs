@@ -13,16 +13,7 @@ use crate::{
     },
 };
 
-/// `{type, timestamp, data}`, or the contract's event, with open types.
-///
-/// * The id is the header `webhook-id`, also where the body has an `eventId`: the sender's signature
-///   covers it, and a repetition repeats it.
-/// * The type is `type`, or `event` where there is no `type`.
-/// * The time is `timestamp`, or that of receipt where there is none: the specification only recommends it.
-/// * `data` may be any value; `payload` is looked at where there is no `data`. For the contract's four
-///   types the contract's rules for the payload hold.
-/// * The contact is `externalId`, at the top or in `data`, or else `userId`, at the top or in `data`.
-/// * The conversation is the user's id and `sessionId`, at the top or in `data`.
+/// The format of [`FormatPreset::StandardWebhooks`](crate::FormatPreset::StandardWebhooks), which says what it reads.
 pub(super) struct StandardWebhooksFormat {
     options: FormatOptions,
 }

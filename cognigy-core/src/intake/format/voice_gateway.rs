@@ -12,18 +12,7 @@ use crate::{
     },
 };
 
-/// Two shapes: the status of a call, `{call_sid, call_status, direction, from, to, …}`, and an event of a
-/// call, `{event, payload: {call_sid, …}, msgid}`.
-///
-/// * The type is `voice.call.` and `call_status`, or `voice.` and `event` in lower case.
-/// * The id is derived from `call_sid` and the body. An event of a call has `msgid` where that is there.
-/// * The contact is `customer_data.externalId`, which an outbound call is given as its `tag`; or else the
-///   telephone number of the other side: `from` of an inbound call, `to` of an outbound one. A number is
-///   up to 15 digits (E.164), with or without `+`, by itself or in a `sip:` or `tel:` URI; what is
-///   something else, such as `anonymous`, is no contact.
-/// * The conversation is `call_sid`.
-/// * The time is that of receipt: a repetition repeats the signed time of the first sending.
-/// * An event with `payload.digits` is sensitive: what a caller dials may be a PIN.
+/// The format of [`FormatPreset::VoiceGateway`](crate::FormatPreset::VoiceGateway), which says what it reads.
 pub(super) struct VoiceGatewayFormat {
     options: FormatOptions,
 }

@@ -26,24 +26,7 @@ use crate::{
     },
 };
 
-/// Structured, binary and batched CloudEvents 1.0.
-///
-/// * **Mode.** `application/cloudevents-batch+json` is a batch, `application/cloudevents+json` one
-///   event. With another media type, or none, the event is binary if one of the headers `ce-id`,
-///   `ce-source`, `ce-specversion` and `ce-type` is there; otherwise the body is looked at, and an object
-///   or an array of objects with these four members is taken as one event or as a batch. An event format
-///   other than JSON is refused with 415.
-/// * **Id.** `source`, a `|`, and `id`: together they identify an event. A URI cannot hold a `|`. Where
-///   `source` holds one all the same, or the two are too long for an id, the id is the SHA-256 of both.
-/// * **Type and time** are `type` and `time`, or the time of receipt where there is no `time`.
-/// * **Contact.** The extension attributes `externalid` (in the CRM) and `userid` (at the sender).
-/// * **Conversation.** `cognigy_session_id` in the data, which Live Agent sends, or else `subject`.
-/// * **Data** has to be JSON in binary mode, too: it is the event's body. The attributes are in the headers
-///   that are kept with it.
-/// * **Pointers** look in the event as its JSON format writes it, in each mode: `/data/customer` is found
-///   in the body of a binary event. What is not found there is looked for in that body, `/customer`.
-/// * **A batch** is taken as a whole or not at all. An error names the event by its index, from 0.
-/// * The answer to what was taken is 202: it is stored, and not processed yet.
+/// The format of [`FormatPreset::CloudEvents`](crate::FormatPreset::CloudEvents), which says what it reads.
 pub(super) struct CloudEventsFormat {
     options: FormatOptions,
 }
