@@ -43,11 +43,12 @@ pub use event::{
 pub use intake::{
     AllowedAddresses, AuthenticationError, Authenticator, Challenge, CognigyFormat,
     CredentialPlace, CredentialVerifier, DEFAULT_MAX_BODY_BYTES, DEFAULT_TOLERANCE, DerivedId,
-    EventFormat, Headers, IncompleteScheme, Intake, InvalidContent, KeyEncoding, MAX_CONTEXT_BYTES,
-    MAX_EVENTS, MIN_SECRET_BYTES, MatchedSecret, RawDelivery, ReadEvent, Reply, Request, Secret,
-    SecretError, SignatureEncoding, SignatureFormat, SignatureScheme, SignatureVerifier,
-    SignedContent, SigningScheme, SigningVerifier, Source, TimestampUnit, ToSign, UnknownScheme,
-    UnusableKey, VerifiedDelivery, sign,
+    EventFormat, FormatOptions, FormatPreset, HandshakeRefused, Headers, IncompleteScheme, Intake,
+    InvalidContent, InvalidEventType, InvalidJsonPointer, JsonPointer, KeyEncoding,
+    MAX_CONTEXT_BYTES, MAX_EVENTS, MIN_SECRET_BYTES, MatchedSecret, RawDelivery, ReadEvent, Reply,
+    Request, Secret, SecretError, SignatureEncoding, SignatureFormat, SignatureScheme,
+    SignatureVerifier, SignedContent, SigningScheme, SigningVerifier, Source, TimestampUnit,
+    ToSign, UnknownPreset, UnknownScheme, UnusableKey, VerifiedDelivery, WebhookHandshake, sign,
 };
 pub use operations::{
     LeftMessage, QuarantineRetry, RedriveReport, Redriven, ReplayError, ReplayOutcome,

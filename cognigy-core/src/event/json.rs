@@ -103,7 +103,7 @@ fn all_same<T>(one: Vec<T>, other: Vec<T>, same: impl Fn(T, T) -> Option<bool>) 
 }
 
 /// An object's members in order, repeated keys included, values unread.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(crate) struct Members<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

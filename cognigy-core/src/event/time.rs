@@ -1,6 +1,8 @@
 //! The sender's timestamp: kept as sent, parsed for use.
 
-use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc};
+use chrono::{
+    DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, TimeZone, Utc,
+};
 
 /// A point in time, UTC. Stores keep microseconds.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;
@@ -64,6 +66,14 @@ impl EventTime {
     #[must_use]
     pub fn instant(&self) -> Timestamp {
         self.instant
+    }
+}
+
+/// For events whose senders tell no time: the time at which they were received, as RFC 3339.
+impl From<Timestamp> for EventTime {
+    fn from(instant: Timestamp) -> Self {
+        let text = instant.to_rfc3339_opts(SecondsFormat::Micros, true);
+        Self { json: format!("\"{text}\"").into(), instant }
     }
 }
 
@@ -199,6 +209,14 @@ mod tests {
             assert_eq!(time.instant().to_rfc3339(), expected, "{json}");
             assert_eq!(time.as_json(), json);
         }
+    }
+
+    #[test]
+    fn a_time_of_receipt_reads_back() {
+        let received = Timestamp::from_timestamp_micros(1_772_366_400_000_007).unwrap();
+        let time = EventTime::from(received);
+        assert_eq!(time.as_json(), r#""2026-03-01T12:00:00.000007Z""#);
+        assert_eq!(EventTime::from_json(time.as_json()), Ok(time));
     }
 
     #[test]

@@ -19,7 +19,10 @@ pub use authenticate::{
 pub(crate) use delivery::DeliveryIdentity;
 pub use delivery::{Headers, RawDelivery, VerifiedDelivery};
 pub use derived::DerivedId;
-pub use format::{CognigyFormat, EventFormat, MAX_EVENTS, ReadEvent};
+pub use format::{
+    CognigyFormat, EventFormat, FormatOptions, FormatPreset, HandshakeRefused, InvalidEventType,
+    InvalidJsonPointer, JsonPointer, MAX_EVENTS, ReadEvent, UnknownPreset, WebhookHandshake,
+};
 pub(crate) use ingest::Comparison;
 pub use ingest::{DEFAULT_MAX_BODY_BYTES, Intake};
 pub use keep::MAX_CONTEXT_BYTES;

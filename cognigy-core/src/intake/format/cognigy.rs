@@ -9,11 +9,11 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::{
-    event::{
-        EventId, EventParts, EventTime, EventType, InvalidEvent,
-        json::{Key, MAX_JSON_DEPTH, is_too_deep},
+    event::{EventId, EventParts, EventTime, EventType, InvalidEvent, json::Key},
+    intake::{
+        EventFormat, ReadEvent, VerifiedDelivery,
+        format::object::{self, string},
     },
-    intake::{EventFormat, ReadEvent, VerifiedDelivery},
 };
 
 /// The contract's format: a JSON object with `eventId`, `timestamp`, `type`, `payload` and, if
@@ -35,21 +35,9 @@ impl CognigyFormat {
     ///
     /// The body is not a valid event.
     pub fn read_body(self, body: &[u8]) -> Result<EventParts, InvalidEvent> {
-        let text = std::str::from_utf8(body)
-            .map_err(|_| InvalidEvent::new("body", "is not valid UTF-8"))?;
-        if is_too_deep(text) {
-            let message = format!("nests deeper than {MAX_JSON_DEPTH} levels");
-            return Err(InvalidEvent::new("body", message));
-        }
-        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| {
-            let message = if text.trim_start().starts_with('{') {
-                // The position helps a sender; serde_json's own message could quote content.
-                format!("is not valid JSON (line {}, column {})", error.line(), error.column())
-            } else {
-                "must be a JSON object".to_owned()
-            };
-            InvalidEvent::new("body", message)
-        })?;
+        let text = object::text_of(body)?;
+        let envelope: Envelope<'_> =
+            serde_json::from_str(text).map_err(|error| object::not_an_object(text, &error))?;
         envelope.validate()
     }
 }
@@ -108,12 +96,7 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
 
 impl Envelope<'_> {
     fn validate(self) -> Result<EventParts, InvalidEvent> {
-        let mut invalid = InvalidEvent::default();
-        if let Some(key) = &self.repeated {
-            // A key can be megabytes; the answer should not be.
-            let name: String = key.chars().take(64).collect();
-            invalid.add(name, "appears more than once");
-        }
+        let mut invalid = self.repeated.as_deref().map(object::repeated).unwrap_or_default();
         let id = required(&mut invalid, "eventId", self.event_id, |json| {
             string(json)?.parse::<EventId>().map_err(|error| error.to_string())
         });
@@ -173,16 +156,6 @@ fn optional_string(
             None
         }
     }
-}
-
-fn string(json: &str) -> Result<Cow<'_, str>, &'static str> {
-    if !json.starts_with('"') {
-        return Err("must be a string");
-    }
-    // A string that serde_json skipped over can still fail here: a lone surrogate escape.
-    serde_json::from_str::<Key<'_>>(json)
-        .map(|Key(text)| text)
-        .map_err(|_| "must be a valid Unicode string")
 }
 
 /// Whether the JSON object `object` has the key `wanted`, whatever its value.

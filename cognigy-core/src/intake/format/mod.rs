@@ -1,10 +1,34 @@
 //! How a delivery becomes events.
+//!
+//! Each file is the format of one kind of sender, and [`FormatPreset`] names them. All of them are made
+//! of the same parts: `object` reads JSON member by member, `pointer` finds what an operator's JSON
+//! pointers name, `fields` collects an event's fields and the rules that were broken, `conversation`
+//! names conversations.
 
+mod callback;
+mod chatwoot;
+mod cloud_events;
 mod cognigy;
+mod contract;
+mod conversation;
+mod fields;
+mod json;
+mod object;
+mod options;
+mod pointer;
+mod preset;
+mod standard_webhooks;
+mod voice_gateway;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use cloud_events::{HandshakeRefused, WebhookHandshake};
 pub use cognigy::CognigyFormat;
+pub use options::FormatOptions;
+pub use pointer::{InvalidJsonPointer, JsonPointer};
+pub use preset::{FormatPreset, InvalidEventType, UnknownPreset};
 
 use crate::{
     event::{EarlierId, EventParts, InvalidEvent},
@@ -44,6 +68,21 @@ pub trait EventFormat: Send + Sync + 'static {
     /// it must say success.
     fn accepted_status(&self) -> u16 {
         200
+    }
+}
+
+/// A format that is chosen when the program runs.
+impl EventFormat for Arc<dyn EventFormat> {
+    fn read(&self, delivery: &VerifiedDelivery) -> Result<Vec<ReadEvent>, InvalidEvent> {
+        (**self).read(delivery)
+    }
+
+    fn context_headers(&self) -> &[&str] {
+        (**self).context_headers()
+    }
+
+    fn accepted_status(&self) -> u16 {
+        (**self).accepted_status()
     }
 }
 
