@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cognigy_core::{
-    DeliveryContext, Event, EventKey, EventParts, EventTime, EventType, State, Timestamp,
+    DeliveryContext, Event, EventKey, EventParts, EventTime, EventType, State, Timestamp, report,
 };
 use rusqlite::{Connection, Row};
 
@@ -115,7 +115,7 @@ pub(crate) fn restore(
     };
     match event() {
         Ok(event) => Ok(Ok(event)),
-        Err(error) if error.is_damage() => Ok(Err(error.report())),
+        Err(error) if error.is_damage() => Ok(Err(report(&error))),
         Err(error) => Err(error),
     }
 }
