@@ -1,6 +1,6 @@
 //! Why a command could not do its work, and the exit status that tells it.
 
-use cognigy_core::{Failure, StoreError};
+use cognigy_core::{Failure, StoreError, report};
 
 use crate::settings::SettingError;
 
@@ -22,11 +22,11 @@ pub(crate) enum StartError {
     /// The arguments of the command contradict each other.
     #[error("{0}")]
     Usage(String),
-    /// Something that was set right does not work.
+    /// The settings are valid, but the command failed.
     #[error("{0}")]
     Failed(String),
     /// The reader of stdout ended before the command did.
-    #[error("the output is not read any more: stopped")]
+    #[error("stopped: the program that reads the output has ended")]
     Unread,
     /// A signal asked the command to end.
     #[error("interrupted: {0}")]
@@ -35,10 +35,10 @@ pub(crate) enum StartError {
 
 impl StartError {
     pub(crate) fn failed(what: &str, error: &dyn std::error::Error) -> Self {
-        Self::Failed(format!("{what}: {}", chain(error)))
+        Self::Failed(format!("{what}: {}", report(error)))
     }
 
-    /// The exit status of a command that ended so.
+    /// The exit status of a command that ended with this error.
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
             Self::Interrupted(_) => INTERRUPTED,
@@ -58,15 +58,4 @@ impl From<StoreError> for StartError {
     fn from(error: StoreError) -> Self {
         Self::failed("the store could not answer", &error)
     }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -17,7 +17,10 @@ pub(crate) const NAMES: [(&str, &str); 7] = [
         "Received at or after this time (RFC 3339, Unix time, or a duration such as 1h: that long ago)",
     ),
     ("to", "Received before this time"),
-    ("source", "From this source; the plain path's is cognigy. With ids: the source of the ids"),
+    (
+        "source",
+        "From this source; the source of the plain path is cognigy. With ids: the source of those ids",
+    ),
 ];
 
 /// Makes a filter from names and values, at `now`. An empty value is refused: without it the filter

@@ -233,8 +233,9 @@ async fn dead_letter_sink(
     let sink = SqsSink::connect_with(queue_url, options)
         .await
         .map_err(|error| source.wrong("sqs_dlq_url", &error.to_string()))?;
-    // Events are taken in without the queue: dead letters wait in the outbox until the queue answers.
-    // The check runs beside the start, so that no other source waits for it.
+    // The server starts and takes events in even if the queue does not answer: until it does, dead
+    // letters wait in the store's outbox. The check runs in a task of its own, so that a slow queue
+    // delays no other source.
     let (asked, name) = (sink.clone(), source.name.clone());
     tokio::spawn(async move {
         if let Err(failure) = asked.check().await {

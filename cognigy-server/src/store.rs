@@ -4,13 +4,13 @@ use std::sync::Arc;
 #[cfg(feature = "postgres")]
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "postgres")]
+use cognigy_core::report;
 use cognigy_core::{EventOrder, Store};
 #[cfg(feature = "postgres")]
 use cognigy_store_postgres::{PostgresOptions, PostgresStore, is_not_up_yet};
 use cognigy_store_sqlite::{SqliteAccess, SqliteOptions, SqliteStore};
 
-#[cfg(feature = "postgres")]
-use crate::error::chain;
 use crate::{deployment::Deployment, error::StartError, settings::Database};
 
 /// How long a server waits for a database that is not up yet: PostgreSQL takes seconds to start, and
@@ -100,7 +100,7 @@ async fn open_postgres(
             Ok(store) => return Ok(Arc::new(store)),
             Err(error) if is_not_up_yet(&error) && started.elapsed() < patience => {
                 if warned.is_none_or(|at: Instant| at.elapsed() >= DATABASE_REMINDER) {
-                    let (error, seconds) = (chain(&error), patience.as_secs());
+                    let (error, seconds) = (report(&error), patience.as_secs());
                     tracing::warn!(error, "the database is not up yet; waiting up to {seconds} s");
                     warned = Some(Instant::now());
                 }

@@ -177,7 +177,7 @@ fn events_are_sent_listed_shown_replayed_and_purged() {
         let complaint =
             stderr(&output).lines().find(|line| !line.starts_with('{')).map(str::to_owned);
         // A command that only prints is done; any other says why it ended.
-        let expected = "cognigy-server: the output is not read any more: stopped";
+        let expected = "cognigy-server: stopped: the program that reads the output has ended";
         assert_eq!(complaint.as_deref(), (status == 1).then_some(expected), "{arguments:?}");
     }
     let processing = site.run(&["list", "--status", "processing", "--json"]);

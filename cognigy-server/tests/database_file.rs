@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::atomic::Ordering,
     time::{Duration, Instant, SystemTime},
@@ -41,18 +41,25 @@ fn deliver_all(server: &Server) {
     }
 }
 
+/// A server without a worker that has stored `EVENTS` events, and where its database was moved to while
+/// it ran.
+fn with_database_moved_aside() -> (Site, Server, PathBuf) {
+    let mut site = Site::on_file();
+    site.set("COGNIGY_WORKER", "off");
+    let server = site.serve();
+    deliver_all(&server);
+    let aside = site.folder.path().join("aside.db");
+    fs::rename(site.database(), &aside).unwrap();
+    (site, server, aside)
+}
+
 fn ready(server: &Server) -> bool {
     server.request("GET", "/readyz", &[], b"").status == 200
 }
 
 #[test]
 fn no_command_and_no_second_server_replaces_a_database_that_was_moved_away() {
-    let mut site = Site::on_file();
-    site.set("COGNIGY_WORKER", "off");
-    let mut server = site.serve();
-    deliver_all(&server);
-    let aside = site.folder.path().join("aside.db");
-    fs::rename(site.database(), &aside).unwrap();
+    let (site, mut server, aside) = with_database_moved_aside();
     let before = files(site.folder.path());
     let commands: [&[&str]; 8] = [
         &["serve"],
@@ -97,12 +104,7 @@ fn no_command_and_no_second_server_replaces_a_database_that_was_moved_away() {
 
 #[test]
 fn a_server_that_is_stopped_while_its_database_is_elsewhere_loses_nothing() {
-    let mut site = Site::on_file();
-    site.set("COGNIGY_WORKER", "off");
-    let mut server = site.serve();
-    deliver_all(&server);
-    let aside = site.folder.path().join("aside.db");
-    fs::rename(site.database(), &aside).unwrap();
+    let (site, mut server, aside) = with_database_moved_aside();
     server.terminate();
     assert!(!site.database().exists());
     fs::rename(&aside, site.database()).unwrap();

@@ -7,17 +7,49 @@ mod common;
 
 use std::time::Duration;
 
-use common::{SECRET, Site, TOKEN, crm::Crm, event, eventually, moto::Moto, stdout};
+use common::{SECRET, Server, Site, TOKEN, crm::Crm, event, eventually, moto::Moto, stdout};
 use serde_json::{Value, json};
+
+/// A site with this CRM and this dead-letter queue.
+fn site_with(crm: &Crm, moto: &Moto, queue: &str) -> Site {
+    let mut site = Site::new();
+    site.set("CRM_BASE_URL", crm.url());
+    moto.configure(&mut site, queue);
+    site
+}
+
+/// A server whose CRM refused some events, so that their dead letters are in the queue. The CRM knows
+/// the contacts now.
+struct DeadLetters {
+    crm: Crm,
+    moto: Moto,
+    queue: String,
+    site: Site,
+    server: Server,
+}
+
+impl DeadLetters {
+    fn of(ids: &[&str]) -> Self {
+        let (crm, moto) = (Crm::start(), Moto::start());
+        crm.answer(400, "");
+        let queue = moto.queue("dead.fifo");
+        let site = site_with(&crm, &moto, &queue);
+        let server = site.serve();
+        for id in ids {
+            server.deliver(&event(id, "c1"));
+            server.wait_for(id, "dead_lettered");
+        }
+        crm.answer(200, r#"{"id":"crm-1"}"#);
+        Self { crm, moto, queue, site, server }
+    }
+}
 
 #[test]
 fn a_crm_that_stays_down_means_four_attempts_and_exactly_one_message() {
     let (crm, moto) = (Crm::start(), Moto::start());
     crm.answer(503, "busy");
     let queue = moto.queue("dead.fifo");
-    let mut site = Site::new();
-    site.set("CRM_BASE_URL", crm.url());
-    moto.configure(&mut site, &queue);
+    let site = site_with(&crm, &moto, &queue);
     let server = site.serve();
     let body = event("e1", "c1");
     assert_eq!(server.deliver(&body).status, 200);
@@ -62,9 +94,7 @@ fn a_sink_that_is_down_delays_and_loses_nothing() {
     let (crm, moto) = (Crm::start(), Moto::start());
     crm.answer(400, "");
     let queue = moto.queue("dead.fifo");
-    let mut site = Site::new();
-    site.set("CRM_BASE_URL", crm.url());
-    moto.configure(&mut site, &queue);
+    let site = site_with(&crm, &moto, &queue);
     let port = moto.port();
     drop(moto);
 
@@ -215,18 +245,7 @@ fn two_servers_on_one_file_share_the_work() {
 
 #[test]
 fn dead_letters_come_back_by_redrive() {
-    let (crm, moto) = (Crm::start(), Moto::start());
-    crm.answer(400, "");
-    let queue = moto.queue("dead.fifo");
-    let mut site = Site::new();
-    site.set("CRM_BASE_URL", crm.url());
-    moto.configure(&mut site, &queue);
-    let server = site.serve();
-    for id in ["e1", "e2", "e3"] {
-        server.deliver(&event(id, "c1"));
-        server.wait_for(id, "dead_lettered");
-    }
-    crm.answer(200, r#"{"id":"crm-1"}"#);
+    let DeadLetters { crm, moto, queue, site, server } = DeadLetters::of(&["e1", "e2", "e3"]);
     let redriven = site.run(&["redrive", "--json"]);
     assert!(redriven.status.success(), "{redriven:?}");
     let report: Value = serde_json::from_str(&stdout(&redriven)).unwrap();
@@ -239,9 +258,7 @@ fn dead_letters_come_back_by_redrive() {
     crm.answer(400, "");
     server.deliver(&event("e4", "c1"));
     server.wait_for("e4", "dead_lettered");
-    let mut elsewhere = Site::new();
-    elsewhere.set("CRM_BASE_URL", crm.url());
-    moto.configure(&mut elsewhere, &queue);
+    let mut elsewhere = site_with(&crm, &moto, &queue);
     // Only a server creates a database.
     assert_eq!(elsewhere.run(&["redrive"]).status.code(), Some(1));
     elsewhere.set("COGNIGY_WORKER", "off");
@@ -255,18 +272,8 @@ fn dead_letters_come_back_by_redrive() {
 
 #[test]
 fn a_redrive_names_each_message_that_it_leaves_and_why() {
-    let (crm, moto) = (Crm::start(), Moto::start());
-    crm.answer(400, "");
-    let queue = moto.queue("dead.fifo");
-    let mut site = Site::new();
-    site.set("CRM_BASE_URL", crm.url());
-    moto.configure(&mut site, &queue);
-    let server = site.serve();
-    for id in ["edited", "e1", "e2"] {
-        server.deliver(&event(id, "c1"));
-        server.wait_for(id, "dead_lettered");
-    }
-    crm.answer(200, r#"{"id":"crm-1"}"#);
+    let DeadLetters { crm: _crm, moto, queue, site, server } =
+        DeadLetters::of(&["edited", "e1", "e2"]);
     // An operator takes one out, changes its payload, and puts it back in front of the others.
     let letters = moto.drain(&queue);
     let bodies: Vec<_> = letters.iter().map(|letter| letter["Body"].as_str().unwrap()).collect();

@@ -26,8 +26,8 @@ pub enum ConnectError {
     /// The SDK panicked over its settings. Those in the environment can be checked before, with
     /// [`check_variable`](crate::check_variable); what remains are its profile files.
     #[error(
-        "the AWS SDK cannot use its settings: look at its profile files (AWS_CONFIG_FILE, \
-         AWS_SHARED_CREDENTIALS_FILE) and the AWS_ variables"
+        "the AWS SDK cannot use its settings: check the profile files (AWS_CONFIG_FILE, \
+         AWS_SHARED_CREDENTIALS_FILE) and the variables that begin with AWS_"
     )]
     Settings,
 }

@@ -51,9 +51,9 @@ impl SqsSink {
         Ok(Self { queue: Arc::new(Queue::connect(queue_url.as_ref(), options).await?) })
     }
 
-    /// Asks the queue for an attribute, which takes at most 5 s. A program should do so when it
-    /// starts and warn if it fails, rather than refuse to start: dead letters wait in the outbox,
-    /// and the queue may come back.
+    /// Asks the queue for an attribute, which takes at most 5 s. Call this when a program starts. If it
+    /// fails, the program should log a warning and start all the same: dead letters wait in the store's
+    /// outbox until the queue answers.
     ///
     /// # Errors
     ///

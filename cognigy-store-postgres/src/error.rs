@@ -35,9 +35,14 @@ pub(crate) enum PostgresError {
     Busy,
     #[error("{0}")]
     Session(String),
-    #[error("the database has schema version {found}; this program works with {known}")]
+    #[error(
+        "the database has schema version {found}, from a later version of this program; this version works \
+         with schema version {known}: use the later version"
+    )]
     Newer { found: i32, known: i32 },
-    #[error("the database holds no events: start the server once, it makes the tables")]
+    #[error(
+        "the database has no tables of this program yet: start the server once, it creates them"
+    )]
     NoSchema,
     #[error(
         "the database has schema version {found}, from an earlier version of this program: start the \

@@ -55,7 +55,10 @@ async fn a_program_that_is_too_old_refuses_and_touches_nothing() {
     let error = PostgresStore::open(&place.url()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert!(cause.contains("schema version 7") && cause.contains("works with 3"), "{cause}");
+    assert!(
+        cause.contains("schema version 7") && cause.contains("works with schema version 3"),
+        "{cause}"
+    );
     assert_eq!(place.sql("SELECT * FROM cognigy_schema"), "7|5");
 }
 

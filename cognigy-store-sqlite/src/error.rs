@@ -2,7 +2,7 @@
 //!
 //! Messages name tables, columns and files, never a body.
 
-use std::{error::Error, io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use cognigy_core::{IllegalMove, StoreError, StoreErrorKind};
 use rusqlite::ErrorCode;
@@ -17,7 +17,9 @@ pub(crate) enum SqliteError {
     File(#[source] io::Error),
     #[error("a thread for the database cannot be started")]
     Thread(#[source] io::Error),
-    #[error("the database file was moved, deleted or replaced while it was open")]
+    #[error(
+        "the database file was moved, deleted or replaced while it was open: put the file back"
+    )]
     Replaced,
     #[error("there is no database at {}", .0.display())]
     Missing(PathBuf),
@@ -35,38 +37,56 @@ pub(crate) enum SqliteError {
         .0.display()
     )]
     NeedsRecovery(PathBuf),
-    #[error("other processes changed the database again and again while it was read")]
+    #[error(
+        "other processes kept changing the database while it was opened for reading: try again"
+    )]
     Changing,
-    #[error("the database was opened for reading only")]
+    #[error("the database was opened for reading only, so nothing can be written")]
     OpenedForReading,
-    #[error("the database file may only be read, not written to")]
+    #[error(
+        "the database file cannot be written to: check the permissions of the file and of its file system"
+    )]
     ReadOnly,
     #[error("the file is a database of another application")]
     Foreign,
-    #[error("the database has schema version {found}; this program knows versions up to {known}")]
+    #[error(
+        "the database has schema version {found}, from a later version of this program; this version knows \
+         schemas up to {known}: use the later version"
+    )]
     Newer { found: i64, known: usize },
     #[error(
         "the database has schema version {found}, from an earlier version of this program: start the \
          server once, it brings the database up to date"
     )]
     Older { found: usize },
-    #[error("the database has lost its schema")]
+    #[error(
+        "the tables of this version are missing from the database: the file was replaced or emptied while \
+         it was open"
+    )]
     NoSchema,
     #[error(
-        "the database cannot use a write-ahead log, only the journal mode {0}: is it on a network file system?"
+        "the database cannot use a write-ahead log, only the journal mode {0}: put its file on a local \
+         disk, not on a network file system"
     )]
     NoWal(String),
-    #[error("SQLite {0} is older than 3.51.3, which can corrupt a database in WAL mode")]
+    #[error(
+        "SQLite {0} can corrupt a database in WAL mode: build this program with SQLite 3.51.3 or later"
+    )]
     OldSqlite(&'static str),
     #[error("{0}")]
     Unreadable(String),
     #[error(transparent)]
     IllegalMove(#[from] IllegalMove),
-    #[error("a write-back was not synced; the database has to be opened anew")]
+    #[error(
+        "an earlier write could not be synced to the disk: the database has to be recovered before this \
+         write"
+    )]
     SyncLost,
-    #[error("the database thread panicked")]
+    #[error(
+        "a thread of the store panicked, which is a fault in this program: look in the log for the panic"
+    )]
     Panicked,
-    #[error("the database thread has stopped")]
+    #[error("the store has stopped: its thread for the database has ended")]
     Stopped,
 }
 
@@ -151,14 +171,6 @@ impl SqliteError {
         }
     }
 
-    /// The message and its cause in one line.
-    pub(crate) fn report(&self) -> String {
-        match self.source() {
-            Some(cause) => format!("{self}: {cause}"),
-            None => self.to_string(),
-        }
-    }
-
     fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Sqlite(error) => error.sqlite_error_code(),
@@ -203,6 +215,7 @@ pub(crate) fn sqlite(code: i32) -> SqliteError {
 
 #[cfg(test)]
 mod tests {
+    use cognigy_core::report;
     use rusqlite::ffi;
 
     use super::*;
@@ -263,8 +276,11 @@ mod tests {
 
     #[test]
     fn a_report_has_the_cause() {
-        let report = SqliteError::File(io::Error::other("no such disk")).report();
-        assert_eq!(report, "the database file cannot be reached: no such disk");
-        assert_eq!(SqliteError::Stopped.report(), "the database thread has stopped");
+        let error = SqliteError::File(io::Error::other("no such disk"));
+        assert_eq!(report(&error), "the database file cannot be reached: no such disk");
+        assert_eq!(
+            report(&SqliteError::Stopped),
+            "the store has stopped: its thread for the database has ended"
+        );
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cognigy_core::{
     Correlation, DeliveryContext, Event, EventKey, EventParts, EventTime, EventType, Forgotten,
-    State, Timestamp,
+    State, Timestamp, report,
 };
 use rusqlite::{Connection, Row};
 
@@ -139,7 +139,7 @@ pub(crate) fn restore(
     };
     match event() {
         Ok(event) => Ok(Ok(event)),
-        Err(error) if error.is_damage() => Ok(Err(error.report())),
+        Err(error) if error.is_damage() => Ok(Err(report(&error))),
         Err(error) => Err(error),
     }
 }

@@ -23,18 +23,19 @@ const BATCH: usize = 10;
 pub enum Redriven {
     /// The event was in the store and runs again.
     Requeued,
-    /// The event was not in the store any more; its payload is, and runs.
+    /// The event was not in the store any more. It was stored again from the message, and runs.
     Stored,
     /// Another run holds the event; the message stays in the queue.
     Busy,
     /// This redrive has taken the event back already: the message is a duplicate, or the event has
-    /// failed again meanwhile. It stays, or events that keep failing would be redriven for ever.
+    /// failed again meanwhile. The message stays, because a redrive would otherwise never end for an event
+    /// that keeps failing.
     Again,
     /// The message's payload is not what is stored under its event's id: it was edited. It stays,
-    /// since running the stored bytes in its place is not what its editor meant.
+    /// because a run would use the stored bytes, not the edited ones.
     Differs,
-    /// Not one of our messages, or one of a source that no pipeline is for, or one whose event is
-    /// gone and whose payload was omitted; stays.
+    /// The message is no dead letter, or belongs to a source that has no pipeline, or names an event that
+    /// is not stored and comes without its payload. It stays.
     Unusable,
 }
 
@@ -79,15 +80,15 @@ pub struct RedriveReport {
     pub again: u64,
     /// Messages left in the queue because their payload is not what is stored.
     pub differs: u64,
-    /// Messages left in the queue because nothing can be made of them.
+    /// Messages left in the queue because no event can be taken from them.
     pub unusable: u64,
-    /// Messages whose events were taken back but that could not be deleted; they come again.
+    /// Messages whose events were taken back, but which could not be deleted. The queue delivers them again.
     pub undeleted: u64,
     /// Each message that was left, in the order in which they were received.
     pub left: Vec<LeftMessage>,
 }
 
-/// What is made of one message: its event was taken back, or why the message stays.
+/// What became of one message: how its event was taken back, or why the message stays.
 type TakenBack = Result<Redriven, (Redriven, String)>;
 
 /// The messages of one redrive.
@@ -122,10 +123,10 @@ impl Pipeline {
         Self::redrive_among(std::slice::from_ref(self), source, max, clock, progress).await
     }
 
-    /// Takes dead letters back from `source`, each by the pipeline of its event's source: all of
-    /// them, or `max`, and each event once. Each one's event is durably due again before its message
-    /// is deleted, so that a crash in between repeats it, not loses it. Messages that are left are
-    /// available again when this ends.
+    /// Takes dead letters back from `source`: all of them, or at most `max`, and each event once. Each
+    /// goes to the pipeline of its event's source. A message is deleted only after its event is durably due
+    /// again. A crash in between repeats the event and does not lose it. Messages that stay can be received
+    /// again once this has ended.
     ///
     /// # Errors
     ///
@@ -175,7 +176,7 @@ impl Pipeline {
                 "its event is not stored, and the message is without its payload",
             );
         };
-        // We signed for these bytes when they first came; the queue is ours.
+        // The signature was checked when these bytes first came, and only operators write to the queue.
         let delivery = VerifiedDelivery::verified_earlier(
             key.source.clone(),
             payload,
@@ -220,7 +221,7 @@ impl Messages {
         let mut report = RedriveReport::default();
         let mut wanted = max.unwrap_or(u64::MAX);
         while wanted > 0 {
-            // Where messages that stay are in front of all others, they come first each time.
+            // Some queues deliver the messages that stay before all others, so more are asked for.
             let in_front = if source.holds_back() { self.left.len() } else { 0 };
             let count = usize::try_from(wanted).unwrap_or(BATCH).saturating_add(in_front);
             let batch = source.receive(count.min(BATCH)).await?;
@@ -267,7 +268,7 @@ impl Messages {
                 return Err(Failure::transient(what).caused_by(error));
             }
             progress(&report);
-            // Only what stays in the queue is left: asking on would yield the same again.
+            // Every other message is taken. The queue would deliver those that stay again and again.
             if is_last {
                 break;
             }
@@ -301,7 +302,7 @@ impl Messages {
         }
     }
 
-    /// What is not released comes back later; there is nothing to do about a failure.
+    /// Makes messages available at once. If that fails, the queue does so later by itself.
     async fn release(&mut self, source: &dyn DeadLetterSource) {
         let receipts = std::mem::take(&mut self.to_release);
         if !receipts.is_empty() {

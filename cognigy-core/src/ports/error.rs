@@ -193,21 +193,31 @@ impl Error for Failure {
     }
 }
 
-/// `error` and its causes in one line for an operator, outermost first. A cause that only repeats what
-/// was said is left out.
+/// `error` and its causes in one line for an operator, outermost first. A cause whose text was said
+/// already is left out.
 #[must_use]
 pub fn report(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let line = error.to_string();
-        if !text.contains(&line) {
+        if !says(&text, &line) {
             text.push_str(": ");
             text.push_str(&line);
         }
         cause = error.source();
     }
     text
+}
+
+/// Whether `phrase` stands in `text`, and not only as a part of longer words.
+fn says(text: &str, phrase: &str) -> bool {
+    let is_inside = |neighbour: Option<char>| neighbour.is_some_and(char::is_alphanumeric);
+    phrase.is_empty()
+        || text.match_indices(phrase).any(|(at, _)| {
+            let (before, after) = (&text[..at], &text[at + phrase.len()..]);
+            !is_inside(before.chars().next_back()) && !is_inside(after.chars().next())
+        })
 }
 
 #[cfg(test)]
@@ -219,6 +229,19 @@ mod tests {
         let failure = Failure::transient("CRM look-up failed")
             .caused_by(Failure::permanent("connection refused").caused_by("connection refused"));
         assert_eq!(failure.report(), "CRM look-up failed: connection refused");
+    }
+
+    #[test]
+    fn a_report_leaves_a_cause_out_only_if_its_whole_text_was_said() {
+        let repeated = Failure::transient("the file cannot be opened (no such file)")
+            .caused_by("no such file");
+        assert_eq!(repeated.report(), "the file cannot be opened (no such file)");
+        // "no" is in "cannot", "time" in "timeout": that says nothing of the cause.
+        let part_of_a_word = Failure::transient("the name cannot be found").caused_by("no");
+        assert_eq!(part_of_a_word.report(), "the name cannot be found: no");
+        let part_of_a_word = Failure::transient("a timeout passed").caused_by("time");
+        assert_eq!(part_of_a_word.report(), "a timeout passed: time");
+        assert_eq!(Failure::transient("stopped").caused_by("").report(), "stopped");
     }
 
     #[test]

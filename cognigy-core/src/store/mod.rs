@@ -204,7 +204,8 @@ pub trait Quarantine: Send + Sync + 'static {
     /// Keeps a body, and says how many older ones had to go for it.
     ///
     /// ## Contract
-    /// * The same body from the same source for the same reason is kept once.
+    /// * The same body with the same kept headers, from the same source for the same reason, is kept
+    ///   once.
     /// * Durable like [`EventStore::record`].
     /// * Where the source's invalid bodies are more than `limits` allows, its oldest invalid ones go.
     ///   Conflicts and other sources' bodies never go for it.

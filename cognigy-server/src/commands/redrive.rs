@@ -29,8 +29,8 @@ pub(super) async fn redrive(
     drop(progress);
     let length = source.approximate_len().await.ok();
     print::report(&report, length, arguments.get_flag("json"))?;
-    // The queue hides messages that another process has received, so that the redrive may see none.
-    // The queue's count is up to a minute old, so it counts only if the redrive saw no message.
+    // The queue hides messages that another process has received, so a redrive may see none although some
+    // are there. The queue's own count may be a minute old. It is used only if the redrive saw no message.
     let hidden = report.seen() == 0 && length.is_some_and(|length| length.total() > 0);
     if hidden {
         crate::output::complain(
@@ -90,7 +90,9 @@ mod print {
             say!("left: {}{event}: {}", printable(message_id), printable(reason))?;
         }
         if *undeleted > 0 {
-            say!("{undeleted} were taken back and could not be deleted: they come again")?;
+            say!(
+                "{undeleted} messages could not be deleted after their events were taken back: the queue delivers them again"
+            )?;
         }
         say!("left in the queue: about {}", total.map_or("?".to_owned(), |left| left.to_string()))
     }

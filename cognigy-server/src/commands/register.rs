@@ -66,7 +66,7 @@ fn refusal(error: ApiError) -> StartError {
             error.kind() != TransportErrorKind::Connect
         }
         ApiError::Unreadable { call: ApiCall::RegisterWebhook, .. } => true,
-        // A gateway answers such a status without knowing what became of the request.
+        // A gateway answers with such a status even if the request has reached Cognigy.
         ApiError::Status { call: ApiCall::RegisterWebhook, status, .. } => *status >= 500,
         _ => false,
     };

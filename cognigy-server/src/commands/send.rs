@@ -19,12 +19,12 @@ use crate::{
     telemetry::milliseconds,
 };
 
-/// Longer than the server takes to refuse a slow body.
+/// How long an answer may take. The server refuses a slow body earlier.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest answer that is read. Answers are a line of JSON.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// How many refused events are listed for people. More would hide the sums.
+/// How many refused events are listed without --json. A longer list would hide the sums.
 const SHOWN: usize = 20;
 
 /// A body to be posted, and its line in the file.

@@ -24,10 +24,9 @@ const OPERATORS_CONNECTIONS: usize = 256;
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 /// How often the bodies of sensitive events are looked for. An index holds just those.
 const SENSITIVE_INTERVAL: Duration = Duration::from_secs(1);
-/// How many events one transaction forgets: that takes a few milliseconds, so that deliveries
-/// hardly wait.
+/// How many events one transaction deletes. That takes a few milliseconds, so deliveries hardly wait.
 const PURGE_BATCH: usize = 500;
-/// The pause between two such transactions. It leaves the writer to deliveries.
+/// The pause between two such transactions, in which deliveries are written.
 const PURGE_PAUSE: Duration = Duration::from_millis(20);
 
 /// A running server.
@@ -121,9 +120,9 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
 }
 
 impl Running {
-    /// Stops the server. It is not ready any more and claims no more work. It takes deliveries
-    /// until `noticed` resolves, which is when senders have had time to notice. Work in progress
-    /// may finish within the grace; the rest is left to the lease.
+    /// Stops the server. From now on it says that it is not ready, and claims no more work. It still takes
+    /// deliveries until `noticed` resolves, by when the balancer has noticed. Work in progress may finish
+    /// within the grace. Events that are not finished then can be claimed again when their lease ends.
     pub(crate) async fn stop(self, noticed: impl Future<Output = ()>) {
         self.service.stop();
         self.upkeep.iter().for_each(JoinHandle::abort);
@@ -154,7 +153,7 @@ async fn warn_of_orphans(app: App) {
             }
         }
         Err(error) => {
-            let error = crate::error::chain(&error);
+            let error = cognigy_core::report(&error);
             tracing::warn!(error, "could not look for work of sources that are not configured");
         }
     }
@@ -164,7 +163,7 @@ async fn warn_of_orphans(app: App) {
 async fn upkeep(app: App, settings: Settings) {
     loop {
         if let Err(error) = purge_once(&app, &settings).await {
-            tracing::error!(error = crate::error::chain(&error), "finished events not forgotten");
+            tracing::error!(error = cognigy_core::report(&error), "finished events not forgotten");
         }
         for source in app.pipelines.iter() {
             if !source.http_crm.as_ref().is_some_and(HttpCrm::only_not_found) {

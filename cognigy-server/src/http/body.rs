@@ -18,7 +18,7 @@ const SMALL: usize = 16 * 1024;
 /// The least rate, in bytes a second on average. Any sender that could finish a body of the largest
 /// size within the deadline is six times as fast.
 const LEAST_RATE: f64 = 16.0 * 1024.0;
-/// The rate counts from this time on.
+/// The least rate applies from this time after the head on.
 const GRACE: Duration = Duration::from_secs(2);
 /// Reads the whole body, whose head `announced` that many bytes. Yields the body and its memory,
 /// which the caller holds for as long as it holds the body.

@@ -1,10 +1,7 @@
 //! Bulk replays: events are handed to the workers in the background, a page at a time.
 //!
-//! The events themselves show the outcome of their runs. The list of replays is kept in this
-//! process and ends with it; the runs do not.
-//!
-//! What the workers make of them shows in the events themselves. The list of replays is this
-//! process's own and does not outlive it; the events' runs do.
+//! The outcome of each run is in its event. The list of replays is kept in the memory of this process
+//! only. The runs go on if this process ends.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -45,7 +42,7 @@ pub(crate) struct Progress {
     scheduled: u64,
     /// Runs that were waiting and are now due at once.
     waiting: u64,
-    /// Events that a run holds.
+    /// Events that were left out because a run holds them.
     busy: u64,
     /// Events whose bodies were forgotten. There is nothing to run.
     forgotten: u64,
@@ -122,7 +119,7 @@ pub(super) async fn begin(_: Operator, service: Shared, body: web::Bytes) -> Ans
         if let Err(error) = &outcome {
             tracing::error!(
                 replay = id,
-                error = crate::error::chain(error),
+                error = cognigy_core::report(error),
                 "bulk replay broke off"
             );
         }
@@ -199,8 +196,8 @@ async fn requeue(
             }
         }
         Selection::Filter(filter) => {
-            // Pages go from newest to oldest, so that events that arrive meanwhile are not
-            // replayed.
+            // Pages go from the newest event to the oldest, so that no event is replayed that arrives
+            // meanwhile.
             let mut page = PageRequest { limit: BATCH, after: None };
             loop {
                 let found = app.store.list(&filter, page).await?;

@@ -189,7 +189,7 @@ pub(super) async fn replay(
             "Another run of this event is under way, or an unfinished event of its contact comes first",
         )),
         Err(error) => {
-            tracing::error!(error = crate::error::chain(&error), "replay");
+            tracing::error!(error = cognigy_core::report(&error), "replay");
             Err(ProblemResponse::new(
                 503,
                 "Service Unavailable",

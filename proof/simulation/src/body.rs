@@ -1,11 +1,41 @@
-//! The bodies that senders send, and the headers they put before them.
+//! The bodies that senders send, the headers they put before them, and how both are read.
+//!
+//! A delivery of several events has one in each line. A header that is kept with each of them names
+//! the delivery, so that the store's rows tell what came together.
 
 use bytes::Bytes;
 use cognigy_core::{
-    EventKey, Headers, Secret, SignatureScheme, SignatureVerifier, sign, testing::sample,
+    CognigyFormat, DeliveryContext, EventFormat, EventKey, Headers, InvalidEvent, ReadEvent,
+    Secret, SignatureScheme, SignatureVerifier, VerifiedDelivery, sign, testing::sample,
 };
 
-use crate::plan::{Body, Nature, Plan};
+use crate::plan::{Body, Nature, Part, Plan};
+
+/// The header that names a delivery of several events.
+const DELIVERY_HEADER: &str = "x-delivery";
+
+/// One event of the contract in each line.
+pub(crate) struct Lines;
+
+impl EventFormat for Lines {
+    fn read(&self, delivery: &VerifiedDelivery) -> Result<Vec<ReadEvent>, InvalidEvent> {
+        let lines = delivery.body().split(|byte| *byte == b'\n');
+        let read = |line| {
+            let parts = CognigyFormat.read_body(line)?;
+            Ok(ReadEvent { parts, body: delivery.body().slice_ref(line) })
+        };
+        lines.map(read).collect()
+    }
+
+    fn context_headers(&self) -> &[&str] {
+        &[DELIVERY_HEADER]
+    }
+}
+
+/// The delivery of several events that an event came in, if it did.
+pub(crate) fn delivery_of(context: &DeliveryContext) -> Option<usize> {
+    context.get(DELIVERY_HEADER)?.parse().ok()
+}
 
 /// The key of event number `event`.
 pub(crate) fn key(event: u32) -> EventKey {
@@ -25,8 +55,17 @@ pub(crate) fn number_in(text: &str) -> u32 {
 
 /// The body of delivery number `delivery` of `plan`.
 pub(crate) fn bytes(plan: &Plan, delivery: usize) -> Bytes {
-    let sent = &plan.deliveries[delivery];
-    let event = sent.event;
+    let parts: Vec<_> = parts(plan, delivery).collect();
+    parts.join(&b'\n').into()
+}
+
+/// The body of each event of delivery number `delivery` of `plan`.
+pub(crate) fn parts(plan: &Plan, delivery: usize) -> impl Iterator<Item = Bytes> + '_ {
+    plan.deliveries[delivery].parts().map(move |part| part_bytes(plan, delivery, part))
+}
+
+fn part_bytes(plan: &Plan, delivery: usize, part: Part) -> Bytes {
+    let event = part.event;
     let contact = match plan.natures.get(&event) {
         Some(Nature::Anonymous) => String::new(),
         _ => format!(r#""externalId": "contact-{}", "#, plan.contact(event)),
@@ -36,7 +75,7 @@ pub(crate) fn bytes(plan: &Plan, delivery: usize) -> Bytes {
             r#"{{"eventId": "event-{event}", "timestamp": "2026-01-01T00:00:00Z", {contact}"type": "USER_INPUT_RECEIVED", "payload": {payload}}}"#
         )
     };
-    match sent.body {
+    match part.body {
         Body::Genuine => with(r#"{"input": "hello", "amount": 1e400}"#),
         Body::Reworded => with(r#"{"amount":1e400,"input":"hell\u006f"}"#),
         Body::Contradicting(n) => with(&format!(r#"{{"input": "something else {n}"}}"#)),
@@ -51,23 +90,31 @@ pub(crate) fn bytes(plan: &Plan, delivery: usize) -> Bytes {
 }
 
 /// The headers of a sender.
-pub(crate) struct Signatures(Vec<Vec<u8>>);
+pub(crate) struct SenderHeaders {
+    pub(crate) signatures: Vec<Vec<u8>>,
+    /// The delivery, if it carries several events.
+    pub(crate) delivery: Option<usize>,
+}
 
-impl Headers for Signatures {
+impl Headers for SenderHeaders {
     fn for_each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
-        self.0.iter().for_each(|value| visit(SignatureVerifier::DEFAULT_HEADER, value));
+        let signatures = self.signatures.iter();
+        signatures.for_each(|value| visit(SignatureVerifier::DEFAULT_HEADER, value));
+        if let Some(delivery) = self.delivery {
+            visit(DELIVERY_HEADER, delivery.to_string().as_bytes());
+        }
     }
 }
 
-/// The headers of a delivery of `body`.
-pub(crate) fn signatures(kind: Body, body: &Bytes) -> Signatures {
+/// The signature headers of a delivery of `body`.
+pub(crate) fn signatures(kind: Body, body: &Bytes) -> Vec<Vec<u8>> {
     let right = sign(&sample::secret(), SignatureScheme::Base64, body).into_bytes();
-    let Body::Forged(how) = kind else { return Signatures(vec![right]) };
+    let Body::Forged(how) = kind else { return vec![right] };
     let other = |secret: &str, body: &[u8]| {
         // Long enough to be valid as a secret.
         Secret::new(secret).map(|secret| sign(&secret, SignatureScheme::Base64, body).into_bytes())
     };
-    Signatures(match how {
+    match how {
         0 => Vec::new(),
         1 => other("not-the-secret", body).into_iter().collect(),
         // Signed, and then changed on the way.
@@ -75,10 +122,10 @@ pub(crate) fn signatures(kind: Body, body: &Bytes) -> Signatures {
         3 => vec![right[..right.len() - 2].to_vec()],
         4 => vec![right.clone(), right],
         _ => vec![b"\xff\xfe".to_vec()],
-    })
+    }
 }
 
 /// The signature headers that `body` should have had, as if the signature were not checked.
-pub(crate) fn right_signature(body: &Bytes) -> Signatures {
+pub(crate) fn right_signature(body: &Bytes) -> Vec<Vec<u8>> {
     signatures(Body::Genuine, body)
 }

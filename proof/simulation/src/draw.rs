@@ -15,10 +15,13 @@ use crate::{
     dice::{Latency, dice, happens},
     executor::Micros,
     fault::Fault,
-    plan::{Body, Delivery, Incident, Nature, Plan, SECOND, Settings, What},
+    plan::{Body, Delivery, Incident, Nature, Part, Plan, SECOND, Settings, What},
 };
 
 const MILLI: Micros = 1000;
+
+/// The most events that a delivery carries besides its first: enough for a start, a middle and an end.
+const MOST_OTHERS: u8 = 3;
 
 /// The faults that strike by chance, and their highest rate: for each store call, CRM call, …
 const RATES: &[(Fault, f64)] = &[
@@ -86,6 +89,7 @@ impl Plan {
             Self { seed, order, settings, deliveries, incidents, natures, rates, spared };
         with_long_outage(&mut plan);
         with_order(&mut plan);
+        with_several_events(&mut plan, events);
         plan
     }
 }
@@ -166,6 +170,7 @@ fn deliveries(rng: &mut Rng, events: u32, processes: usize, quiet_at: Micros) ->
                 at: (first + later).min(quiet_at),
                 event,
                 body,
+                others: Vec::new(),
                 process: rng.usize(0..processes),
                 patience: one_of(rng, &[SECOND / 5, 2 * SECOND, 10 * SECOND]),
                 tries: rng.u32(1..=6),
@@ -264,6 +269,27 @@ fn with_order(plan: &mut Plan) {
     if happens(&mut rng, 0.35) {
         plan.settings.event_order = EventOrder::PerContact(AfterDeadLetter::Continue);
         plan.settings.contacts = rng.u32(1..=3);
+    }
+}
+
+/// In some runs a few deliveries carry several events.
+fn with_several_events(plan: &mut Plan, events: u32) {
+    let mut rng = dice(plan.seed, "several events");
+    if !happens(&mut rng, 0.4) {
+        return;
+    }
+    for delivery in &mut plan.deliveries {
+        if happens(&mut rng, 0.4) {
+            for _ in 0..rng.u8(1..=MOST_OTHERS) {
+                let event = rng.u32(0..events);
+                let body = match rng.u8(0..8) {
+                    0..=5 => Body::Genuine,
+                    6 => Body::Reworded,
+                    _ => Body::Contradicting(rng.u8(0..2)),
+                };
+                delivery.others.push(Part { event, body });
+            }
+        }
     }
 }
 

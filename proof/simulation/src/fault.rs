@@ -131,6 +131,10 @@ faults! {
     Conflict = "situation: conflicting delivery",
     /// A delivery had the same content in other bytes.
     Reworded = "situation: same content in other bytes",
+    /// A delivery carried several events.
+    SeveralEvents = "situation: several events in one delivery",
+    /// A crash while the events of one delivery were recorded.
+    CrashAmongSeveral = "situation: crash while several events are recorded",
     /// A delivery without a right signature.
     Forged = "situation: forged delivery",
     /// A signed delivery that is not an event.

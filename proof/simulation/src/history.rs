@@ -3,10 +3,11 @@
 
 use bytes::Bytes;
 use cognigy_core::{
-    AttemptOutcome, ClaimToken, Contact, QuarantineReason, Requeued, Settled, Settlement, Timestamp,
+    AttemptOutcome, ClaimToken, Contact, QuarantineReason, QuarantinedItem, Requeued, Settled,
+    Settlement, Timestamp,
 };
 
-use crate::{executor::Micros, fault::Fault};
+use crate::{body, executor::Micros, fault::Fault};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -108,6 +109,10 @@ pub enum Happened {
         outcome: RecordedAs,
         now: Timestamp,
     },
+    /// What the store holds after a crash: each event, and the delivery of several that it came in.
+    Survived {
+        stored: Vec<(u32, Option<usize>)>,
+    },
     Granted(Grant),
     GrantedLetter(DeadLetterGrant),
     Renewed {
@@ -135,12 +140,11 @@ pub enum Happened {
         count: u64,
     },
     Quarantined {
-        reason: QuarantineReason,
-        body: Bytes,
+        item: QuarantinedBody,
         now: Timestamp,
     },
     Discharged {
-        item: Option<(QuarantineReason, Bytes)>,
+        item: Option<QuarantinedBody>,
         answer: bool,
     },
     // What the outside saw.
@@ -194,6 +198,23 @@ pub enum Happened {
     Panicked {
         message: String,
     },
+}
+
+/// What makes a body in quarantine different from the others there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub struct QuarantinedBody {
+    pub reason: QuarantineReason,
+    pub body: Bytes,
+    /// The delivery of several events that it came in, if it did.
+    pub delivery: Option<usize>,
+}
+
+impl From<QuarantinedItem> for QuarantinedBody {
+    fn from(item: QuarantinedItem) -> Self {
+        let delivery = body::delivery_of(&item.context);
+        Self { reason: item.reason, body: item.body, delivery }
+    }
 }
 
 /// A granted run.

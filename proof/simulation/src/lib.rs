@@ -51,8 +51,10 @@ pub use dice::Latency;
 pub use disk::Disk;
 pub use executor::Micros;
 pub use fault::Fault;
-pub use history::{AttemptRow, DeadLetterGrant, Ended, Entry, Grant, Happened, RecordedAs, Told};
-pub use plan::{Body, Delivery, Incident, Nature, Plan, Settings, What};
+pub use history::{
+    AttemptRow, DeadLetterGrant, Ended, Entry, Grant, Happened, QuarantinedBody, RecordedAs, Told,
+};
+pub use plan::{Body, Delivery, Incident, Nature, Part, Plan, Settings, What};
 pub use planted::Bug;
 pub use run::{Run, run};
 pub use shrink::shrink;

@@ -87,12 +87,36 @@ pub struct Delivery {
     pub event: u32,
     /// What is in it.
     pub body: Body,
+    /// Further events in the same delivery.
+    pub others: Vec<Part>,
     /// Which process is asked first.
     pub process: usize,
     /// How long the sender waits for an answer.
     pub patience: Micros,
     /// How often the sender tries before it gives up.
     pub tries: u32,
+}
+
+/// An event in a delivery of several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Part {
+    /// Which event.
+    pub event: u32,
+    /// What is in it.
+    pub body: Body,
+}
+
+impl Delivery {
+    /// The events in it, in order.
+    pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+        let first = Part { event: self.event, body: self.body };
+        std::iter::once(first).chain(self.others.iter().copied())
+    }
+
+    /// Whether it brings `event`, perhaps among others.
+    pub(crate) fn brings(&self, event: u32) -> bool {
+        self.parts().any(|part| part.event == event)
+    }
 }
 
 /// What a delivery holds.
@@ -262,7 +286,12 @@ impl Plan {
         let slow = slow.count() as u64 * run;
         // Where the order is kept, one run follows the other, with the wait after each attempt.
         let in_a_row = match self.settings.event_order.is_kept() {
-            true => self.deliveries.iter().map(|delivery| u64::from(delivery.event) + 1).max(),
+            true => self
+                .deliveries
+                .iter()
+                .flat_map(Delivery::parts)
+                .map(|part| u64::from(part.event) + 1)
+                .max(),
             false => None,
         };
         let run = run * in_a_row.unwrap_or(1);

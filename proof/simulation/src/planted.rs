@@ -87,6 +87,8 @@ bugs! {
     OrderIgnoresHead = "order-ignores-head",
     /// A processed event goes on blocking its contact.
     OrderKeepsHead = "order-keeps-head",
+    /// The events of one delivery are recorded in a commit each, so that a prefix may be stored.
+    DeliveryInParts = "delivery-in-parts",
     /// Signatures are not checked.
     SignatureNotChecked = "signature-not-checked",
 }

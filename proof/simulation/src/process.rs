@@ -6,9 +6,10 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use cognigy_core::{Pipeline, Source, Stop, Worker, testing::sample};
+use cognigy_core::{Pipeline, Source, SourceName, Stop, Worker, testing::sample};
 
 use crate::{
+    body::Lines,
     clock::ProcessClock,
     executor::Owner,
     history::Happened,
@@ -45,7 +46,8 @@ impl Running {
             SimHandler { world, process, clock }
         };
         let store = StoreClient::new(Arc::clone(world), process);
-        let pipeline = Pipeline::builder(Source::cognigy(sample::verifier())).store(store.clone());
+        let source = Source::new(SourceName::default(), sample::verifier(), Lines);
+        let pipeline = Pipeline::builder(source).store(store.clone());
         let pipeline = if settings.settling_handler {
             pipeline.settling_handler(SettlesItself { handler, store })
         } else {

@@ -232,6 +232,7 @@ impl Driver {
         self.world.log(Some(process), Happened::Crashed);
         self.gone(process, &running);
         self.world.crash_disk();
+        self.world.note_survivors(process);
         self.stopping.remove(&process);
         if clock_step < 0 {
             self.world.count(Fault::ClockBack);

@@ -67,6 +67,18 @@ impl Shrinker {
             },
         );
         smaller |= self.thin(
+            |plan| plan.deliveries.iter().map(|delivery| delivery.others.len()).sum(),
+            |plan, mut n| {
+                for delivery in &mut plan.deliveries {
+                    if n < delivery.others.len() {
+                        delivery.others.remove(n);
+                        return;
+                    }
+                    n -= delivery.others.len();
+                }
+            },
+        );
+        smaller |= self.thin(
             |plan| plan.rates.len(),
             |plan, n| {
                 let fault = plan.rates.keys().nth(n).copied();
@@ -91,7 +103,7 @@ impl Shrinker {
         let events: Vec<_> = broken.filter_map(|broken| broken.event).collect();
         events.into_iter().any(|event| {
             let mut plan = self.best.plan.clone();
-            plan.deliveries.retain(|delivery| delivery.event == event);
+            plan.deliveries.retain(|delivery| delivery.brings(event));
             plan.deliveries.len() < self.best.plan.deliveries.len() && self.try_plan(plan)
         })
     }

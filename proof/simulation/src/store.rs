@@ -27,6 +27,9 @@ use crate::{
 /// A store answers within this time at the latest, even with a heavy tail.
 const SLOWEST: Micros = 20 * SECOND;
 
+/// The name of the call that records several events.
+const RECORD_ALL: &str = "record_all";
+
 /// One process's connection to the store.
 #[derive(Clone)]
 pub(crate) struct StoreClient {
@@ -120,7 +123,7 @@ impl StoreClient {
                     return;
                 }
                 Fate::StuckBefore => return std::future::pending().await,
-                Fate::CrashBefore => return world.doom(client.process),
+                Fate::CrashBefore => return client.crash_in(operation),
                 _ => {}
             }
             let result = effect(&client);
@@ -135,7 +138,7 @@ impl StoreClient {
                     drop(answer.send(Err(error)));
                 }
                 Fate::StuckAfter => std::future::pending().await,
-                Fate::CrashAfter => world.doom(client.process),
+                Fate::CrashAfter => client.crash_in(operation),
                 _ => drop(answer.send(result)),
             }
         });
@@ -145,6 +148,13 @@ impl StoreClient {
             // Its process is about to be crashed.
             Err(oneshot::Canceled) => std::future::pending().await,
         }
+    }
+
+    fn crash_in(&self, operation: &'static str) {
+        if operation == RECORD_ALL {
+            self.world.count(Fault::CrashAmongSeveral);
+        }
+        self.world.doom(self.process);
     }
 
     fn note_settled(&self, token: ClaimToken, answer: Settled) {

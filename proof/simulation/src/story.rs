@@ -111,8 +111,9 @@ fn line(entry: &Entry, plan: &Plan, handles: &Handles) -> String {
         Happened::Struck { fault, about } => format!("FAULT {} ({about})", fault.label()),
         Happened::Sent { delivery, try_number } => {
             let sent = &plan.deliveries[*delivery];
-            let (event, body) = (sent.event, sent.body);
-            format!("is sent event {event} ({body:?}), delivery {delivery}, try {try_number}")
+            let parts = sent.parts().map(|part| format!("event {} ({:?})", part.event, part.body));
+            let parts = parts.collect::<Vec<_>>().join(", ");
+            format!("is sent {parts}, delivery {delivery}, try {try_number}")
         }
         Happened::Answered { delivery, status, body } => {
             let body = String::from_utf8_lossy(body);
@@ -124,6 +125,10 @@ fn line(entry: &Entry, plan: &Plan, handles: &Handles) -> String {
             RecordedAs::Identical => format!("store: event {event} is known, same bytes"),
             RecordedAs::Differs => format!("store: event {event} is known, other bytes"),
         },
+        Happened::Survived { stored } => {
+            let events: Vec<_> = stored.iter().map(|(event, _)| event).collect();
+            format!("store: after the crash it holds events {events:?}")
+        }
         Happened::Granted(grant) => format!(
             "store: event {} is claimed for run {}, attempt {}{}, until {} (claim {})",
             grant.event,
@@ -157,8 +162,8 @@ fn line(entry: &Entry, plan: &Plan, handles: &Handles) -> String {
             format!("store: event {event} is to run again: {answer:?}")
         }
         Happened::Purged { events, .. } => format!("store: forgets events {events:?}"),
-        Happened::Quarantined { reason, .. } => {
-            format!("store: a body goes into quarantine ({})", reason.as_str())
+        Happened::Quarantined { item, .. } => {
+            format!("store: a body goes into quarantine ({})", item.reason.as_str())
         }
         Happened::Discharged { answer, .. } => format!("store: out of quarantine: {answer}"),
         Happened::CrmBegan { call, event, run, .. } => {

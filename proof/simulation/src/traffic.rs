@@ -121,13 +121,18 @@ async fn try_once(
         Body::Invalid(_) => world.count(Fault::Invalid),
         _ => {}
     }
+    if !sent.others.is_empty() {
+        world.count(Fault::SeveralEvents);
+    }
     world.log(Some(process), Happened::Sent { delivery, try_number });
     let passing = world.pass(("delivery", delivery, try_number));
     let about = || format!("delivery {delivery}");
     let dies = world.strikes(Fault::DeliveryDropped, passing, Some(process), &about);
     let now = running.clock.now();
     let pipeline = running.pipeline;
-    let ingest = async move { pipeline.ingest(RawDelivery::new(signatures, body), now).await };
+    let delivery_name = (!sent.others.is_empty()).then_some(delivery);
+    let headers = body::SenderHeaders { signatures, delivery: delivery_name };
+    let ingest = async move { pipeline.ingest(RawDelivery::new(headers, body), now).await };
     match ask(world, process, sent.patience, dies, ingest).await {
         Ok(reply) => {
             let (status, body) = (reply.status(), reply.body().clone());

@@ -10,6 +10,7 @@ use cognigy_core::{EventKey, Store, memory::MemoryStore};
 use fastrand::Rng;
 
 use crate::{
+    checker,
     dice::{Latency, dice, happens, hash},
     disk::Disk,
     executor::{Handle, Micros},
@@ -146,6 +147,15 @@ impl World {
     /// Crashes `process` before anything else happens.
     pub(crate) fn doom(&self, process: usize) {
         self.state().doomed.push(process);
+    }
+
+    /// Writes down what the store holds after a crash, in a run with deliveries of several events.
+    pub(crate) fn note_survivors(&self, process: usize) {
+        if self.plan.deliveries.iter().all(|delivery| delivery.others.is_empty()) {
+            return;
+        }
+        let stored = checker::Leftover::read(&*self.store).by_delivery();
+        self.log(Some(process), Happened::Survived { stored });
     }
 
     /// The process crashed: everything in its memory is lost.

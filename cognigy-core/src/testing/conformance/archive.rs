@@ -16,7 +16,7 @@ async fn list(store: &dyn Store, filter: EventFilter) -> Vec<String> {
     page.events.into_iter().map(|event| event.id.to_string()).collect()
 }
 
-/// Each filter alone and together; newest first.
+/// Each filter selects by itself and together with others. The newest event comes first.
 pub async fn lists_filter_and_page(store: &dyn Store) {
     process(store, "a", 0).await;
     record(store, "b", 10).await;
@@ -299,7 +299,7 @@ pub async fn a_sensitive_body_is_forgotten_once_its_event_is_processed(store: &d
     assert_eq!(found("done").await.state, State::Processed);
 }
 
-/// An empty, healthy store is ready.
+/// A store that is empty and works is ready.
 pub async fn a_store_says_that_it_is_ready(store: &dyn Store) {
     store.ready().await.unwrap();
 }

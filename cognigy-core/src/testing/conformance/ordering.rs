@@ -103,7 +103,7 @@ async fn requeue(store: &dyn Store, wanted: &[&str], seconds: i64) -> Vec<Requeu
     store.requeue(&keys, at(seconds)).await.unwrap()
 }
 
-/// The next event is due when the one before it has ended, not earlier and not later.
+/// An event becomes due at the moment at which the event before it ends.
 pub async fn events_of_one_contact_come_one_at_a_time_in_order_of_arrival(store: &dyn Store) {
     for id in ["z", "y", "x"] {
         assert_eq!(record(store, "ann", id, 0).await, Recorded::New);
@@ -117,7 +117,8 @@ pub async fn events_of_one_contact_come_one_at_a_time_in_order_of_arrival(store:
     assert_eq!(process_only(store, "w", 4).await, Settled::Done);
 }
 
-/// Other contacts go on, whatever they have in common; this contact goes on after the last attempt.
+/// Events of other contacts can be claimed meanwhile. The next event of this contact can be claimed after
+/// the last attempt.
 pub async fn a_retry_holds_back_only_its_own_contact(store: &dyn Store) {
     for (contact, id) in [("ann", "a1"), ("ann", "a2"), ("bob", "b1"), ("bob", "b2")] {
         record(store, contact, id, 0).await;
@@ -163,7 +164,8 @@ pub async fn the_user_counts_where_the_contact_is_not_known(store: &dyn Store) {
     assert_eq!(ids(store, 0).await.1, ["a", "b", "c", "e"]);
 }
 
-/// At once, whether or not the sink is up.
+/// When an event is given up, the next one becomes due at once, whether or not the sink has taken the dead
+/// letter.
 pub async fn a_dead_letter_lets_the_next_event_go(store: &dyn Store) {
     record(store, "ann", "a1", 0).await;
     record(store, "ann", "a2", 0).await;
@@ -198,7 +200,7 @@ pub async fn what_is_given_back_keeps_its_place(store: &dyn Store) {
     assert_eq!(process_only(store, "a2", 1).await, Settled::Done);
 }
 
-/// Neither a waiting event, nor the head, nor a finished event.
+/// A duplicate of a waiting, a claimed or a finished event changes nothing in the order.
 pub async fn a_duplicate_takes_no_second_place(store: &dyn Store) {
     for id in ["a1", "a2", "a1", "a2"] {
         record(store, "ann", id, 0).await;
@@ -216,7 +218,7 @@ pub async fn a_duplicate_takes_no_second_place(store: &dyn Store) {
     assert_eq!(ids(store, 3).await.1, ["a3", "b1"]);
 }
 
-/// Not beside another event of its contact; and later arrivals wait for it.
+/// No replay runs beside another event of its contact, and events that arrive later wait for the replay.
 pub async fn a_replay_takes_its_turn(store: &dyn Store) {
     record(store, "ann", "a1", 0).await;
     process_only(store, "a1", 0).await;
@@ -242,7 +244,7 @@ pub async fn a_replay_takes_its_turn(store: &dyn Store) {
     assert_eq!(process_only(store, "a4", 6).await, Settled::Done);
 }
 
-/// In whatever order the operator names them.
+/// The order in which an operator names the events does not matter.
 pub async fn a_requeued_event_goes_before_those_that_came_later(store: &dyn Store) {
     for id in ["a1", "a2", "a3"] {
         record(store, "ann", id, 0).await;
@@ -259,7 +261,7 @@ pub async fn a_requeued_event_goes_before_those_that_came_later(store: &dyn Stor
     }
 }
 
-/// Not while it runs, nor between its attempts.
+/// An event that was begun stays the next one of its contact, while it runs and between its attempts.
 pub async fn a_requeued_event_displaces_none_that_was_begun(store: &dyn Store) {
     for id in ["a1", "a2"] {
         record(store, "ann", id, 0).await;
@@ -283,7 +285,7 @@ pub async fn a_requeued_event_displaces_none_that_was_begun(store: &dyn Store) {
     assert_eq!(process_only(store, "a4", 30).await, Settled::Done);
 }
 
-/// Its attempt does not count: nothing was done for it yet.
+/// An event that was given back before its attempt began counts as not begun.
 pub async fn a_requeued_event_displaces_one_that_was_given_back(store: &dyn Store) {
     record(store, "ann", "a1", 0).await;
     process_only(store, "a1", 0).await;
@@ -297,7 +299,8 @@ pub async fn a_requeued_event_displaces_one_that_was_given_back(store: &dyn Stor
     assert_eq!(process_only(store, "a2", 2).await, Settled::Done);
 }
 
-/// Waiting events are listed and counted as such, and are no reason to claim again soon.
+/// Events that wait for another event are listed and counted as pending. They do not bring the time of the
+/// next claim forward.
 pub async fn what_waits_is_pending(store: &dyn Store) {
     for (contact, id, seconds) in [("ann", "a1", 0), ("ann", "a2", 1), ("bob", "b1", 2)] {
         record(store, contact, id, seconds).await;
@@ -409,8 +412,8 @@ pub async fn an_arrival_that_meets_an_end_is_not_left_behind(store: &dyn Store) 
     assert_eq!(store.counts().await.unwrap().held_back, 0);
 }
 
-/// Other contacts go on; the event that stopped the contact may fail again; its success unblocks
-/// the next one.
+/// Events of other contacts can be claimed. The event that stopped the contact may fail again. When it
+/// succeeds, the next event of the contact becomes due.
 pub async fn a_stopped_contact_waits_for_a_replay(store: &dyn Store) {
     for (contact, id) in [("ann", "a0"), ("ann", "a1"), ("ann", "a2"), ("bob", "b1")] {
         record(store, contact, id, 0).await;

@@ -17,7 +17,7 @@ async fn replay(store: &dyn Store, id: &str, seconds: i64) -> ClaimedRun {
     }
 }
 
-/// The next run, at attempt 1, with the stored bytes.
+/// A replay begins the next run, at attempt 1, with the stored bytes.
 pub async fn a_replay_is_a_run_of_its_own(store: &dyn Store) {
     process(store, "a", 0).await;
     let work = replay(store, "a", 10).await;

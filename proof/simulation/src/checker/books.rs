@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use cognigy_core::{
-    AttemptOutcome, ClaimToken, Contact, QuarantineReason, State, Timestamp, WorkKind,
-};
+use cognigy_core::{AttemptOutcome, ClaimToken, Contact, State, Timestamp, WorkKind};
 
 use super::Violation;
 use crate::{
     executor::Micros,
     fault::Fault,
-    history::AttemptRow,
+    history::{AttemptRow, QuarantinedBody},
     plan::{Nature, Plan},
 };
 
@@ -124,8 +122,8 @@ pub(super) struct Books<'a> {
     /// Which event or dead letter a store's handle stands for.
     pub(super) handles: BTreeMap<i64, u32>,
     pub(super) letter_handles: BTreeMap<i64, LetterKey>,
-    pub(super) quarantine: Vec<(QuarantineReason, Bytes, Timestamp)>,
-    pub(super) ever_quarantined: Vec<(QuarantineReason, Bytes)>,
+    pub(super) quarantine: Vec<(QuarantinedBody, Timestamp)>,
+    pub(super) ever_quarantined: Vec<QuarantinedBody>,
     pub(super) processes: Vec<ProcessBook>,
     pub(super) calls: BTreeMap<u64, ActiveCall>,
     /// Calls that were still running when another call for the same event began.

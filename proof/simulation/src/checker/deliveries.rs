@@ -7,14 +7,15 @@ use super::books::{Books, EventBook, Phase};
 use crate::{
     body,
     fault::Fault,
-    history::RecordedAs,
-    plan::{Body, Nature},
+    history::{QuarantinedBody, RecordedAs},
+    plan::{Body, Delivery, Nature},
 };
 
 const FORGED: &str = "nothing unverified is accepted, stored or parsed";
 const ANSWER: &str = "a sender is told what became of its delivery";
 const STORED: &str = "what was answered 200 is stored byte for byte";
 const ONE_ROW: &str = "one row for each event, and its first body stands";
+const TOGETHER: &str = "all events of a delivery are stored, or none is";
 const QUARANTINE: &str = "what is signed but not taken is in quarantine";
 const PURGE: &str = "only finished events are forgotten";
 const REQUEUE: &str = "a bulk replay adds one run to a finished event";
@@ -22,16 +23,16 @@ const REQUEUE: &str = "a bulk replay adds one run to a finished event";
 impl Books<'_> {
     pub(super) fn sent(&mut self, delivery: usize) {
         let sent = &self.plan.deliveries[delivery];
-        if sent.body != Body::Genuine {
-            match sent.body {
+        for part in sent.parts() {
+            match part.body {
                 Body::Reworded => self.count(Fault::Reworded),
                 Body::Contradicting(_) => self.count(Fault::Conflict),
                 _ => {}
             }
         }
-        let event = self.plan.deliveries[delivery].event;
         let mut others = self.deliveries_under_way.iter().filter(|other| **other != delivery);
-        if others.any(|other| self.plan.deliveries[*other].event == event) {
+        let brings_one_of = |other: &Delivery| sent.parts().any(|part| other.brings(part.event));
+        if others.any(|other| brings_one_of(&self.plan.deliveries[*other])) {
             self.count(Fault::Race);
         }
         self.under_way(delivery, true);
@@ -50,9 +51,6 @@ impl Books<'_> {
         let (event, kind) = (sent.event, sent.body);
         let sent_body = body::bytes(self.plan, delivery);
         let told = format!("{kind:?} was answered {status} {}", String::from_utf8_lossy(reply));
-        let lives = self.lives.get(&event).map_or(&[][..], Vec::as_slice);
-        let quarantined =
-            |reason| self.ever_quarantined.iter().any(|item| *item == (reason, sent_body.clone()));
         let broken = match (kind, status) {
             (Body::Forged(_), 401) | (_, 503)
                 if !(matches!(kind, Body::Forged(_)) && status == 503) =>
@@ -61,30 +59,11 @@ impl Books<'_> {
             }
             (Body::Forged(_), _) => Some(FORGED),
             (Body::Invalid(_), 400) => {
-                (!quarantined(QuarantineReason::Invalid)).then_some(QUARANTINE)
+                let is_kept = self.was_quarantined(QuarantineReason::Invalid, &sent_body);
+                (!is_kept).then_some(QUARANTINE)
             }
             (Body::Genuine | Body::Reworded | Body::Contradicting(_), 200) => {
-                let text = String::from_utf8_lossy(reply);
-                if text.contains("conflict") {
-                    let differs = lives.iter().any(|first| !same_content(first, &sent_body));
-                    if !differs {
-                        Some(ANSWER)
-                    } else {
-                        (!quarantined(QuarantineReason::Conflict)).then_some(QUARANTINE)
-                    }
-                } else if text.contains("duplicate") {
-                    let same = lives.iter().any(|first| same_content(first, &sent_body));
-                    (!same).then_some(STORED)
-                } else {
-                    let accepted = self.accepted.entry(event).or_default();
-                    *accepted += 1;
-                    let stored = lives.contains(&sent_body);
-                    if *accepted > lives.len() && stored {
-                        Some(ANSWER)
-                    } else {
-                        (!stored).then_some(STORED)
-                    }
-                }
+                self.broken_by_200(delivery, &String::from_utf8_lossy(reply))
             }
             _ => Some(ANSWER),
         };
@@ -93,10 +72,75 @@ impl Books<'_> {
         }
     }
 
+    /// The promise that the answer 200 with the text `reply` broke, if it broke one.
+    fn broken_by_200(&mut self, delivery: usize, reply: &str) -> Option<&'static str> {
+        let parts: Vec<_> = self.plan.deliveries[delivery]
+            .parts()
+            .map(|part| part.event)
+            .zip(body::parts(self.plan, delivery))
+            .collect();
+        let lives = |event: &u32| self.lives.get(event).map_or(&[][..], Vec::as_slice);
+        let is_known = |(event, body): &(u32, Bytes)| {
+            lives(event).iter().any(|first| same_content(first, body))
+        };
+        let is_first = |(event, body): &(u32, Bytes)| lives(event).contains(body);
+        if reply.contains("conflict") {
+            let differs = |(event, body): &&(u32, Bytes)| {
+                lives(event).iter().any(|first| !same_content(first, body))
+            };
+            let mut conflicting = parts.iter().filter(differs).peekable();
+            if conflicting.peek().is_none() {
+                return Some(ANSWER);
+            }
+            let is_kept =
+                |(_, body): &(u32, Bytes)| self.was_quarantined(QuarantineReason::Conflict, body);
+            return (!conflicting.any(is_kept)).then_some(QUARANTINE);
+        }
+        if reply.contains("duplicate") {
+            return (!parts.iter().all(is_known)).then_some(STORED);
+        }
+        if let [(event, _)] = &parts[..] {
+            let (is_stored, times) = (parts.iter().all(is_first), lives(event).len());
+            let accepted = self.accepted.entry(*event).or_default();
+            *accepted += 1;
+            return match is_stored {
+                true => (*accepted > times).then_some(ANSWER),
+                false => Some(STORED),
+            };
+        }
+        // At least one of several is new.
+        let is_stored = parts.iter().all(is_known) && parts.iter().any(is_first);
+        (!is_stored).then_some(STORED)
+    }
+
+    fn was_quarantined(&self, reason: QuarantineReason, body: &Bytes) -> bool {
+        self.ever_quarantined.iter().any(|kept| kept.reason == reason && kept.body == *body)
+    }
+
+    /// What the store holds at a moment: of the events that came in one delivery all are there,
+    /// except for those that were purged since.
+    pub(super) fn together(&mut self, stored: &[(u32, Option<usize>)]) {
+        for (event, delivery) in stored {
+            let plan = self.plan;
+            let sent = delivery.and_then(|number| plan.deliveries.get(number));
+            for part in sent.into_iter().flat_map(Delivery::parts) {
+                let is_stored = stored.iter().any(|(other, _)| *other == part.event);
+                let was_purged =
+                    self.lives.contains_key(&part.event) && !self.events.contains_key(&part.event);
+                if !is_stored && !was_purged {
+                    let text = format!("event {event} of the same delivery is there");
+                    self.violated(TOGETHER, Some(part.event), text);
+                }
+            }
+        }
+    }
+
     fn is_forged(&self, stored: &Bytes) -> bool {
+        // A forged delivery of several events also holds genuine ones, so its first body counts.
         let is_sent = |delivery: usize| {
             matches!(self.plan.deliveries[delivery].body, Body::Forged(_))
-                && body::bytes(self.plan, delivery) == *stored
+                && (body::bytes(self.plan, delivery) == *stored
+                    || body::parts(self.plan, delivery).next().as_ref() == Some(stored))
         };
         (0..self.plan.deliveries.len()).any(is_sent)
     }
@@ -190,25 +234,25 @@ impl Books<'_> {
                 self.violated(PURGE, Some(*event), format!("it was {}", book.phase.state()));
             }
         }
-        self.quarantine.retain(|(_, _, received_at)| *received_at >= before);
+        self.quarantine.retain(|(_, received_at)| *received_at >= before);
     }
 
-    pub(super) fn quarantined(&mut self, reason: QuarantineReason, body: &Bytes, now: Timestamp) {
-        if self.is_forged(body) {
+    pub(super) fn quarantined(&mut self, item: &QuarantinedBody, now: Timestamp) {
+        if self.is_forged(&item.body) {
             self.violated(FORGED, None, "a forged body reached the quarantine");
         }
-        self.ever_quarantined.push((reason, body.clone()));
-        if !self.quarantine.iter().any(|(why, kept, _)| (*why, kept) == (reason, body)) {
-            self.quarantine.push((reason, body.clone(), now));
+        self.ever_quarantined.push(item.clone());
+        if !self.quarantine.iter().any(|(kept, _)| kept == item) {
+            self.quarantine.push((item.clone(), now));
         }
     }
 
-    pub(super) fn discharged(&mut self, item: Option<&(QuarantineReason, Bytes)>, answer: bool) {
+    pub(super) fn discharged(&mut self, item: Option<&QuarantinedBody>, answer: bool) {
         if answer != item.is_some() {
             self.violated(QUARANTINE, None, "an item was there and was not, or the reverse");
         }
-        let Some((reason, body)) = item else { return };
-        self.quarantine.retain(|(why, kept, _)| (why, kept) != (reason, body));
+        let Some(item) = item else { return };
+        self.quarantine.retain(|(kept, _)| kept != item);
     }
 
     /// The payload that a dead letter of the event carries.

@@ -1,14 +1,16 @@
 //! The end of a run: the store holds what the books say, and no work is left.
 
-use bytes::Bytes;
 use cognigy_core::{
-    Attempt, AttemptOutcome, Counts, EventFilter, PageRequest, QuarantineReason, State, Store,
-    StoreError, StoredEvent,
+    Attempt, AttemptOutcome, Counts, EventFilter, PageRequest, State, Store, StoreError,
+    StoredEvent,
 };
 use futures_util::FutureExt;
 
 use super::books::{Books, LetterKey};
-use crate::{body, history::AttemptRow};
+use crate::{
+    body,
+    history::{AttemptRow, QuarantinedBody},
+};
 
 const LIVENESS: &str = "once faults end, every accepted event ends as processed or dead-lettered";
 const CONTENTS: &str = "the store holds what was committed, byte for byte, with its whole history";
@@ -20,7 +22,7 @@ const TIMES: &str = "times in an event's history never go backwards";
 #[derive(Debug, Default)]
 pub(crate) struct Leftover {
     events: Vec<(u32, StoredEvent, Vec<Attempt>)>,
-    quarantine: Vec<(QuarantineReason, Bytes)>,
+    quarantine: Vec<QuarantinedBody>,
     counts: Counts,
     listed: usize,
 }
@@ -30,10 +32,11 @@ impl Leftover {
     pub(crate) fn read(store: &dyn Store) -> Self {
         let page = PageRequest { limit: usize::MAX, after: None };
         let listed = now(store.list(&EventFilter::default(), page)).unwrap_or_default().events;
-        let quarantine = now(store.quarantined(page)).unwrap_or_default().items;
+        let in_quarantine = now(store.quarantined(page)).unwrap_or_default().items;
+        let whole = |id| now(store.quarantined_item(id)).flatten().map(QuarantinedBody::from);
         let mut left = Self {
             counts: now(store.counts()).unwrap_or_default(),
-            quarantine: quarantine.into_iter().map(|item| (item.reason, item.excerpt)).collect(),
+            quarantine: in_quarantine.iter().filter_map(|item| whole(item.id)).collect(),
             listed: listed.len(),
             events: Vec::new(),
         };
@@ -45,6 +48,12 @@ impl Leftover {
             left.events.extend(found.map(|event| (number, event, attempts)));
         }
         left
+    }
+
+    /// Each event, and the delivery of several events that it came in, if it did.
+    pub(crate) fn by_delivery(&self) -> Vec<(u32, Option<usize>)> {
+        let delivery = |found: &StoredEvent| body::delivery_of(found.event.context());
+        self.events.iter().map(|(event, found, _)| (*event, delivery(found))).collect()
     }
 }
 
@@ -66,6 +75,7 @@ impl Books<'_> {
         for (event, text) in unfinished {
             self.violated(LIVENESS, Some(event), text);
         }
+        self.together(&left.by_delivery());
         self.compare_events(left);
         self.compare_dead_letters();
         self.compare_quarantine(left);
@@ -131,11 +141,9 @@ impl Books<'_> {
 
     fn compare_quarantine(&mut self, left: &Leftover) {
         let mut kept = left.quarantine.clone();
-        let mut booked: Vec<_> =
-            self.quarantine.iter().map(|(reason, body, _)| (*reason, body.clone())).collect();
-        let order = |item: &(QuarantineReason, Bytes)| (item.0.as_str(), item.1.clone());
-        kept.sort_by_key(order);
-        booked.sort_by_key(order);
+        let mut booked: Vec<_> = self.quarantine.iter().map(|(item, _)| item.clone()).collect();
+        kept.sort();
+        booked.sort();
         if kept != booked {
             let text = format!("{} in quarantine, not {}", kept.len(), booked.len());
             self.violated(CONTENTS, None, text);

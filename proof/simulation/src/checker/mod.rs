@@ -80,6 +80,7 @@ impl Books<'_> {
             Happened::Recorded { event, body, outcome, now } => {
                 self.recorded(*event, body, *outcome, *now);
             }
+            Happened::Survived { stored } => self.together(stored),
             Happened::Granted(grant) => {
                 self.in_turn(grant.event, grant.by_replay);
                 self.granted(process, grant);
@@ -92,7 +93,7 @@ impl Books<'_> {
             }
             Happened::Requeued { event, answer, now } => self.requeued(*event, *answer, *now),
             Happened::Purged { before, events, count } => self.purged(*before, events, *count),
-            Happened::Quarantined { reason, body, now } => self.quarantined(*reason, body, *now),
+            Happened::Quarantined { item, now } => self.quarantined(item, *now),
             Happened::Discharged { item, answer } => self.discharged(item.as_ref(), *answer),
             Happened::CrmBegan { call, event, run, now } => {
                 self.alone_of_its_contact(*event);

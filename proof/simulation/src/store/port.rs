@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use cognigy_core::{
     Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, ClaimedRun, Counts, EventArchive,
     EventFilter, EventKey, EventPage, EventStore, IncomingEvent, PageRequest, PurgeRequest,
@@ -11,12 +12,12 @@ use cognigy_core::{
     StoreError, StoreSize, StoredEvent, Timestamp, WorkKind,
 };
 
-use super::{StoreClient, at_once};
+use super::{RECORD_ALL, StoreClient, at_once};
 use crate::{
-    body::number,
+    body::{delivery_of, number},
     executor::Owner,
     fault::Fault,
-    history::{DeadLetterGrant, Grant, Happened, RecordedAs},
+    history::{DeadLetterGrant, Grant, Happened, QuarantinedBody, RecordedAs},
     plan::Nature,
     planted::Bug,
 };
@@ -27,21 +28,38 @@ impl StoreClient {
     }
 
     fn record_now(&self, event: IncomingEvent, now: Timestamp) -> Result<Recorded, StoreError> {
-        let key = event.key.clone();
-        let body = event.body.clone();
+        let (key, body) = (event.key.clone(), event.body.clone());
         let recorded = at_once(self.world.store.record(event, now))?;
-        let outcome = match &recorded {
+        self.recorded(&key, body, &recorded, now);
+        Ok(recorded)
+    }
+
+    fn record_all_now(
+        &self,
+        events: Vec<IncomingEvent>,
+        now: Timestamp,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        let sent: Vec<_> =
+            events.iter().map(|event| (event.key.clone(), event.body.clone())).collect();
+        let answers = at_once(self.world.store.record_all(events, now))?;
+        for ((key, body), recorded) in sent.into_iter().zip(&answers) {
+            self.recorded(&key, body, recorded, now);
+        }
+        Ok(answers)
+    }
+
+    fn recorded(&self, key: &EventKey, body: Bytes, recorded: &Recorded, now: Timestamp) {
+        let outcome = match recorded {
             Recorded::New => RecordedAs::New,
             Recorded::Identical => RecordedAs::Identical,
             Recorded::Differs { .. } => RecordedAs::Differs,
         };
-        let event = number(&key);
+        let event = number(key);
         self.log(Happened::Recorded { event, body, outcome, now });
         let unreadable = self.world.plan.natures.get(&event) == Some(&Nature::Unreadable);
         if outcome == RecordedAs::New && unreadable {
-            self.world.damage(&key);
+            self.world.damage(key);
         }
-        Ok(recorded)
     }
 
     fn granted(&self, work: &ClaimedRun, lease: Duration, now: Timestamp, by_replay: bool) {
@@ -80,11 +98,18 @@ impl EventStore for StoreClient {
         events: Vec<IncomingEvent>,
         now: Timestamp,
     ) -> Result<Vec<Recorded>, StoreError> {
+        if self.world.has(Bug::DeliveryInParts) {
+            let mut answers = Vec::new();
+            for event in events {
+                answers.push(self.record(event, now).await?);
+            }
+            return Ok(answers);
+        }
         let subject = events.first().map_or(String::new(), |event| event.key.id.to_string());
         self.call(
-            "record_all",
+            RECORD_ALL,
             move || subject.clone(),
-            move |client| events.into_iter().map(|event| client.record_now(event, now)).collect(),
+            move |client| client.record_all_now(events, now),
         )
         .await
     }
@@ -289,9 +314,13 @@ impl Quarantine for StoreClient {
         now: Timestamp,
     ) -> Result<u64, StoreError> {
         self.call("quarantine", String::new, move |client| {
-            let (reason, body) = (entry.reason, entry.body.clone());
+            let item = QuarantinedBody {
+                reason: entry.reason,
+                body: entry.body.clone(),
+                delivery: delivery_of(&entry.context),
+            };
             let evicted = at_once(client.world.store.quarantine(entry, limits, now))?;
-            client.log(Happened::Quarantined { reason, body, now });
+            client.log(Happened::Quarantined { item, now });
             Ok(evicted)
         })
         .await
@@ -315,7 +344,7 @@ impl Quarantine for StoreClient {
         self.call("discharge", String::new, move |client| {
             let item = at_once(client.world.store.quarantined_item(id))?;
             let answer = at_once(client.world.store.discharge(id))?;
-            let item = item.map(|item| (item.reason, item.body));
+            let item = item.map(QuarantinedBody::from);
             client.log(Happened::Discharged { item, answer });
             Ok(answer)
         })
