@@ -29,15 +29,27 @@
 //! ```
 
 mod answer;
+mod auth;
 mod cache;
 mod coalesce;
 mod config;
 mod crm;
+mod engine;
 mod error;
+mod json;
 mod not_found;
+mod rate_limit;
+mod secret;
+mod template;
 
+pub use auth::{
+    AuthKind, MAX_STORED_TOKEN_BYTES, MemoryTokenStore, StoredToken, TokenStore, UnknownAuthKind,
+};
 pub use coalesce::{CoalescingCrm, Spared};
 pub use cognigy_http::ConfigError;
 pub use config::{DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_TIMEOUT, HttpCrmBuilder};
 pub use crm::{HttpCrm, ONLY_NOT_FOUND_AFTER};
+pub use engine::{Batching, CrmSetupError, TemplateCrm, TemplateCrmBuilder};
 pub use not_found::{NotFoundRule, NotFoundRuleError};
+pub use rate_limit::{RateLimit, RateLimitError};
+pub use template::{CrmPreset, CrmTemplate, TemplateError, UnknownPreset};
