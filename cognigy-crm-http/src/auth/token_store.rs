@@ -52,6 +52,7 @@ impl fmt::Debug for StoredToken {
 ///   step. `None` means that nothing is stored.
 /// * When `replace` has answered `true`, the text is durable, and every later `load` returns it.
 /// * After an error of `replace`, nothing is known: the text may have been written.
+/// * The text of an error is shown to operators: it holds no secret.
 #[async_trait]
 pub trait TokenStore: Send + Sync + 'static {
     /// What is stored under `name`.

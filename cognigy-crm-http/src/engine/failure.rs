@@ -93,15 +93,15 @@ impl CrmError {
 
     /// Whether another contact, asked for alone, may well get an answer.
     pub(crate) fn is_of_request(&self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::Status { .. }
-            | Self::TooLarge(_)
-            | Self::NotUtf8
-            | Self::NotJson(_)
-            | Self::KeyTooLong
-            | Self::Declined => true,
-            _ => false,
-        }
+                | Self::TooLarge(_)
+                | Self::NotUtf8
+                | Self::NotJson(_)
+                | Self::KeyTooLong
+                | Self::Declined
+        )
     }
 }
 

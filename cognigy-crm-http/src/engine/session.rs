@@ -65,6 +65,10 @@ impl<'a> Session<'a> {
     /// The first look-up that can express the key, and its request.
     fn choose(&self, key: &str) -> Result<(&'a LookUp, Prepared), CrmError> {
         let mut problem = CrmError::Declined;
+        // Some CRMs would take no value for no condition.
+        if key.is_empty() {
+            return Err(problem);
+        }
         for look_up in &self.crm.template.look_ups {
             if !look_up.key.takes(key) {
                 continue;

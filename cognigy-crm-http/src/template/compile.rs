@@ -128,9 +128,10 @@ fn request(
     body: Option<Value>,
 ) -> Checked<Request> {
     let at = format!("{key}.path");
-    let taken = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '\\' | '"' | '<' | '>');
-    // The language of a key is written with a `|`, which no path holds otherwise.
-    if !path.starts_with('/') || !path.chars().all(taken) {
+    if !path.starts_with('/')
+        || !path.chars().all(|c| c.is_ascii_graphic())
+        || path.contains(['?', '#', '\\'])
+    {
         return Err(TemplateError::new(
             at,
             "must begin with `/` and hold no blank, `?`, `#` or `\\`",
@@ -140,6 +141,9 @@ fn request(
         return Err(TemplateError::new(at, "must hold no empty segment, `.` or `..`"));
     }
     let path = parse(&at, path, Place::Path)?;
+    if !path.is_url_path() {
+        return Err(TemplateError::new(at, "holds a character that has to be percent-encoded"));
+    }
     let mut texts = Vec::new();
     for (name, text) in query {
         let at = format!("{key}.query.{name}");

@@ -203,6 +203,16 @@ impl Text {
         text
     }
 
+    /// Whether its own characters stay as they are in the path of a URL.
+    pub(crate) fn is_url_path(&self) -> bool {
+        self.0.iter().all(|piece| match piece {
+            Piece::Literal(text) => {
+                !text.contains(['^', '`', '|', '"', '<', '>', '\\', '?', '#', ' '])
+            }
+            _ => true,
+        })
+    }
+
     fn is_only(&self, piece: &Piece) -> bool {
         self.0.len() == 1 && self.0[0] == *piece
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use cognigy_crm_http::{CrmPreset, CrmPreset::*};
 
 use crate::{
-    BODY, KEY, Told, builder, crm, find, record,
+    BODY, KEY, Scene, Told, builder, crm, find, record,
     stand_in::{Act, StandIn, answer, closed_port, json},
     told_of,
 };
@@ -13,18 +13,19 @@ use crate::{
 #[tokio::test]
 async fn every_status_has_its_class() {
     for preset in CrmPreset::ALL {
+        let scene = Scene::new(preset).await;
         for status in
             [300, 301, 302, 304, 307, 308, 400, 402, 403, 404, 405, 406, 410, 415, 422, 451]
         {
-            let told = told_of(preset, json(&format!("{status} x"), BODY)).await;
+            let told = scene.told(json(&format!("{status} x"), BODY)).await;
             assert!(told.is_permanent(), "{preset} {status}: {told:?}");
         }
         for status in [408, 409, 423, 425, 500, 501, 502, 504, 520, 524] {
-            let told = told_of(preset, json(&format!("{status} x"), BODY)).await;
+            let told = scene.told(json(&format!("{status} x"), BODY)).await;
             assert!(told.is_transient(), "{preset} {status}: {told:?}");
         }
         for status in [401, 429, 503] {
-            let told = told_of(preset, json(&format!("{status} x"), BODY)).await;
+            let told = scene.told(json(&format!("{status} x"), BODY)).await;
             assert!(told.is_of_service(), "{preset} {status}: {told:?}");
         }
     }
@@ -108,6 +109,10 @@ async fn an_answer_that_breaks_off_is_transient() {
 
 #[tokio::test]
 async fn an_answer_that_cannot_be_read_is_permanent() {
+    let mut scenes = Vec::new();
+    for preset in CrmPreset::ALL {
+        scenes.push((preset, Scene::new(preset).await));
+    }
     for body in [
         "".to_owned(),
         format!("<html>{BODY}"),
@@ -117,8 +122,8 @@ async fn an_answer_that_cannot_be_read_is_permanent() {
         format!("\"{BODY}\""),
         "7".to_owned(),
     ] {
-        for preset in CrmPreset::ALL {
-            let told = told_of(preset, json("200 OK", &body)).await;
+        for (preset, scene) in &scenes {
+            let told = scene.told(json("200 OK", &body)).await;
             assert!(told.is_permanent(), "{preset} {body}: {told:?}");
         }
     }

@@ -5,20 +5,18 @@ use percent_encoding::percent_decode_str;
 
 use crate::{
     Told, crm, find_key, record,
-    stand_in::{StandIn, json},
+    stand_in::{Act, Seen, StandIn, json},
 };
 
-/// A CRM whose only contact has this external id.
-async fn with(preset: CrmPreset, id: &str) -> StandIn {
+/// The answer of a CRM whose only contact has this external id.
+fn holding(preset: CrmPreset, id: &str, seen: &Seen) -> Act {
     let (record, answer) = record(preset, id);
-    StandIn::start(move |_, seen| {
-        let filtered = preset == Dynamics && seen.target().contains("$filter=");
-        json(
-            "200 OK",
-            &if filtered { format!(r#"{{"value":[{record}]}}"#) } else { answer.clone() },
-        )
-    })
-    .await
+    let filtered = preset == Dynamics && seen.target().contains("$filter=");
+    json("200 OK", &if filtered { format!(r#"{{"value":[{record}]}}"#) } else { answer })
+}
+
+async fn with(preset: CrmPreset, id: &'static str) -> StandIn {
+    StandIn::start(move |_, seen| holding(preset, id, seen)).await
 }
 
 const HOSTILE: [&str; 22] = [
@@ -167,14 +165,15 @@ async fn a_record_that_a_hostile_key_names_is_found() {
         if preset == Pipedrive {
             continue;
         }
+        let asked = move |_, seen: &Seen| holding(preset, &read(preset, seen.target()), seen);
+        let server = StandIn::start(asked).await;
+        let crm = crm(preset, &server);
         for key in HOSTILE {
             let found = record(preset, key).0;
-            let server = with(preset, key).await;
-            assert_eq!(
-                find_key(&crm(preset, &server), key).await,
-                Told::Contact(found),
-                "{preset} {key:?}"
-            );
+            assert_eq!(find_key(&crm, key).await, Told::Contact(found), "{preset} {key:?}");
         }
+        let before = server.seen().len();
+        assert!(find_key(&crm, "").await.is_permanent());
+        assert_eq!(server.seen().len(), before);
     }
 }

@@ -14,7 +14,11 @@ mod presets;
 mod settings;
 mod stores;
 
-use std::{error::Error, time::Duration};
+use std::{
+    error::Error,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use cognigy_core::{ContactQuery, CrmClient, Failure, FailureKind, FailureScope};
 use cognigy_crm_http::{CrmPreset, TemplateCrm, TemplateCrmBuilder};
@@ -132,10 +136,31 @@ fn crm(preset: CrmPreset, server: &StandIn) -> TemplateCrm {
     builder(preset, &server.url()).build().unwrap()
 }
 
+/// A CRM whose answer to everything can be changed, and one client for it.
+struct Scene {
+    act: Arc<Mutex<Act>>,
+    crm: TemplateCrm,
+    _server: StandIn,
+}
+
+impl Scene {
+    async fn new(preset: CrmPreset) -> Self {
+        let act = Arc::new(Mutex::new(Act::Hang));
+        let current = Arc::clone(&act);
+        let server = StandIn::start(move |_, _| current.lock().unwrap().clone()).await;
+        Self { act, crm: crm(preset, &server), _server: server }
+    }
+
+    /// What the client makes of this answer.
+    async fn told(&self, act: Act) -> Told {
+        *self.act.lock().unwrap() = act;
+        find(&self.crm).await
+    }
+}
+
 /// What `preset` makes of one answer to everything.
 async fn told_of(preset: CrmPreset, act: Act) -> Told {
-    let server = StandIn::always(act).await;
-    find(&crm(preset, &server)).await
+    Scene::new(preset).await.told(act).await
 }
 
 /// A record of `preset` with this external id, and the answer that holds it.

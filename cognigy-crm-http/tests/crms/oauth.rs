@@ -144,6 +144,19 @@ async fn all_callers_wait_for_one_token() {
 }
 
 #[tokio::test]
+async fn callers_that_wait_share_a_failure_too() {
+    let refusal = answer("400 x", "", r#"{"error":"invalid_grant"}"#);
+    let server = StandIn::always(Act::SayLater(Duration::from_millis(100), refusal)).await;
+    for kind in [AuthKind::OAuthClientCredentials, AuthKind::OAuthRefreshToken] {
+        let crm = fetching(Zoho, kind, &server).build().unwrap();
+        let before = server.seen().len();
+        let told = join_all((0..20).map(|_| find(&crm))).await;
+        assert!(told.iter().all(Told::is_of_service), "{told:?}");
+        assert_eq!(server.seen().len() - before, 1, "{kind}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_is_replaced_before_it_expires() {
     for kind in [AuthKind::OAuthClientCredentials, AuthKind::OAuthRefreshToken] {
         let (server, _) = strict(Salesforce, r#","expires_in":"1""#).await;

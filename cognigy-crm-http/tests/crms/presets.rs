@@ -5,7 +5,7 @@ use cognigy_crm_http::CrmPreset::{self, *};
 use percent_encoding::percent_decode_str;
 
 use crate::{
-    BODY, FIELD_KEY, KEY, TOKEN, Told, builder, crm, find, find_key, list, record,
+    BODY, FIELD_KEY, KEY, Scene, TOKEN, Told, builder, crm, find, find_key, list, record,
     stand_in::{Act, Seen, StandIn, answer, json},
     told_of,
 };
@@ -119,6 +119,7 @@ async fn nobody_is_what_each_crm_says_of_an_unknown_contact() {
 #[tokio::test]
 async fn a_404_that_does_not_name_a_missing_contact_is_a_wrong_setting() {
     for preset in CrmPreset::ALL {
+        let scene = Scene::new(preset).await;
         for body in [
             "",
             "{}",
@@ -132,7 +133,7 @@ async fn a_404_that_does_not_name_a_missing_contact_is_a_wrong_setting() {
             r#"{"type":"error.list","errors":[{"code":"intercom_version_invalid"}]}"#,
             r#"{"code":"INVALID_URL_PATTERN"}"#,
         ] {
-            let told = told_of(preset, json("404 Not Found", body)).await;
+            let told = scene.told(json("404 Not Found", body)).await;
             assert!(told.is_permanent(), "{preset} {body}: {told:?}");
             assert!(told.message().contains("check the base URL"), "{told:?}");
         }
@@ -170,12 +171,13 @@ async fn a_record_with_another_external_id_is_not_a_match() {
         if preset == Pipedrive {
             continue;
         }
+        let scene = Scene::new(preset).await;
         for other in ["C-2002", "", " C-1001-key-marker-2", "C-1001-key-marker-22"] {
             let (_, body) = record(preset, other);
-            assert_eq!(told_of(preset, json("200 OK", &body)).await, Told::Nobody, "{preset}");
+            assert_eq!(scene.told(json("200 OK", &body)).await, Told::Nobody, "{preset}");
         }
         let none = record(preset, "none").1.replace("\"none\"", "null");
-        assert_eq!(told_of(preset, json("200 OK", &none)).await, Told::Nobody, "{preset}");
+        assert_eq!(scene.told(json("200 OK", &none)).await, Told::Nobody, "{preset}");
     }
 }
 

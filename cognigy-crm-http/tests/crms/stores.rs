@@ -47,15 +47,22 @@ impl TokenStore for Watched {
     }
 }
 
-/// A token server whose refresh tokens work once, and a CRM that takes any token of it.
+/// A token server whose refresh tokens work once, and a CRM that takes the latest token of it.
 async fn rotating() -> (StandIn, Arc<AtomicUsize>) {
+    rotating_until(Arc::default()).await
+}
+
+/// The same. The CRM takes no token up to the number in `ended`.
+async fn rotating_until(ended: Arc<AtomicUsize>) -> (StandIn, Arc<AtomicUsize>) {
     let issued = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&issued);
     let (_, body) = record(Zoho, KEY);
     let server = StandIn::start(move |_, seen| {
         if seen.target() != "/token" {
-            let latest = format!("Zoho-oauthtoken access-marker-{}", counter.load(SeqCst));
-            return match seen.header("authorization") == Some(&latest) {
+            let n = counter.load(SeqCst);
+            let latest = format!("Zoho-oauthtoken access-marker-{n}");
+            let is_latest = seen.header("authorization") == Some(&latest);
+            return match is_latest && n > ended.load(SeqCst) {
                 true => json("200 OK", &body),
                 false => json("401 Unauthorized", r#"{"code":"INVALID_OAUTHTOKEN"}"#),
             };
@@ -176,17 +183,21 @@ async fn a_process_that_died_while_it_fetched_is_not_waited_for_forever() {
 
 #[tokio::test]
 async fn a_token_that_could_not_be_stored_is_used_and_stored_later() {
-    let (server, issued) = rotating().await;
+    let ended = Arc::new(AtomicUsize::new(0));
+    let (server, issued) = rotating_until(Arc::clone(&ended)).await;
     let store = Arc::new(Watched::default());
     store.fails.store(true, SeqCst);
     let crm = process(&server, &store);
     assert!(matches!(find(&crm).await, Told::Contact(_)));
-    store.fails.store(false, SeqCst);
-    // The CRM ends the token: the one that was kept here comes to the store, and is renewed.
     let name = store.names.lock().unwrap()[0].clone();
-    assert!(!store.load(&name).await.unwrap().unwrap().expose().contains("refresh-marker-1"));
-    issued.fetch_add(0, SeqCst);
-    let refused = StandIn::always(json("401 Unauthorized", "")).await;
-    drop(refused);
+    let kept = async || store.load(&name).await.unwrap().unwrap();
+    assert!(kept().await.expose().contains("refresh-marker-0"));
+    // The CRM ends the token. The refresh token that came with it was kept, or there were no other.
+    ended.store(1, SeqCst);
+    let told = find(&crm).await;
+    assert!(told.is_of_service() && told.message().contains("the disk is full"), "{told:?}");
+    store.fails.store(false, SeqCst);
     assert!(matches!(find(&crm).await, Told::Contact(_)));
+    assert_eq!(issued.load(SeqCst), 2);
+    assert!(kept().await.expose().contains("refresh-marker-2"));
 }

@@ -40,8 +40,9 @@ const CLAIM: Duration = Duration::from_secs(30);
 /// How often a process looks whether another one has fetched the token.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// A new refresh token is stored with so many tries, the pause doubling from this one: some 6 s.
-const STORE_TRIES: u32 = 6;
+/// A new refresh token is stored with so many tries, the pause doubling from this one: 1.4 s in all.
+/// The look-ups that need the token wait for it.
+const STORE_TRIES: u32 = 4;
 const STORE_PAUSE: Duration = Duration::from_millis(200);
 
 /// The longest answer of a token server that is read, in bytes.
