@@ -8,7 +8,8 @@ use crate::{
     secret::SecretText, template::CrmTemplate,
 };
 
-/// Sets a [`TemplateCrm`] up. Begins with [`TemplateCrm::builder`].
+/// Sets a [`TemplateCrm`](crate::TemplateCrm) up. Begins with
+/// [`TemplateCrm::builder`](crate::TemplateCrm::builder).
 #[must_use]
 pub struct TemplateCrmBuilder {
     pub(super) template: CrmTemplate,
