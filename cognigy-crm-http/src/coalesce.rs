@@ -18,7 +18,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cognigy_core::{Contact, ContactQuery, CrmClient, Failure, FailureKind};
+use cognigy_core::{Contact, ContactQuery, CrmClient, Failure, FailureKind, FailureScope};
 use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared, WeakShared},
@@ -31,7 +31,7 @@ use crate::cache::{Bounds, Cache, LookUp};
 /// configured, remembers found contacts for a short while. Cheap to clone; clones share everything.
 ///
 /// * Two look-ups are identical when they name the same contact key. All waiting callers share the
-///   outcome: a failure too, with its kind and its wait.
+///   outcome: a failure too, with its kind, its wait and its scope.
 /// * The look-up carries the idempotency key of the first caller. This is safe because a look-up
 ///   changes nothing in the CRM; do not wrap a client for which it is not safe.
 /// * The client's own time limit counts from the first caller's question. A caller that joins late
@@ -222,17 +222,22 @@ impl<C> Drop for Entry<C> {
     }
 }
 
-/// The failure for one of the callers that share it: same kind, same wait, same report.
+/// The failure for one of the callers that share it: same kind, same wait, same scope, same report.
 fn share(failure: Arc<Failure>) -> Failure {
     // The only or last caller gets the failure as it is.
     Arc::try_unwrap(failure).unwrap_or_else(|failure| {
         let message = failure.to_string();
-        let copy = match failure.kind() {
-            FailureKind::Transient { retry_after: Some(wait) } => {
+        let copy = match (failure.scope(), failure.kind()) {
+            (FailureScope::Ambiguous { first }, _) => Failure::ambiguous(message, first.clone()),
+            (_, FailureKind::Transient { retry_after: Some(wait) }) => {
                 Failure::transient(message).retry_after(wait)
             }
-            FailureKind::Transient { retry_after: None } => Failure::transient(message),
-            FailureKind::Permanent => Failure::permanent(message),
+            (_, FailureKind::Transient { retry_after: None }) => Failure::transient(message),
+            (_, FailureKind::Permanent) => Failure::permanent(message),
+        };
+        let copy = match failure.scope() {
+            FailureScope::Service => copy.of_service(),
+            _ => copy,
         };
         copy.caused_by(failure)
     })

@@ -57,6 +57,18 @@ impl LookUpError {
     }
 }
 
+impl LookUpError {
+    /// Whether every other look-up would fail the same way: the CRM cannot be reached, is overloaded, or
+    /// takes no more requests for now. A 500 or an answer that does not come may be one contact's.
+    fn is_of_service(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => matches!(status.as_u16(), 403 | 429 | 503),
+            Self::Transport(error) => error.kind() == TransportErrorKind::Connect,
+            _ => false,
+        }
+    }
+}
+
 /// Statuses that mean "later": too slow, too early (RFC 8470), too many requests (RFC 6585), and
 /// all server errors. A 403 with a `Retry-After` means the same, because some CRMs answer "too many
 /// requests" with it. Without one it means missing rights.
@@ -92,6 +104,7 @@ impl From<LookUpError> for Failure {
             FailureKind::Transient { retry_after: None } => Failure::transient(message),
             FailureKind::Permanent => Failure::permanent(message),
         };
+        let failure = if error.is_of_service() { failure.of_service() } else { failure };
         match error {
             // The position at which parsing failed, but no part of the text.
             LookUpError::NotJson { cause, .. } => failure.caused_by(cause),

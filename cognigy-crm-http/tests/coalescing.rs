@@ -13,7 +13,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cognigy_core::{Contact, ContactQuery, CrmClient, Failure, FailureKind};
+use cognigy_core::{Contact, ContactQuery, CrmClient, Failure, FailureKind, FailureScope};
 use cognigy_crm_http::{CoalescingCrm, Spared};
 use tokio::{
     sync::oneshot,
@@ -204,6 +204,23 @@ async fn a_failure_is_shared_with_its_kind_its_wait_and_its_report() {
     let failure = told(alone).await.unwrap_err();
     assert_eq!(failure.source().unwrap().to_string(), "a cause", "as it was");
     assert!(scene.is_at_rest());
+}
+
+#[tokio::test]
+async fn a_failure_is_shared_with_its_scope() {
+    let scene = Scene::new();
+    let first = Some(Contact::from_json("{\"id\":1}").unwrap());
+    for (call, failure, scope) in [
+        (0, Failure::transient("CRM answered 503").of_service(), FailureScope::Service),
+        (1, Failure::transient("CRM answered 502"), FailureScope::Event),
+        (2, Failure::ambiguous("two", first.clone()), FailureScope::Ambiguous { first }),
+    ] {
+        let waiting = [scene.ask("a", "c").await, scene.ask("b", "c").await];
+        scene.switchboard.fail(call, failure);
+        for task in waiting {
+            assert_eq!(told(task).await.unwrap_err().scope(), &scope);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use cognigy_core::{ContactQuery, CrmClient, Failure, FailureKind};
+use cognigy_core::{ContactQuery, CrmClient, Failure, FailureKind, FailureScope};
 use cognigy_crm_http::{HttpCrm, HttpCrmBuilder, ONLY_NOT_FOUND_AFTER};
 use futures_util::future::join_all;
 use percent_encoding::percent_decode_str;
@@ -181,6 +181,32 @@ async fn every_status_has_its_class() {
         assert_eq!(find(&crm(&server)).await, Err((kind, format!("CRM answered {told}"))));
         assert_eq!(server.seen().len(), 1, "{status}: nothing is sent twice");
     }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_whole_crm_is_told_apart() {
+    let scope = async |crm: HttpCrm| {
+        let failure = crm.find_contact(&query(KEY)).await.unwrap_err();
+        failure.scope().clone()
+    };
+    for (status, expected) in [
+        ("429 x", FailureScope::Service),
+        ("503 x", FailureScope::Service),
+        ("408 x", FailureScope::Event),
+        ("500 x", FailureScope::Event),
+        ("502 x", FailureScope::Event),
+        ("504 x", FailureScope::Event),
+        ("403 x", FailureScope::Event),
+    ] {
+        let server = StandIn::always(json(status, "")).await;
+        assert_eq!(scope(crm(&server)).await, expected, "{status}");
+    }
+    let server = StandIn::always(Act::Say(answer("403 x", "Retry-After: 5\r\n", ""))).await;
+    assert_eq!(scope(crm(&server)).await, FailureScope::Service);
+    let server = StandIn::always(Act::Hang).await;
+    assert_eq!(scope(in_a_hurry(&server)).await, FailureScope::Event);
+    let closed = builder(&stand_in::closed_port().await).build().unwrap();
+    assert_eq!(scope(closed).await, FailureScope::Service);
 }
 
 #[tokio::test]
