@@ -74,6 +74,6 @@ pub use store::{
     EventArchive, EventFilter, EventOrder, EventPage, EventStore, EventSummary, Forgotten,
     InvalidCursor, PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine,
     QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantineReason, QuarantineSummary,
-    QuarantinedItem, Recorded, ReplayClaim, Requeued, RunEnd, Settled, Settlement, Store,
-    StoreSize, StoredEvent, UnknownOrder, UnsentDeadLetter, WorkEnd, WorkKind,
+    QuarantinedItem, Recorded, ReplayClaim, Requeued, RunEnd, Settled, Settlement, SharedValues,
+    Store, StoreSize, StoredEvent, UnknownOrder, UnsentDeadLetter, WorkEnd, WorkKind,
 };

@@ -3,11 +3,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use cognigy_core::{
-    Authenticator, CognigyFormat, CrmClient, DEFAULT_ATTEMPT_TIMEOUT, DeadLetterSink, Headers,
-    KeepInStore, Pipeline, RawDelivery, Source, SourceName, Store, Timestamp,
+    Authenticator, BoxError, CrmClient, DEFAULT_ATTEMPT_TIMEOUT, DeadLetterSink, FormatPreset,
+    Headers, KeepInStore, Pipeline, RawDelivery, Source, SourceName, Store, Timestamp,
 };
-use cognigy_crm_http::{CoalescingCrm, HttpCrm};
+use cognigy_crm_http::{CoalescingCrm, HttpCrm, StoredToken, TokenStore};
 use cognigy_handler_http::ForwardHandler;
 #[cfg(feature = "sqs")]
 use cognigy_sink_sqs::{SqsOptions, SqsSink, SqsSource};
@@ -33,6 +34,8 @@ pub(crate) struct SourcePipeline {
     /// Whether a credential stands in the path or in the query, and whether it ends the path.
     pub(crate) looks_at_target: bool,
     pub(crate) token_in_path: bool,
+    /// Whether its sender may ask before it sends (the abuse protection of CloudEvents webhooks).
+    pub(crate) shakes_hands: bool,
     /// What else a refused delivery may have been made for, by name.
     alternatives: Vec<(String, Arc<dyn Authenticator>)>,
     /// Reads the bodies of its deliveries.
@@ -100,10 +103,19 @@ impl SourcePipeline {
         let metrics = |error| StartError::failed("metrics", &error);
         let (crm, http_crm): (Arc<dyn CrmClient>, _) = match &adapters.crm {
             Some(crm) => (Arc::clone(crm), None),
-            None => {
-                let crm = crm(source, settings.proxy_from_env)?;
-                (Arc::new(crm.clone()), Some(crm))
-            }
+            None => match &source.crm.product {
+                Some(product) => {
+                    let tokens = Arc::new(StoredTokens(Arc::clone(store)));
+                    let crm = product.client(settings.proxy_from_env, tokens);
+                    let what = || format!("CRM{}", of(source));
+                    let crm = crm.map_err(|error| StartError::failed(&what(), &error))?;
+                    (Arc::new(crm), None)
+                }
+                None => {
+                    let crm = crm(source, settings.proxy_from_env)?;
+                    (Arc::new(crm.clone()), Some(crm))
+                }
+            },
         };
         let look_ups = CoalescingCrm::new(crm).remembering(source.crm.cache);
         telemetry.count_spared(look_ups.clone()).map_err(metrics)?;
@@ -133,6 +145,7 @@ impl SourcePipeline {
             path: source.webhook.is_some().then(|| source.path()),
             looks_at_target: source.webhook.as_ref().is_some_and(Webhook::looks_at_target),
             token_in_path: source.webhook.as_ref().is_some_and(Webhook::is_in_path),
+            shakes_hands: source.bodies.preset == FormatPreset::CloudEvents,
             alternatives: alternatives(source, settings),
             bodies,
             slots: Budget::of(source.max_in_flight.unwrap_or(usize::MAX)),
@@ -173,12 +186,38 @@ fn alternatives(
     found
 }
 
+/// Keeps the tokens of OAuth in the store, for all processes that share it.
+struct StoredTokens(Arc<dyn Store>);
+
+#[async_trait]
+impl TokenStore for StoredTokens {
+    async fn load(&self, name: &str) -> Result<Option<StoredToken>, BoxError> {
+        Ok(self.0.shared_value(&token_name(name)).await?.map(StoredToken::new))
+    }
+
+    async fn replace(
+        &self,
+        name: &str,
+        expected: Option<&StoredToken>,
+        new: &StoredToken,
+    ) -> Result<bool, BoxError> {
+        let expected = expected.map(StoredToken::expose);
+        let new = Some(new.expose());
+        Ok(self.0.replace_shared_value(&token_name(name), expected, new).await?)
+    }
+}
+
+/// The name of a token among the shared values.
+fn token_name(name: &str) -> String {
+    format!("crm-token/{name}")
+}
+
 /// The source as it is set. Commands that take no deliveries need no secret.
 fn core_source(source: &SourceSettings) -> Source {
-    let name = source.name.clone();
+    let (name, format) = (source.name.clone(), Arc::clone(&source.bodies.format));
     match &source.webhook {
-        Some(webhook) => Source::new(name, webhook.authenticator(), CognigyFormat),
-        None => Source::without_intake(name, CognigyFormat),
+        Some(webhook) => Source::new(name, webhook.authenticator(), format),
+        None => Source::without_intake(name, format),
     }
 }
 

@@ -30,3 +30,9 @@ FROM cognigy_events AS events
 LEFT JOIN cognigy_queue AS queue ON queue.event = events.id
 LEFT JOIN cognigy_bodies AS bodies
     ON bodies.event = events.id AND bodies.received_at = events.received_at;
+
+-- Small texts that all nodes share, such as the tokens of a CRM.
+CREATE TABLE cognigy_shared_values (
+    name text COLLATE "C" PRIMARY KEY,
+    value text COLLATE "C" NOT NULL
+);

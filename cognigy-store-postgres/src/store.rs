@@ -12,8 +12,8 @@ use cognigy_core::{
     Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, Counts, EventArchive, EventFilter,
     EventKey, EventOrder, EventPage, EventStore, IncomingEvent, PageRequest, PurgeRequest,
     PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
-    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, SourceName, StoreError,
-    StoreSize, StoredEvent, Timestamp,
+    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, SharedValues,
+    SourceName, StoreError, StoreSize, StoredEvent, Timestamp,
 };
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
         contact_queue::{self, OrderHint},
         probe, purge, quarantine,
         record::Delivery,
-        replay, settle,
+        replay, settle, shared_values,
     },
     error::PostgresError,
     schema,
@@ -332,5 +332,25 @@ impl Quarantine for PostgresStore {
     async fn discharge(&self, id: i64) -> Result<bool, StoreError> {
         let working = &self.inner.connections.working;
         Ok(perform!(working, connection => quarantine::discharge(connection, id))?)
+    }
+}
+
+#[async_trait]
+impl SharedValues for PostgresStore {
+    async fn shared_value(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let reading = &self.inner.connections.working;
+        Ok(perform!(again reading, connection => shared_values::find(connection, name))?)
+    }
+
+    async fn replace_shared_value(
+        &self,
+        name: &str,
+        expected: Option<&str>,
+        new: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let working = &self.inner.connections.working;
+        Ok(
+            perform!(working, connection => shared_values::replace(connection, name, expected, new))?,
+        )
     }
 }

@@ -26,3 +26,9 @@ SELECT
     events.state
 FROM events
 LEFT JOIN bodies ON bodies.event = events.id;
+
+-- Small texts that all processes share, such as the tokens of a CRM.
+CREATE TABLE shared_values (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -15,8 +15,8 @@ use cognigy_core::{
     Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, Counts, EventArchive, EventFilter,
     EventKey, EventPage, EventStore, IncomingEvent, PageRequest, PurgeRequest, PurgeStep, Purged,
     Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantinedItem, Recorded,
-    ReplayClaim, Requeued, Settled, Settlement, SourceName, StoreError, StoreSize, StoredEvent,
-    Timestamp,
+    ReplayClaim, Requeued, Settled, Settlement, SharedValues, SourceName, StoreError, StoreSize,
+    StoredEvent, Timestamp,
 };
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     calls::{
         archive,
         claim::{self, LeaseWindow},
-        probe, purge, quarantine, record, replay, settle,
+        probe, purge, quarantine, record, replay, settle, shared_values,
     },
     error::SqliteError,
     file::{
@@ -270,5 +270,29 @@ impl Quarantine for SqliteStore {
     async fn discharge(&self, id: i64) -> Result<bool, StoreError> {
         self.inner.log_to_empty.store(true, Ordering::Relaxed);
         self.inner.writer()?.perform(move |group| quarantine::discharge(group, id)).await
+    }
+}
+
+#[async_trait]
+impl SharedValues for SqliteStore {
+    async fn shared_value(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let name = name.to_owned();
+        self.inner.readers.query(move |connection| shared_values::read(connection, &name)).await
+    }
+
+    async fn replace_shared_value(
+        &self,
+        name: &str,
+        expected: Option<&str>,
+        new: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let owned = |text: Option<&str>| text.map(ToOwned::to_owned);
+        let (name, expected, new) = (name.to_owned(), owned(expected), owned(new));
+        // What was replaced may be a token.
+        self.inner.log_to_empty.store(true, Ordering::Relaxed);
+        let replace = move |group: &mut WriteBatch<'_>| {
+            shared_values::replace(group, &name, expected.as_deref(), new.as_deref())
+        };
+        self.inner.writer()?.perform(replace).await
     }
 }

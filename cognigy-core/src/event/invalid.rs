@@ -18,6 +18,8 @@ pub struct InvalidEvent {
     pub errors: Vec<FieldError>,
     /// The event's id, if that much could be read.
     pub event_id: Option<String>,
+    /// Its sender asked that the content be logged nowhere: the body is not kept.
+    pub sensitive: bool,
     /// The body is in a format that the source does not know, by its media type: the answer is 415, and
     /// the body is not kept.
     pub unsupported: bool,

@@ -234,8 +234,9 @@ impl Pipeline {
             reason: QuarantineReason::Conflict,
             event_id: Some(other.key.id.as_str().to_owned()),
             detail: "the event id is known with other content".to_owned(),
-            body: other.body,
-            context: other.context,
+            // Nobody may read a sensitive one; that it came stays known.
+            body: if other.sensitive { Bytes::new() } else { other.body },
+            context: if other.sensitive { DeliveryContext::default() } else { other.context },
         };
         self.quarantine(entry, now).await
     }
@@ -284,6 +285,10 @@ impl Pipeline {
         invalid: InvalidEvent,
         now: Timestamp,
     ) -> Result<Intake, StoreError> {
+        if invalid.sensitive {
+            // Its sender was told what is wrong. An operator must not read it, and so could not mend it.
+            return Ok(Intake::Invalid(invalid));
+        }
         let entry = QuarantineEntry {
             source: self.inner.source.name().clone(),
             reason: QuarantineReason::Invalid,
@@ -310,11 +315,13 @@ pub(crate) struct Conflicting {
     pub(crate) key: EventKey,
     pub(crate) body: Bytes,
     pub(crate) context: DeliveryContext,
+    /// Whether its sender asked that its content be logged nowhere.
+    sensitive: bool,
 }
 
 impl Conflicting {
     fn of(event: &IncomingEvent) -> Self {
         let (key, body) = (event.key.clone(), event.body.clone());
-        Self { key, body, context: event.context.clone() }
+        Self { key, body, context: event.context.clone(), sensitive: event.parts.sensitive }
     }
 }

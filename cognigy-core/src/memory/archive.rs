@@ -12,7 +12,7 @@ use crate::{
         Attempt, Backlog, Counts, Cursor, EventArchive, EventFilter, EventPage, EventSummary,
         Forgotten, PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine,
         QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantineReason, QuarantinedItem,
-        StoreSize, StoredEvent, UnsentDeadLetter,
+        SharedValues, StoreSize, StoredEvent, UnsentDeadLetter,
     },
 };
 
@@ -277,5 +277,29 @@ impl Quarantine for MemoryStore {
 
     async fn discharge(&self, id: i64) -> Result<bool, StoreError> {
         Ok(self.tables().quarantine.remove(&id).is_some())
+    }
+}
+
+#[async_trait]
+impl SharedValues for MemoryStore {
+    async fn shared_value(&self, name: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.tables().shared.get(name).cloned())
+    }
+
+    async fn replace_shared_value(
+        &self,
+        name: &str,
+        expected: Option<&str>,
+        new: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        if tables.shared.get(name).map(String::as_str) != expected {
+            return Ok(false);
+        }
+        match new {
+            Some(new) => drop(tables.shared.insert(name.to_owned(), new.to_owned())),
+            None => drop(tables.shared.remove(name)),
+        }
+        Ok(true)
     }
 }

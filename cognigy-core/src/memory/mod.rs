@@ -44,6 +44,7 @@ struct Tables {
     outbox: BTreeMap<i64, OutboxEntry>,
     quarantine: BTreeMap<i64, QuarantinedItem>,
     queues: ContactQueues,
+    shared: BTreeMap<String, String>,
     last_handle: i64,
 }
 

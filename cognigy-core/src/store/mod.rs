@@ -226,7 +226,27 @@ pub trait Quarantine: Send + Sync + 'static {
     async fn discharge(&self, id: i64) -> Result<bool, StoreError>;
 }
 
-/// All three storage ports in one object, as the pipeline uses them.
-pub trait Store: EventStore + EventArchive + Quarantine {}
+/// Small texts that all processes on one store share: tokens, and what one process has to tell the others.
+#[async_trait]
+pub trait SharedValues: Send + Sync + 'static {
+    /// The value called `name`.
+    async fn shared_value(&self, name: &str) -> Result<Option<String>, StoreError>;
 
-impl<S: EventStore + EventArchive + Quarantine> Store for S {}
+    /// Puts `new` in the place of `expected`, or removes it, and says whether it did. `None` is no value.
+    ///
+    /// ## Contract
+    /// * One atomic step: of several callers that expect the same, one succeeds.
+    /// * Durable like [`EventStore::record`].
+    /// * Nothing changes where the value is another one.
+    async fn replace_shared_value(
+        &self,
+        name: &str,
+        expected: Option<&str>,
+        new: Option<&str>,
+    ) -> Result<bool, StoreError>;
+}
+
+/// All four storage ports in one object, as the pipeline uses them.
+pub trait Store: EventStore + EventArchive + Quarantine + SharedValues {}
+
+impl<S: EventStore + EventArchive + Quarantine + SharedValues> Store for S {}

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use super::{
     Backlog, ClaimBatch, ClaimRequest, Counts, EventArchive, EventFilter, EventPage, EventStore,
     PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits,
-    QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, StoreSize,
-    StoredEvent,
+    QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, SharedValues,
+    StoreSize, StoredEvent,
 };
 use crate::{
     event::{EventKey, IncomingEvent, SourceName, Timestamp},
@@ -129,5 +129,21 @@ impl<S: Quarantine + ?Sized> Quarantine for Arc<S> {
 
     async fn discharge(&self, id: i64) -> Result<bool, StoreError> {
         (**self).discharge(id).await
+    }
+}
+
+#[async_trait]
+impl<S: SharedValues + ?Sized> SharedValues for Arc<S> {
+    async fn shared_value(&self, name: &str) -> Result<Option<String>, StoreError> {
+        (**self).shared_value(name).await
+    }
+
+    async fn replace_shared_value(
+        &self,
+        name: &str,
+        expected: Option<&str>,
+        new: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        (**self).replace_shared_value(name, expected, new).await
     }
 }

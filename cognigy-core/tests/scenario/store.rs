@@ -12,8 +12,9 @@ use cognigy_core::{
     Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, Clock, Counts, EventArchive,
     EventFilter, EventKey, EventPage, EventStore, IncomingEvent, PageRequest, PurgeRequest,
     PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
-    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, SourceName, StoreError,
-    StoreErrorKind, StoreSize, StoredEvent, Timestamp, memory::MemoryStore, testing::ManualClock,
+    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, SharedValues,
+    SourceName, StoreError, StoreErrorKind, StoreSize, StoredEvent, Timestamp, memory::MemoryStore,
+    testing::ManualClock,
 };
 
 /// What happens to a call.
@@ -180,5 +181,20 @@ impl Quarantine for DistantStore {
     }
     async fn discharge(&self, id: i64) -> Result<bool, StoreError> {
         self.inner.discharge(id).await
+    }
+}
+
+#[async_trait]
+impl SharedValues for DistantStore {
+    async fn shared_value(&self, name: &str) -> Result<Option<String>, StoreError> {
+        self.inner.shared_value(name).await
+    }
+    async fn replace_shared_value(
+        &self,
+        name: &str,
+        expected: Option<&str>,
+        new: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        self.inner.replace_shared_value(name, expected, new).await
     }
 }

@@ -36,7 +36,7 @@ pub(crate) async fn run(
     let settings = &deployment.settings;
     match name {
         "serve" => serve::run(deployment).await,
-        "demo" => shown(demo::run(arguments, layers).await),
+        "demo" => shown(Box::pin(demo::run(arguments, layers)).await),
         "send" => send::run(arguments, settings).await,
         "list" => shown(events::list(arguments, deployment).await),
         "show" => shown(events::show(arguments, deployment).await),

@@ -185,7 +185,7 @@ async fn forget_sensitive(app: App, settings: Settings) {
             Ok(0) => {}
             Ok(count) => tracing::debug!(count, "bodies of sensitive events forgotten"),
             Err(error) => {
-                let error = crate::error::chain(&error);
+                let error = cognigy_core::report(&error);
                 tracing::error!(error, "bodies of sensitive events not forgotten");
             }
         }

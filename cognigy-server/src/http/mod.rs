@@ -106,11 +106,15 @@ fn deliveries(config: &mut web::ServiceConfig, pipelines: &Pipelines) {
                 paths.push(format!("{path}/{{token}}"));
             }
             for path in paths {
-                config.service(
-                    resource(&path, "POST")
-                        .app_data(web::Data::from(Arc::clone(source)))
-                        .route(web::post().to(webhook::receive)),
-                );
+                let allowed = if source.shakes_hands { "POST, OPTIONS" } else { "POST" };
+                let mut resource = resource(&path, allowed)
+                    .app_data(web::Data::from(Arc::clone(source)))
+                    .route(web::post().to(webhook::receive));
+                if source.shakes_hands {
+                    let options = web::method(actix_web::http::Method::OPTIONS);
+                    resource = resource.route(options.to(webhook::shake_hands));
+                }
+                config.service(resource);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
-use cognigy_core::{Clock, Intake, RawDelivery};
+use cognigy_core::{Clock, Intake, RawDelivery, Reply, WebhookHandshake};
 
 use super::{Service, Shared, answer, body, connections::State};
 use crate::{admission::UNKNOWN, app::App, pipelines::SourcePipeline};
@@ -23,6 +23,31 @@ pub(super) async fn receive(
     };
     source.pipeline.observe_delivery(&intake, Some(from), Some(started.elapsed()));
     answer(&source.pipeline.source().reply(&intake))
+}
+
+/// Answers a sender of CloudEvents that asks whether it may send (CloudEvents webhooks, section 4). The
+/// callback URL that it may name is not fetched: anyone can ask.
+pub(super) async fn shake_hands(request: HttpRequest) -> HttpResponse {
+    let header = |name: &str| {
+        let mut values = request.headers().get_all(name);
+        let value = values.next().and_then(|value| value.to_str().ok());
+        value.filter(|_| values.next().is_none())
+    };
+    let handshake = WebhookHandshake {
+        origin: header("webhook-request-origin"),
+        rate: header("webhook-request-rate"),
+        callback: header("webhook-request-callback"),
+    };
+    match handshake.answer() {
+        Ok(headers) => {
+            let mut response = HttpResponse::Ok();
+            for (name, value) in headers {
+                response.insert_header((name, value));
+            }
+            response.finish()
+        }
+        Err(error) => answer(&Reply::problem(400, "Bad Request", &error.to_string())),
+    }
 }
 
 /// The sender's address, which limits and log lines use.

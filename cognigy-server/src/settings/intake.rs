@@ -6,9 +6,10 @@ use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
 use cognigy_core::{
     AllowedAddresses, AuthenticationError, Authenticator, Challenge, CredentialPlace,
-    CredentialVerifier, IncompleteScheme, KeyEncoding, MatchedSecret, Request, Secret,
-    SignatureEncoding, SignatureFormat, SignatureScheme, SignatureVerifier, SigningScheme,
-    SigningVerifier, TimestampUnit, ToSign, UnusableKey,
+    CredentialVerifier, EventFormat, EventType, FormatOptions, FormatPreset, IncompleteScheme,
+    KeyEncoding, MatchedSecret, Request, Secret, SignatureEncoding, SignatureFormat,
+    SignatureScheme, SignatureVerifier, SigningScheme, SigningVerifier, TimestampUnit, ToSign,
+    UnusableKey,
 };
 use ipnet::IpNet;
 
@@ -21,10 +22,9 @@ const ACCESS_TOKEN: &str = "access_token";
 /// The header of a key, where none is set.
 const KEY_HEADER: &str = "X-API-Key";
 
-/// What a sender is.
+/// How a preset's sender proves who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Preset {
-    pub(crate) name: &'static str,
+struct Preset {
     auth: Auth,
     /// How it signs, if it signs.
     scheme: &'static str,
@@ -41,17 +41,18 @@ enum Auth {
     None,
 }
 
-/// Name, authentication, signature scheme.
-const PRESETS: [Preset; 8] = [
-    Preset { name: "native", auth: Auth::Hmac, scheme: "native" },
-    Preset { name: "cognigy-callback", auth: Auth::Basic, scheme: "native" },
-    Preset { name: "cognigy-http-node", auth: Auth::Header, scheme: "native" },
-    Preset { name: "voice-gateway", auth: Auth::Hmac, scheme: "voice-gateway" },
-    Preset { name: "cloudevents", auth: Auth::Bearer, scheme: "native" },
-    Preset { name: "standard-webhooks", auth: Auth::Hmac, scheme: "standard-webhooks" },
-    Preset { name: "chatwoot", auth: Auth::Hmac, scheme: "chatwoot" },
-    Preset { name: "json", auth: Auth::Hmac, scheme: "native" },
-];
+fn preset_of(format: FormatPreset) -> Preset {
+    let (auth, scheme) = match format {
+        FormatPreset::Native | FormatPreset::Json => (Auth::Hmac, "native"),
+        FormatPreset::CognigyCallback => (Auth::Basic, "native"),
+        FormatPreset::CognigyHttpNode => (Auth::Header, "native"),
+        FormatPreset::VoiceGateway => (Auth::Hmac, "voice-gateway"),
+        FormatPreset::CloudEvents => (Auth::Bearer, "native"),
+        FormatPreset::StandardWebhooks => (Auth::Hmac, "standard-webhooks"),
+        FormatPreset::Chatwoot => (Auth::Hmac, "chatwoot"),
+    };
+    Preset { auth, scheme }
+}
 
 /// How a source's deliveries are authenticated.
 #[derive(Debug, Clone)]
@@ -77,11 +78,17 @@ pub(crate) enum Credential {
     Address,
 }
 
-fn preset(text: &str) -> Result<Preset, String> {
-    PRESETS.into_iter().find(|preset| preset.name == text).ok_or_else(|| {
-        let names = PRESETS.map(|preset| preset.name).join(", ");
-        format!("expected one of {names}")
-    })
+/// What a source's bodies are.
+#[derive(Clone)]
+pub(crate) struct Bodies {
+    pub(crate) preset: FormatPreset,
+    pub(crate) format: Arc<dyn EventFormat>,
+}
+
+impl std::fmt::Debug for Bodies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.preset.fmt(f)
+    }
 }
 
 impl FromStr for Auth {
@@ -102,17 +109,30 @@ impl FromStr for Auth {
     }
 }
 
-/// The preset of a source.
-pub(super) fn read_preset(view: &View<'_>) -> Result<Preset, SettingError> {
-    view.required("preset", preset)
+/// What the source's bodies are.
+pub(super) fn read_bodies(view: &View<'_>) -> Result<Bodies, SettingError> {
+    let preset: FormatPreset = view.required("preset", parse::with_from_str)?;
+    let options = FormatOptions {
+        derived_id_window: view.required("derived_id_window", parse::duration)?,
+        id_pointer: view.optional("id_pointer", parse::with_from_str)?,
+        type_pointer: view.optional("type_pointer", parse::with_from_str)?,
+        time_pointer: view.optional("time_pointer", parse::with_from_str)?,
+        contact_pointer: view.optional("contact_pointer", parse::with_from_str)?,
+        conversation_pointer: view.optional("conversation_pointer", parse::with_from_str)?,
+        event_type: view.optional("event_type", |name| Ok(EventType::from_name(name)))?,
+    };
+    let format = preset.format(options);
+    let format = format.map_err(|error| view.wrong("event_type", &error.to_string()))?;
+    Ok(Bodies { preset, format })
 }
 
 /// How the source's deliveries are authenticated. None without a secret that they need: then the source
 /// takes none.
 pub(super) fn read_webhook(
     view: &View<'_>,
-    preset: Preset,
+    format: FormatPreset,
 ) -> Result<Option<Webhook>, SettingError> {
+    let preset = preset_of(format);
     let secret = |key| view.optional(key, |text| Secret::new(text).map_err(|e| e.to_string()));
     let allowed = view.optional("allow_from", parse::networks)?;
     let tolerance = view.required("timestamp_tolerance", parse::positive_duration)?;
@@ -132,7 +152,7 @@ pub(super) fn read_webhook(
             let name = header.unwrap_or_else(|| KEY_HEADER.to_owned());
             Credential::Shown(CredentialPlace::Header(name))
         }
-        Auth::Bearer if preset.name == "cloudevents" => {
+        Auth::Bearer if format == FormatPreset::CloudEvents => {
             Credential::Shown(CredentialPlace::BearerOrQuery(ACCESS_TOKEN.to_owned()))
         }
         Auth::Bearer => Credential::Shown(CredentialPlace::Bearer),

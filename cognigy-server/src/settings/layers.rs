@@ -8,6 +8,7 @@ use std::{
 };
 
 use cognigy_core::SourceName;
+use cognigy_crm_http::CrmTemplate;
 
 use super::{
     Hidden, outside,
@@ -69,6 +70,9 @@ pub(crate) struct Layers {
     pub(super) variables_of_sources: Values,
     /// The file's tables of sources.
     pub(super) tables: BTreeMap<SourceName, Values>,
+    /// The file's tables `crm_template`: the plain path's, and those of sources.
+    pub(super) crm_template: Option<CrmTemplate>,
+    pub(super) crm_templates: BTreeMap<SourceName, CrmTemplate>,
     /// The sources beside the plain path's, and the settings of each.
     pub(super) sources: BTreeMap<SourceName, Own>,
 }
@@ -138,6 +142,10 @@ impl Layers {
             wrong(&format!("not valid TOML at line {line}"))
         })?;
         for (name, value) in table {
+            if key(&name) == CRM_TEMPLATE {
+                self.crm_template = Some(crm_template(&name, value).map_err(|it| wrong(&it))?);
+                continue;
+            }
             let Some(setting) = Setting::by_key(&key(&name)) else {
                 let hint = nearest(&format!("COGNIGY_{}", key(&name).to_ascii_uppercase()))
                     .map(|known| format!(": did you mean {}?", key(known)))
@@ -236,6 +244,14 @@ impl Layers {
     ) -> Result<T, SettingError> {
         View::plain(self).required(key, parse)
     }
+}
+
+/// The key of the table that describes a CRM.
+pub(super) const CRM_TEMPLATE: &str = "crm_template";
+
+/// Reads that table.
+pub(super) fn crm_template(name: &str, value: toml::Value) -> Result<CrmTemplate, String> {
+    value.try_into().map_err(|error: toml::de::Error| format!("{name}: {}", error.message()))
 }
 
 /// A value in the file.

@@ -5,6 +5,7 @@
 //! module turn the texts into types and name the setting that is wrong. [`outside`] checks what is not
 //! about one setting's meaning: encodings, white space, files, proxies, the AWS SDK's variables.
 
+mod crm;
 mod intake;
 mod layers;
 mod outside;

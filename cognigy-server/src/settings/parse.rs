@@ -110,6 +110,34 @@ pub(super) fn event_types(text: &str) -> Result<Vec<EventType>, String> {
     text.split(',').map(kind).collect()
 }
 
+/// `a,b`
+pub(super) fn names(text: &str) -> Result<Vec<String>, String> {
+    let name = |name: &str| match name.trim() {
+        "" => Err("expected names, comma-separated".to_owned()),
+        name => Ok(name.to_owned()),
+    };
+    text.split(',').map(name).collect()
+}
+
+/// `a=1,b=2`
+pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+    let pair = |pair: &str| match pair.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("expected name=value, comma-separated".to_owned()),
+    };
+    text.split(',').map(pair).collect()
+}
+
+/// A duration, or none for `off`.
+pub(super) fn duration_or_off(text: &str) -> Result<Option<Duration>, String> {
+    match text {
+        "off" => Ok(None),
+        _ => positive_duration(text).map(Some).map_err(|why| format!("{why} (or off)")),
+    }
+}
+
 pub(super) fn on_ambiguous(text: &str) -> Result<OnAmbiguous, String> {
     match text {
         "dead-letter" => Ok(OnAmbiguous::DeadLetter),
@@ -117,6 +145,11 @@ pub(super) fn on_ambiguous(text: &str) -> Result<OnAmbiguous, String> {
         "first" => Ok(OnAmbiguous::First),
         _ => Err("expected dead-letter, none or first".to_owned()),
     }
+}
+
+/// A value that knows how it is written.
+pub(super) fn with_from_str<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
 }
 
 /// Whether the order of each contact's events is kept.

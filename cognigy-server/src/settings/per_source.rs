@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use cognigy_core::SourceName;
+use cognigy_crm_http::CrmTemplate;
 
 use super::{
     Hidden, Layers, SettingError,
@@ -44,6 +45,21 @@ const OF_THE_SENDER: [&str; 17] = [
     "contact_pointer",
     "conversation_pointer",
     "event_type",
+];
+
+/// The settings that belong to one CRM. A source with a CRM of its own inherits none of them.
+const OF_THE_CRM: [&str; 11] = [
+    "crm_token",
+    "crm_auth",
+    "crm_auth_header",
+    "crm_client_id",
+    "crm_client_secret",
+    "crm_refresh_token",
+    "crm_token_url",
+    "crm_scope",
+    "crm_external_id_field",
+    "crm_fields",
+    "crm_variables",
 ];
 
 /// What is set for one source only, by key.
@@ -109,7 +125,10 @@ impl<'a> View<'a> {
         }
         let kept_back = match key {
             "webhook_secret" | "webhook_secret_previous" => true,
-            "crm_token" => own.value("crm_base_url").is_some(),
+            key if OF_THE_CRM.contains(&key) => {
+                own.value("crm_base_url").is_some() || own.value("crm_preset").is_some()
+            }
+            "crm_base_url" => own.value("crm_preset").is_some(),
             "forward_secret" => own.value("forward_url").is_some(),
             // The whole URL of a path is no other path's.
             "public_url" => true,
@@ -118,7 +137,11 @@ impl<'a> View<'a> {
             }
             _ => false,
         };
-        match self.layers.value(key).filter(|_| !kept_back) {
+        let inherited = match kept_back {
+            true => Setting::by_key(key).and_then(|setting| setting.default),
+            false => self.layers.value(key),
+        };
+        match inherited {
             Some(value) => (Some(value), plain()),
             None => (None, variable),
         }
@@ -134,6 +157,12 @@ impl<'a> View<'a> {
         let wrong = |expected: String| SettingError::wrong(key, &variable, text, &expected);
         outside::check_ends(key, text).map_err(wrong)?;
         parse(text).map(Some).map_err(wrong)
+    }
+
+    /// The table that describes the source's CRM: its own, or else that of all.
+    pub(super) fn crm_template(&self) -> Option<CrmTemplate> {
+        let own = self.source.and_then(|(name, _)| self.layers.crm_templates.get(name));
+        own.or(self.layers.crm_template.as_ref()).cloned()
     }
 
     /// The error that the setting, as it is, cannot be used.
@@ -168,6 +197,11 @@ impl Layers {
             };
             let mut values = Values::new();
             for (name, value) in table {
+                if key(&name) == layers::CRM_TEMPLATE {
+                    let template = layers::crm_template(&format!("{place}.{name}"), value)?;
+                    self.crm_templates.insert(source.clone(), template);
+                    continue;
+                }
                 let setting = Setting::by_key(&key(&name)).filter(|setting| setting.per_source);
                 let setting = setting.ok_or_else(|| unknown_key(&place, &name))?;
                 let value = layers::scalar(&format!("{place}.{name}"), value)?;

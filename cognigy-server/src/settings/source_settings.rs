@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use cognigy_core::{EventType, Jitter, OnAmbiguous, QuarantineLimits, RetryPolicy, SourceName};
-use cognigy_crm_http::NotFoundRule;
+use cognigy_core::{EventType, Jitter, QuarantineLimits, RetryPolicy, SourceName};
 
 use super::{
     Hidden, SettingError, Webhook,
-    intake::{self, Preset},
+    crm::CrmSettings,
+    intake::{self, Bodies},
     parse,
     per_source::View,
     table::Setting,
@@ -17,7 +17,7 @@ use super::{
 #[derive(Debug, Clone)]
 pub(crate) struct SourceSettings {
     pub(crate) name: SourceName,
-    pub(crate) preset: Preset,
+    pub(crate) bodies: Bodies,
     /// None if a secret is needed and not set: then the source takes no deliveries.
     pub(crate) webhook: Option<Webhook>,
     /// The secret as text, for the registration at Cognigy.
@@ -31,21 +31,6 @@ pub(crate) struct SourceSettings {
     pub(crate) max_body_bytes: usize,
     pub(crate) max_in_flight: Option<usize>,
     pub(crate) quarantine: QuarantineLimits,
-}
-
-/// The CRM.
-#[derive(Debug, Clone)]
-pub(crate) struct CrmSettings {
-    pub(crate) base_url: String,
-    pub(crate) token: Option<Hidden>,
-    pub(crate) not_found: NotFoundRule,
-    pub(crate) timeout: Duration,
-    pub(crate) concurrency: usize,
-    /// How long found contacts are remembered; zero: not at all.
-    pub(crate) cache: Duration,
-    pub(crate) on_ambiguous: OnAmbiguous,
-    /// Whether attempts are held back while it is out of reach.
-    pub(crate) breaker: bool,
 }
 
 /// Where events are handed on to.
@@ -77,24 +62,14 @@ fn forward(view: &View<'_>) -> Result<Option<ForwardSettings>, SettingError> {
 
 impl SourceSettings {
     pub(super) fn read(view: &View<'_>) -> Result<Self, SettingError> {
-        let preset = intake::read_preset(view)?;
-        let webhook = intake::read_webhook(view, preset)?;
+        let bodies = intake::read_bodies(view)?;
+        let webhook = intake::read_webhook(view, bodies.preset)?;
         Ok(Self {
             name: view.name(),
-            preset,
+            bodies,
             webhook,
             secret_text: view.optional("webhook_secret", |text| Ok(Hidden::new(text)))?,
-            crm: CrmSettings {
-                base_url: view.required("crm_base_url", parse::http_url)?,
-                token: view.optional("crm_token", parse::bearer_token)?,
-                not_found: view
-                    .required("crm_not_found", |text| text.parse().map_err(|e| format!("{e}")))?,
-                timeout: view.required("crm_timeout", parse::positive_duration)?,
-                concurrency: view.required("crm_concurrency", |t| parse::number(t, 1, 4096))?,
-                cache: view.required("crm_cache", parse::duration)?,
-                on_ambiguous: view.required("crm_ambiguous", parse::on_ambiguous)?,
-                breaker: view.optional("crm_breaker", parse::switch)?.unwrap_or_default(),
-            },
+            crm: CrmSettings::read(view)?,
             retry: RetryPolicy {
                 max_attempts: view.required("retry_max_attempts", |t| parse::number(t, 1, 100))?,
                 base_delay: view.required("retry_base_delay", parse::duration)?,

@@ -176,8 +176,52 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("COGNIGY_BASE_URL", None, "Cognigy's API, for `register`"),
     setting("COGNIGY_CLIENT_ID", None, "OAuth client id for Cognigy's API"),
     secret("COGNIGY_CLIENT_SECRET", "OAuth client secret for Cognigy's API"),
-    each(setting("CRM_BASE_URL", Some(EXAMPLE_CRM), "The CRM")),
-    each(secret("CRM_TOKEN", "Bearer token for the CRM")),
+    each(setting(
+        "CRM_PRESET",
+        Some("generic"),
+        "What the CRM is: generic, hubspot, salesforce, zendesk, dynamics, pipedrive, freshdesk, intercom, \
+         zoho, or template (the table crm_template in the file)",
+    )),
+    each(setting(
+        "CRM_BASE_URL",
+        Some(EXAMPLE_CRM),
+        "The CRM; presets with an address of their own need none",
+    )),
+    each(secret("CRM_TOKEN", "Token for the CRM; user:password with CRM_AUTH=basic")),
+    each(setting(
+        "CRM_AUTH",
+        None,
+        "How the CRM is asked: bearer, basic, header, oauth-client-credentials or oauth-refresh-token; \
+         unset: as the preset does",
+    )),
+    each(setting("CRM_AUTH_HEADER", None, "Header of the token with CRM_AUTH=header")),
+    each(setting("CRM_CLIENT_ID", None, "OAuth client id for the CRM")),
+    each(secret("CRM_CLIENT_SECRET", "OAuth client secret for the CRM")),
+    each(secret("CRM_REFRESH_TOKEN", "The first OAuth refresh token for the CRM")),
+    each(setting("CRM_TOKEN_URL", None, "Where OAuth tokens come from; unset: as the preset says")),
+    each(setting("CRM_SCOPE", None, "OAuth scope that is asked for")),
+    each(setting(
+        "CRM_EXTERNAL_ID_FIELD",
+        None,
+        "Field of the CRM that holds the contact key, in the CRM's own name",
+    )),
+    each(setting(
+        "CRM_FIELDS",
+        None,
+        "Fields to ask the CRM for, comma-separated, in the CRM's own names",
+    )),
+    each(setting(
+        "CRM_VARIABLES",
+        None,
+        "Variables of the preset or the template, such as version=v60.0,object=Contact",
+    )),
+    each(setting("CRM_RATE_LIMIT", None, "Most requests to the CRM in a time, such as 100/10s")),
+    each(setting(
+        "CRM_BATCH",
+        Some("off"),
+        "How long look-ups are collected so that one request asks for many contacts, such as 5ms, where \
+         the CRM can do that; or off",
+    )),
     each(setting(
         "CRM_NOT_FOUND",
         Some("404,empty"),

@@ -10,3 +10,4 @@ pub(crate) mod quarantine;
 pub(crate) mod record;
 pub(crate) mod replay;
 pub(crate) mod settle;
+pub(crate) mod shared_values;

@@ -22,7 +22,7 @@ impl EventFormat for Lines {
         let lines = delivery.body().split(|byte| *byte == b'\n');
         let read = |line| {
             let parts = CognigyFormat.read_body(line)?;
-            Ok(ReadEvent { parts, body: delivery.body().slice_ref(line) })
+            Ok(ReadEvent::new(parts, delivery.body().slice_ref(line)))
         };
         lines.map(read).collect()
     }

@@ -226,6 +226,7 @@ impl<'a> Fields<'a> {
             }
             (id, ..) => {
                 let given = id.filter(|_| !self.id_is_derived);
+                self.invalid.sensitive = parts.sensitive;
                 self.invalid.event_id = given.map(|given| given.id.as_str().to_owned());
                 Err(self.invalid)
             }

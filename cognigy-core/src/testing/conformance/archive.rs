@@ -299,6 +299,28 @@ pub async fn a_sensitive_body_is_forgotten_once_its_event_is_processed(store: &d
     assert_eq!(found("done").await.state, State::Processed);
 }
 
+/// One of several callers that expect the same succeeds; the others change nothing.
+pub async fn a_shared_value_is_replaced_only_where_it_is_the_expected_one(store: &dyn Store) {
+    let replace =
+        async |expected, new| store.replace_shared_value("n", expected, new).await.unwrap();
+    assert_eq!(store.shared_value("n").await.unwrap(), None);
+    assert!(!replace(Some("a"), Some("b")).await);
+    assert!(replace(None, Some("a")).await);
+    assert!(!replace(None, Some("b")).await);
+    assert!(store.replace_shared_value("m", None, Some("other")).await.unwrap());
+    assert!(replace(Some("a"), Some("b'%")).await);
+    assert_eq!(store.shared_value("n").await.unwrap().as_deref(), Some("b'%"));
+    let both = futures_util::future::join_all(
+        ["c", "d", "e"].map(|new| store.replace_shared_value("n", Some("b'%"), Some(new))),
+    );
+    let succeeded = both.await.into_iter().filter(|answer| *answer.as_ref().unwrap()).count();
+    assert_eq!(succeeded, 1);
+    let now = store.shared_value("n").await.unwrap().unwrap();
+    assert!(!replace(Some("b'%"), None).await && replace(Some(&now), None).await);
+    assert_eq!(store.shared_value("n").await.unwrap(), None);
+    assert_eq!(store.shared_value("m").await.unwrap().as_deref(), Some("other"));
+}
+
 /// A store that is empty and works is ready.
 pub async fn a_store_says_that_it_is_ready(store: &dyn Store) {
     store.ready().await.unwrap();

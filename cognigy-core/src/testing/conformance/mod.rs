@@ -82,6 +82,7 @@ macro_rules! store_conformance {
             a_purged_event_can_come_again
             a_sensitive_body_is_forgotten_once_its_event_is_processed
             a_store_says_that_it_is_ready
+            a_shared_value_is_replaced_only_where_it_is_the_expected_one
             a_quarantined_body_is_kept_once
             quarantine_pages_and_discharges
             old_quarantine_is_purged

@@ -7,8 +7,8 @@ use cognigy_core::{
     Attempt, Backlog, Correlation, Counts, Cursor, DeliveryContext, EventArchive, EventFilter,
     EventKey, EventPage, EventSummary, Forgotten, PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep,
     Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantineReason,
-    QuarantinedItem, SourceName, State, StoreError, StoreSize, StoredEvent, Timestamp,
-    UnsentDeadLetter,
+    QuarantinedItem, SharedValues, SourceName, State, StoreError, StoreSize, StoredEvent,
+    Timestamp, UnsentDeadLetter,
 };
 
 use super::{Disk, EventRow, Phase, Tables, digest};
@@ -271,5 +271,29 @@ impl Quarantine for Disk {
 
     async fn discharge(&self, id: i64) -> Result<bool, StoreError> {
         Ok(self.tables().quarantine.remove(&id).is_some())
+    }
+}
+
+#[async_trait]
+impl SharedValues for Disk {
+    async fn shared_value(&self, name: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.tables().shared.get(name).cloned())
+    }
+
+    async fn replace_shared_value(
+        &self,
+        name: &str,
+        expected: Option<&str>,
+        new: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        if tables.shared.get(name).map(String::as_str) != expected {
+            return Ok(false);
+        }
+        match new {
+            Some(new) => drop(tables.shared.insert(name.to_owned(), new.to_owned())),
+            None => drop(tables.shared.remove(name)),
+        }
+        Ok(true)
     }
 }

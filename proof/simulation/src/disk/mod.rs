@@ -37,6 +37,7 @@ struct Tables {
     events: BTreeMap<i64, EventRow>,
     outbox: BTreeMap<i64, OutboxRow>,
     quarantine: BTreeMap<i64, QuarantinedItem>,
+    shared: BTreeMap<String, String>,
     last_id: i64,
     /// Dead letters of a store that writes them in a transaction of their own. Empty without that
     /// bug.

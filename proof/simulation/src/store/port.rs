@@ -8,8 +8,8 @@ use cognigy_core::{
     Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, ClaimedRun, Counts, EventArchive,
     EventFilter, EventKey, EventPage, EventStore, IncomingEvent, PageRequest, PurgeRequest,
     PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
-    QuarantinedItem, Recorded, ReplayClaim, Requeued, RunEnd, Settled, Settlement, SourceName,
-    StoreError, StoreSize, StoredEvent, Timestamp, WorkKind,
+    QuarantinedItem, Recorded, ReplayClaim, Requeued, RunEnd, Settled, Settlement, SharedValues,
+    SourceName, StoreError, StoreSize, StoredEvent, Timestamp, WorkKind,
 };
 
 use super::{RECORD_ALL, StoreClient, at_once};
@@ -347,6 +347,32 @@ impl Quarantine for StoreClient {
             let item = item.map(QuarantinedBody::from);
             client.log(Happened::Discharged { item, answer });
             Ok(answer)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl SharedValues for StoreClient {
+    async fn shared_value(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let name = name.to_owned();
+        self.call("shared_value", String::new, move |client| {
+            at_once(client.world.store.shared_value(&name))
+        })
+        .await
+    }
+
+    async fn replace_shared_value(
+        &self,
+        name: &str,
+        expected: Option<&str>,
+        new: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let owned = |text: Option<&str>| text.map(ToOwned::to_owned);
+        let (name, expected, new) = (name.to_owned(), owned(expected), owned(new));
+        self.call("replace_shared_value", String::new, move |client| {
+            let (expected, new) = (expected.as_deref(), new.as_deref());
+            at_once(client.world.store.replace_shared_value(&name, expected, new))
         })
         .await
     }
