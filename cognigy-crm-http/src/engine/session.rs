@@ -53,7 +53,7 @@ impl<'a> Session<'a> {
         let reply = self.send(&prepared, &look_up.found.status).await?;
         match self.judge().look_up(look_up, key, &reply)? {
             Verdict::Contact(contact) => Ok(Some(contact)),
-            Verdict::Nobody => Ok(None),
+            Verdict::NoContact => Ok(None),
             Verdict::Moved(link) => self.follow(look_up, key, &link).await,
             Verdict::Candidates(ids) => match &look_up.confirm {
                 Some(confirm) => self.confirm(confirm, key, &ids).await,
@@ -160,10 +160,10 @@ impl<'a> Session<'a> {
         let judge = self.judge();
         let verdicts = judge.batch(&batch.found, keys, &reply)?;
         let complete = batch.complete.as_ref().is_none_or(|rule| judge.matches(rule, &reply));
-        let missing_is_nobody = complete && batch.missing_is_nobody();
+        let missing_is_unknown = complete && batch.missing_is_unknown();
         let outcome = |verdict| match verdict {
             Ok(Verdict::Contact(contact)) => Some(Ok(Some(contact))),
-            Ok(_) => missing_is_nobody.then_some(Ok(None)),
+            Ok(_) => missing_is_unknown.then_some(Ok(None)),
             Err(error) => Some(Err(error)),
         };
         Ok(verdicts.into_iter().map(outcome).collect())
