@@ -1,6 +1,6 @@
 //! The requests of one look-up.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use cognigy_core::Contact;
@@ -14,7 +14,7 @@ use super::{
     judge::{Judge, Reply, Verdict},
 };
 use crate::{
-    auth::Credential,
+    auth::{AccessToken, Credential, OAuth, TokenError},
     template::{Batch, Confirm, LookUp, Request, RequestMethod, Values},
 };
 
@@ -174,14 +174,26 @@ impl<'a> Session<'a> {
         let Credential::OAuth(oauth) = &self.crm.credential else {
             return self.exchange(prepared, None, whole).await;
         };
-        let token = oauth.get(None).await.map_err(CrmError::Token)?;
+        let token = self.token(oauth, None).await?;
         let reply = self.exchange(prepared, Some(&token.header), whole).await?;
         if reply.status != StatusCode::UNAUTHORIZED || self.renewed {
             return Ok(reply);
         }
         self.renewed = true;
-        let token = oauth.get(Some(&token)).await.map_err(CrmError::Token)?;
+        let token = self.token(oauth, Some(&token)).await?;
         self.exchange(prepared, Some(&token.header), whole).await
+    }
+
+    /// A token. It is waited for no longer than three quarters of the time limit, so that a slow token
+    /// server, which concerns every look-up, is told apart from a CRM that answers slowly.
+    async fn token(
+        &self,
+        oauth: &OAuth,
+        refused: Option<&AccessToken>,
+    ) -> Result<Arc<AccessToken>, CrmError> {
+        let latest = self.deadline - self.crm.timeout / 4;
+        let fetched = tokio::time::timeout_at(latest, oauth.get(refused)).await;
+        fetched.unwrap_or(Err(TokenError::Slow)).map_err(CrmError::Token)
     }
 
     /// One request. The body of an answer whose status is in `whole` is read to its end.

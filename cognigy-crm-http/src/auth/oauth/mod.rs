@@ -63,6 +63,8 @@ pub(crate) enum TokenError {
     Store(String),
     #[error("another process has been fetching the CRM's token for too long")]
     Busy,
+    #[error("the CRM's token server did not answer in time")]
+    Slow,
     #[error("fetching the CRM's token was cut short")]
     CutShort,
 }
