@@ -31,7 +31,7 @@ pub(crate) struct Reply {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Verdict {
     Contact(Contact),
-    Nobody,
+    NoContact,
     /// The CRM's own ids of records that might be the contact.
     Candidates(Vec<String>),
     /// The record was merged into the one at this link.
@@ -66,7 +66,7 @@ impl Judge<'_> {
         self.check_throttle(key, reply)?;
         let told = |rules: &[Rule]| rules.iter().any(|rule| self.matches(rule, reply));
         if told(&look_up.absent) {
-            return Ok(Verdict::Nobody);
+            return Ok(Verdict::NoContact);
         }
         if told(&look_up.ambiguous) {
             return Err(CrmError::Ambiguous(None, None));
@@ -85,7 +85,7 @@ impl Judge<'_> {
                 let ids = records.iter().map(|it| it.at(&id).and_then(Json::scalar));
                 ids.collect::<Option<Vec<_>>>().ok_or(CrmError::NoRecordId)
             })?;
-            return Ok(if ids.is_empty() { Verdict::Nobody } else { Verdict::Candidates(ids) });
+            return Ok(if ids.is_empty() { Verdict::NoContact } else { Verdict::Candidates(ids) });
         }
         self.one_of(&look_up.found, key, reply)
     }
@@ -124,7 +124,7 @@ impl Judge<'_> {
     ) -> Result<Vec<Result<Verdict, CrmError>>, CrmError> {
         self.check_throttle("", reply)?;
         if reply.status == StatusCode::NO_CONTENT && found.status.contains(&204) {
-            return Ok(keys.iter().map(|_| Ok(Verdict::Nobody)).collect());
+            return Ok(keys.iter().map(|_| Ok(Verdict::NoContact)).collect());
         }
         self.records(found, "", reply, |records| {
             let ids = self.external_ids(found, &records)?;
@@ -222,7 +222,7 @@ impl Judge<'_> {
 
 fn one(mut contacts: Vec<Contact>) -> Result<Verdict, CrmError> {
     match contacts.len() {
-        0 => Ok(Verdict::Nobody),
+        0 => Ok(Verdict::NoContact),
         1 => Ok(Verdict::Contact(contacts.remove(0))),
         count => Err(CrmError::Ambiguous(Some(count), Some(contacts.remove(0)))),
     }

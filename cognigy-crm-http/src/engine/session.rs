@@ -1,6 +1,6 @@
 //! The requests of one look-up.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use cognigy_core::Contact;
@@ -14,7 +14,7 @@ use super::{
     judge::{Judge, Reply, Verdict},
 };
 use crate::{
-    auth::Credential,
+    auth::{AccessToken, Credential, OAuth, TokenError},
     template::{Batch, Confirm, LookUp, Request, RequestMethod, Values},
 };
 
@@ -53,7 +53,7 @@ impl<'a> Session<'a> {
         let reply = self.send(&prepared, &look_up.found.status).await?;
         match self.judge().look_up(look_up, key, &reply)? {
             Verdict::Contact(contact) => Ok(Some(contact)),
-            Verdict::Nobody => Ok(None),
+            Verdict::NoContact => Ok(None),
             Verdict::Moved(link) => self.follow(look_up, key, &link).await,
             Verdict::Candidates(ids) => match &look_up.confirm {
                 Some(confirm) => self.confirm(confirm, key, &ids).await,
@@ -160,10 +160,10 @@ impl<'a> Session<'a> {
         let judge = self.judge();
         let verdicts = judge.batch(&batch.found, keys, &reply)?;
         let complete = batch.complete.as_ref().is_none_or(|rule| judge.matches(rule, &reply));
-        let missing_is_nobody = complete && batch.missing_is_nobody();
+        let missing_is_unknown = complete && batch.missing_is_unknown();
         let outcome = |verdict| match verdict {
             Ok(Verdict::Contact(contact)) => Some(Ok(Some(contact))),
-            Ok(_) => missing_is_nobody.then_some(Ok(None)),
+            Ok(_) => missing_is_unknown.then_some(Ok(None)),
             Err(error) => Some(Err(error)),
         };
         Ok(verdicts.into_iter().map(outcome).collect())
@@ -174,14 +174,26 @@ impl<'a> Session<'a> {
         let Credential::OAuth(oauth) = &self.crm.credential else {
             return self.exchange(prepared, None, whole).await;
         };
-        let token = oauth.get(None).await.map_err(CrmError::Token)?;
+        let token = self.token(oauth, None).await?;
         let reply = self.exchange(prepared, Some(&token.header), whole).await?;
         if reply.status != StatusCode::UNAUTHORIZED || self.renewed {
             return Ok(reply);
         }
         self.renewed = true;
-        let token = oauth.get(Some(&token)).await.map_err(CrmError::Token)?;
+        let token = self.token(oauth, Some(&token)).await?;
         self.exchange(prepared, Some(&token.header), whole).await
+    }
+
+    /// A token. It is waited for no longer than three quarters of the time limit, so that a slow token
+    /// server, which concerns every look-up, is told apart from a CRM that answers slowly.
+    async fn token(
+        &self,
+        oauth: &OAuth,
+        refused: Option<&AccessToken>,
+    ) -> Result<Arc<AccessToken>, CrmError> {
+        let latest = self.deadline - self.crm.timeout / 4;
+        let fetched = tokio::time::timeout_at(latest, oauth.get(refused)).await;
+        fetched.unwrap_or(Err(TokenError::Slow)).map_err(CrmError::Token)
     }
 
     /// One request. The body of an answer whose status is in `whole` is read to its end.

@@ -22,6 +22,9 @@ use crate::{
 /// cannot be reached is told apart from one that answers slowly.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
+/// A longer timeout counts as this: it can be added to any clock without overflow.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A [`TemplateCrm`] cannot be set up. No text repeats a setting's value.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -82,7 +85,7 @@ impl TemplateCrmBuilder {
             headers,
             credential,
             limiter: self.rate_limit.map(Limiter::new),
-            timeout: self.timeout,
+            timeout: self.timeout.min(LONGEST_TIMEOUT),
             max_response_bytes: self.max_response_bytes,
             template: self.template,
         };

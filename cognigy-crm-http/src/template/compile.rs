@@ -188,7 +188,7 @@ fn look_up(key: &str, raw: RawLookUp) -> Checked<LookUp> {
     if !request.texts().any(Text::holds_key) {
         return Err(TemplateError::new(
             key,
-            "does not hold {external_id}: it would ask for nobody",
+            "does not hold {external_id}: it would not ask for the contact",
         ));
     }
     if request.texts().any(Text::holds_record_id) {

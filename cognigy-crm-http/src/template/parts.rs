@@ -140,7 +140,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    pub(crate) fn missing_is_nobody(&self) -> bool {
+    pub(crate) fn missing_is_unknown(&self) -> bool {
         self.missing == Missing::None
     }
 }

@@ -49,7 +49,7 @@ async fn look_ups_of_a_moment_make_one_request_and_each_key_gets_its_answer() {
         let told = find_all(&batching(preset, &server), &["k-1", "k-2", "k-3", "k-1"]).await;
         let first = Told::Contact(one);
         assert_eq!(told[1], Told::Ambiguous(Some(twin)), "{preset}");
-        assert_eq!(told[2], Told::Nobody, "{preset}");
+        assert_eq!(told[2], Told::NoContact, "{preset}");
         assert!(told[0] == first && told[3] == first, "{preset}: {told:?}");
         let seen = server.seen();
         assert_eq!(seen.len(), 1, "{preset}");
@@ -90,7 +90,7 @@ async fn what_a_partial_answer_leaves_open_is_looked_up_alone() {
         })
         .await;
         let told = find_all(&batching(preset, &server), &["k-1", "k-2", "k-3"]).await;
-        assert_eq!(told, [Told::Contact(one), Told::Contact(two), Told::Nobody]);
+        assert_eq!(told, [Told::Contact(one), Told::Contact(two), Told::NoContact]);
         assert_eq!(server.seen().len(), 3);
         let body: serde_json::Value = serde_json::from_slice(&server.seen()[0].body).unwrap();
         let (keys, expected) = match preset {
@@ -117,7 +117,7 @@ async fn what_a_partial_answer_leaves_open_is_looked_up_alone() {
     })
     .await;
     let told = find_all(&batching(Salesforce, &server), &["k-1", "k-2"]).await;
-    assert_eq!(told, [Told::Contact(one), Told::Nobody]);
+    assert_eq!(told, [Told::Contact(one), Told::NoContact]);
     assert_eq!(server.seen().len(), 2);
 }
 
@@ -159,7 +159,7 @@ async fn a_batch_holds_no_more_than_the_crm_takes() {
     let keys: Vec<String> = (0..230).map(|n| format!("k-{n}")).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let told = find_all(&batching(Zendesk, &server), &keys).await;
-    assert!(told.iter().all(|told| *told == Told::Nobody));
+    assert!(told.iter().all(|told| *told == Told::NoContact));
     let mut sizes = sizes.lock().unwrap().clone();
     sizes.sort_unstable();
     assert_eq!(sizes, [30, 100, 100]);
@@ -170,7 +170,7 @@ async fn a_key_that_a_batch_cannot_express_goes_alone() {
     let (found, body) = record(Zendesk, "a,b");
     let server = StandIn::always(json("200 OK", &body)).await;
     let told = find_all(&batching(Zendesk, &server), &["a,b", "k-1", "k-2"]).await;
-    assert_eq!(told, [Told::Contact(found), Told::Nobody, Told::Nobody]);
+    assert_eq!(told, [Told::Contact(found), Told::NoContact, Told::NoContact]);
     let mut targets: Vec<_> = server.seen().iter().map(decoded).collect();
     targets.sort();
     let batch = "/api/v2/users/show_many.json?external_ids=k-1,k-2";

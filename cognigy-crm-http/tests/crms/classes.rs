@@ -80,7 +80,7 @@ async fn no_look_up_takes_longer_than_its_time_limit() {
         assert!(began.elapsed() < Duration::from_secs(3));
     }
     let server = StandIn::always(drip_error).await;
-    assert!(!matches!(find(&hurried(HubSpot, &server)).await, Told::Nobody | Told::Contact(_)));
+    assert!(!matches!(find(&hurried(HubSpot, &server)).await, Told::NoContact | Told::Contact(_)));
     // The limit is one for all requests of a look-up.
     let server = StandIn::start(|_, seen| {
         let found = r#"{"data":{"items":[{"item":{"id":1}},{"item":{"id":2}},{"item":{"id":3}}]}}"#;

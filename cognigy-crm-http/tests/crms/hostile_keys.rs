@@ -120,7 +120,7 @@ async fn a_hostile_key_arrives_exactly_as_it_is() {
             assert_eq!(read(preset, seen[before].target()), key, "{preset}");
             assert_eq!(seen[before].header("x-evil"), None);
             if preset != Pipedrive {
-                assert!(matches!(told, Told::Nobody), "{preset} {key:?}: {told:?}");
+                assert!(matches!(told, Told::NoContact), "{preset} {key:?}: {told:?}");
             }
         }
     }

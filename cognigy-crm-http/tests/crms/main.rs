@@ -32,7 +32,7 @@ const BODY: &str = "body-marker-3";
 #[derive(Debug, PartialEq)]
 enum Told {
     Contact(String),
-    Nobody,
+    NoContact,
     /// Kind, whether the failure is of the whole service, message.
     Failed(FailureKind, bool, String),
     /// The first contact, if the answer held it.
@@ -83,7 +83,7 @@ async fn find(crm: &TemplateCrm) -> Told {
 async fn find_key(crm: &TemplateCrm, key: &str) -> Told {
     match crm.find_contact(&query(key)).await {
         Ok(Some(contact)) => Told::Contact(contact.as_json().to_owned()),
-        Ok(None) => Told::Nobody,
+        Ok(None) => Told::NoContact,
         Err(failure) => {
             let told = everything_told(&failure);
             for marker in ["marker", "http:", "127.0.0.1", "/api", "/crm"] {

@@ -245,6 +245,20 @@ async fn no_token_means_that_no_look_up_can_succeed_for_now() {
 }
 
 #[tokio::test]
+async fn a_token_server_that_hangs_is_no_event_s_fault() {
+    let server = StandIn::always(Act::Hang).await;
+    for kind in [AuthKind::OAuthClientCredentials, AuthKind::OAuthRefreshToken] {
+        let crm =
+            fetching(Zoho, kind, &server).timeout(Duration::from_millis(400)).build().unwrap();
+        let told = join_all((0..3).map(|_| find(&crm))).await;
+        for told in told {
+            assert!(told.is_of_service(), "{told:?}");
+            assert_eq!(told.message(), "the CRM's token server did not answer in time");
+        }
+    }
+}
+
+#[tokio::test]
 async fn waiting_for_a_token_counts_in_the_time_limit_and_the_token_is_not_lost() {
     let slow = Arc::new(AtomicBool::new(true));
     let is_slow = Arc::clone(&slow);

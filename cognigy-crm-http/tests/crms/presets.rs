@@ -96,7 +96,7 @@ async fn each_crm_gets_its_credential_and_its_headers() {
 }
 
 #[tokio::test]
-async fn nobody_is_what_each_crm_says_of_an_unknown_contact() {
+async fn each_crm_says_in_its_own_way_that_it_has_no_such_contact() {
     let not_found = |body: &str| json("404 Not Found", body);
     for (preset, act) in [
         (HubSpot, not_found(r#"{"status":"error","category":"OBJECT_NOT_FOUND","message":"m"}"#)),
@@ -109,11 +109,11 @@ async fn nobody_is_what_each_crm_says_of_an_unknown_contact() {
         (Intercom, not_found(r#"{"type":"error.list","errors":[{"code":"not_found"}]}"#)),
         (Zoho, Act::Say(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec())),
     ] {
-        assert_eq!(told_of(preset, act).await, Told::Nobody, "{preset}");
+        assert_eq!(told_of(preset, act).await, Told::NoContact, "{preset}");
     }
     // A deleted contact is asked for without `archived=true`; should one come all the same, it is gone.
     let body = record(HubSpot, KEY).1.replace("false", "true");
-    assert_eq!(told_of(HubSpot, json("200 OK", &body)).await, Told::Nobody);
+    assert_eq!(told_of(HubSpot, json("200 OK", &body)).await, Told::NoContact);
 }
 
 #[tokio::test]
@@ -174,10 +174,10 @@ async fn a_record_with_another_external_id_is_not_a_match() {
         let scene = Scene::new(preset).await;
         for other in ["C-2002", "", " C-1001-key-marker-2", "C-1001-key-marker-22"] {
             let (_, body) = record(preset, other);
-            assert_eq!(scene.told(json("200 OK", &body)).await, Told::Nobody, "{preset}");
+            assert_eq!(scene.told(json("200 OK", &body)).await, Told::NoContact, "{preset}");
         }
         let none = record(preset, "none").1.replace("\"none\"", "null");
-        assert_eq!(scene.told(json("200 OK", &none)).await, Told::Nobody, "{preset}");
+        assert_eq!(scene.told(json("200 OK", &none)).await, Told::NoContact, "{preset}");
     }
 }
 
@@ -190,10 +190,10 @@ async fn upper_and_lower_case_are_the_same_only_where_the_crm_says_so() {
         let (found, body) = record(preset, &KEY.to_lowercase());
         let server = StandIn::always(json("200 OK", &body)).await;
         let folds = preset == Zendesk;
-        let expected = if folds { Told::Contact(found.clone()) } else { Told::Nobody };
+        let expected = if folds { Told::Contact(found.clone()) } else { Told::NoContact };
         assert_eq!(find(&crm(preset, &server)).await, expected, "{preset}");
         let crm = builder(preset, &server.url()).fold_case(!folds).build().unwrap();
-        let expected = if folds { Told::Nobody } else { Told::Contact(found) };
+        let expected = if folds { Told::NoContact } else { Told::Contact(found) };
         assert_eq!(find(&crm).await, expected, "{preset}");
     }
 }
@@ -204,7 +204,7 @@ async fn a_number_as_external_id_is_compared_by_its_digits() {
     let server = StandIn::always(json("200 OK", &body)).await;
     let crm = crm(Salesforce, &server);
     assert!(matches!(find_key(&crm, "12345678901234567890123").await, Told::Contact(_)));
-    assert_eq!(find_key(&crm, "12345678901234567890124").await, Told::Nobody);
+    assert_eq!(find_key(&crm, "12345678901234567890124").await, Told::NoContact);
 }
 
 #[tokio::test]
@@ -235,7 +235,7 @@ async fn pipedrive_confirms_each_person_that_its_search_finds() {
     assert_eq!(seen.len(), 4);
 
     let server = pipedrive(vec![(1, "x"), (2, "y")]).await;
-    assert_eq!(find(&crm(Pipedrive, &server)).await, Told::Nobody);
+    assert_eq!(find(&crm(Pipedrive, &server)).await, Told::NoContact);
     let server = pipedrive(vec![(1, KEY), (2, "y"), (3, KEY)]).await;
     let first = format!(r#"{{"id":1,"custom_fields":{{"{FIELD_KEY}":"{KEY}"}}}}"#);
     assert_eq!(find(&crm(Pipedrive, &server)).await, Told::Ambiguous(Some(first)));

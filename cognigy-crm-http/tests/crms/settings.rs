@@ -97,7 +97,7 @@ async fn a_ninth_crm_is_a_table() {
     };
     let hit = format!(r#"{{"number":"{KEY}"}}"#);
     assert_eq!(told("201 x", "", &format!(r#"{{"hits":[{hit}]}}"#)).await, Told::Contact(hit));
-    assert_eq!(told("410 x", "", r#"{"fault":{"kind":"gone"}}"#).await, Told::Nobody);
+    assert_eq!(told("410 x", "", r#"{"fault":{"kind":"gone"}}"#).await, Told::NoContact);
     assert!(told("410 x", "", r#"{"fault":{"kind":"other"}}"#).await.is_permanent());
     assert_eq!(told("300 x", "", "[]").await, Told::Ambiguous(None));
     let quota = told("420 x", "x-again: 60\r\n", "").await;

@@ -201,3 +201,23 @@ async fn a_token_that_could_not_be_stored_is_used_and_stored_later() {
     assert_eq!(issued.load(SeqCst), 2);
     assert!(kept().await.expose().contains("refresh-marker-2"));
 }
+
+#[tokio::test]
+async fn a_claim_of_another_process_does_not_lose_the_only_valid_token() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let (server, issued) = rotating_until(Arc::clone(&ended)).await;
+    let store = Arc::new(Watched::default());
+    store.fails.store(true, SeqCst);
+    let crm = process(&server, &store);
+    assert!(matches!(find(&crm).await, Told::Contact(_)));
+    // The claim ends, and another process claims the refresh token, which has ended.
+    let name = store.names.lock().unwrap()[0].clone();
+    let kept = store.load(&name).await.unwrap();
+    let other = r#"{"refresh_token":"refresh-marker-0","claimed_until":99999999999,"version":7}"#;
+    assert!(store.replace(&name, kept.as_ref(), &StoredToken::new(other)).await.unwrap());
+    store.fails.store(false, SeqCst);
+    ended.store(1, SeqCst);
+    assert!(matches!(find(&crm).await, Told::Contact(_)));
+    assert_eq!(issued.load(SeqCst), 2);
+    assert!(store.load(&name).await.unwrap().unwrap().expose().contains("refresh-marker-2"));
+}

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use cognigy_core::report;
+use cognigy_core::{BoxError, report};
 use cognigy_http::{TransportError, read_at_most, retry_after};
 use reqwest::{
     Client, Url,
@@ -63,6 +63,8 @@ pub(crate) enum TokenError {
     Store(String),
     #[error("another process has been fetching the CRM's token for too long")]
     Busy,
+    #[error("the CRM's token server did not answer in time")]
+    Slow,
     #[error("fetching the CRM's token was cut short")]
     CutShort,
 }
@@ -131,8 +133,16 @@ type Fetched = Result<Arc<AccessToken>, TokenError>;
 #[derive(Default)]
 struct Latest {
     outcome: Option<(Instant, Fetched)>,
-    /// What could not be stored: the stored text that it replaces, and itself.
-    unsaved: Option<(Option<StoredToken>, Kept)>,
+    unsaved: Option<Unsaved>,
+}
+
+/// Tokens that could not be stored yet.
+struct Unsaved {
+    kept: Kept,
+    /// The stored text that they replace.
+    expected: Option<StoredToken>,
+    /// The refresh token before them.
+    renewed_from: SecretText,
 }
 
 impl Latest {
@@ -234,8 +244,8 @@ impl Shared<'_> {
         latest: &mut Latest,
         refused: Option<&str>,
     ) -> Result<AccessToken, TokenError> {
-        if let Some((expected, kept)) = latest.unsaved.take() {
-            self.save(latest, expected, kept).await?;
+        if let Some(unsaved) = latest.unsaved.take() {
+            self.save(latest, unsaved).await?;
         }
         let began = Instant::now();
         while began.elapsed() < CLAIM + CLAIM {
@@ -275,7 +285,9 @@ impl Shared<'_> {
             Ok((renewed, token)) => {
                 // The token is good even where it could not be stored. Then it is kept here, and
                 // stored before the next one is fetched.
-                _ = self.save(latest, Some(claim), renewed).await;
+                let renewed_from = SecretText::new(kept.refresh_token());
+                let unsaved = Unsaved { kept: renewed, expected: Some(claim), renewed_from };
+                _ = self.save(latest, unsaved).await;
                 Ok(token)
             }
             Err(error) => {
@@ -286,32 +298,45 @@ impl Shared<'_> {
         }
     }
 
-    /// Stores `kept` in place of `expected`. Where another process has stored tokens meanwhile, these
-    /// stay: all processes go on with one refresh token.
-    async fn save(
-        &self,
-        latest: &mut Latest,
-        expected: Option<StoredToken>,
-        kept: Kept,
-    ) -> Result<(), TokenError> {
-        let text = kept.text();
+    /// Stores what was renewed. Where another process has renewed the same refresh token meanwhile, its
+    /// tokens stay: all processes go on with one. Where it has only begun to, its claim is replaced:
+    /// the token that it holds has ended.
+    async fn save(&self, latest: &mut Latest, mut unsaved: Unsaved) -> Result<(), TokenError> {
+        let text = unsaved.kept.text();
         let mut pause = STORE_PAUSE;
-        for attempt in 1.. {
-            let error = match self.store.replace(self.name, expected.as_ref(), &text).await {
-                Ok(_) => return Ok(()),
+        let mut attempt = 1;
+        loop {
+            let error = match self.replace(&mut unsaved, &text).await {
+                Ok(done) if done => return Ok(()),
+                Ok(_) => "other processes keep changing it".into(),
                 Err(error) => error,
             };
             if attempt == STORE_TRIES {
-                latest.unsaved = Some((expected, kept));
+                latest.unsaved = Some(unsaved);
                 return Err(unstored(error));
             }
             tokio::time::sleep(pause).await;
-            pause *= 2;
+            (pause, attempt) = (pause * 2, attempt + 1);
         }
-        Ok(())
+    }
+
+    /// One try. `false` where it has to be tried again, against what is stored now.
+    async fn replace(&self, unsaved: &mut Unsaved, text: &StoredToken) -> Result<bool, BoxError> {
+        if self.store.replace(self.name, unsaved.expected.as_ref(), text).await? {
+            return Ok(true);
+        }
+        let stored = self.store.load(self.name).await?;
+        let same = stored.as_ref().and_then(Kept::read);
+        let same = same.is_some_and(|it| it.refresh_token() == unsaved.renewed_from.expose());
+        // Also where an earlier try has stored the text, and its answer was lost.
+        if !same {
+            return Ok(true);
+        }
+        unsaved.expected = stored;
+        self.store.replace(self.name, unsaved.expected.as_ref(), text).await
     }
 }
 
-fn unstored(error: cognigy_core::BoxError) -> TokenError {
+fn unstored(error: BoxError) -> TokenError {
     TokenError::Store(format!("failed: {}", report(error.as_ref())))
 }
