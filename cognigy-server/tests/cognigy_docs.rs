@@ -1,6 +1,6 @@
 //! docs/cognigy.md, as it is written: the settings start the server, the transformer runs under Node.js
 //! with stand-ins for Cognigy's functions, and what each way sends is accepted and becomes the event that
-//! the page tells of.
+//! the page tells of. The settings in docs/sources.md and docs/crms.md are tried, too.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -56,7 +56,11 @@ console.log(JSON.stringify("Basic " + Buffer.from(pair).toString("base64")));
 "#;
 
 fn page() -> String {
-    std::fs::read_to_string(common::workspace().join("docs/cognigy.md")).unwrap()
+    document("cognigy")
+}
+
+fn document(name: &str) -> String {
+    std::fs::read_to_string(common::workspace().join(format!("docs/{name}.md"))).unwrap()
 }
 
 /// The blocks of `language` in the section with that heading; in all of them, where it is empty.
@@ -69,8 +73,12 @@ fn blocks(heading: &str, language: &str) -> Vec<String> {
             rest.split("\n## ").next().unwrap()
         }
     };
+    fenced(section, language)
+}
+
+fn fenced(text: &str, language: &str) -> Vec<String> {
     let fence = format!("\n```{language}\n");
-    section.split(&fence).skip(1).map(|rest| rest.split("\n```").next().unwrap().into()).collect()
+    text.split(&fence).skip(1).map(|rest| rest.split("\n```").next().unwrap().into()).collect()
 }
 
 fn block(heading: &str, language: &str) -> String {
@@ -90,11 +98,16 @@ fn serve() -> (Site, Server, Crm) {
     let crm = Crm::start();
     let mut site = Site::on_file();
     site.set("CRM_BASE_URL", crm.url());
-    let file = site.folder.path().join("cognigy.toml");
-    std::fs::write(&file, blocks("", "toml").join("\n")).unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    configure(&site, &blocks("", "toml").join("\n"));
     let server = site.serve();
     (site, server, crm)
+}
+
+/// Writes `cognigy.toml`.
+fn configure(site: &Site, settings: &str) {
+    let file = site.folder.path().join("cognigy.toml");
+    std::fs::write(&file, settings).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// Runs a script with `input` on its standard input. Yields what it prints.
@@ -300,7 +313,7 @@ fn a_callback_shows_user_and_password_and_is_forgotten_if_it_is_sensitive() {
     assert_eq!(told(&event), expected.each_ref(), "it was processed all the same");
     let id = event["event_id"].as_str().unwrap();
     let replay = format!("/webhooks/replay/{id}?source=callback");
-    assert_eq!(server.operate("POST", &replay, b"").status, 409, "there is nothing to run again");
+    assert_eq!(server.operate("POST", &replay, b"").status, 410, "there is nothing to run again");
     assert!(!server.log().contains("marked-words"));
 }
 
@@ -405,5 +418,76 @@ fn each_url_of_the_page_is_a_source_and_each_secret_is_known_for_an_example() {
     for source in ["TRANSFORMER", "FLOW", "CALLBACK", "VOICE", "LIVE_AGENT"] {
         let warning = format!("COGNIGY_SOURCE_{source}_WEBHOOK_SECRET: is a well-known example");
         assert!(server.log().contains(&warning), "{warning}: {}", server.log());
+    }
+}
+
+#[test]
+fn the_settings_in_the_other_pages_start_a_server() {
+    let mut tried = 0;
+    for page in ["sources", "crms"] {
+        for settings in fenced(&document(page), "toml") {
+            let mut site = Site::on_file();
+            site.variables.retain(|(name, _)| name != "CRM_BASE_URL");
+            configure(&site, &settings);
+            let server = site.serve();
+            assert!(!server.log().contains("unknown"), "{settings}: {}", server.log());
+            for line in settings.lines().filter_map(|line| line.strip_prefix("[sources.")) {
+                let source = line.trim_end_matches(']');
+                let path = format!("/webhooks/cognigy/{source}");
+                assert_eq!(server.post(&path, &[], b"{}").status, 401, "{source}");
+            }
+            tried += 1;
+        }
+    }
+    assert!(tried >= 5, "{tried}");
+}
+
+#[test]
+fn the_ninth_crm_of_the_page_finds_a_contact_and_tells_nobody_from_a_wrong_path() {
+    let settings = fenced(&document("crms"), "toml");
+    let settings = settings.iter().find(|it| it.contains("crm_template")).unwrap();
+    let crm = Crm::start();
+    let mut site = Site::on_file();
+    site.set("CRM_BASE_URL", format!("{}/api", crm.url()));
+    configure(&site, settings);
+    let server = site.serve();
+    let deliver = |id: &str, contact: &str| server.deliver(&common::event(id, contact)).status;
+
+    crm.answer(200, r#"{"people":[{"customer_no":"it's","name":"Ada"},{"customer_no":"other"}]}"#);
+    assert_eq!(deliver("found", "it's"), 200);
+    assert_eq!(server.wait_for("found", "processed")["crm_context"]["name"], "Ada");
+    let request = crm.requests().pop().unwrap();
+    let [line, _] = request.splitn(2, "\r\n").collect::<Vec<_>>().try_into().unwrap();
+    assert!(line.starts_with("GET /api/v2/people?"), "{line}");
+    assert!(line.contains("it%27%27s"), "the quote is doubled: {line}");
+    assert!(request.to_ascii_lowercase().contains("x-crm-key: change-me-crm"), "{request}");
+
+    crm.answer(404, r#"{"error":{"code":"NO_SUCH_PERSON"}}"#);
+    assert_eq!(deliver("nobody", "c1"), 200);
+    assert_eq!(server.wait_for("nobody", "processed")["correlation"], "none");
+    crm.answer(404, "<html>");
+    assert_eq!(deliver("wrong", "c1"), 200);
+    assert_eq!(server.wait_for("wrong", "dead_lettered")["correlation"], "failed");
+    crm.answer(403, r#"{"error":{"code":"DAILY_LIMIT"}}"#);
+    assert_eq!(deliver("quota", "c1"), 200);
+    eventually("the breaker is open", || {
+        let metrics = server.request("GET", "/metrics", &[], b"").body;
+        metrics.contains(r#"cognigy_crm_breaker{source="cognigy"} 1"#).then_some(())
+    });
+}
+
+#[test]
+fn the_readme_has_every_setting() {
+    let help = Site::on_file().run(&["--help-settings"]);
+    let help = common::stdout(&help);
+    let readme = std::fs::read_to_string(common::workspace().join("README.md")).unwrap();
+    let names: Vec<_> = help
+        .split(|c: char| !(c.is_ascii_uppercase() || c == '_'))
+        .filter(|word| ["COGNIGY_", "CRM_", "SQS_"].iter().any(|it| word.starts_with(it)))
+        .filter(|word| !word.contains("_NAME") && word.len() > 8)
+        .collect();
+    assert!(names.len() > 80, "{}", names.len());
+    for name in names {
+        assert!(readme.contains(&format!("`{name}")), "{name} is not in README.md");
     }
 }
