@@ -14,7 +14,7 @@ use crate::{
 const DEFAULT_FILE: &str = "cognigy.toml";
 
 /// Commands that ask the CRM, the queue, Cognigy's API or a server.
-const CALLING: [&str; 5] = ["serve", "send", "replay", "redrive", "register"];
+const CALLING: [&str; 6] = ["serve", "send", "replay", "recorrelate", "redrive", "register"];
 
 /// The flag that shows the settings.
 const SETTINGS_HELP: &str = "help-settings";
@@ -257,6 +257,13 @@ fn subcommands() -> Vec<Command> {
         .arg(flag("here", "Run the events in this process, whether or not a server is seen").conflicts_with("hand-over"))
         .arg(flag("hand-over", "Hand the events to a server's workers, whether or not one is seen"))
         .arg(flag("no-wait", "Do not wait for events that are handed over").conflicts_with("here"))
+        .arg(json()),
+        with_filter(named(
+            "recorrelate",
+            "Ask the CRM again for events whose contact was not found then; the handler is not run",
+            "cognigy-server recorrelate --from 1d",
+        ))
+        .arg(flag("run", "Run the events again whose contact is known now, and those that were given up"))
         .arg(json()),
         named(
             "redrive",

@@ -131,7 +131,9 @@ fn the_senders_own_examples_are_let_through_and_every_changed_bit_is_not() {
         let mut site = Site::new();
         // The examples are years old.
         site.set("COGNIGY_TIMESTAMP_TOLERANCE", "36500d");
-        settings.iter().for_each(|(name, value)| drop(site.set(name, *value)));
+        for (name, value) in settings {
+            site.set(name, *value);
+        }
         let server = site.serve();
         let name = settings[0].1;
         // It is the sender's. That the example is no event is another matter.
@@ -166,7 +168,9 @@ fn the_senders_own_examples_are_let_through_and_every_changed_bit_is_not() {
 fn an_old_delivery_is_refused_and_the_operator_is_told_by_how_much() {
     let Vector { settings, headers, body } = &VECTORS[2];
     let mut site = Site::new();
-    settings.iter().for_each(|(name, value)| drop(site.set(name, *value)));
+    for (name, value) in *settings {
+        site.set(name, *value);
+    }
     let server = site.serve();
     server.post(PATH, headers, body.as_bytes()).problem(401);
     assert_eq!(
@@ -237,7 +241,7 @@ fn a_token_may_end_the_path() {
     assert_eq!(post("/webhooks/cognigy/cognigy/marked-path-token"), 200);
     assert_eq!(post("/webhooks/cognigy/shop/marked-shop-token"), 200);
     assert_eq!(post("/webhooks/cognigy/shop/marked-path-token"), 401);
-    assert_eq!(post("/webhooks/cognigy/shop/"), 401);
+    assert_eq!(post("/webhooks/cognigy/shop/"), 404);
     assert_eq!(post("/webhooks/cognigy/shop"), 401);
     assert_eq!(post("/webhooks/cognigy/shop/marked-shop-token/more"), 404);
     assert!(!server.log().contains("marked-"), "{}", server.log());
@@ -306,7 +310,9 @@ fn a_setting_that_lets_nobody_in_or_everyone_stops_the_start() {
         if settings[0].0 == "CRM_RATE_LIMIT" {
             site.set("CRM_PRESET", "intercom").set("CRM_TOKEN", "t");
         }
-        settings.iter().for_each(|(name, value)| drop(site.set(name, *value)));
+        for (name, value) in settings {
+            site.set(name, *value);
+        }
         let output = site.run(&["serve"]);
         let told = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{settings:?}: {told}");
@@ -676,4 +682,40 @@ fn events_are_handed_on_with_their_contacts() {
         !shown.contains("tenant") && !shown.contains("whsec_"),
         "the URL's query may be a secret"
     );
+}
+
+#[test]
+fn a_contact_that_was_not_known_is_asked_for_again() {
+    let crm = Crm::start();
+    crm.answer(404, "");
+    let receiver = Crm::start();
+    let mut site = Site::new();
+    site.set("CRM_BASE_URL", crm.url())
+        .set("COGNIGY_FORWARD_URL", receiver.url())
+        .set("COGNIGY_FORWARD_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let server = site.serve();
+    for id in ["e1", "e2"] {
+        server.deliver(&common::event(id, id));
+        assert_eq!(server.wait_for(id, "processed")["correlation"], "none");
+    }
+    let handed_on = receiver.requests().len();
+    let still = site.run(&["recorrelate", "--external-id", "e1"]);
+    assert!(still.status.success(), "{}", stderr(&still));
+    assert!(common::stdout(&still).ends_with("0 of 1 have a contact now\n"), "{still:?}");
+    crm.answer(200, r#"{"name":"Ada"}"#);
+    let asked = site.run(&["recorrelate", "--external-id", "e1"]);
+    assert!(common::stdout(&asked).ends_with("1 of 1 have a contact now\n"), "{asked:?}");
+    let event = server.event("e1");
+    assert_eq!(
+        (&event["correlation"], &event["crm_context"]["name"]),
+        (&json!("matched"), &json!("Ada"))
+    );
+    assert_eq!(receiver.requests().len(), handed_on, "the handler was not run");
+    let run = site.run(&["recorrelate", "--run", "--json"]);
+    assert!(common::stdout(&run).contains(r#""outcome":"matched""#), "{run:?}");
+    eventually("it is handed on again", || (receiver.requests().len() > handed_on).then_some(()));
+    assert_eq!(server.event("e2")["crm_context"]["name"], "Ada");
+    crm.answer(500, "");
+    let failed = site.run(&["recorrelate"]);
+    assert!(failed.status.success(), "nothing is left to ask for: {failed:?}");
 }

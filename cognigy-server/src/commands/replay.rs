@@ -78,7 +78,7 @@ pub(super) async fn replay(
     ended.close()
 }
 
-async fn matching(app: &App, filter: &EventFilter) -> Result<Vec<EventKey>, StartError> {
+pub(super) async fn matching(app: &App, filter: &EventFilter) -> Result<Vec<EventKey>, StartError> {
     let mut keys = Vec::new();
     let mut page = PageRequest { limit: PAGE, after: None };
     loop {

@@ -261,9 +261,11 @@ impl Layers {
         Ok(())
     }
 
-    /// Removes all sources but the plain path's.
-    pub(crate) fn forget_sources(&mut self) {
-        self.sources.clear();
+    /// Adds a source with these settings.
+    pub(crate) fn add_source(&mut self, name: SourceName, settings: &[(&str, &str)]) {
+        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), Hidden::new(*value));
+        let environment = settings.iter().map(own).collect();
+        self.sources.insert(name, Own { environment, ..Own::default() });
     }
 
     fn variables(&self) -> impl Iterator<Item = (String, &SourceName, &'static Setting)> {
@@ -470,7 +472,12 @@ mod tests {
         let mut environment = vec![("COGNIGY_SOURCES".to_owned(), "shop".to_owned())];
         let shop: SourceName = "shop".parse().unwrap();
         for setting in SETTINGS.iter().filter(|setting| setting.secret && setting.per_source) {
-            environment.push((setting.variable_of(&shop), "marked-secret".to_owned()));
+            let marked = match setting.variable {
+                "COGNIGY_FORWARD_URL" => "https://h.example/marked?token=marked",
+                "COGNIGY_FORWARD_SECRET" => "whsec_markedmarkedmarkedmarkedmarked",
+                _ => "marked-secret",
+            };
+            environment.push((setting.variable_of(&shop), marked.to_owned()));
         }
         assert!(environment.len() >= 4);
         let mut layers = Layers::default();
