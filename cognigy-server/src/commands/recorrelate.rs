@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::ArgMatches;
-use cognigy_core::{Correlation, EventFilter, EventKey, Recorrelated, Requeued};
+use cognigy_core::{Clock, Correlation, EventFilter, EventKey, Recorrelated, Requeued};
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 
