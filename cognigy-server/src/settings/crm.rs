@@ -65,6 +65,7 @@ fn simple(not_found: NotFoundRule, has_token: bool) -> Result<CrmTemplate, Templ
     CrmTemplate::from_toml(&format!(
         r#"
         name = "generic"
+        external_id_field = "external_id"
         [auth]
         kind = "{kind}"
         [[look_up]]
