@@ -206,7 +206,8 @@ fn credentials_that_are_shown_let_their_sender_in_and_nobody_else() {
     let body = common::event("e1", "c1");
     let wrong = "another-secret";
     type Headers<'a> = Vec<(&'a str, String)>;
-    let shown: [(&str, &str, &dyn Fn(&str) -> Headers<'static>); 3] = [
+    type Shown = dyn Fn(&str) -> Headers<'static>;
+    let shown: [(&str, &str, &Shown); 3] = [
         ("basic", "user:marked-password", &|it| vec![("Authorization", basic(it))]),
         ("header", "marked-key", &|it| vec![("X-API-Key", it.to_owned())]),
         ("bearer", "marked-token", &|it| vec![("authorization", format!("Bearer {it}"))]),
@@ -306,10 +307,6 @@ fn a_setting_that_lets_nobody_in_or_everyone_stops_the_start() {
         (&[("CRM_AMBIGUOUS", "both")], "CRM_AMBIGUOUS"),
     ] {
         let mut site = Site::new();
-        // The rate limit belongs to the presets.
-        if settings[0].0 == "CRM_RATE_LIMIT" {
-            site.set("CRM_PRESET", "intercom").set("CRM_TOKEN", "t");
-        }
         for (name, value) in settings {
             site.set(name, *value);
         }
@@ -718,4 +715,54 @@ fn a_contact_that_was_not_known_is_asked_for_again() {
     crm.answer(500, "");
     let failed = site.run(&["recorrelate"]);
     assert!(failed.status.success(), "nothing is left to ask for: {failed:?}");
+}
+
+#[test]
+fn the_simple_protocol_takes_other_credentials_and_a_rate_limit() {
+    let crm = Crm::start();
+    let mut site = Site::new();
+    site.set("CRM_BASE_URL", crm.url())
+        .set("CRM_AUTH", "basic")
+        .set("CRM_TOKEN", "user:marked-password")
+        .set("CRM_RATE_LIMIT", "1/300ms");
+    let server = site.serve();
+    for id in ["e1", "e2", "e3", "e4"] {
+        server.deliver(&common::event(id, id));
+    }
+    let began = std::time::Instant::now();
+    for id in ["e1", "e2", "e3", "e4"] {
+        let event = server.wait_for(id, "processed");
+        assert_eq!(event["crm_context"]["name"], "Ada");
+    }
+    assert!(began.elapsed() >= Duration::from_millis(500), "{:?}", began.elapsed());
+    let request = crm.requests().pop().unwrap();
+    assert!(request.contains(&basic("user:marked-password")), "{request}");
+    for (status, body) in [(404, ""), (200, "[]"), (204, "")] {
+        crm.answer(status, body);
+        let id = format!("nobody-{status}");
+        server.deliver(&common::event(&id, &id));
+        assert_eq!(server.wait_for(&id, "processed")["correlation"], "none");
+    }
+}
+
+#[test]
+fn send_makes_up_what_each_sender_sends() {
+    for (preset, secret) in [
+        ("native", common::SECRET),
+        ("cognigy-callback", "user:a-password"),
+        ("cognigy-http-node", common::SECRET),
+        ("voice-gateway", common::SECRET),
+        ("cloudevents", common::SECRET),
+        ("standard-webhooks", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        ("chatwoot", common::SECRET),
+        ("json", common::SECRET),
+    ] {
+        let mut site = site(preset, secret);
+        site.set("COGNIGY_WORKER", "off");
+        let server = site.serve();
+        let url = format!("http://{}{PATH}", server.address);
+        let sent = site.run(&["send", "--generate", "8", "--url", &url]);
+        assert!(sent.status.success(), "{preset}: {} {}", common::stdout(&sent), stderr(&sent));
+        assert_eq!(server.stats()["events"]["total"], 8, "{preset}");
+    }
 }

@@ -346,7 +346,7 @@ mod tests {
             "COGNIGY_DATABASE_URL" => "postgres://user:marked@host/name",
             "COGNIGY_FORWARD_URL" => "https://h.example/marked?token=marked",
             // `marked` is a part of it, as base64 of a secret.
-            "COGNIGY_FORWARD_SECRET" => "whsec_markedmarkedmarkedmarkedmarked",
+            "COGNIGY_FORWARD_SECRET" => "whsec_markedmarkedmarkedmarked",
             _ => "marked-secret",
         };
         let environment: Vec<_> =

@@ -474,7 +474,7 @@ mod tests {
         for setting in SETTINGS.iter().filter(|setting| setting.secret && setting.per_source) {
             let marked = match setting.variable {
                 "COGNIGY_FORWARD_URL" => "https://h.example/marked?token=marked",
-                "COGNIGY_FORWARD_SECRET" => "whsec_markedmarkedmarkedmarkedmarked",
+                "COGNIGY_FORWARD_SECRET" => "whsec_markedmarkedmarkedmarked",
                 _ => "marked-secret",
             };
             environment.push((setting.variable_of(&shop), marked.to_owned()));
