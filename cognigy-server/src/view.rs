@@ -6,7 +6,10 @@ use cognigy_core::{
 };
 use serde::Serialize;
 
-use crate::telemetry::{Deliveries, age_seconds, milliseconds};
+use crate::{
+    settings::Role,
+    telemetry::{Deliveries, age_seconds, milliseconds},
+};
 
 /// RFC 3339, microseconds, UTC.
 pub(crate) fn time(at: Timestamp) -> String {
@@ -147,6 +150,26 @@ impl EventDetail {
     }
 }
 
+impl EventDetail {
+    /// What an operator of that role sees of it. The contact and the kept headers say who wrote what, as
+    /// the body does.
+    pub(crate) fn seen_by(mut self, role: Role) -> Self {
+        if !role.sees_bodies() {
+            self.body = None;
+            self.crm_context = None;
+            self.headers = DeliveryContext::default();
+        }
+        self
+    }
+}
+
+impl QuarantineLine {
+    /// What an operator of that role sees of it.
+    pub(crate) fn seen_by(self, role: Role) -> Self {
+        if role.sees_bodies() { self } else { Self { body: None, ..self } }
+    }
+}
+
 impl From<Attempt> for AttemptLine {
     fn from(attempt: Attempt) -> Self {
         let Attempt { number, run, started_at, duration, outcome, error } = attempt;
@@ -165,7 +188,8 @@ pub(crate) struct QuarantineLine {
     pub(crate) received_at: String,
     pub(crate) detail: String,
     /// The body, or only its beginning if `body_bytes` is more.
-    pub(crate) body: String,
+    /// None for an operator who sees no bodies.
+    pub(crate) body: Option<String>,
     pub(crate) body_bytes: u64,
     pub(crate) body_truncated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -182,7 +206,7 @@ impl From<QuarantineSummary> for QuarantineLine {
             received_at: time(item.received_at),
             detail: item.detail,
             source: named(&item.source),
-            body: String::from_utf8_lossy(&item.excerpt).into_owned(),
+            body: Some(String::from_utf8_lossy(&item.excerpt).into_owned()),
             body_bytes: item.length,
         }
     }
@@ -190,7 +214,7 @@ impl From<QuarantineSummary> for QuarantineLine {
 
 impl From<QuarantinedItem> for QuarantineLine {
     fn from(item: QuarantinedItem) -> Self {
-        let body = String::from_utf8_lossy(&item.body).into_owned();
+        let body = Some(String::from_utf8_lossy(&item.body).into_owned());
         Self { body, body_truncated: false, ..Self::from(item.summary()) }
     }
 }

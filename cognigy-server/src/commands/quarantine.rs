@@ -101,7 +101,7 @@ async fn show(id: i64, as_json: bool, deployment: &Deployment) -> Result<bool, S
     say!("event      {}", printable(line.event_id.as_deref().unwrap_or("-")))?;
     say!("received   {}", line.received_at)?;
     say!("detail     {}", printable(&line.detail))?;
-    say!("body       {}", printable(&line.body))?;
+    say!("body       {}", printable(line.body.as_deref().unwrap_or("not shown")))?;
     Ok(true)
 }
 

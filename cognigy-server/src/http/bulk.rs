@@ -19,7 +19,10 @@ use serde::{
 };
 use serde_json::{Value, json};
 
-use super::{Answer, ProblemResponse, Shared, operator::Operator};
+use super::{
+    Answer, ProblemResponse, Shared,
+    access::{Change, Reader},
+};
 use crate::{app::App, filter};
 
 /// How many events one store call hands over: large enough for one fsync to matter little.
@@ -109,7 +112,7 @@ enum Selection {
 }
 
 /// Begins a bulk replay of `{"ids": […]}` or of a filter such as `{"status": "dead_lettered"}`.
-pub(super) async fn begin(_: Operator, service: Shared, body: web::Bytes) -> Answer {
+pub(super) async fn begin(_: Change, service: Shared, body: web::Bytes) -> Answer {
     let selection = selection(&body, service.app.clock.now())
         .map_err(|error| ProblemResponse::bad_request(&error))?;
     let (app, replays) = (service.app.clone(), service.replays.clone());
@@ -132,7 +135,7 @@ pub(super) async fn begin(_: Operator, service: Shared, body: web::Bytes) -> Ans
 }
 
 /// The progress of one bulk replay.
-pub(super) async fn progress(_: Operator, service: Shared, id: web::Path<String>) -> Answer {
+pub(super) async fn progress(_: Reader, service: Shared, id: web::Path<String>) -> Answer {
     let missing = || ProblemResponse::new(404, "Not Found", "There is no such replay");
     let progress = id.parse().ok().and_then(|id| service.replays.get(id)).ok_or_else(missing)?;
     Ok(HttpResponse::Ok().json(progress))

@@ -1,5 +1,6 @@
 //! The routes of the contract's HTTP table, and the listeners that serve them.
 
+mod access;
 mod body;
 mod bulk;
 mod connection;
@@ -28,15 +29,15 @@ use cognigy_core::{Failure, Reply, StoreError};
 pub(crate) use listen::{Listening, Size, bind, serve};
 
 use crate::{app::App, pipelines::Pipelines, settings::Settings, telemetry::Hints};
+use access::Tokens;
 use bulk::BulkReplays;
-use operator::AdminToken;
 use probes::Readiness;
 
 /// What the routes of all listeners share: the app, and what only requests need.
 #[derive(Clone)]
 pub(crate) struct Service {
     pub(crate) app: App,
-    admin: AdminToken,
+    tokens: Tokens,
     readiness: Readiness,
     replays: BulkReplays,
     hints: Arc<Hints>,
@@ -44,9 +45,9 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn new(app: App, settings: &Settings) -> Self {
-        let admin = AdminToken::new(settings.admin_token.as_ref().map(|token| token.as_str()));
+        let tokens = Tokens::new(&settings.operators);
         let (readiness, replays) = (Readiness::default(), BulkReplays::default());
-        Self { app, admin, readiness, replays, hints: Arc::default() }
+        Self { app, tokens, readiness, replays, hints: Arc::default() }
     }
 
     /// The process is stopping: it is not ready any more.

@@ -1,115 +1,27 @@
-//! The operator API. It needs a bearer token, and is closed if no token is set.
+//! The operator API: events, quarantine, statistics.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, http::header, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use cognigy_core::{
     Clock, EventFilter, EventId, EventKey, PageRequest, QuarantineRetry, ReplayOutcome, SourceName,
 };
-use futures_util::future::LocalBoxFuture;
 use serde_json::json;
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 use super::{
     Answer, ProblemResponse, Shared,
-    guard::{Guard, Pause},
-    webhook::sender_of,
+    access::{Change, Reader},
 };
 use crate::{
     app::App,
     filter, find,
-    telemetry::{Deliveries, refusal},
+    telemetry::Deliveries,
     view::{EventDetail, EventLine, QuarantineLine, Rates, Stats},
 };
 
 /// How many entries a page has by default, and at most.
 const PAGE: usize = 50;
 const MAX_PAGE: usize = 500;
-
-/// The digest of the operator's token. Comparing digests takes the same time for every token that
-/// is sent, whatever its length.
-#[derive(Clone)]
-pub(super) struct AdminToken {
-    digest: Option<Arc<[u8; 32]>>,
-    guard: Arc<Guard>,
-}
-
-/// A request without the right token: its answer, and the wait before it.
-struct Refused(ProblemResponse, Option<Pause>);
-
-impl AdminToken {
-    pub(super) fn new(token: Option<&str>) -> Self {
-        let digest = token.map(|token| Arc::new(Sha256::digest(token).into()));
-        Self { digest, guard: Arc::default() }
-    }
-
-    fn check(&self, request: &HttpRequest, app: &App) -> Result<(), Refused> {
-        let from = sender_of(request, app);
-        let refused = |reason: &str, problem, pause| {
-            app.telemetry.operator_refused();
-            let method = request.method();
-            refusal!(app.refusals.first(reason, from), peer = %from, %method, "operator refused: {reason}");
-            Err(Refused(problem, pause))
-        };
-        let Some(expected) = &self.digest else {
-            let detail = "The operator API is closed: COGNIGY_ADMIN_TOKEN is not set";
-            return refused(
-                "no token is set",
-                ProblemResponse::new(403, "Forbidden", detail),
-                None,
-            );
-        };
-        let mut sent = request.headers().get_all(header::AUTHORIZATION);
-        let token = match (sent.next(), sent.next()) {
-            (Some(value), None) => bearer(value.as_bytes()),
-            _ => None,
-        };
-        let digest: [u8; 32] = Sha256::digest(token.unwrap_or_default()).into();
-        if token.is_some() && bool::from(digest.ct_eq(&**expected)) {
-            return Ok(());
-        }
-        let problem = ProblemResponse::new(
-            401,
-            "Unauthorized",
-            "The operator's bearer token is missing or wrong",
-        );
-        match token {
-            Some(_) => refused("wrong operator token", problem, self.guard.wrong(from)),
-            None => refused("no operator token", problem, None),
-        }
-    }
-}
-
-/// The token of `Bearer <token>`. The scheme's name may be in any case (RFC 9110, section 11.1).
-fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = value.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
-}
-
-/// Proves that the request carries the operator's token. A handler that takes one is protected.
-pub(super) struct Operator;
-
-impl FromRequest for Operator {
-    type Error = ProblemResponse;
-    type Future = LocalBoxFuture<'static, Result<Self, ProblemResponse>>;
-
-    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
-        let service = request.app_data::<Shared>();
-        let not_wired =
-            || Refused(ProblemResponse::new(500, "Internal Server Error", "Not wired"), None);
-        let checked = service
-            .ok_or_else(not_wired)
-            .and_then(|service| service.admin.check(request, &service.app));
-        Box::pin(async move {
-            let Err(Refused(problem, pause)) = checked else { return Ok(Self) };
-            if let Some(pause) = pause {
-                pause.over().await;
-            }
-            Err(problem)
-        })
-    }
-}
 
 /// The key of the event that a path names. `?source=` names its source. Without that the plain
 /// path's source is searched first, then all others.
@@ -160,7 +72,7 @@ fn not_found() -> ProblemResponse {
 
 /// Runs the event now, once.
 pub(super) async fn replay(
-    _: Operator,
+    _: Change,
     request: HttpRequest,
     service: Shared,
     event_id: web::Path<String>,
@@ -232,7 +144,7 @@ fn page(parameters: &mut BTreeMap<String, String>) -> Result<PageRequest, Proble
     Ok(PageRequest { limit, after })
 }
 
-pub(super) async fn list(_: Operator, request: HttpRequest, service: Shared) -> Answer {
+pub(super) async fn list(_: Reader, request: HttpRequest, service: Shared) -> Answer {
     let app = &service.app;
     let mut parameters = parameters(&request)?;
     let page = page(&mut parameters)?;
@@ -245,7 +157,7 @@ pub(super) async fn list(_: Operator, request: HttpRequest, service: Shared) -> 
 }
 
 pub(super) async fn show(
-    _: Operator,
+    Reader(operator): Reader,
     request: HttpRequest,
     service: Shared,
     event_id: web::Path<String>,
@@ -254,10 +166,15 @@ pub(super) async fn show(
     let key = key(app, &event_id, &request).await?;
     let stored = app.store.find(&key).await?.ok_or_else(not_found)?;
     let attempts = app.store.attempts(&key).await?;
-    Ok(HttpResponse::Ok().json(EventDetail::new(stored, attempts)))
+    let detail = EventDetail::new(stored, attempts).seen_by(operator.role);
+    Ok(HttpResponse::Ok().json(detail))
 }
 
-pub(super) async fn quarantine(_: Operator, request: HttpRequest, service: Shared) -> Answer {
+pub(super) async fn quarantine(
+    Reader(operator): Reader,
+    request: HttpRequest,
+    service: Shared,
+) -> Answer {
     let app = &service.app;
     let mut parameters = parameters(&request)?;
     let page = page(&mut parameters)?;
@@ -265,25 +182,26 @@ pub(super) async fn quarantine(_: Operator, request: HttpRequest, service: Share
         return Err(ProblemResponse::bad_request(&format!("{name:?} is not a parameter here")));
     }
     let found = app.store.quarantined(page).await?;
-    let items: Vec<QuarantineLine> = found.items.into_iter().map(QuarantineLine::from).collect();
+    let seen = |item| QuarantineLine::from(item).seen_by(operator.role);
+    let items: Vec<_> = found.items.into_iter().map(seen).collect();
     let next = found.next.map(|cursor| cursor.to_string());
     Ok(HttpResponse::Ok().json(json!({ "items": items, "next_cursor": next })))
 }
 
 /// One body in full.
-pub(super) async fn quarantined(_: Operator, service: Shared, id: web::Path<String>) -> Answer {
+pub(super) async fn quarantined(
+    Reader(operator): Reader,
+    service: Shared,
+    id: web::Path<String>,
+) -> Answer {
     let app = &service.app;
     let missing = || ProblemResponse::new(404, "Not Found", "There is no such item in quarantine");
     let id = id.parse().map_err(|_| missing())?;
     let item = app.store.quarantined_item(id).await?.ok_or_else(missing)?;
-    Ok(HttpResponse::Ok().json(QuarantineLine::from(item)))
+    Ok(HttpResponse::Ok().json(QuarantineLine::from(item).seen_by(operator.role)))
 }
 
-pub(super) async fn retry_quarantined(
-    _: Operator,
-    service: Shared,
-    id: web::Path<String>,
-) -> Answer {
+pub(super) async fn retry_quarantined(_: Change, service: Shared, id: web::Path<String>) -> Answer {
     let app = &service.app;
     let missing = || ProblemResponse::new(404, "Not Found", "There is no such item in quarantine");
     let id = id.parse().map_err(|_| missing())?;
@@ -308,7 +226,7 @@ pub(super) async fn retry_quarantined(
     }
 }
 
-pub(super) async fn stats(_: Operator, service: Shared) -> Answer {
+pub(super) async fn stats(_: Reader, service: Shared) -> Answer {
     let app = &service.app;
     let counts = app.store.counts().await?;
     let telemetry = || app.pipelines.iter().map(|source| &source.telemetry);

@@ -8,6 +8,7 @@
 mod crm;
 mod intake;
 mod layers;
+mod operators;
 mod outside;
 mod parse;
 mod per_source;
@@ -22,6 +23,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use intake::{Credential, Webhook};
 pub(crate) use layers::{Layers, SettingError};
+pub(crate) use operators::{OperatorSettings, Role};
 pub(crate) use outside::{add_env_file, warnings};
 use per_source::View;
 pub(crate) use source_settings::{ForwardSettings, SourceSettings};
@@ -48,7 +50,8 @@ pub(crate) struct Settings {
     pub(crate) lease: Duration,
     /// How many leases a run may lose before its event is given up.
     pub(crate) max_lost_leases: u32,
-    pub(crate) admin_token: Option<Hidden>,
+    /// Who may use the operator API.
+    pub(crate) operators: Vec<OperatorSettings>,
     pub(crate) worker: bool,
     /// How long the server waits for a balancer to notice that it is stopping.
     pub(crate) drain: Duration,
@@ -147,7 +150,7 @@ impl Settings {
             },
             lease: layers.required("lease", parse::lease)?,
             max_lost_leases: layers.required("max_lost_leases", |t| parse::number(t, 1, 1000))?,
-            admin_token: layers.optional("admin_token", parse::admin_token)?,
+            operators: operators::read(layers)?,
             worker: layers.required("worker", parse::switch)?,
             drain: layers.required("drain", parse::duration)?,
             stop_grace: layers.required("stop_grace", parse::duration)?,
