@@ -1,12 +1,14 @@
 //! What operators see: the JSON shapes of the contract, for the operator API and for `--json`.
 
 use cognigy_core::{
-    Attempt, AttemptOutcome, Contact, Counts, DeliveryContext, EventSummary, EventTime, EventType,
-    Forgotten, QuarantineSummary, QuarantinedItem, SourceName, State, StoredEvent, Timestamp,
+    Attempt, AttemptOutcome, AuditEntry, Contact, Counts, DeliveryContext, EventSummary, EventTime,
+    EventType, Forgotten, QuarantineSummary, QuarantinedItem, SourceName, State, StoredEvent,
+    Timestamp,
 };
 use serde::Serialize;
 
 use crate::{
+    pausing::Paused,
     settings::Role,
     telemetry::{Deliveries, age_seconds, milliseconds},
 };
@@ -85,6 +87,8 @@ pub(crate) struct EventDetail {
     #[serde(skip_serializing_if = "DeliveryContext::is_empty")]
     pub(crate) headers: DeliveryContext,
     pub(crate) attempts: Vec<AttemptLine>,
+    /// What operators did to it, newest first.
+    pub(crate) audit: Vec<AuditLine>,
     /// The dead letter of an event that was given up, while it waits to be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dead_letter: Option<DeadLetterLine>,
@@ -117,7 +121,7 @@ pub(crate) struct AttemptLine {
 }
 
 impl EventDetail {
-    pub(crate) fn new(stored: StoredEvent, attempts: Vec<Attempt>) -> Self {
+    pub(crate) fn new(stored: StoredEvent, attempts: Vec<Attempt>, audit: Vec<AuditEntry>) -> Self {
         let event = stored.event;
         let is_hidden = event.is_sensitive() || stored.forgotten.is_some();
         let dead_letter = stored.unsent.map(|unsent| DeadLetterLine {
@@ -145,6 +149,7 @@ impl EventDetail {
             forgotten: stored.forgotten.map(Forgotten::as_str),
             headers: if is_hidden { DeliveryContext::default() } else { event.context().clone() },
             attempts: attempts.into_iter().map(AttemptLine::from).collect(),
+            audit: audit.into_iter().map(AuditLine::from).collect(),
             source: named(&event.key().source),
         }
     }
@@ -176,6 +181,30 @@ impl From<Attempt> for AttemptLine {
         let outcome = AttemptOutcome::as_str(outcome);
         let duration_ms = milliseconds(duration);
         Self { number, run, started_at: time(started_at), duration_ms, outcome, error }
+    }
+}
+
+/// One thing that an operator did.
+#[derive(Serialize)]
+pub(crate) struct AuditLine {
+    pub(crate) at: String,
+    pub(crate) by: String,
+    pub(crate) action: String,
+    pub(crate) target: Option<String>,
+    pub(crate) filter: Option<serde_json::Value>,
+    pub(crate) count: Option<u64>,
+    pub(crate) outcome: String,
+    /// The source of the event that is the target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
+}
+
+impl From<AuditEntry> for AuditLine {
+    fn from(entry: AuditEntry) -> Self {
+        let AuditEntry { at, by, action, target, source, filter, count, outcome } = entry;
+        let (at, source) = (time(at), source.as_ref().and_then(named));
+        let filter = filter.map(|text| serde_json::from_str(&text).unwrap_or(text.into()));
+        Self { at, by, action, target, filter, count, outcome, source }
     }
 }
 
@@ -223,7 +252,8 @@ impl From<QuarantinedItem> for QuarantineLine {
 #[derive(Serialize)]
 pub(crate) struct Stats {
     /// Since the process started: `received` = `new` + `duplicates` + `conflicts` + `refused`.
-    deliveries: Deliveries,
+    /// None in the answer of a command, which sees the database only.
+    deliveries: Option<Deliveries>,
     events: EventCounts,
     by_status: std::collections::BTreeMap<&'static str, u64>,
     by_type: std::collections::BTreeMap<String, u64>,
@@ -233,7 +263,10 @@ pub(crate) struct Stats {
     /// Waiting events that wait for an earlier one of the same contact.
     held_back: u64,
     stopped_contacts: u64,
-    rates: Rates,
+    /// The sources whose workers are paused, and who paused each.
+    paused: Paused,
+    /// None in the answer of a command.
+    rates: Option<Rates>,
 }
 
 /// What is stored: `total` = `processed` + `dead_lettered` + `waiting`.
@@ -264,12 +297,14 @@ impl EventCounts {
 impl Stats {
     pub(crate) fn new(
         counts: Counts,
-        deliveries: Deliveries,
-        rates: Rates,
+        process: Option<(Deliveries, Rates)>,
+        paused: Paused,
         now: Timestamp,
     ) -> Self {
+        let (deliveries, rates) = process.unzip();
         Self {
             deliveries,
+            paused,
             events: EventCounts::new(&counts),
             by_status: State::ALL.map(|state| (state.as_str(), counts.of(state))).into(),
             oldest_pending_seconds: age_seconds(&counts, now),

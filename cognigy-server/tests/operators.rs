@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Answer, Server, Site, TOKEN, event, stderr};
+use common::{Answer, Server, Site, TOKEN, crm::Crm, event, eventually, stderr};
 use serde_json::Value;
 
 const ANNA: &str = "marked-token-of-anna";
@@ -122,5 +122,114 @@ fn a_wrong_operator_stops_the_start() {
         assert_eq!(output.status.code(), Some(2), "{variable}={value:?}: {told}");
         assert!(told.contains("COGNIGY_OPERATOR_RITA_") && !told.contains("marked"), "{told}");
         assert_eq!(told.lines().count(), 1, "{told}");
+    }
+}
+
+/// The entries of the record, newest first, each as `by action target count outcome`.
+fn audited(server: &Server) -> Vec<String> {
+    let entries = server.get("/admin/audit?limit=500").json()["entries"].clone();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let line = |entry: &Value| {
+        assert!(entry["at"].as_str().unwrap().ends_with('Z'), "{entry}");
+        ["by", "action", "target", "count", "outcome"].map(|name| text(&entry[name])).join(" ")
+    };
+    entries.as_array().unwrap().iter().map(line).collect()
+}
+
+#[test]
+fn who_did_what_is_recorded_and_survives_a_restart() {
+    let mut site = site();
+    site.set("COGNIGY_RETRY_MAX_ATTEMPTS", "1");
+    let mut server = site.serve();
+    for id in ["e1", "e2"] {
+        assert_eq!(server.deliver(&event(id, "c1")).status, 200);
+        server.wait_for(id, "dead_lettered");
+    }
+    assert_eq!(server.deliver(br#"{"eventId":"e3"}"#).status, 400);
+    let id = server.get("/admin/quarantine").json()["items"][0]["id"].clone();
+    let refused = ask(&server, RITA, "POST", "/webhooks/replay/e1", "");
+    assert_eq!(refused.status, 403);
+    assert!(audited(&server).is_empty(), "what was refused was not done");
+
+    assert_eq!(ask(&server, ANNA, "POST", "/webhooks/replay/e1", "").status, 500);
+    assert_eq!(ask(&server, TOKEN, "GET", "/webhooks/replay/nothing", "").status, 404);
+    let retry = format!("/admin/quarantine/{id}/retry");
+    assert_eq!(ask(&server, TOKEN, "POST", &retry, "").status, 409);
+    let filter = r#"{"status":"dead_lettered","external_id":"c1"}"#;
+    assert_eq!(ask(&server, ANNA, "POST", "/admin/replays", filter).status, 202);
+    let expected = [
+        "anna replay null 2 handed_over".to_owned(),
+        format!("admin quarantine_retry {id} 1 invalid"),
+        "anna replay e1 1 failed".to_owned(),
+    ];
+    eventually("the bulk replay is recorded", || (audited(&server).len() == 3).then_some(()));
+    assert_eq!(audited(&server), expected);
+    let newest = server.get("/admin/audit?limit=1").json();
+    let recorded: Value = serde_json::from_str(filter).unwrap();
+    assert_eq!(newest["entries"][0]["filter"], recorded);
+    let cursor = newest["next_cursor"].as_str().unwrap();
+    let rest = server.get(&format!("/admin/audit?cursor={cursor}")).json();
+    assert_eq!(rest["entries"].as_array().unwrap().len(), 2);
+    assert_eq!(rest["next_cursor"], Value::Null);
+    server.get("/admin/audit?who=anna").problem(400);
+    assert_eq!(ask(&server, RITA, "GET", "/admin/audit", "").status, 200);
+    let history = &server.event("e1")["audit"];
+    assert_eq!((&history[0]["by"], &history[0]["outcome"]), (&"anna".into(), &"failed".into()));
+    assert_eq!(server.event("e2")["audit"], Value::Array(Vec::new()));
+
+    server.kill();
+    let server = site.serve();
+    assert_eq!(audited(&server), expected);
+}
+
+#[test]
+fn a_paused_source_takes_events_in_and_runs_none_on_any_node() {
+    let crm = Crm::start();
+    let mut site = site();
+    site.set("CRM_BASE_URL", crm.url());
+    let (mut server, other) = (site.serve(), site.serve());
+    assert_eq!(server.deliver(&event("e0", "c1")).status, 200);
+    server.wait_for("e0", "processed");
+    let pause = ask(&server, ANNA, "POST", "/admin/sources/cognigy/pause", "");
+    assert_eq!(pause.json(), serde_json::json!({ "source": "cognigy", "paused": true }));
+    let gauge = r#"cognigy_source_paused{source="cognigy"} "#;
+    let is_paused = |server: &Server, value: char| {
+        server.get("/metrics").body.contains(&format!("{gauge}{value}"))
+    };
+    assert!(is_paused(&server, '1'), "the node that was asked pauses at once");
+    eventually("the other node pauses", || is_paused(&other, '1').then_some(()));
+    assert_eq!(server.stats()["paused"]["cognigy"]["by"], "anna");
+    for id in ["e1", "e2"] {
+        assert_eq!(other.deliver(&event(id, "c1")).status, 200, "intake goes on");
+    }
+    server.kill();
+    let server = site.serve();
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    for id in ["e1", "e2"] {
+        let event = server.event(id);
+        assert_eq!((&event["status"], &event["attempts"][0]), (&"pending".into(), &Value::Null));
+    }
+    // Whoever asks for one event by name gets it run.
+    assert_eq!(ask(&server, ANNA, "POST", "/webhooks/replay/e1", "").status, 200);
+    assert_eq!(ask(&other, ANNA, "POST", "/admin/sources/cognigy/resume", "").status, 200);
+    assert_eq!(ask(&other, ANNA, "POST", "/admin/sources/cognigy/resume", "").status, 200);
+    server.wait_for("e2", "processed");
+    eventually("every node resumes", || is_paused(&server, '0').then_some(()));
+    assert_eq!(server.stats()["paused"], serde_json::json!({}));
+    let expected = [
+        "anna resume cognigy null unchanged",
+        "anna resume cognigy null done",
+        "anna replay e1 1 replayed",
+        "anna pause cognigy null done",
+    ];
+    assert_eq!(audited(&server), expected);
+    for (token, path, status) in [
+        (ANNA, "/admin/sources/shop/pause", 404),
+        (ANNA, "/admin/sources/The%20Shop/pause", 404),
+        (RITA, "/admin/sources/cognigy/pause", 403),
+        (BILL, "/admin/sources/shop/resume", 403),
+        ("", "/admin/sources/cognigy/pause", 401),
+    ] {
+        ask(&server, token, "POST", path, "").problem(status);
     }
 }

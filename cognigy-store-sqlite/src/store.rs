@@ -12,17 +12,17 @@ use std::{
 
 use async_trait::async_trait;
 use cognigy_core::{
-    Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, Counts, EventArchive, EventFilter,
-    EventKey, EventPage, EventStore, IncomingEvent, PageRequest, PurgeRequest, PurgeStep, Purged,
-    Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantinedItem, Recorded,
-    ReplayClaim, Requeued, Settled, Settlement, SharedValues, SourceName, StoreError, StoreSize,
-    StoredEvent, Timestamp,
+    Attempt, AuditEntry, AuditLog, AuditPage, Backlog, ClaimBatch, ClaimRequest, ClaimToken,
+    Counts, EventArchive, EventFilter, EventKey, EventPage, EventStore, IncomingEvent, PageRequest,
+    PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
+    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, SharedValues,
+    SourceName, StoreError, StoreSize, StoredEvent, Timestamp,
 };
 
 use crate::{
     SqliteAccess, SqliteOptions,
     calls::{
-        archive,
+        archive, audit,
         claim::{self, LeaseWindow},
         probe, purge, quarantine, record, replay, settle, shared_values,
     },
@@ -294,5 +294,21 @@ impl SharedValues for SqliteStore {
             shared_values::replace(group, &name, expected.as_deref(), new.as_deref())
         };
         self.inner.writer()?.perform(replace).await
+    }
+}
+
+#[async_trait]
+impl AuditLog for SqliteStore {
+    async fn append_audit(&self, entry: AuditEntry) -> Result<(), StoreError> {
+        self.inner.writer()?.perform(move |group| audit::append(group, &entry)).await
+    }
+
+    async fn audited(
+        &self,
+        about: Option<&EventKey>,
+        page: PageRequest,
+    ) -> Result<AuditPage, StoreError> {
+        let about = about.cloned();
+        self.inner.readers.query(move |file| audit::page(file, about.as_ref(), page)).await
     }
 }

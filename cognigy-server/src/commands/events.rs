@@ -118,7 +118,9 @@ pub(super) async fn show(
         });
         return Ok(false);
     };
-    let detail = EventDetail::new(stored, store.attempts(&key).await?);
+    let whole = PageRequest { limit: PAGE, after: None };
+    let audit = store.audited(Some(&key), whole).await?.entries;
+    let detail = EventDetail::new(stored, store.attempts(&key).await?, audit);
     if arguments.get_flag("json") {
         print_json(&detail)?;
     } else {
@@ -165,6 +167,10 @@ fn print(detail: &EventDetail) -> Result<(), StartError> {
             attempt.started_at,
             attempt.error.as_ref().map(|e| format!(": {}", printable(e))).unwrap_or_default(),
         )?;
+    }
+    for entry in &detail.audit {
+        let (action, by, outcome) = (&entry.action, &entry.by, printable(&entry.outcome));
+        say!("{action} by {by}: {outcome}, {}", entry.at)?;
     }
     Ok(())
 }

@@ -23,7 +23,11 @@ use super::{
     Answer, ProblemResponse, Shared,
     access::{Change, Reader},
 };
-use crate::{app::App, filter};
+use crate::{
+    app::App,
+    audit::{Target, audit},
+    filter,
+};
 
 /// How many events one store call hands over: large enough for one fsync to matter little.
 const BATCH: usize = 256;
@@ -112,10 +116,11 @@ enum Selection {
 }
 
 /// Begins a bulk replay of `{"ids": […]}` or of a filter such as `{"status": "dead_lettered"}`.
-pub(super) async fn begin(_: Change, service: Shared, body: web::Bytes) -> Answer {
+pub(super) async fn begin(Change(operator): Change, service: Shared, body: web::Bytes) -> Answer {
     let selection = selection(&body, service.app.clock.now())
         .map_err(|error| ProblemResponse::bad_request(&error))?;
     let (app, replays) = (service.app.clone(), service.replays.clone());
+    let filter = serde_json::from_slice(&body).ok();
     let id = replays.begin();
     tokio::spawn(async move {
         let outcome = requeue(&app, &replays, id, selection).await;
@@ -126,6 +131,9 @@ pub(super) async fn begin(_: Change, service: Shared, body: web::Bytes) -> Answe
                 "bulk replay broke off"
             );
         }
+        let count = replays.get(id).map(|progress| progress.scheduled + progress.waiting);
+        let told = if outcome.is_ok() { "handed_over" } else { "broke_off" };
+        audit(&app, &operator, "replay", Target::Selected, filter.as_ref(), count, told).await;
         replays.update(id, |progress| {
             progress.done = true;
             progress.failed = outcome.is_err();

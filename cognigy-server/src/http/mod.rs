@@ -1,6 +1,7 @@
 //! The routes of the contract's HTTP table, and the listeners that serve them.
 
 mod access;
+mod audit;
 mod body;
 mod bulk;
 mod connection;
@@ -13,6 +14,7 @@ mod operator;
 mod parts;
 mod paths;
 mod probes;
+mod sources;
 mod unread;
 mod upgrade;
 mod webhook;
@@ -29,6 +31,7 @@ use cognigy_core::{Failure, Reply, StoreError};
 pub(crate) use listen::{Listening, Size, bind, serve};
 
 use crate::{app::App, pipelines::Pipelines, settings::Settings, telemetry::Hints};
+pub(crate) use access::Operator;
 use access::Tokens;
 use bulk::BulkReplays;
 use probes::Readiness;
@@ -142,6 +145,14 @@ fn operators(config: &mut web::ServiceConfig) {
             resource("/admin/quarantine/{id}/retry", "POST")
                 .route(web::post().to(operator::retry_quarantined)),
         )
+        .service(
+            resource("/admin/sources/{source}/pause", "POST").route(web::post().to(sources::pause)),
+        )
+        .service(
+            resource("/admin/sources/{source}/resume", "POST")
+                .route(web::post().to(sources::resume)),
+        )
+        .service(resource("/admin/audit", "GET").route(web::get().to(audit::list)))
         .service(resource("/admin/stats", "GET").route(web::get().to(operator::stats)))
         .service(
             resource("/metrics", "GET, HEAD")

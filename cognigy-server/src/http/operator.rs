@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     app::App,
-    filter, find,
+    audit::{Target, audit},
+    filter, find, pausing,
     telemetry::Deliveries,
     view::{EventDetail, EventLine, QuarantineLine, Rates, Stats},
 };
@@ -72,7 +73,7 @@ fn not_found() -> ProblemResponse {
 
 /// Runs the event now, once.
 pub(super) async fn replay(
-    _: Change,
+    Change(operator): Change,
     request: HttpRequest,
     service: Shared,
     event_id: web::Path<String>,
@@ -80,9 +81,21 @@ pub(super) async fn replay(
     let app = &service.app;
     let key = key(app, &event_id, &request).await?;
     let source = app.pipelines.get(&key.source).ok_or_else(|| not_configured(&key.source))?;
-    let (pipeline, clock) = (source.pipeline.clone(), app.clock);
+    let (pipeline, app) = (source.pipeline.clone(), app.clone());
     // The run is a task of its own: if the operator hangs up, it goes on to its end.
-    let run = tokio::spawn(async move { pipeline.replay(&key, &clock).await });
+    let run = tokio::spawn(async move {
+        let outcome = pipeline.replay(&key, &app.clock).await;
+        let told = match &outcome {
+            Ok(ReplayOutcome::Replayed(_)) => "replayed",
+            Ok(ReplayOutcome::Failed(_)) => "failed",
+            Ok(ReplayOutcome::NotFound) => "not_found",
+            Ok(ReplayOutcome::Forgotten) => "forgotten",
+            Ok(ReplayOutcome::Busy | ReplayOutcome::Stopped) => "busy",
+            Err(_) => "unknown: the store did not answer",
+        };
+        audit(&app, &operator, "replay", Target::Event(&key), None, Some(1), told).await;
+        outcome
+    });
     let failed = |detail: &str| ProblemResponse::new(500, "Internal Server Error", detail);
     match run.await.map_err(|_| failed("Replay failed: the run broke off"))? {
         Ok(ReplayOutcome::Replayed(contact)) => {
@@ -112,7 +125,9 @@ pub(super) async fn replay(
 }
 
 /// The query's parameters, each at most once.
-fn parameters(request: &HttpRequest) -> Result<BTreeMap<String, String>, ProblemResponse> {
+pub(super) fn parameters(
+    request: &HttpRequest,
+) -> Result<BTreeMap<String, String>, ProblemResponse> {
     let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
         .map_err(|_| ProblemResponse::bad_request("The query cannot be read"))?
         .into_inner();
@@ -126,7 +141,9 @@ fn parameters(request: &HttpRequest) -> Result<BTreeMap<String, String>, Problem
 }
 
 /// Takes `limit` and `cursor` out of the parameters.
-fn page(parameters: &mut BTreeMap<String, String>) -> Result<PageRequest, ProblemResponse> {
+pub(super) fn page(
+    parameters: &mut BTreeMap<String, String>,
+) -> Result<PageRequest, ProblemResponse> {
     let limit = match parameters.remove("limit") {
         None => PAGE,
         Some(text) => {
@@ -166,7 +183,9 @@ pub(super) async fn show(
     let key = key(app, &event_id, &request).await?;
     let stored = app.store.find(&key).await?.ok_or_else(not_found)?;
     let attempts = app.store.attempts(&key).await?;
-    let detail = EventDetail::new(stored, attempts).seen_by(operator.role);
+    let audit = PageRequest { limit: MAX_PAGE, after: None };
+    let audit = app.store.audited(Some(&key), audit).await?.entries;
+    let detail = EventDetail::new(stored, attempts, audit).seen_by(operator.role);
     Ok(HttpResponse::Ok().json(detail))
 }
 
@@ -201,14 +220,28 @@ pub(super) async fn quarantined(
     Ok(HttpResponse::Ok().json(QuarantineLine::from(item).seen_by(operator.role)))
 }
 
-pub(super) async fn retry_quarantined(_: Change, service: Shared, id: web::Path<String>) -> Answer {
+pub(super) async fn retry_quarantined(
+    Change(operator): Change,
+    service: Shared,
+    id: web::Path<String>,
+) -> Answer {
     let app = &service.app;
     let missing = || ProblemResponse::new(404, "Not Found", "There is no such item in quarantine");
-    let id = id.parse().map_err(|_| missing())?;
+    let id: i64 = id.parse().map_err(|_| missing())?;
     let conflict = |detail: &str| Err(ProblemResponse::new(409, "Conflict", detail));
     let item = app.store.quarantined_item(id).await?.ok_or_else(missing)?;
     let source = app.pipelines.get(&item.source).ok_or_else(|| not_configured(&item.source))?;
-    match source.pipeline.retry_quarantined(id, app.clock.now()).await? {
+    let outcome = source.pipeline.retry_quarantined(id, app.clock.now()).await?;
+    let told = match &outcome {
+        QuarantineRetry::Accepted(_) => "accepted",
+        QuarantineRetry::Duplicate(_) => "duplicate",
+        QuarantineRetry::Invalid(_) => "invalid",
+        QuarantineRetry::Conflict(_) => "conflict",
+        QuarantineRetry::NotFound => "not_found",
+    };
+    let target = id.to_string();
+    audit(app, &operator, "quarantine_retry", Target::Named(&target), None, Some(1), told).await;
+    match outcome {
         QuarantineRetry::Accepted(key) => {
             let id = key.id.as_str();
             Ok(HttpResponse::Ok().json(json!({ "status": "accepted", "event_id": id })))
@@ -235,6 +268,7 @@ pub(super) async fn stats(_: Reader, service: Shared) -> Answer {
         processed_per_second: telemetry().map(|it| it.processed.per_second()).sum(),
     };
     let deliveries = telemetry().fold(Deliveries::default(), |sum, it| sum + it.deliveries());
-    let stats = Stats::new(counts, deliveries, rates, app.clock.now());
+    let paused = pausing::paused(&*app.store).await?;
+    let stats = Stats::new(counts, Some((deliveries, rates)), paused, app.clock.now());
     Ok(HttpResponse::Ok().json(stats))
 }
