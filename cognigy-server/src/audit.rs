@@ -40,10 +40,11 @@ pub(crate) async fn audit_command(
     store: &dyn Store,
     action: &str,
     target: Target<'_>,
+    filter: Option<&Value>,
     count: Option<u64>,
     outcome: &str,
 ) {
-    record(store, COMMAND_LINE, action, target, None, count, outcome).await;
+    record(store, COMMAND_LINE, action, target, filter, count, outcome).await;
 }
 
 async fn record(

@@ -42,6 +42,7 @@ mod http;
 mod logging;
 mod output;
 mod panics;
+mod papers;
 mod pausing;
 mod pipelines;
 mod presence;

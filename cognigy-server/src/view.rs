@@ -74,6 +74,8 @@ pub(crate) struct EventDetail {
     pub(crate) correlation: &'static str,
     pub(crate) received_at: String,
     pub(crate) processed_at: Option<String>,
+    /// When its next attempt is due, while it waits for one.
+    pub(crate) next_attempt_at: Option<String>,
     pub(crate) crm_context: Option<Contact>,
     /// The received text. None for a sensitive event, and once it was forgotten.
     pub(crate) body: Option<String>,
@@ -142,6 +144,7 @@ impl EventDetail {
             correlation: stored.correlation.as_str(),
             received_at: time(event.received_at()),
             processed_at: stored.processed_at.map(time),
+            next_attempt_at: stored.due.map(time),
             crm_context: stored.contact,
             // Accepted bodies are UTF-8, so that no byte is lost.
             body: (!is_hidden).then(|| String::from_utf8_lossy(event.body()).into_owned()),

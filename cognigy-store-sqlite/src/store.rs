@@ -22,7 +22,7 @@ use cognigy_core::{
 use crate::{
     SqliteAccess, SqliteOptions,
     calls::{
-        archive, audit,
+        archive, audit, backup,
         claim::{self, LeaseWindow},
         probe, purge, quarantine, record, replay, settle, shared_values,
     },
@@ -112,6 +112,19 @@ impl SqliteStore {
         Ok(Self {
             inner: Arc::new(Inner { readers, writer, intake, log_to_empty: Arc::default() }),
         })
+    }
+
+    /// Copies the database into `file`, which is there and empty, and syncs the copy. The copy has one state
+    /// of the database: every event that was recorded before the call began is in it. Other processes
+    /// go on reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// If the database cannot be read or the file cannot be written. What is in the file then is of no
+    /// use.
+    pub async fn back_up(&self, file: impl AsRef<Path>) -> Result<(), StoreError> {
+        let file = file.as_ref().to_owned();
+        self.inner.readers.query(move |connection| backup::copy(connection, &file)).await
     }
 }
 

@@ -109,6 +109,7 @@ impl EventArchive for MemoryStore {
         Ok(tables.row(key).map(|(handle, row)| StoredEvent {
             event: row.event(),
             state: row.state,
+            due: row.due.filter(|_| row.state == State::Pending),
             processed_at: row.processed_at,
             contact: row.contact.clone(),
             correlation: row.correlation(),

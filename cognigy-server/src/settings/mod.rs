@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 pub(crate) use intake::{Credential, Webhook};
 pub(crate) use layers::{Layers, SettingError};
 pub(crate) use operators::{OperatorSettings, Role};
-pub(crate) use outside::{add_env_file, warnings};
+pub(crate) use outside::{add_env_file, warnings, weak_secrets};
 use per_source::View;
 pub(crate) use source_settings::{ForwardSettings, SourceSettings};
 pub(crate) use table::{EXAMPLE_CRM, SETTINGS};
@@ -162,6 +162,12 @@ impl Settings {
             log_format: layers.required("log_format", parse::log_format)?,
             proxy_from_env: layers.required("proxy_from_env", parse::switch)?,
         })
+    }
+
+    /// The token in `COGNIGY_ADMIN_TOKEN`.
+    pub(crate) fn admin_token(&self) -> Option<&Hidden> {
+        let admin = self.operators.iter().find(|operator| operator.name == operators::ADMIN);
+        admin.map(|operator| &operator.token)
     }
 
     /// The settings of every source, the plain path's first.

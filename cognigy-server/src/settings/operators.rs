@@ -18,7 +18,7 @@ const TOKEN: &str = "_TOKEN";
 const ROLE: &str = "_ROLE";
 
 /// The operator with the token in `COGNIGY_ADMIN_TOKEN`.
-const ADMIN: &str = "admin";
+pub(super) const ADMIN: &str = "admin";
 
 /// An operator, as set.
 #[derive(Debug, Clone)]

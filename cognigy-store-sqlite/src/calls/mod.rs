@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod claim;
 pub(crate) mod contact_queue;
 pub(crate) mod outbox;

@@ -107,6 +107,10 @@ impl EventArchive for Disk {
             let found = StoredEvent {
                 event: row.restored(),
                 state: row.phase.state(),
+                due: match row.phase {
+                    Phase::Waiting { due } => Some(due),
+                    _ => None,
+                },
                 processed_at: row.processed_at,
                 contact: row.contact.clone(),
                 correlation: row.correlation(),
