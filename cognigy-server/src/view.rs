@@ -59,6 +59,20 @@ impl From<EventSummary> for EventLine {
     }
 }
 
+/// A page of events. Serialized in one step, so that numbers stay as they were received.
+#[derive(Serialize)]
+pub(crate) struct EventsPage {
+    pub(crate) events: Vec<EventLine>,
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// A page of the quarantine.
+#[derive(Serialize)]
+pub(crate) struct QuarantinePage {
+    pub(crate) items: Vec<QuarantineLine>,
+    pub(crate) next_cursor: Option<String>,
+}
+
 /// An event with its body and its history.
 #[derive(Serialize)]
 pub(crate) struct EventDetail {

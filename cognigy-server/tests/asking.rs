@@ -139,11 +139,16 @@ fn why_tells_what_became_of_an_event_or_a_contact() {
     assert_eq!(server.operate("POST", "/webhooks/replay/bad", b"").status, 500);
     assert!(printed(&site, &["why", "bad"]).contains("admin asked for a replay: failed"));
     printed(&site, &["pause", "cognigy"]);
-    assert_eq!(server.deliver(&event("late", "c1")).status, 200);
-    eventually("the story tells of the pause", || {
-        let late = printed(&site, &["why", "late"]);
-        late.contains("the workers of the source cognigy are paused: by command line").then_some(())
+    eventually("the server sees the pause", || {
+        let paused = r#"cognigy_source_paused{source="cognigy"} 1"#;
+        server.get("/metrics").body.contains(paused).then_some(())
     });
+    assert_eq!(server.deliver(&event("late", "c1")).status, 200);
+    let late = printed(&site, &["why", "late"]);
+    assert!(
+        late.contains("the workers of the source cognigy are paused: by command line"),
+        "{late}"
+    );
     assert!(printed(&site, &["stats"]).contains("cognigy is paused, by command line"));
     printed(&site, &["resume", "cognigy", "--server", &url(&server)]);
     server.wait_for("late", "processed");

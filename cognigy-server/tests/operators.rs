@@ -233,3 +233,102 @@ fn a_paused_source_takes_events_in_and_runs_none_on_any_node() {
         ask(&server, token, "POST", path, "").problem(status);
     }
 }
+
+/// What is wrong with `value` by `schema`. It knows the words of JSON Schema that the document uses.
+fn mismatch(document: &Value, schema: &Value, value: &Value, place: &str) -> Option<String> {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let schema = document.pointer(reference.trim_start_matches('#')).expect(reference);
+        return mismatch(document, schema, value, place);
+    }
+    let is = |kind: &Value| match kind.as_str().unwrap() {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        other => panic!("{other}"),
+    };
+    let fits = match &schema["type"] {
+        Value::Null => true,
+        Value::Array(kinds) => kinds.iter().any(is),
+        kind => is(kind),
+    };
+    let constant = schema.get("const").is_none_or(|only| only == value);
+    let listed = schema["enum"].as_array().is_none_or(|all| all.contains(value));
+    if !(fits && constant && listed) {
+        return Some(format!("{place}: {value} is not {schema}"));
+    }
+    for name in schema["required"].as_array().into_iter().flatten().filter(|_| value.is_object()) {
+        if value.get(name.as_str().unwrap()).is_none() {
+            return Some(format!("{place}: {name} is missing"));
+        }
+    }
+    for (name, member) in value.as_object().into_iter().flatten() {
+        let schema = match schema["properties"].get(name) {
+            Some(schema) => schema,
+            None if schema["additionalProperties"].is_object() => &schema["additionalProperties"],
+            None if schema["properties"].is_object() => {
+                return Some(format!("{place}: {name} is not described"));
+            }
+            None => continue,
+        };
+        let found = mismatch(document, schema, member, &format!("{place}.{name}"));
+        if found.is_some() {
+            return found;
+        }
+    }
+    let items = value.as_array().into_iter().flatten().filter(|_| schema["items"].is_object());
+    items.into_iter().find_map(|item| mismatch(document, &schema["items"], item, place))
+}
+
+#[test]
+fn answers_are_as_the_openapi_document_says() {
+    let crm = Crm::start();
+    let mut site = site();
+    site.set("CRM_BASE_URL", crm.url()).set("COGNIGY_RETRY_MAX_ATTEMPTS", "1");
+    let server = site.serve();
+    server.get("/admin/openapi.json?x=1");
+    let document = ask(&server, RITA, "GET", "/admin/openapi.json", "").json();
+    assert_eq!(ask(&server, "", "GET", "/admin/openapi.json", "").status, 401);
+    assert_eq!(document["openapi"], "3.1.0");
+    assert_eq!(server.deliver(&event("e1", "c1")).status, 200);
+    server.wait_for("e1", "processed");
+    crm.refuse("c2", 500);
+    assert_eq!(server.deliver(&event("e2", "c2")).status, 200);
+    server.wait_for("e2", "dead_lettered");
+    assert_eq!(server.deliver(br#"{"eventId":"e3"}"#).status, 400);
+    let item = server.get("/admin/quarantine").json()["items"][0]["id"].to_string();
+    let fill = |path: &str, id: &str| {
+        let id = if path.contains("quarantine") { &item } else { id };
+        path.replace("{event_id}", "e1").replace("{id}", id).replace("{source}", "cognigy")
+    };
+    let mut checked = 0;
+    // Twice: what is changed in the first round shows in the second.
+    for (round, id) in [(1, "1"), (2, "77")] {
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                let method = method.to_uppercase();
+                let body = if path == "/admin/replays" { r#"{"ids":["e1","e9"]}"# } else { "" };
+                let name = format!("round {round}: {method} {path}");
+                for token in [TOKEN, RITA, BILL, ""] {
+                    let answer = ask(&server, token, &method, &fill(path, id), body);
+                    let status = answer.status.to_string();
+                    let content = &operation["responses"][&status]["content"];
+                    let kind = answer.header("content-type").expect(&name);
+                    let schema = &content[&kind]["schema"];
+                    assert!(schema.is_object(), "{name}: {status} {kind} is not described");
+                    assert_eq!(mismatch(&document, schema, &answer.json(), &name), None);
+                    checked += 1;
+                }
+            }
+        }
+    }
+    assert!(checked > 100, "{checked}");
+    for path in ["/admin/events?limit=0", "/admin/audit?cursor=x", "/admin/events/none"] {
+        let answer = server.get(path);
+        let problem = &document["components"]["schemas"]["Problem"];
+        assert_eq!(mismatch(&document, problem, &answer.json(), path), None);
+    }
+}

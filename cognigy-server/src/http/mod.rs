@@ -10,6 +10,7 @@ mod edge;
 mod guard;
 mod listen;
 mod open_connections;
+mod openapi;
 mod operator;
 mod parts;
 mod paths;
@@ -153,6 +154,7 @@ fn operators(config: &mut web::ServiceConfig) {
                 .route(web::post().to(sources::resume)),
         )
         .service(resource("/admin/audit", "GET").route(web::get().to(audit::list)))
+        .service(resource("/admin/openapi.json", "GET").route(web::get().to(openapi::openapi)))
         .service(resource("/admin/stats", "GET").route(web::get().to(operator::stats)))
         .service(
             resource("/metrics", "GET, HEAD")

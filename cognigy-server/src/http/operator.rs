@@ -17,7 +17,7 @@ use crate::{
     audit::{Target, audit},
     filter, find, pausing,
     telemetry::Deliveries,
-    view::{EventDetail, EventLine, QuarantineLine, Rates, Stats},
+    view::{EventDetail, EventLine, EventsPage, QuarantineLine, QuarantinePage, Rates, Stats},
 };
 
 /// How many entries a page has by default, and at most.
@@ -170,7 +170,7 @@ pub(super) async fn list(_: Reader, request: HttpRequest, service: Shared) -> An
     let found = app.store.list(&filter, page).await?;
     let events: Vec<EventLine> = found.events.into_iter().map(EventLine::from).collect();
     let next = found.next.map(|cursor| cursor.to_string());
-    Ok(HttpResponse::Ok().json(json!({ "events": events, "next_cursor": next })))
+    Ok(HttpResponse::Ok().json(EventsPage { events, next_cursor: next }))
 }
 
 pub(super) async fn show(
@@ -204,7 +204,7 @@ pub(super) async fn quarantine(
     let seen = |item| QuarantineLine::from(item).seen_by(operator.role);
     let items: Vec<_> = found.items.into_iter().map(seen).collect();
     let next = found.next.map(|cursor| cursor.to_string());
-    Ok(HttpResponse::Ok().json(json!({ "items": items, "next_cursor": next })))
+    Ok(HttpResponse::Ok().json(QuarantinePage { items, next_cursor: next }))
 }
 
 /// One body in full.
