@@ -37,8 +37,8 @@ fn with_history(site: &mut Site) -> Server {
     let server = site.serve();
     assert_eq!(server.deliver(&event("good", "c1")).status, 200);
     server.wait_for("good", "processed");
-    crm.refuse("c2", 500);
-    assert_eq!(server.deliver(&event("bad", "c2")).status, 200);
+    crm.refuse("customer-2", 500);
+    assert_eq!(server.deliver(&event("bad", "customer-2")).status, 200);
     server.wait_for("bad", "dead_lettered");
     assert_eq!(server.deliver(&event("bad", "c3")).status, 200, "a conflict");
     assert_eq!(server.deliver(br#"{"eventId":"worse","timestamp":1}"#).status, 400);
@@ -60,7 +60,7 @@ fn a_running_server_answers_as_its_database_does() {
         &["quarantine"],
         &["quarantine", "--json"],
         &["why", "bad"],
-        &["why", "c2", "--json"],
+        &["why", "customer-2", "--json"],
     ] {
         let (here, there) =
             (printed(&site, arguments), printed(&site, &of_server(arguments, &url)));
@@ -130,7 +130,7 @@ fn why_tells_what_became_of_an_event_or_a_contact() {
     let places = ["was received", "attempt 1 of", "attempt 2 of", "other content", "Now:"];
     let places = places.map(|part| bad.find(part).expect(part));
     assert!(places.is_sorted(), "{bad}");
-    assert_eq!(printed(&site, &["why", "c2"]), bad, "the contact's only event");
+    assert_eq!(printed(&site, &["why", "customer-2"]), bad, "the contact's only event");
     assert!(printed(&site, &["why", "user-1"]).contains("Now: it is processed"), "by its userId");
     let worse = printed(&site, &["why", "worse"]);
     assert!(worse.contains("was refused, because it was not valid"), "{worse}");
