@@ -69,11 +69,12 @@ pub use ports::{
 pub use processing::WorkerHandle;
 pub use processing::{Jitter, NextStep, RetryPolicy, Stop, Worker, WorkerOptions};
 pub use store::{
-    AfterDeadLetter, Attempt, AttemptOutcome, Backlog, Claim, ClaimBatch, ClaimRequest, ClaimToken,
-    ClaimedDeadLetter, ClaimedRun, Counts, Cursor, DeadLetterClaim, DeadLetterEnd, EXCERPT_BYTES,
-    EventArchive, EventFilter, EventOrder, EventPage, EventStore, EventSummary, Forgotten,
-    InvalidCursor, PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine,
-    QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantineReason, QuarantineSummary,
-    QuarantinedItem, Recorded, ReplayClaim, Requeued, RunEnd, Settled, Settlement, SharedValues,
-    Store, StoreSize, StoredEvent, UnknownOrder, UnsentDeadLetter, WorkEnd, WorkKind,
+    AfterDeadLetter, Attempt, AttemptOutcome, AuditEntry, AuditLog, AuditPage, Backlog, Claim,
+    ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun, Counts, Cursor,
+    DeadLetterClaim, DeadLetterEnd, EXCERPT_BYTES, EventArchive, EventFilter, EventOrder,
+    EventPage, EventStore, EventSummary, Forgotten, InvalidCursor, PAGE_BYTES, PageRequest,
+    PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
+    QuarantineReason, QuarantineSummary, QuarantinedItem, Recorded, ReplayClaim, Requeued, RunEnd,
+    Settled, Settlement, SharedValues, Store, StoreSize, StoredEvent, UnknownOrder,
+    UnsentDeadLetter, WorkEnd, WorkKind,
 };

@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind, value_parser};
 
 use crate::{
     error::{DONE, FAILED, WRONG_USE},
-    filter, output,
+    filter, output, papers,
     settings::{self, Layers, SETTINGS, SettingError, add_env_file},
 };
 
@@ -14,7 +14,8 @@ use crate::{
 const DEFAULT_FILE: &str = "cognigy.toml";
 
 /// Commands that ask the CRM, the queue, Cognigy's API or a server.
-const CALLING: [&str; 6] = ["serve", "send", "replay", "recorrelate", "redrive", "register"];
+const CALLING: [&str; 7] =
+    ["serve", "send", "replay", "recorrelate", "redrive", "register", "doctor"];
 
 /// The flag that shows the settings.
 const SETTINGS_HELP: &str = "help-settings";
@@ -59,6 +60,9 @@ pub(crate) fn parse() -> Result<Invocation, u8> {
         }
     })?;
     let (command, arguments) = matches.subcommand().ok_or(WRONG_USE)?;
+    if let Some(written) = papers::write(command, arguments) {
+        return Err(written);
+    }
 
     let mut flags = BTreeMap::new();
     for setting in SETTINGS {
@@ -119,7 +123,7 @@ fn one_line(message: &str) -> String {
     text
 }
 
-fn command() -> Command {
+pub(crate) fn command() -> Command {
     let mut root = Command::new("cognigy-server")
         .about("Receives signed Cognigy webhooks, stores them durably, processes and replays them")
         .version(env!("CARGO_PKG_VERSION"))
@@ -236,10 +240,12 @@ fn subcommands() -> Vec<Command> {
             "cognigy-server list --status dead_lettered --limit 20",
         ))
         .arg(at_least_one(number("limit", "50", "At most this many")))
+        .arg(server())
         .arg(json()),
         named("show", "Show an event, its body and its history", "cognigy-server show evt-42")
             .arg(id().required(true).help("The event's id"))
             .arg(source("The event's source (default: the only source that has such an event)"))
+            .arg(server())
             .arg(json()),
         with_filter(named(
             "replay",
@@ -257,6 +263,7 @@ fn subcommands() -> Vec<Command> {
         .arg(flag("here", "Run the events in this process, whether or not a server is seen").conflicts_with("hand-over"))
         .arg(flag("hand-over", "Hand the events to a server's workers, whether or not one is seen"))
         .arg(flag("no-wait", "Do not wait for events that are handed over").conflicts_with("here"))
+        .arg(server().conflicts_with_all(["here", "hand-over"]))
         .arg(json()),
         with_filter(named(
             "recorrelate",
@@ -293,8 +300,9 @@ fn subcommands() -> Vec<Command> {
         .arg(Arg::new("show").long("show").value_name("ID").value_parser(value_parser!(i64)).conflicts_with_all(["retry", "discard"]).help("Show the body with this number in full"))
         .arg(
             Arg::new("discard").long("discard").value_name("ID").value_parser(value_parser!(i64))
-                .conflicts_with("retry").help("Remove the body with this number"),
+                .conflicts_with_all(["retry", "server"]).help("Remove the body with this number"),
         )
+        .arg(server())
         .arg(json()),
         named(
             "purge",
@@ -304,7 +312,82 @@ fn subcommands() -> Vec<Command> {
         .arg(flag("dry-run", "Only count what would be forgotten"))
         .arg(flag("yes", "Do not ask on a terminal"))
         .arg(json()),
+        named(
+            "stats",
+            "Show how many events there are, by status and type, and what waits",
+            "cognigy-server stats --server https://hooks.example.com",
+        )
+        .arg(server())
+        .arg(json()),
+        named(
+            "why",
+            "Tell in plain words what became of an event, or of a contact's latest events",
+            "cognigy-server why evt-42\n  cognigy-server why customer-17",
+        )
+        .arg(Arg::new("key").value_name("KEY|ID").required(true).help("An event's id, or a contact's externalId or userId"))
+        .arg(source("Of this source (default: the only source that has such an event, or all)"))
+        .arg(server())
+        .arg(json()),
+        with_filter(named(
+            "tail",
+            "Print each event as it arrives, until interrupted",
+            "cognigy-server tail --source shop",
+        ))
+        .arg(number("lines", "10", "Print this many earlier events first"))
+        .arg(server())
+        .arg(json()),
+        named(
+            "pause",
+            "Have the workers of a source claim no more; deliveries are still taken in",
+            "cognigy-server pause shop",
+        )
+        .arg(source_argument())
+        .arg(server())
+        .arg(json()),
+        named("resume", "Have the workers of a paused source go on", "cognigy-server resume shop")
+            .arg(source_argument())
+            .arg(server())
+            .arg(json()),
+        named(
+            "doctor",
+            "Look at everything that a server needs, and say how to mend what is wrong",
+            "cognigy-server doctor",
+        )
+        .arg(json()),
+        named(
+            "backup",
+            "Copy the database to a new file, while servers go on",
+            "cognigy-server backup /backups/webhooks-$(date +%F).db",
+        )
+        .arg(
+            Arg::new("file").value_name("FILE").required(true).value_parser(value_parser!(std::path::PathBuf))
+                .help("The file to write, which must not exist; only its owner can read it"),
+        ),
+        papers::completions(named(
+            "completions",
+            "Print the completions for a shell",
+            "cognigy-server completions bash > /etc/bash_completion.d/cognigy-server",
+        )),
+        papers::man(named(
+            "man",
+            "Print the manual page, of the program or of a command",
+            "cognigy-server man | man -l -",
+        )),
     ]
+}
+
+fn server() -> Arg {
+    Arg::new("server")
+        .long("server")
+        .value_name("URL")
+        .help("Ask this running server, with COGNIGY_ADMIN_TOKEN, instead of the database")
+}
+
+fn source_argument() -> Arg {
+    Arg::new("source")
+        .value_name("SOURCE")
+        .required(true)
+        .help("The source; that of the plain path is cognigy")
 }
 
 fn with_filter(mut command: Command) -> Command {

@@ -31,6 +31,7 @@
 
 mod admission;
 mod app;
+mod audit;
 mod cli;
 mod commands;
 mod deployment;
@@ -41,6 +42,8 @@ mod http;
 mod logging;
 mod output;
 mod panics;
+mod papers;
+mod pausing;
 mod pipelines;
 mod presence;
 mod server;

@@ -1,12 +1,17 @@
 //! What operators see: the JSON shapes of the contract, for the operator API and for `--json`.
 
 use cognigy_core::{
-    Attempt, AttemptOutcome, Contact, Counts, DeliveryContext, EventSummary, EventTime, EventType,
-    Forgotten, QuarantineSummary, QuarantinedItem, SourceName, State, StoredEvent, Timestamp,
+    Attempt, AttemptOutcome, AuditEntry, Contact, Counts, DeliveryContext, EventSummary, EventTime,
+    EventType, Forgotten, QuarantineSummary, QuarantinedItem, SourceName, State, StoredEvent,
+    Timestamp,
 };
 use serde::Serialize;
 
-use crate::telemetry::{Deliveries, age_seconds, milliseconds};
+use crate::{
+    pausing::Paused,
+    settings::Role,
+    telemetry::{Deliveries, age_seconds, milliseconds},
+};
 
 /// RFC 3339, microseconds, UTC.
 pub(crate) fn time(at: Timestamp) -> String {
@@ -54,6 +59,20 @@ impl From<EventSummary> for EventLine {
     }
 }
 
+/// A page of events. Serialized in one step, so that numbers stay as they were received.
+#[derive(Serialize)]
+pub(crate) struct EventsPage {
+    pub(crate) events: Vec<EventLine>,
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// A page of the quarantine.
+#[derive(Serialize)]
+pub(crate) struct QuarantinePage {
+    pub(crate) items: Vec<QuarantineLine>,
+    pub(crate) next_cursor: Option<String>,
+}
+
 /// An event with its body and its history.
 #[derive(Serialize)]
 pub(crate) struct EventDetail {
@@ -69,6 +88,8 @@ pub(crate) struct EventDetail {
     pub(crate) correlation: &'static str,
     pub(crate) received_at: String,
     pub(crate) processed_at: Option<String>,
+    /// When its next attempt is due, while it waits for one.
+    pub(crate) next_attempt_at: Option<String>,
     pub(crate) crm_context: Option<Contact>,
     /// The received text. None for a sensitive event, and once it was forgotten.
     pub(crate) body: Option<String>,
@@ -82,6 +103,8 @@ pub(crate) struct EventDetail {
     #[serde(skip_serializing_if = "DeliveryContext::is_empty")]
     pub(crate) headers: DeliveryContext,
     pub(crate) attempts: Vec<AttemptLine>,
+    /// What operators did to it, newest first.
+    pub(crate) audit: Vec<AuditLine>,
     /// The dead letter of an event that was given up, while it waits to be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dead_letter: Option<DeadLetterLine>,
@@ -114,7 +137,7 @@ pub(crate) struct AttemptLine {
 }
 
 impl EventDetail {
-    pub(crate) fn new(stored: StoredEvent, attempts: Vec<Attempt>) -> Self {
+    pub(crate) fn new(stored: StoredEvent, attempts: Vec<Attempt>, audit: Vec<AuditEntry>) -> Self {
         let event = stored.event;
         let is_hidden = event.is_sensitive() || stored.forgotten.is_some();
         let dead_letter = stored.unsent.map(|unsent| DeadLetterLine {
@@ -135,6 +158,7 @@ impl EventDetail {
             correlation: stored.correlation.as_str(),
             received_at: time(event.received_at()),
             processed_at: stored.processed_at.map(time),
+            next_attempt_at: stored.due.map(time),
             crm_context: stored.contact,
             // Accepted bodies are UTF-8, so that no byte is lost.
             body: (!is_hidden).then(|| String::from_utf8_lossy(event.body()).into_owned()),
@@ -142,8 +166,29 @@ impl EventDetail {
             forgotten: stored.forgotten.map(Forgotten::as_str),
             headers: if is_hidden { DeliveryContext::default() } else { event.context().clone() },
             attempts: attempts.into_iter().map(AttemptLine::from).collect(),
+            audit: audit.into_iter().map(AuditLine::from).collect(),
             source: named(&event.key().source),
         }
+    }
+}
+
+impl EventDetail {
+    /// What an operator of that role sees of it. The contact and the kept headers say who wrote what, as
+    /// the body does.
+    pub(crate) fn seen_by(mut self, role: Role) -> Self {
+        if !role.sees_bodies() {
+            self.body = None;
+            self.crm_context = None;
+            self.headers = DeliveryContext::default();
+        }
+        self
+    }
+}
+
+impl QuarantineLine {
+    /// What an operator of that role sees of it.
+    pub(crate) fn seen_by(self, role: Role) -> Self {
+        if role.sees_bodies() { self } else { Self { body: None, ..self } }
     }
 }
 
@@ -156,6 +201,30 @@ impl From<Attempt> for AttemptLine {
     }
 }
 
+/// One thing that an operator did.
+#[derive(Serialize)]
+pub(crate) struct AuditLine {
+    pub(crate) at: String,
+    pub(crate) by: String,
+    pub(crate) action: String,
+    pub(crate) target: Option<String>,
+    pub(crate) filter: Option<serde_json::Value>,
+    pub(crate) count: Option<u64>,
+    pub(crate) outcome: String,
+    /// The source of the event that is the target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
+}
+
+impl From<AuditEntry> for AuditLine {
+    fn from(entry: AuditEntry) -> Self {
+        let AuditEntry { at, by, action, target, source, filter, count, outcome } = entry;
+        let (at, source) = (time(at), source.as_ref().and_then(named));
+        let filter = filter.map(|text| serde_json::from_str(&text).unwrap_or(text.into()));
+        Self { at, by, action, target, filter, count, outcome, source }
+    }
+}
+
 /// A body in quarantine.
 #[derive(Serialize)]
 pub(crate) struct QuarantineLine {
@@ -165,7 +234,8 @@ pub(crate) struct QuarantineLine {
     pub(crate) received_at: String,
     pub(crate) detail: String,
     /// The body, or only its beginning if `body_bytes` is more.
-    pub(crate) body: String,
+    /// None for an operator who sees no bodies.
+    pub(crate) body: Option<String>,
     pub(crate) body_bytes: u64,
     pub(crate) body_truncated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -182,7 +252,7 @@ impl From<QuarantineSummary> for QuarantineLine {
             received_at: time(item.received_at),
             detail: item.detail,
             source: named(&item.source),
-            body: String::from_utf8_lossy(&item.excerpt).into_owned(),
+            body: Some(String::from_utf8_lossy(&item.excerpt).into_owned()),
             body_bytes: item.length,
         }
     }
@@ -190,7 +260,7 @@ impl From<QuarantineSummary> for QuarantineLine {
 
 impl From<QuarantinedItem> for QuarantineLine {
     fn from(item: QuarantinedItem) -> Self {
-        let body = String::from_utf8_lossy(&item.body).into_owned();
+        let body = Some(String::from_utf8_lossy(&item.body).into_owned());
         Self { body, body_truncated: false, ..Self::from(item.summary()) }
     }
 }
@@ -199,7 +269,8 @@ impl From<QuarantinedItem> for QuarantineLine {
 #[derive(Serialize)]
 pub(crate) struct Stats {
     /// Since the process started: `received` = `new` + `duplicates` + `conflicts` + `refused`.
-    deliveries: Deliveries,
+    /// None in the answer of a command, which sees the database only.
+    deliveries: Option<Deliveries>,
     events: EventCounts,
     by_status: std::collections::BTreeMap<&'static str, u64>,
     by_type: std::collections::BTreeMap<String, u64>,
@@ -209,7 +280,10 @@ pub(crate) struct Stats {
     /// Waiting events that wait for an earlier one of the same contact.
     held_back: u64,
     stopped_contacts: u64,
-    rates: Rates,
+    /// The sources whose workers are paused, and who paused each.
+    paused: Paused,
+    /// None in the answer of a command.
+    rates: Option<Rates>,
 }
 
 /// What is stored: `total` = `processed` + `dead_lettered` + `waiting`.
@@ -240,12 +314,14 @@ impl EventCounts {
 impl Stats {
     pub(crate) fn new(
         counts: Counts,
-        deliveries: Deliveries,
-        rates: Rates,
+        process: Option<(Deliveries, Rates)>,
+        paused: Paused,
         now: Timestamp,
     ) -> Self {
+        let (deliveries, rates) = process.unzip();
         Self {
             deliveries,
+            paused,
             events: EventCounts::new(&counts),
             by_status: State::ALL.map(|state| (state.as_str(), counts.of(state))).into(),
             oldest_pending_seconds: age_seconds(&counts, now),

@@ -4,6 +4,8 @@
 // Each of the files is a test program of its own elsewhere, and includes `common`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::duplicate_mod)]
 
+#[path = "asking.rs"]
+mod asking;
 #[path = "command_line.rs"]
 mod command_line;
 #[path = "contract_http.rs"]
@@ -12,6 +14,8 @@ mod contract_http;
 mod journey;
 #[path = "no_one_in.rs"]
 mod no_one_in;
+#[path = "operators.rs"]
+mod operators;
 #[path = "ordering.rs"]
 mod ordering;
 #[path = "replays.rs"]

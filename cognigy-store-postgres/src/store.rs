@@ -9,17 +9,17 @@ use std::{
 
 use async_trait::async_trait;
 use cognigy_core::{
-    Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, Counts, EventArchive, EventFilter,
-    EventKey, EventOrder, EventPage, EventStore, IncomingEvent, PageRequest, PurgeRequest,
-    PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
-    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, SharedValues,
-    SourceName, StoreError, StoreSize, StoredEvent, Timestamp,
+    Attempt, AuditEntry, AuditLog, AuditPage, Backlog, ClaimBatch, ClaimRequest, ClaimToken,
+    Counts, EventArchive, EventFilter, EventKey, EventOrder, EventPage, EventStore, IncomingEvent,
+    PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits,
+    QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement,
+    SharedValues, SourceName, StoreError, StoreSize, StoredEvent, Timestamp,
 };
 
 use crate::{
     PostgresOptions, TimeSource,
     calls::{
-        archive,
+        archive, audit,
         claim::{self, LeaseWindow},
         contact_queue::{self, OrderHint},
         probe, purge, quarantine,
@@ -352,5 +352,23 @@ impl SharedValues for PostgresStore {
         Ok(
             perform!(working, connection => shared_values::replace(connection, name, expected, new))?,
         )
+    }
+}
+
+#[async_trait]
+impl AuditLog for PostgresStore {
+    async fn append_audit(&self, entry: AuditEntry) -> Result<(), StoreError> {
+        let (working, now) = (&self.inner.connections.working, self.now(entry.at));
+        let entry = &entry;
+        Ok(perform!(working, connection => audit::append(connection, entry, now))?)
+    }
+
+    async fn audited(
+        &self,
+        about: Option<&EventKey>,
+        page: PageRequest,
+    ) -> Result<AuditPage, StoreError> {
+        let reading = &self.inner.connections.reading;
+        Ok(perform!(again reading, connection => audit::page(connection, about, page))?)
     }
 }

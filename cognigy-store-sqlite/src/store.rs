@@ -12,17 +12,17 @@ use std::{
 
 use async_trait::async_trait;
 use cognigy_core::{
-    Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, Counts, EventArchive, EventFilter,
-    EventKey, EventPage, EventStore, IncomingEvent, PageRequest, PurgeRequest, PurgeStep, Purged,
-    Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantinedItem, Recorded,
-    ReplayClaim, Requeued, Settled, Settlement, SharedValues, SourceName, StoreError, StoreSize,
-    StoredEvent, Timestamp,
+    Attempt, AuditEntry, AuditLog, AuditPage, Backlog, ClaimBatch, ClaimRequest, ClaimToken,
+    Counts, EventArchive, EventFilter, EventKey, EventPage, EventStore, IncomingEvent, PageRequest,
+    PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
+    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, SharedValues,
+    SourceName, StoreError, StoreSize, StoredEvent, Timestamp,
 };
 
 use crate::{
     SqliteAccess, SqliteOptions,
     calls::{
-        archive,
+        archive, audit, backup,
         claim::{self, LeaseWindow},
         probe, purge, quarantine, record, replay, settle, shared_values,
     },
@@ -112,6 +112,19 @@ impl SqliteStore {
         Ok(Self {
             inner: Arc::new(Inner { readers, writer, intake, log_to_empty: Arc::default() }),
         })
+    }
+
+    /// Copies the database into `file`, which is there and empty, and syncs the copy. The copy has one state
+    /// of the database: every event that was recorded before the call began is in it. Other processes
+    /// go on reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// If the database cannot be read or the file cannot be written. What is in the file then is of no
+    /// use.
+    pub async fn back_up(&self, file: impl AsRef<Path>) -> Result<(), StoreError> {
+        let file = file.as_ref().to_owned();
+        self.inner.readers.query(move |connection| backup::copy(connection, &file)).await
     }
 }
 
@@ -294,5 +307,21 @@ impl SharedValues for SqliteStore {
             shared_values::replace(group, &name, expected.as_deref(), new.as_deref())
         };
         self.inner.writer()?.perform(replace).await
+    }
+}
+
+#[async_trait]
+impl AuditLog for SqliteStore {
+    async fn append_audit(&self, entry: AuditEntry) -> Result<(), StoreError> {
+        self.inner.writer()?.perform(move |group| audit::append(group, &entry)).await
+    }
+
+    async fn audited(
+        &self,
+        about: Option<&EventKey>,
+        page: PageRequest,
+    ) -> Result<AuditPage, StoreError> {
+        let about = about.cloned();
+        self.inner.readers.query(move |file| audit::page(file, about.as_ref(), page)).await
     }
 }

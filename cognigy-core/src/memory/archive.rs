@@ -9,10 +9,10 @@ use crate::{
     event::{Correlation, DeliveryContext, EventKey, SourceName, State, Timestamp},
     ports::StoreError,
     store::{
-        Attempt, Backlog, Counts, Cursor, EventArchive, EventFilter, EventPage, EventSummary,
-        Forgotten, PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine,
-        QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantineReason, QuarantinedItem,
-        SharedValues, StoreSize, StoredEvent, UnsentDeadLetter,
+        Attempt, AuditEntry, AuditLog, AuditPage, Backlog, Counts, Cursor, EventArchive,
+        EventFilter, EventPage, EventSummary, Forgotten, PAGE_BYTES, PageRequest, PurgeRequest,
+        PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
+        QuarantineReason, QuarantinedItem, SharedValues, StoreSize, StoredEvent, UnsentDeadLetter,
     },
 };
 
@@ -109,6 +109,7 @@ impl EventArchive for MemoryStore {
         Ok(tables.row(key).map(|(handle, row)| StoredEvent {
             event: row.event(),
             state: row.state,
+            due: row.due.filter(|_| row.state == State::Pending),
             processed_at: row.processed_at,
             contact: row.contact.clone(),
             correlation: row.correlation(),
@@ -301,5 +302,34 @@ impl SharedValues for MemoryStore {
             None => drop(tables.shared.remove(name)),
         }
         Ok(true)
+    }
+}
+
+#[async_trait]
+impl AuditLog for MemoryStore {
+    async fn append_audit(&self, entry: AuditEntry) -> Result<(), StoreError> {
+        self.tables().audit.push(entry);
+        Ok(())
+    }
+
+    async fn audited(
+        &self,
+        about: Option<&EventKey>,
+        page: PageRequest,
+    ) -> Result<AuditPage, StoreError> {
+        let tables = self.tables();
+        // A cursor is the place of the last entry of the page before.
+        let end = page.after.and_then(|cursor| usize::try_from(cursor.0).ok());
+        let earlier = &tables.audit[..end.unwrap_or(tables.audit.len()).min(tables.audit.len())];
+        let of_event = |entry: &AuditEntry| about.is_none_or(|key| entry.is_about(key));
+        let mut entries =
+            earlier.iter().enumerate().rev().filter(|(_, it)| of_event(it)).peekable();
+        let mut found = AuditPage::default();
+        while found.entries.len() < page.limit {
+            let Some((place, entry)) = entries.next() else { break };
+            found.next = entries.peek().and_then(|_| i64::try_from(place).ok()).map(Cursor);
+            found.entries.push(entry.clone());
+        }
+        Ok(found)
     }
 }

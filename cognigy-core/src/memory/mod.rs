@@ -24,9 +24,9 @@ use crate::{
     },
     ports::{Contact, DeadLetter, StoreError},
     store::{
-        Attempt, AttemptOutcome, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter,
-        ClaimedRun, DeadLetterClaim, EventOrder, EventStore, Forgotten, QuarantinedItem, Recorded,
-        ReplayClaim, Requeued, Settled, Settlement, WorkKind,
+        Attempt, AttemptOutcome, AuditEntry, Claim, ClaimBatch, ClaimRequest, ClaimToken,
+        ClaimedDeadLetter, ClaimedRun, DeadLetterClaim, EventOrder, EventStore, Forgotten,
+        QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, WorkKind,
     },
 };
 use contact_queue::ContactQueues;
@@ -45,6 +45,7 @@ struct Tables {
     quarantine: BTreeMap<i64, QuarantinedItem>,
     queues: ContactQueues,
     shared: BTreeMap<String, String>,
+    audit: Vec<AuditEntry>,
     last_handle: i64,
 }
 

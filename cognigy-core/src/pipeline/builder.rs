@@ -1,6 +1,9 @@
 //! Putting a pipeline together. Only the source and the store have no default.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use crate::{
     intake::{DEFAULT_MAX_BODY_BYTES, Source},
@@ -51,6 +54,7 @@ impl NeedsStore {
                 lease: DEFAULT_LEASE,
                 attempt_timeout: DEFAULT_ATTEMPT_TIMEOUT,
                 new_work: Notify::default(),
+                paused: AtomicBool::new(false),
             },
             breaks: false,
         }

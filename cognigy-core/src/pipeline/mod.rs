@@ -6,7 +6,14 @@
 
 mod builder;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 pub use builder::{NeedsStore, PipelineBuilder};
 
@@ -56,6 +63,8 @@ pub(crate) struct Inner {
     pub(crate) attempt_timeout: Duration,
     /// Notified when this process records or requeues an event. A hint: polling finds the event too.
     pub(crate) new_work: Notify,
+    /// Whether its workers begin no attempts for now.
+    pub(crate) paused: AtomicBool,
 }
 
 impl Inner {
@@ -112,6 +121,29 @@ impl Pipeline {
     #[must_use]
     pub fn breaker_is_open(&self) -> bool {
         self.inner.breaker.as_ref().is_some_and(Breaker::is_open)
+    }
+
+    /// Has the workers of this pipeline begin no more attempts, until [`resume`](Self::resume). What they
+    /// have begun ends as usual, and what they have claimed beside that is given back. Deliveries are still
+    /// taken in, dead letters are still sent, and a replay that is asked for by itself still runs.
+    ///
+    /// Only this process knows of it. An application with several processes tells each of them.
+    pub fn pause(&self) {
+        self.inner.paused.store(true, Ordering::Release);
+        // Wakes the workers, which give back what they have not begun.
+        self.inner.new_work.notify();
+    }
+
+    /// Has the workers of this pipeline begin attempts again.
+    pub fn resume(&self) {
+        self.inner.paused.store(false, Ordering::Release);
+        self.inner.new_work.notify();
+    }
+
+    /// Whether the workers of this pipeline begin no attempts.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.inner.paused.load(Ordering::Acquire)
     }
 
     pub(crate) fn report_store_error(&self, operation: &'static str, error: &StoreError) {

@@ -158,8 +158,13 @@ impl InFlight {
         next.into_iter().flatten().min().filter(|_| may_claim)
     }
 
-    /// How many attempts the breaker lets begin at `now`.
+    /// How many attempts may begin at `now`: none while the pipeline is paused, and else as many as the
+    /// breaker lets.
     fn admission(&self, now: Timestamp) -> Admission {
+        if self.pipeline.is_paused() {
+            // Whoever resumes it wakes the worker.
+            return Admission::NotBefore(Timestamp::MAX_UTC);
+        }
         let breaker = self.pipeline.inner.breaker.as_ref();
         breaker.map_or(Admission::All, |breaker| breaker.admission(now))
     }
@@ -369,7 +374,7 @@ impl InFlight {
     }
 
     fn begin_attempts(&mut self, now: Timestamp) {
-        self.give_back_behind_the_breaker(now);
+        self.give_back_what_may_not_begin(now);
         while self.in_flight < self.options.concurrency.max(1) {
             let Some(work) = self.unbegun.pop_front() else { return };
             let token = work.claim.token();
@@ -397,9 +402,9 @@ impl InFlight {
         }
     }
 
-    /// While the breaker is open, claims that cannot be begun are given back: no lease holds their events
-    /// then, and another node, whose breaker may be closed, can take them.
-    fn give_back_behind_the_breaker(&mut self, now: Timestamp) {
+    /// While the breaker is open or the pipeline is paused, claims that cannot be begun are given back: no
+    /// lease holds their events then, and another node, whose breaker may be closed, can take them.
+    fn give_back_what_may_not_begin(&mut self, now: Timestamp) {
         let admitted = match self.admission(now) {
             Admission::All => return,
             Admission::Probe => 1,

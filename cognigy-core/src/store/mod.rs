@@ -7,6 +7,7 @@
 //!
 //! Every method is safe to repeat after an error, because an error says nothing about the effect.
 
+mod audit;
 mod claim;
 mod order;
 mod page;
@@ -17,6 +18,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 
+pub use audit::{AuditEntry, AuditLog, AuditPage};
 pub use claim::{
     Attempt, AttemptOutcome, Claim, ClaimToken, DeadLetterClaim, DeadLetterEnd, RunEnd, Settlement,
     WorkEnd, WorkKind,
@@ -246,7 +248,7 @@ pub trait SharedValues: Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
 }
 
-/// All four storage ports in one object, as the pipeline uses them.
-pub trait Store: EventStore + EventArchive + Quarantine + SharedValues {}
+/// All storage ports in one object, as the pipeline uses them.
+pub trait Store: EventStore + EventArchive + Quarantine + SharedValues + AuditLog {}
 
-impl<S: EventStore + EventArchive + Quarantine + SharedValues> Store for S {}
+impl<S: EventStore + EventArchive + Quarantine + SharedValues + AuditLog> Store for S {}

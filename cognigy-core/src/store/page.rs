@@ -132,6 +132,9 @@ pub struct StoredEvent {
     pub event: Event,
     /// Where it is in its life.
     pub state: State,
+    /// When its next attempt is due; `None` unless it is pending, and while it waits for an earlier event
+    /// of its contact.
+    pub due: Option<Timestamp>,
     /// When its last successful run ended.
     pub processed_at: Option<Timestamp>,
     /// What the CRM knew in the last successful run.

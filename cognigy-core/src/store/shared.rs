@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    Backlog, ClaimBatch, ClaimRequest, Counts, EventArchive, EventFilter, EventPage, EventStore,
-    PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits,
-    QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, SharedValues,
-    StoreSize, StoredEvent,
+    AuditEntry, AuditLog, AuditPage, Backlog, ClaimBatch, ClaimRequest, Counts, EventArchive,
+    EventFilter, EventPage, EventStore, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine,
+    QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantinedItem, Recorded, ReplayClaim,
+    Requeued, Settled, SharedValues, StoreSize, StoredEvent,
 };
 use crate::{
     event::{EventKey, IncomingEvent, SourceName, Timestamp},
@@ -145,5 +145,20 @@ impl<S: SharedValues + ?Sized> SharedValues for Arc<S> {
         new: Option<&str>,
     ) -> Result<bool, StoreError> {
         (**self).replace_shared_value(name, expected, new).await
+    }
+}
+
+#[async_trait]
+impl<S: AuditLog + ?Sized> AuditLog for Arc<S> {
+    async fn append_audit(&self, entry: AuditEntry) -> Result<(), StoreError> {
+        (**self).append_audit(entry).await
+    }
+
+    async fn audited(
+        &self,
+        about: Option<&EventKey>,
+        page: PageRequest,
+    ) -> Result<AuditPage, StoreError> {
+        (**self).audited(about, page).await
     }
 }

@@ -9,9 +9,9 @@ use std::{
 
 use async_trait::async_trait;
 use cognigy_core::{
-    Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, Clock, Counts, EventArchive,
-    EventFilter, EventKey, EventPage, EventStore, IncomingEvent, PageRequest, PurgeRequest,
-    PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
+    Attempt, AuditEntry, AuditLog, AuditPage, Backlog, ClaimBatch, ClaimRequest, ClaimToken, Clock,
+    Counts, EventArchive, EventFilter, EventKey, EventPage, EventStore, IncomingEvent, PageRequest,
+    PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
     QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, SharedValues,
     SourceName, StoreError, StoreErrorKind, StoreSize, StoredEvent, Timestamp, memory::MemoryStore,
     testing::ManualClock,
@@ -196,5 +196,19 @@ impl SharedValues for DistantStore {
         new: Option<&str>,
     ) -> Result<bool, StoreError> {
         self.inner.replace_shared_value(name, expected, new).await
+    }
+}
+
+#[async_trait]
+impl AuditLog for DistantStore {
+    async fn append_audit(&self, entry: AuditEntry) -> Result<(), StoreError> {
+        self.inner.append_audit(entry).await
+    }
+    async fn audited(
+        &self,
+        about: Option<&EventKey>,
+        page: PageRequest,
+    ) -> Result<AuditPage, StoreError> {
+        self.inner.audited(about, page).await
     }
 }

@@ -1,38 +1,37 @@
-//! `list` and `show`: they read the database, with or without a running server.
+//! `list` and `show`: they read the database, with or without a running server, or ask one.
 
 use std::collections::BTreeMap;
 
 use clap::ArgMatches;
-use cognigy_core::{
-    Clock, Contact, EventArchive, EventFilter, EventId, EventKey, PageRequest, SourceName, Store,
-    TokioClock,
-};
+use cognigy_core::{Clock, EventFilter, EventId, EventKey, SourceName, Store, TokioClock};
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
 
-use super::{number, print_json};
+use super::{
+    desk::{Desk, PAGE, read},
+    number,
+};
 use crate::{
     deployment::Deployment,
     error::StartError,
     filter, find,
     output::{complain, printable, say},
     settings::Settings,
-    store::{self, Access},
-    view::{EventDetail, EventLine, time},
 };
-
-/// How many events one store call asks for.
-const PAGE: usize = 256;
 
 /// The filter that the flags describe.
 pub(super) fn filter_of(arguments: &ArgMatches) -> Result<EventFilter, StartError> {
-    let pairs: BTreeMap<String, String> = filter::NAMES
-        .iter()
-        .filter_map(|(name, _)| {
-            let value = arguments.get_one::<String>(name)?;
-            Some(((*name).to_owned(), value.clone()))
-        })
-        .collect();
-    filter::from_pairs(&pairs, TokioClock::new().now())
+    filter::from_pairs(&pairs_of(arguments), TokioClock::new().now())
         .map_err(|problem| StartError::Usage(format!("--{problem}")))
+}
+
+/// The flags that make a filter.
+pub(super) fn pairs_of(arguments: &ArgMatches) -> BTreeMap<String, String> {
+    let pair = |(name, _): &(&str, &str)| {
+        let value = arguments.get_one::<String>(name)?;
+        Some(((*name).to_owned(), value.clone()))
+    };
+    filter::NAMES.iter().filter_map(pair).collect()
 }
 
 /// The source that `--source` names.
@@ -71,36 +70,48 @@ pub(super) async fn list(
     arguments: &ArgMatches,
     deployment: &Deployment,
 ) -> Result<bool, StartError> {
-    let filter = filter_of(arguments)?;
-    let store = store::open(deployment, Access::Read, None).await?;
+    filter_of(arguments)?;
+    let (desk, filter) = (Desk::open(arguments, deployment).await?, pairs_of(arguments));
     let mut left = number(arguments, "limit") as usize;
-    let mut after = None;
+    let mut cursor = None;
     while left > 0 {
-        let page = store.list(&filter, PageRequest { limit: left.min(PAGE), after }).await?;
-        left -= page.events.len();
-        for event in page.events {
-            if arguments.get_flag("json") {
-                print_json(&EventLine::from(event))?;
-            } else {
-                let source = match event.source.is_default() {
-                    true => String::new(),
-                    false => format!("  of {}", event.source),
-                };
-                say!(
-                    "{}  {:<14} {:<20} {}{source}",
-                    time(event.received_at),
-                    event.state.as_str(),
-                    printable(event.kind.as_str()),
-                    printable(event.id.as_str()),
-                )?;
-            }
+        let page = desk.events(&filter, left.min(PAGE), cursor).await?;
+        left -= page.items.len().min(left);
+        for event in page.items {
+            print_line(&event, arguments.get_flag("json"))?;
         }
-        after = page.next;
-        if after.is_none() {
+        cursor = page.next;
+        if cursor.is_none() {
             break;
         }
     }
     Ok(true)
+}
+
+/// Prints an event as a line.
+pub(super) fn print_line(event: &RawValue, as_json: bool) -> Result<(), StartError> {
+    if as_json {
+        return say!("{}", event.get());
+    }
+    let event = read(event);
+    let source = event["source"].as_str().map(|source| format!("  of {}", printable(source)));
+    say!(
+        "{}  {:<14} {:<20} {}{}",
+        text(&event["received_at"]),
+        text(&event["status"]),
+        text(&event["type"]),
+        text(&event["event_id"]),
+        source.unwrap_or_default(),
+    )
+}
+
+/// A text of an answer, for a terminal. `-` if there is none.
+pub(super) fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => printable(text),
+        other => printable(&other.to_string()),
+    }
 }
 
 pub(super) async fn show(
@@ -109,62 +120,84 @@ pub(super) async fn show(
 ) -> Result<bool, StartError> {
     let id = arguments.get_one::<String>("id").map(String::as_str).unwrap_or_default();
     let source = source_of(arguments)?;
-    let store = store::open(deployment, Access::Read, None).await?;
-    let key = key_of(id, source.as_ref(), &*store, &deployment.settings).await?;
-    let Some(stored) = store.find(&key).await? else {
+    let desk = Desk::open(arguments, deployment).await?;
+    let Some(event) = desk.event(id, source.as_ref()).await? else {
         complain(match source {
             Some(source) => format!("no event {id:?} of the source {source} is stored"),
             None => format!("no event {id:?} is stored"),
         });
         return Ok(false);
     };
-    let detail = EventDetail::new(stored, store.attempts(&key).await?);
     if arguments.get_flag("json") {
-        print_json(&detail)?;
+        say!("{}", event.get())?
     } else {
-        print(&detail)?;
+        print(&event)?
     }
     Ok(true)
 }
 
+/// A member of the answer, as it was written.
+#[derive(Deserialize)]
+struct Written<'a> {
+    #[serde(borrow)]
+    timestamp: &'a RawValue,
+    #[serde(borrow)]
+    crm_context: Option<&'a RawValue>,
+}
+
 /// Prints an event for people: a few lines, then the attempts.
-fn print(detail: &EventDetail) -> Result<(), StartError> {
-    let or_none = |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), printable);
-    say!("event      {}", printable(&detail.event_id))?;
-    if let Some(source) = &detail.source {
-        say!("source     {source}")?;
+fn print(event: &RawValue) -> Result<(), StartError> {
+    let written: Written<'_> =
+        serde_json::from_str(event.get()).map_err(|error| StartError::failed("JSON", &error))?;
+    let detail = read(event);
+    let of = |name: &str| text(&detail[name]);
+    say!("event      {}", of("event_id"))?;
+    if detail["source"].is_string() {
+        say!("source     {}", of("source"))?;
     }
-    say!("type       {}", printable(detail.kind.as_str()))?;
-    say!("status     {}", detail.status)?;
-    say!("timestamp  {}", printable(detail.timestamp.as_json().trim_matches('"')))?;
-    say!("external   {}", or_none(&detail.external_id))?;
-    say!("user       {}", or_none(&detail.user_id))?;
-    say!("dialogue   {}", or_none(&detail.conversation))?;
-    say!("CRM        {}", detail.correlation)?;
-    say!("received   {}", detail.received_at)?;
-    say!("processed  {}", detail.processed_at.as_deref().unwrap_or("-"))?;
-    let context = detail.crm_context.as_ref().map_or("null", Contact::as_json);
-    say!("context    {}", printable(context))?;
-    match (&detail.body, detail.forgotten) {
+    say!("type       {}", of("type"))?;
+    say!("status     {}", of("status"))?;
+    say!("timestamp  {}", printable(written.timestamp.get().trim_matches('"')))?;
+    say!("external   {}", of("external_id"))?;
+    say!("user       {}", of("user_id"))?;
+    say!("dialogue   {}", of("conversation"))?;
+    say!("CRM        {}", of("correlation"))?;
+    say!("received   {}", of("received_at"))?;
+    say!("processed  {}", of("processed_at"))?;
+    if detail["next_attempt_at"].is_string() {
+        say!("next due   {}", of("next_attempt_at"))?;
+    }
+    say!("context    {}", printable(written.crm_context.map_or("null", RawValue::get)))?;
+    match (detail["body"].as_str(), detail["forgotten"].as_str()) {
         (Some(body), _) => say!("body       {}", printable(body))?,
-        (None, Some(why)) => say!("body       forgotten ({why})")?,
-        (None, None) => say!("body       not shown: its sender asked that it be logged nowhere")?,
+        (None, Some(why)) => say!("body       forgotten ({})", printable(why))?,
+        (None, None) if detail["sensitive"] == true => {
+            say!("body       not shown: its sender asked that it be logged nowhere")?;
+        }
+        (None, None) => say!("body       not shown: your role does not include bodies")?,
     }
-    if let Some(dead_letter) = &detail.dead_letter {
-        let (tries, next) = (dead_letter.tries, &dead_letter.next_try_at);
+    let letter = &detail["dead_letter"];
+    if letter.is_object() {
+        let (tries, next) = (text(&letter["tries"]), text(&letter["next_try_at"]));
         say!("dead letter: not sent yet, tried {tries} times, next at {next}")?;
-        say!("             {}", printable(&dead_letter.reason))?;
+        say!("             {}", text(&letter["reason"]))?;
     }
-    for attempt in &detail.attempts {
+    for attempt in detail["attempts"].as_array().into_iter().flatten() {
+        let error = attempt["error"].as_str().map(|error| format!(": {}", printable(error)));
         say!(
             "run {} attempt {}: {} after {} ms, {}{}",
-            attempt.run,
-            attempt.number,
-            attempt.outcome,
-            attempt.duration_ms,
-            attempt.started_at,
-            attempt.error.as_ref().map(|e| format!(": {}", printable(e))).unwrap_or_default(),
+            text(&attempt["run"]),
+            text(&attempt["number"]),
+            text(&attempt["outcome"]),
+            text(&attempt["duration_ms"]),
+            text(&attempt["started_at"]),
+            error.unwrap_or_default(),
         )?;
+    }
+    for entry in detail["audit"].as_array().into_iter().flatten() {
+        let [action, by, outcome, at] =
+            ["action", "by", "outcome", "at"].map(|name| text(&entry[name]));
+        say!("{action} by {by}: {outcome}, {at}")?;
     }
     Ok(())
 }

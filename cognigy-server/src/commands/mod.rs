@@ -1,6 +1,9 @@
 //! One module for each command. A command yields whether it did all of its work.
 
+mod backup;
 mod demo;
+mod desk;
+mod doctor;
 mod events;
 mod hand_over;
 mod interrupt;
@@ -12,6 +15,10 @@ mod register;
 mod replay;
 mod send;
 mod serve;
+mod sources;
+mod stats;
+mod tail;
+mod why;
 
 use std::io::Write;
 
@@ -31,7 +38,8 @@ pub(crate) async fn run(
     deployment: &Deployment,
     layers: Layers,
 ) -> Result<bool, StartError> {
-    if !matches!(name, "demo" | "send" | "register") {
+    let asks_a_server = arguments.try_get_one::<String>("server").ok().flatten().is_some();
+    if !asks_a_server && !matches!(name, "demo" | "send" | "register" | "doctor") {
         folder_of_the_database(deployment)?;
     }
     let settings = &deployment.settings;
@@ -47,6 +55,13 @@ pub(crate) async fn run(
         "redrive" => redrive::redrive(arguments, deployment).await,
         "register" => register::run(arguments, settings).await,
         "quarantine" => quarantine::run(arguments, deployment).await,
+        "stats" => shown(stats::run(arguments, deployment).await),
+        "why" => shown(why::run(arguments, deployment).await),
+        "tail" => shown(tail::run(arguments, deployment).await),
+        "pause" => sources::run(arguments, deployment, true).await,
+        "resume" => sources::run(arguments, deployment, false).await,
+        "doctor" => doctor::run(arguments, deployment, &layers).await,
+        "backup" => backup::run(arguments, deployment).await,
         _ => Err(StartError::Failed(format!("{name} is not a command"))),
     }
 }

@@ -1,17 +1,23 @@
 //! `quarantine`: list, show, discard or retry bodies that were signed but could not be taken.
 
+use std::collections::BTreeMap;
+
 use clap::ArgMatches;
-use cognigy_core::{Clock, DEFAULT_SOURCE, PageRequest, Quarantine, QuarantineRetry, Store};
+use cognigy_core::{Clock, DEFAULT_SOURCE, Quarantine, QuarantineRetry};
 use serde_json::json;
 
-use super::{number, print_json, shown};
+use super::{
+    desk::{Desk, PAGE, Remote, read},
+    events::text,
+    number, print_json, shown,
+};
 use crate::{
     app::App,
+    audit::{Target, audit_command},
     deployment::Deployment,
     error::StartError,
     output::{printable, say},
     store::{self, Access},
-    view::QuarantineLine,
 };
 
 /// What became of a body.
@@ -46,63 +52,99 @@ pub(super) async fn run(
 ) -> Result<bool, StartError> {
     let as_json = arguments.get_flag("json");
     if let Some(id) = arguments.get_one::<i64>("retry") {
-        return retry(*id, as_json, deployment).await;
+        return match Remote::named(arguments, deployment)? {
+            Some(server) => retry_at(&server, *id, as_json).await,
+            None => retry(*id, as_json, deployment).await,
+        };
     }
     if let Some(id) = arguments.get_one::<i64>("show") {
-        return shown(show(*id, as_json, deployment).await);
+        let desk = Desk::open(arguments, deployment).await?;
+        return shown(show(*id, as_json, &desk).await);
     }
     if let Some(id) = arguments.get_one::<i64>("discard") {
         let store = store::open(deployment, Access::Write, None).await?;
         let found = store.discharge(*id).await?;
         let status = if found { Status::Discarded } else { Status::NotFound };
+        let (target, outcome) = (id.to_string(), status.as_str());
+        let target = Target::Named(&target);
+        audit_command(&*store, "quarantine_discard", target, None, Some(1), outcome).await;
         report(*id, status, None, as_json)?;
         return Ok(found);
     }
-    let store = store::open(deployment, Access::Read, None).await?;
-    shown(list(&store, number(arguments, "limit") as usize, as_json).await)
+    let desk = Desk::open(arguments, deployment).await?;
+    shown(list(&desk, number(arguments, "limit") as usize, as_json).await)
 }
 
-async fn list(store: &impl Store, limit: usize, as_json: bool) -> Result<bool, StartError> {
-    let page = store.quarantined(PageRequest { limit, after: None }).await?;
-    for item in page.items {
-        let line = QuarantineLine::from(item);
-        if as_json {
-            print_json(&line)?;
-        } else {
-            let id = line.event_id.as_deref().unwrap_or("-");
-            let (reason, detail) = (line.reason, printable(&line.detail));
-            let source = line.source.map(|name| format!("  of {name}")).unwrap_or_default();
-            say!(
-                "{:>6}  {}  {reason:<8}  {}{source}  {detail}",
-                line.id,
-                line.received_at,
-                printable(id)
-            )?;
+async fn list(desk: &Desk, mut left: usize, as_json: bool) -> Result<bool, StartError> {
+    let mut cursor = None;
+    while left > 0 {
+        let page = desk.quarantine(left.min(PAGE), cursor).await?;
+        left -= page.items.len().min(left);
+        for item in page.items {
+            if as_json {
+                say!("{}", item.get())?;
+                continue;
+            }
+            let line = read(&item);
+            let [at, reason, id, detail] =
+                ["received_at", "reason", "event_id", "detail"].map(|name| text(&line[name]));
+            let source = line["source"].as_str().map(|name| format!("  of {}", printable(name)));
+            let (number, source) = (text(&line["id"]), source.unwrap_or_default());
+            say!("{number:>6}  {at}  {reason:<8}  {id}{source}  {detail}")?;
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
         }
     }
     Ok(true)
 }
 
 /// Shows one body in full.
-async fn show(id: i64, as_json: bool, deployment: &Deployment) -> Result<bool, StartError> {
-    let store = store::open(deployment, Access::Read, None).await?;
-    let Some(item) = store.quarantined_item(id).await? else {
+async fn show(id: i64, as_json: bool, desk: &Desk) -> Result<bool, StartError> {
+    let Some(item) = desk.quarantined(id).await? else {
         report(id, Status::NotFound, None, as_json)?;
         return Ok(false);
     };
-    let line = QuarantineLine::from(item);
     if as_json {
-        print_json(&line)?;
+        say!("{}", item.get())?;
         return Ok(true);
     }
-    say!("id         {}", line.id)?;
-    say!("source     {}", line.source.as_deref().unwrap_or(DEFAULT_SOURCE))?;
-    say!("reason     {}", line.reason)?;
-    say!("event      {}", printable(line.event_id.as_deref().unwrap_or("-")))?;
-    say!("received   {}", line.received_at)?;
-    say!("detail     {}", printable(&line.detail))?;
-    say!("body       {}", printable(&line.body))?;
+    let line = read(&item);
+    say!("id         {}", text(&line["id"]))?;
+    say!("source     {}", printable(line["source"].as_str().unwrap_or(DEFAULT_SOURCE)))?;
+    say!("reason     {}", text(&line["reason"]))?;
+    say!("event      {}", text(&line["event_id"]))?;
+    say!("received   {}", text(&line["received_at"]))?;
+    say!("detail     {}", text(&line["detail"]))?;
+    match line["body"].as_str() {
+        Some(body) => say!("body       {}", printable(body))?,
+        None => say!("body       not shown: your role does not include bodies")?,
+    }
     Ok(true)
+}
+
+/// Has a running server try the body again.
+async fn retry_at(server: &Remote, id: i64, as_json: bool) -> Result<bool, StartError> {
+    let number = id.to_string();
+    let (status, answer) =
+        server.post(&["admin", "quarantine", &number, "retry"], &BTreeMap::new(), None).await?;
+    let detail = answer["detail"].as_str().map(str::to_owned);
+    let (status, detail) = match status {
+        200 if answer["duplicate"] == true => (Status::Duplicate, None),
+        200 => (Status::Accepted, None),
+        404 => (Status::NotFound, None),
+        409 if detail.as_deref().is_some_and(|it| it.contains("other content")) => {
+            (Status::Conflict, None)
+        }
+        409 if detail.as_deref().is_some_and(|it| it.starts_with("Still in")) => {
+            (Status::Invalid, detail)
+        }
+        409 => (Status::NotConfigured, detail),
+        _ => return Err(server.refused(status, answer.to_string().as_bytes())),
+    };
+    report(id, status, detail, as_json)?;
+    Ok(matches!(status, Status::Accepted | Status::Duplicate))
 }
 
 async fn retry(id: i64, as_json: bool, deployment: &Deployment) -> Result<bool, StartError> {
@@ -124,6 +166,9 @@ async fn retry(id: i64, as_json: bool, deployment: &Deployment) -> Result<bool, 
         QuarantineRetry::Conflict(_) => (Status::Conflict, None),
         QuarantineRetry::NotFound => (Status::NotFound, None),
     };
+    let (target, told) = (id.to_string(), status.as_str());
+    let target = Target::Named(&target);
+    audit_command(&*app.store, "quarantine_retry", target, None, Some(1), told).await;
     report(id, status, detail, as_json)?;
     Ok(matches!(status, Status::Accepted | Status::Duplicate))
 }

@@ -9,13 +9,15 @@ use serde_json::{Value, json};
 
 use super::{
     Progress,
-    events::{filter_of, key_of, source_of},
+    desk::Remote,
+    events::{filter_of, key_of, pairs_of, source_of},
     hand_over,
     interrupt::Interrupt,
     print_json,
 };
 use crate::{
     app::App,
+    audit::{Target, audit_command},
     deployment::Deployment,
     error::StartError,
     output::{printable, say},
@@ -41,6 +43,13 @@ pub(super) async fn replay(
     if ids.is_empty() == (conditions == EventFilter::default()) {
         return Err(StartError::Usage("name either events or a filter".to_owned()));
     }
+    if let Some(server) = Remote::named(arguments, deployment)? {
+        let account = Account::new(ids.len(), arguments.get_flag("json"));
+        return match ids.is_empty() {
+            true => replay_matching_at(&server, &pairs_of(arguments), account).await,
+            false => replay_at(&server, &ids, source_of(arguments)?, account).await,
+        };
+    }
     let interrupt = Interrupt::listen()?;
     let app = App::build(deployment, Access::Write, None).await?;
     let mut keys = Vec::new();
@@ -63,7 +72,8 @@ pub(super) async fn replay(
             "no server with workers is seen on this database: the events wait for one",
         );
     }
-    let account = Account::new(keys.len(), arguments.get_flag("json"));
+    let mut account = Account::new(keys.len(), arguments.get_flag("json"));
+    account.named = (!ids.is_empty()).then(Vec::new);
     let ended = match hands_over {
         true => {
             let waits = !arguments.get_flag("no-wait");
@@ -75,7 +85,75 @@ pub(super) async fn replay(
         }
         false => run_here(&app, keys, &interrupt, account).await?,
     };
+    match &ended.named {
+        Some(named) => {
+            for (key, outcome) in named {
+                audit_command(&*app.store, "replay", Target::Event(key), None, Some(1), outcome)
+                    .await;
+            }
+        }
+        None => {
+            let (filter, count) = (json!(pairs_of(arguments)), ended.replayed + ended.handed_over);
+            let outcome = if ended.broke_off.is_some() { "broke_off" } else { "done" };
+            let target = Target::Selected;
+            audit_command(&*app.store, "replay", target, Some(&filter), Some(count), outcome).await;
+        }
+    }
     ended.close()
+}
+
+/// Has a running server run events, one after the other.
+async fn replay_at(
+    server: &Remote,
+    ids: &[&String],
+    source: Option<SourceName>,
+    mut account: Account,
+) -> Result<bool, StartError> {
+    let mut query = BTreeMap::new();
+    query.extend(source.as_ref().map(|source| ("source".to_owned(), source.to_string())));
+    for id in ids {
+        let key = |problem| StartError::Usage(format!("{id:?}: {problem}"));
+        let key =
+            EventKey { source: source.clone().unwrap_or_default(), id: id.parse().map_err(key)? };
+        let (status, answer) = server.post(&["webhooks", "replay", id], &query, None).await?;
+        let detail = answer["detail"].as_str().map(str::to_owned);
+        let reason = detail.as_deref().and_then(|it| it.strip_prefix("Replay failed: "));
+        let (status, detail) = match status {
+            200 => (Status::Replayed, None),
+            404 => (Status::NotFound, None),
+            410 => (Status::Forgotten, None),
+            409 if detail.as_deref().is_some_and(|it| it.starts_with("Another run")) => {
+                (Status::Busy, None)
+            }
+            409 => (Status::NotConfigured, detail),
+            500 if reason.is_some() => (Status::Failed, reason.map(str::to_owned)),
+            _ => return Err(server.refused(status, answer.to_string().as_bytes())),
+        };
+        account.record(&key, status, detail);
+    }
+    account.close()
+}
+
+/// Has a running server hand all events that match to its workers.
+async fn replay_matching_at(
+    server: &Remote,
+    filter: &BTreeMap<String, String>,
+    account: Account,
+) -> Result<bool, StartError> {
+    let body = json!(filter);
+    let path = ["admin", "replays"];
+    let (status, answer) = server.post(&path, &BTreeMap::new(), Some(&body)).await?;
+    if status != 202 {
+        return Err(server.refused(status, answer.to_string().as_bytes()));
+    }
+    match account.as_json {
+        true => print_json(&answer)?,
+        false => {
+            let id = answer["id"].as_str().unwrap_or_default();
+            say!("the server hands them to its workers, as replay {}", printable(id))?;
+        }
+    }
+    Ok(true)
 }
 
 pub(super) async fn matching(app: &App, filter: &EventFilter) -> Result<Vec<EventKey>, StartError> {
@@ -131,6 +209,8 @@ pub(super) struct Account {
     pub(super) given_back: u64,
     /// Events with any other outcome.
     pub(super) not: u64,
+    /// The outcomes of events that were named by id.
+    pub(super) named: Option<Vec<(EventKey, &'static str)>>,
     /// The error that ends the command before its work is done.
     pub(super) broke_off: Option<StartError>,
 }
@@ -139,8 +219,8 @@ impl Account {
     fn new(total: usize, as_json: bool) -> Self {
         let (replayed, handed_over, given_back, not) = (0, 0, 0, 0);
         let progress = Some(Progress::new());
-        let broke_off = None;
-        Self { total, as_json, progress, replayed, handed_over, given_back, not, broke_off }
+        let (named, broke_off) = (None, None);
+        Self { total, as_json, progress, replayed, handed_over, given_back, not, named, broke_off }
     }
 
     /// How many events have an outcome.
@@ -170,6 +250,9 @@ impl Account {
             Status::GivenBack => &mut self.given_back,
             _ => &mut self.not,
         } += 1;
+        if let Some(named) = &mut self.named {
+            named.push((key.clone(), status.as_str()));
+        }
         if self.broke_off.is_some() {
             return;
         }

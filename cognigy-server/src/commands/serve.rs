@@ -13,6 +13,7 @@ use crate::{
     deployment::Deployment,
     error::StartError,
     http::{self, Listening, Routes, Service, Size},
+    pausing,
     presence::Presence,
     settings::{EXAMPLE_CRM, Settings},
     store::Access,
@@ -98,6 +99,7 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
         }
     }
     let address = listening.first().map_or(settings.listen, |public| public.address);
+    pausing::follow(&*app.store, &app.pipelines).await?;
     // Each source has a worker, so that a slow source does not hold up another.
     let workers = app.pipelines.iter().filter(|_| settings.worker).map(|source| {
         let concurrency = source.concurrency;
@@ -114,6 +116,7 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
             tokio::spawn(upkeep(app.clone(), settings.clone())),
             tokio::spawn(forget_sensitive(app.clone(), settings.clone())),
             tokio::spawn(Arc::clone(&app.refusals).watch()),
+            tokio::spawn(pausing::watch(app.clone())),
         ],
         service,
     })

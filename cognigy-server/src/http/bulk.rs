@@ -19,8 +19,15 @@ use serde::{
 };
 use serde_json::{Value, json};
 
-use super::{Answer, ProblemResponse, Shared, operator::Operator};
-use crate::{app::App, filter};
+use super::{
+    Answer, ProblemResponse, Shared,
+    access::{Change, Reader},
+};
+use crate::{
+    app::App,
+    audit::{Target, audit},
+    filter,
+};
 
 /// How many events one store call hands over: large enough for one fsync to matter little.
 const BATCH: usize = 256;
@@ -109,10 +116,11 @@ enum Selection {
 }
 
 /// Begins a bulk replay of `{"ids": […]}` or of a filter such as `{"status": "dead_lettered"}`.
-pub(super) async fn begin(_: Operator, service: Shared, body: web::Bytes) -> Answer {
+pub(super) async fn begin(Change(operator): Change, service: Shared, body: web::Bytes) -> Answer {
     let selection = selection(&body, service.app.clock.now())
         .map_err(|error| ProblemResponse::bad_request(&error))?;
     let (app, replays) = (service.app.clone(), service.replays.clone());
+    let filter = serde_json::from_slice(&body).ok();
     let id = replays.begin();
     tokio::spawn(async move {
         let outcome = requeue(&app, &replays, id, selection).await;
@@ -123,6 +131,9 @@ pub(super) async fn begin(_: Operator, service: Shared, body: web::Bytes) -> Ans
                 "bulk replay broke off"
             );
         }
+        let count = replays.get(id).map(|progress| progress.scheduled + progress.waiting);
+        let told = if outcome.is_ok() { "handed_over" } else { "broke_off" };
+        audit(&app, &operator, "replay", Target::Selected, filter.as_ref(), count, told).await;
         replays.update(id, |progress| {
             progress.done = true;
             progress.failed = outcome.is_err();
@@ -132,7 +143,7 @@ pub(super) async fn begin(_: Operator, service: Shared, body: web::Bytes) -> Ans
 }
 
 /// The progress of one bulk replay.
-pub(super) async fn progress(_: Operator, service: Shared, id: web::Path<String>) -> Answer {
+pub(super) async fn progress(_: Reader, service: Shared, id: web::Path<String>) -> Answer {
     let missing = || ProblemResponse::new(404, "Not Found", "There is no such replay");
     let progress = id.parse().ok().and_then(|id| service.replays.get(id)).ok_or_else(missing)?;
     Ok(HttpResponse::Ok().json(progress))

@@ -1,5 +1,7 @@
 //! The routes of the contract's HTTP table, and the listeners that serve them.
 
+mod access;
+mod audit;
 mod body;
 mod bulk;
 mod connection;
@@ -8,10 +10,12 @@ mod edge;
 mod guard;
 mod listen;
 mod open_connections;
+mod openapi;
 mod operator;
 mod parts;
 mod paths;
 mod probes;
+mod sources;
 mod unread;
 mod upgrade;
 mod webhook;
@@ -28,15 +32,16 @@ use cognigy_core::{Failure, Reply, StoreError};
 pub(crate) use listen::{Listening, Size, bind, serve};
 
 use crate::{app::App, pipelines::Pipelines, settings::Settings, telemetry::Hints};
+pub(crate) use access::Operator;
+use access::Tokens;
 use bulk::BulkReplays;
-use operator::AdminToken;
 use probes::Readiness;
 
 /// What the routes of all listeners share: the app, and what only requests need.
 #[derive(Clone)]
 pub(crate) struct Service {
     pub(crate) app: App,
-    admin: AdminToken,
+    tokens: Tokens,
     readiness: Readiness,
     replays: BulkReplays,
     hints: Arc<Hints>,
@@ -44,9 +49,9 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn new(app: App, settings: &Settings) -> Self {
-        let admin = AdminToken::new(settings.admin_token.as_ref().map(|token| token.as_str()));
+        let tokens = Tokens::new(&settings.operators);
         let (readiness, replays) = (Readiness::default(), BulkReplays::default());
-        Self { app, admin, readiness, replays, hints: Arc::default() }
+        Self { app, tokens, readiness, replays, hints: Arc::default() }
     }
 
     /// The process is stopping: it is not ready any more.
@@ -141,6 +146,15 @@ fn operators(config: &mut web::ServiceConfig) {
             resource("/admin/quarantine/{id}/retry", "POST")
                 .route(web::post().to(operator::retry_quarantined)),
         )
+        .service(
+            resource("/admin/sources/{source}/pause", "POST").route(web::post().to(sources::pause)),
+        )
+        .service(
+            resource("/admin/sources/{source}/resume", "POST")
+                .route(web::post().to(sources::resume)),
+        )
+        .service(resource("/admin/audit", "GET").route(web::get().to(audit::list)))
+        .service(resource("/admin/openapi.json", "GET").route(web::get().to(openapi::openapi)))
         .service(resource("/admin/stats", "GET").route(web::get().to(operator::stats)))
         .service(
             resource("/metrics", "GET, HEAD")

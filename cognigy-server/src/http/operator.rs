@@ -1,115 +1,28 @@
-//! The operator API. It needs a bearer token, and is closed if no token is set.
+//! The operator API: events, quarantine, statistics.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, http::header, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use cognigy_core::{
     Clock, EventFilter, EventId, EventKey, PageRequest, QuarantineRetry, ReplayOutcome, SourceName,
 };
-use futures_util::future::LocalBoxFuture;
 use serde_json::json;
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 use super::{
     Answer, ProblemResponse, Shared,
-    guard::{Guard, Pause},
-    webhook::sender_of,
+    access::{Change, Reader},
 };
 use crate::{
     app::App,
-    filter, find,
-    telemetry::{Deliveries, refusal},
-    view::{EventDetail, EventLine, QuarantineLine, Rates, Stats},
+    audit::{Target, audit},
+    filter, find, pausing,
+    telemetry::Deliveries,
+    view::{EventDetail, EventLine, EventsPage, QuarantineLine, QuarantinePage, Rates, Stats},
 };
 
 /// How many entries a page has by default, and at most.
 const PAGE: usize = 50;
 const MAX_PAGE: usize = 500;
-
-/// The digest of the operator's token. Comparing digests takes the same time for every token that
-/// is sent, whatever its length.
-#[derive(Clone)]
-pub(super) struct AdminToken {
-    digest: Option<Arc<[u8; 32]>>,
-    guard: Arc<Guard>,
-}
-
-/// A request without the right token: its answer, and the wait before it.
-struct Refused(ProblemResponse, Option<Pause>);
-
-impl AdminToken {
-    pub(super) fn new(token: Option<&str>) -> Self {
-        let digest = token.map(|token| Arc::new(Sha256::digest(token).into()));
-        Self { digest, guard: Arc::default() }
-    }
-
-    fn check(&self, request: &HttpRequest, app: &App) -> Result<(), Refused> {
-        let from = sender_of(request, app);
-        let refused = |reason: &str, problem, pause| {
-            app.telemetry.operator_refused();
-            let method = request.method();
-            refusal!(app.refusals.first(reason, from), peer = %from, %method, "operator refused: {reason}");
-            Err(Refused(problem, pause))
-        };
-        let Some(expected) = &self.digest else {
-            let detail = "The operator API is closed: COGNIGY_ADMIN_TOKEN is not set";
-            return refused(
-                "no token is set",
-                ProblemResponse::new(403, "Forbidden", detail),
-                None,
-            );
-        };
-        let mut sent = request.headers().get_all(header::AUTHORIZATION);
-        let token = match (sent.next(), sent.next()) {
-            (Some(value), None) => bearer(value.as_bytes()),
-            _ => None,
-        };
-        let digest: [u8; 32] = Sha256::digest(token.unwrap_or_default()).into();
-        if token.is_some() && bool::from(digest.ct_eq(&**expected)) {
-            return Ok(());
-        }
-        let problem = ProblemResponse::new(
-            401,
-            "Unauthorized",
-            "The operator's bearer token is missing or wrong",
-        );
-        match token {
-            Some(_) => refused("wrong operator token", problem, self.guard.wrong(from)),
-            None => refused("no operator token", problem, None),
-        }
-    }
-}
-
-/// The token of `Bearer <token>`. The scheme's name may be in any case (RFC 9110, section 11.1).
-fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = value.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
-}
-
-/// Proves that the request carries the operator's token. A handler that takes one is protected.
-pub(super) struct Operator;
-
-impl FromRequest for Operator {
-    type Error = ProblemResponse;
-    type Future = LocalBoxFuture<'static, Result<Self, ProblemResponse>>;
-
-    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
-        let service = request.app_data::<Shared>();
-        let not_wired =
-            || Refused(ProblemResponse::new(500, "Internal Server Error", "Not wired"), None);
-        let checked = service
-            .ok_or_else(not_wired)
-            .and_then(|service| service.admin.check(request, &service.app));
-        Box::pin(async move {
-            let Err(Refused(problem, pause)) = checked else { return Ok(Self) };
-            if let Some(pause) = pause {
-                pause.over().await;
-            }
-            Err(problem)
-        })
-    }
-}
 
 /// The key of the event that a path names. `?source=` names its source. Without that the plain
 /// path's source is searched first, then all others.
@@ -160,7 +73,7 @@ fn not_found() -> ProblemResponse {
 
 /// Runs the event now, once.
 pub(super) async fn replay(
-    _: Operator,
+    Change(operator): Change,
     request: HttpRequest,
     service: Shared,
     event_id: web::Path<String>,
@@ -168,9 +81,21 @@ pub(super) async fn replay(
     let app = &service.app;
     let key = key(app, &event_id, &request).await?;
     let source = app.pipelines.get(&key.source).ok_or_else(|| not_configured(&key.source))?;
-    let (pipeline, clock) = (source.pipeline.clone(), app.clock);
+    let (pipeline, app) = (source.pipeline.clone(), app.clone());
     // The run is a task of its own: if the operator hangs up, it goes on to its end.
-    let run = tokio::spawn(async move { pipeline.replay(&key, &clock).await });
+    let run = tokio::spawn(async move {
+        let outcome = pipeline.replay(&key, &app.clock).await;
+        let told = match &outcome {
+            Ok(ReplayOutcome::Replayed(_)) => "replayed",
+            Ok(ReplayOutcome::Failed(_)) => "failed",
+            Ok(ReplayOutcome::NotFound) => "not_found",
+            Ok(ReplayOutcome::Forgotten) => "forgotten",
+            Ok(ReplayOutcome::Busy | ReplayOutcome::Stopped) => "busy",
+            Err(_) => "unknown: the store did not answer",
+        };
+        audit(&app, &operator, "replay", Target::Event(&key), None, Some(1), told).await;
+        outcome
+    });
     let failed = |detail: &str| ProblemResponse::new(500, "Internal Server Error", detail);
     match run.await.map_err(|_| failed("Replay failed: the run broke off"))? {
         Ok(ReplayOutcome::Replayed(contact)) => {
@@ -200,7 +125,9 @@ pub(super) async fn replay(
 }
 
 /// The query's parameters, each at most once.
-fn parameters(request: &HttpRequest) -> Result<BTreeMap<String, String>, ProblemResponse> {
+pub(super) fn parameters(
+    request: &HttpRequest,
+) -> Result<BTreeMap<String, String>, ProblemResponse> {
     let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
         .map_err(|_| ProblemResponse::bad_request("The query cannot be read"))?
         .into_inner();
@@ -214,7 +141,9 @@ fn parameters(request: &HttpRequest) -> Result<BTreeMap<String, String>, Problem
 }
 
 /// Takes `limit` and `cursor` out of the parameters.
-fn page(parameters: &mut BTreeMap<String, String>) -> Result<PageRequest, ProblemResponse> {
+pub(super) fn page(
+    parameters: &mut BTreeMap<String, String>,
+) -> Result<PageRequest, ProblemResponse> {
     let limit = match parameters.remove("limit") {
         None => PAGE,
         Some(text) => {
@@ -232,7 +161,7 @@ fn page(parameters: &mut BTreeMap<String, String>) -> Result<PageRequest, Proble
     Ok(PageRequest { limit, after })
 }
 
-pub(super) async fn list(_: Operator, request: HttpRequest, service: Shared) -> Answer {
+pub(super) async fn list(_: Reader, request: HttpRequest, service: Shared) -> Answer {
     let app = &service.app;
     let mut parameters = parameters(&request)?;
     let page = page(&mut parameters)?;
@@ -241,11 +170,11 @@ pub(super) async fn list(_: Operator, request: HttpRequest, service: Shared) -> 
     let found = app.store.list(&filter, page).await?;
     let events: Vec<EventLine> = found.events.into_iter().map(EventLine::from).collect();
     let next = found.next.map(|cursor| cursor.to_string());
-    Ok(HttpResponse::Ok().json(json!({ "events": events, "next_cursor": next })))
+    Ok(HttpResponse::Ok().json(EventsPage { events, next_cursor: next }))
 }
 
 pub(super) async fn show(
-    _: Operator,
+    Reader(operator): Reader,
     request: HttpRequest,
     service: Shared,
     event_id: web::Path<String>,
@@ -254,10 +183,17 @@ pub(super) async fn show(
     let key = key(app, &event_id, &request).await?;
     let stored = app.store.find(&key).await?.ok_or_else(not_found)?;
     let attempts = app.store.attempts(&key).await?;
-    Ok(HttpResponse::Ok().json(EventDetail::new(stored, attempts)))
+    let audit = PageRequest { limit: MAX_PAGE, after: None };
+    let audit = app.store.audited(Some(&key), audit).await?.entries;
+    let detail = EventDetail::new(stored, attempts, audit).seen_by(operator.role);
+    Ok(HttpResponse::Ok().json(detail))
 }
 
-pub(super) async fn quarantine(_: Operator, request: HttpRequest, service: Shared) -> Answer {
+pub(super) async fn quarantine(
+    Reader(operator): Reader,
+    request: HttpRequest,
+    service: Shared,
+) -> Answer {
     let app = &service.app;
     let mut parameters = parameters(&request)?;
     let page = page(&mut parameters)?;
@@ -265,32 +201,47 @@ pub(super) async fn quarantine(_: Operator, request: HttpRequest, service: Share
         return Err(ProblemResponse::bad_request(&format!("{name:?} is not a parameter here")));
     }
     let found = app.store.quarantined(page).await?;
-    let items: Vec<QuarantineLine> = found.items.into_iter().map(QuarantineLine::from).collect();
+    let seen = |item| QuarantineLine::from(item).seen_by(operator.role);
+    let items: Vec<_> = found.items.into_iter().map(seen).collect();
     let next = found.next.map(|cursor| cursor.to_string());
-    Ok(HttpResponse::Ok().json(json!({ "items": items, "next_cursor": next })))
+    Ok(HttpResponse::Ok().json(QuarantinePage { items, next_cursor: next }))
 }
 
 /// One body in full.
-pub(super) async fn quarantined(_: Operator, service: Shared, id: web::Path<String>) -> Answer {
-    let app = &service.app;
-    let missing = || ProblemResponse::new(404, "Not Found", "There is no such item in quarantine");
-    let id = id.parse().map_err(|_| missing())?;
-    let item = app.store.quarantined_item(id).await?.ok_or_else(missing)?;
-    Ok(HttpResponse::Ok().json(QuarantineLine::from(item)))
-}
-
-pub(super) async fn retry_quarantined(
-    _: Operator,
+pub(super) async fn quarantined(
+    Reader(operator): Reader,
     service: Shared,
     id: web::Path<String>,
 ) -> Answer {
     let app = &service.app;
     let missing = || ProblemResponse::new(404, "Not Found", "There is no such item in quarantine");
     let id = id.parse().map_err(|_| missing())?;
+    let item = app.store.quarantined_item(id).await?.ok_or_else(missing)?;
+    Ok(HttpResponse::Ok().json(QuarantineLine::from(item).seen_by(operator.role)))
+}
+
+pub(super) async fn retry_quarantined(
+    Change(operator): Change,
+    service: Shared,
+    id: web::Path<String>,
+) -> Answer {
+    let app = &service.app;
+    let missing = || ProblemResponse::new(404, "Not Found", "There is no such item in quarantine");
+    let id: i64 = id.parse().map_err(|_| missing())?;
     let conflict = |detail: &str| Err(ProblemResponse::new(409, "Conflict", detail));
     let item = app.store.quarantined_item(id).await?.ok_or_else(missing)?;
     let source = app.pipelines.get(&item.source).ok_or_else(|| not_configured(&item.source))?;
-    match source.pipeline.retry_quarantined(id, app.clock.now()).await? {
+    let outcome = source.pipeline.retry_quarantined(id, app.clock.now()).await?;
+    let told = match &outcome {
+        QuarantineRetry::Accepted(_) => "accepted",
+        QuarantineRetry::Duplicate(_) => "duplicate",
+        QuarantineRetry::Invalid(_) => "invalid",
+        QuarantineRetry::Conflict(_) => "conflict",
+        QuarantineRetry::NotFound => "not_found",
+    };
+    let target = id.to_string();
+    audit(app, &operator, "quarantine_retry", Target::Named(&target), None, Some(1), told).await;
+    match outcome {
         QuarantineRetry::Accepted(key) => {
             let id = key.id.as_str();
             Ok(HttpResponse::Ok().json(json!({ "status": "accepted", "event_id": id })))
@@ -308,7 +259,7 @@ pub(super) async fn retry_quarantined(
     }
 }
 
-pub(super) async fn stats(_: Operator, service: Shared) -> Answer {
+pub(super) async fn stats(_: Reader, service: Shared) -> Answer {
     let app = &service.app;
     let counts = app.store.counts().await?;
     let telemetry = || app.pipelines.iter().map(|source| &source.telemetry);
@@ -317,6 +268,7 @@ pub(super) async fn stats(_: Operator, service: Shared) -> Answer {
         processed_per_second: telemetry().map(|it| it.processed.per_second()).sum(),
     };
     let deliveries = telemetry().fold(Deliveries::default(), |sum, it| sum + it.deliveries());
-    let stats = Stats::new(counts, deliveries, rates, app.clock.now());
+    let paused = pausing::paused(&*app.store).await?;
+    let stats = Stats::new(counts, Some((deliveries, rates)), paused, app.clock.now());
     Ok(HttpResponse::Ok().json(stats))
 }

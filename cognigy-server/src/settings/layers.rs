@@ -11,7 +11,7 @@ use cognigy_core::SourceName;
 use cognigy_crm_http::CrmTemplate;
 
 use super::{
-    Hidden, outside,
+    Hidden, operators, outside,
     per_source::{Own, View},
     table::{SETTINGS, SOURCE_PREFIX, Setting, key},
 };
@@ -68,6 +68,9 @@ pub(crate) struct Layers {
     /// Variables that begin with `COGNIGY_SOURCE_`. Their sources are known once all sources are
     /// named.
     pub(super) variables_of_sources: Values,
+    /// The variables of operators, and those that the file's tables of operators stand for.
+    pub(super) operators_environment: Values,
+    pub(super) operators_file: Values,
     /// The file's tables of sources.
     pub(super) tables: BTreeMap<SourceName, Values>,
     /// The file's tables `crm_template`: the plain path's, and those of sources.
@@ -106,6 +109,10 @@ impl Layers {
                 if !value.is_empty() {
                     self.variables_of_sources.insert(variable, Hidden::new(value));
                 }
+            } else if operators::is_variable(&variable) {
+                if !value.is_empty() {
+                    self.operators_environment.insert(variable, Hidden::new(value));
+                }
             } else if variable.starts_with("COGNIGY_") {
                 warnings.push(match nearest(&variable) {
                     Some(known) => format!("unknown variable {variable}: did you mean {known}?"),
@@ -124,6 +131,7 @@ impl Layers {
     pub(crate) fn forget_environment(&mut self) {
         self.environment.clear();
         self.variables_of_sources.clear();
+        self.operators_environment.clear();
     }
 
     /// The file of variables, if one is named.
@@ -144,6 +152,10 @@ impl Layers {
         for (name, value) in table {
             if key(&name) == CRM_TEMPLATE {
                 self.crm_template = Some(crm_template(&name, value).map_err(|it| wrong(&it))?);
+                continue;
+            }
+            if key(&name) == "operators" {
+                self.operators_file = operators::tables(value).map_err(|it| wrong(&it))?;
                 continue;
             }
             let Some(setting) = Setting::by_key(&key(&name)) else {
@@ -206,7 +218,9 @@ impl Layers {
             .map(move |(key, value)| (named(key, |setting| setting.variable.to_owned()), value));
         let file = self.file.iter().map(|(key, value)| (format!("{key} in the file"), value));
         let sources = self.sources.iter().flat_map(|(source, own)| own.given(source));
-        flags.chain(environment).chain(file).chain(sources)
+        let operators = self.operators_environment.iter().chain(&self.operators_file);
+        let operators = operators.map(|(variable, value)| (variable.clone(), value));
+        flags.chain(environment).chain(file).chain(sources).chain(operators)
     }
 
     /// The settings file, if it holds a secret.
@@ -214,7 +228,8 @@ impl Layers {
         let own = self.sources.values().flat_map(Own::file);
         let unused = self.tables.values().flatten();
         let mut values = self.file.iter().chain(own).chain(unused);
-        let holds = values.any(|(key, value)| outside::is_secret(key, value.as_str()));
+        let holds = !self.operators_file.is_empty()
+            || values.any(|(key, value)| outside::is_secret(key, value.as_str()));
         self.files.first().filter(|_| holds).map(PathBuf::as_path)
     }
 
@@ -384,7 +399,7 @@ mod tests {
     fn an_empty_variable_counts_as_unset() {
         let (layers, _) = layers(&[], &[("COGNIGY_ADMIN_TOKEN", ""), ("COGNIGY_LEASE", "")]);
         let settings = Settings::read(&layers).unwrap();
-        assert!(settings.admin_token.is_none());
+        assert!(settings.operators.is_empty());
         assert_eq!(settings.lease.as_secs(), 60);
     }
 }

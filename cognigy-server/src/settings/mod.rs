@@ -8,6 +8,7 @@
 mod crm;
 mod intake;
 mod layers;
+mod operators;
 mod outside;
 mod parse;
 mod per_source;
@@ -22,7 +23,8 @@ use zeroize::Zeroizing;
 
 pub(crate) use intake::{Credential, Webhook};
 pub(crate) use layers::{Layers, SettingError};
-pub(crate) use outside::{add_env_file, warnings};
+pub(crate) use operators::{OperatorSettings, Role};
+pub(crate) use outside::{add_env_file, warnings, weak_secrets};
 use per_source::View;
 pub(crate) use source_settings::{ForwardSettings, SourceSettings};
 pub(crate) use table::{EXAMPLE_CRM, SETTINGS};
@@ -48,7 +50,8 @@ pub(crate) struct Settings {
     pub(crate) lease: Duration,
     /// How many leases a run may lose before its event is given up.
     pub(crate) max_lost_leases: u32,
-    pub(crate) admin_token: Option<Hidden>,
+    /// Who may use the operator API.
+    pub(crate) operators: Vec<OperatorSettings>,
     pub(crate) worker: bool,
     /// How long the server waits for a balancer to notice that it is stopping.
     pub(crate) drain: Duration,
@@ -147,7 +150,7 @@ impl Settings {
             },
             lease: layers.required("lease", parse::lease)?,
             max_lost_leases: layers.required("max_lost_leases", |t| parse::number(t, 1, 1000))?,
-            admin_token: layers.optional("admin_token", parse::admin_token)?,
+            operators: operators::read(layers)?,
             worker: layers.required("worker", parse::switch)?,
             drain: layers.required("drain", parse::duration)?,
             stop_grace: layers.required("stop_grace", parse::duration)?,
@@ -159,6 +162,12 @@ impl Settings {
             log_format: layers.required("log_format", parse::log_format)?,
             proxy_from_env: layers.required("proxy_from_env", parse::switch)?,
         })
+    }
+
+    /// The token in `COGNIGY_ADMIN_TOKEN`.
+    pub(crate) fn admin_token(&self) -> Option<&Hidden> {
+        let admin = self.operators.iter().find(|operator| operator.name == operators::ADMIN);
+        admin.map(|operator| &operator.token)
     }
 
     /// The settings of every source, the plain path's first.

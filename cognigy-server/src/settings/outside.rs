@@ -63,9 +63,13 @@ pub(super) fn check_aws(variable: &str, value: &str) -> Result<Option<String>, S
 pub(super) fn check_ends(key: &str, text: &str) -> Result<(), String> {
     let is_credential =
         key == "client_id" || Setting::by_key(key).is_some_and(|setting| setting.secret);
+    if is_credential { no_white_space_at_ends(text) } else { Ok(()) }
+}
+
+/// Refuses a text with white space at an end.
+pub(super) fn no_white_space_at_ends(text: &str) -> Result<(), String> {
     let is_blank = |c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}';
     let place = match (text.starts_with(is_blank), text.ends_with(is_blank)) {
-        _ if !is_credential => return Ok(()),
         (false, false) => return Ok(()),
         (true, false) => "its beginning",
         (false, true) => "its end",
@@ -179,31 +183,37 @@ pub(crate) fn warnings(
     Ok(warnings)
 }
 
-fn weak_secrets(layers: &Layers) -> Vec<String> {
+/// Warnings about secrets and tokens that are easy to guess.
+pub(crate) fn weak_secrets(layers: &Layers) -> Vec<String> {
     let mut warnings = Vec::new();
+    let tokens = layers.operators_file.iter().chain(&layers.operators_environment);
+    let tokens = tokens.filter(|(variable, _)| variable.ends_with("_TOKEN"));
+    warnings.extend(tokens.filter_map(|(variable, token)| weak(variable, token.as_str())));
     for view in std::iter::once(View::plain(layers)).chain(View::of_sources(layers)) {
         for key in ["webhook_secret", "webhook_secret_previous", "admin_token"] {
             if key == "admin_token" && !view.name().is_default() {
                 continue;
             }
             let (Some(secret), variable) = view.value(key) else { continue };
-            let lower_case = secret.to_ascii_lowercase();
-            let is_example =
-                lower_case.contains(EXAMPLE) || EXAMPLES.contains(&lower_case.as_str());
-            let mut characters = secret.chars();
-            let first = characters.next();
-            if is_example {
-                warnings.push(format!(
-                    "{variable}: is a well-known example; set a random one, of 32 bytes or more"
-                ));
-            } else if secret.len() < SHORT || characters.all(|it| Some(it) == first) {
-                warnings.push(format!(
-                    "{variable}: is easily guessed; 32 random bytes or more are better (RFC 2104)"
-                ));
-            }
+            warnings.extend(weak(&variable, secret));
         }
     }
     warnings
+}
+
+/// A warning if the secret in `variable` is easy to guess.
+fn weak(variable: &str, secret: &str) -> Option<String> {
+    let mut characters = secret.chars();
+    let first = characters.next();
+    if EXAMPLES.contains(&secret.to_ascii_lowercase().as_str()) {
+        Some(format!("{variable}: is a well-known example; set a random one, of 32 bytes or more"))
+    } else if secret.len() < SHORT || characters.all(|it| Some(it) == first) {
+        Some(format!(
+            "{variable}: is easily guessed; 32 random bytes or more are better (RFC 2104)"
+        ))
+    } else {
+        None
+    }
 }
 
 /// The variables that name a proxy and are set. If they are used (`on`), every client must be able

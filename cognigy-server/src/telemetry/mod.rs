@@ -70,6 +70,7 @@ pub(crate) struct SourceTelemetry {
     crm: IntCounterVec,
     crm_duration: Histogram,
     breaker: IntGauge,
+    paused: IntGauge,
     put_off: IntCounter,
     correlations: IntCounterVec,
     dead_letters: IntCounterVec,
@@ -317,6 +318,10 @@ impl SourceTelemetry {
                 "cognigy_crm_breaker",
                 "1 while the CRM is out of reach and look-ups are held back, else 0",
             )?,
+            paused: registrar.gauge(
+                "cognigy_source_paused",
+                "1 while an operator has paused the workers of the source, else 0",
+            )?,
             put_off: registrar.counter(
                 "cognigy_attempts_put_off_total",
                 "Attempts that do not count, because the CRM was out of reach",
@@ -437,6 +442,11 @@ impl SourceTelemetry {
         );
         let received = new + duplicates + conflicts + refused;
         Deliveries { received, new, duplicates, conflicts, refused }
+    }
+
+    /// Whether the source's workers are paused.
+    pub(crate) fn paused(&self, paused: bool) {
+        self.paused.set(i64::from(paused));
     }
 
     /// The name of the source in log lines and metrics.

@@ -19,7 +19,8 @@ use crate::{
 /// The queue's columns of an event. They are looked up row by row, like everything that belongs to
 /// an event: with a join the planner may read the other table from end to end.
 const QUEUED: &str = "LEFT JOIN LATERAL (
-    SELECT event, held_until FROM cognigy_queue WHERE event = events.id LIMIT 1) AS queue ON true";
+    SELECT event, held_until, due_at AS queued_until FROM cognigy_queue
+    WHERE event = events.id LIMIT 1) AS queue ON true";
 
 /// A lost body is returned as empty, because the event's history can still be shown.
 pub(crate) async fn find(
@@ -31,6 +32,7 @@ pub(crate) async fn find(
             "SELECT {STATE}, events.received_at, events.processed_at,
                     events.run, bodies.body, bodies.headers, contexts.json, letter.run AS unsent_run,
                     letter.reason AS unsent_reason, letter.tries, letter.due_at,
+                    CASE WHEN queue.held_until IS NULL THEN queue.queued_until END AS next_due,
                     events.correlation, events.forgotten, {IDENTITY}
              FROM cognigy_events AS events
              {QUEUED}
@@ -62,6 +64,7 @@ pub(crate) async fn find(
         event: Event::restore(key.clone(), row::read_parts(&row, key)?, body, received_at, run)
             .with_context(row::read_headers(&row)?),
         state: row::read_state(&row)?,
+        due: read(&row, "next_due")?,
         processed_at: read(&row, "processed_at")?,
         correlation: row::read_correlation(&row, matches!(contact, Ok(Some(_))))?,
         contact: contact.map_err(|error| unreadable("the CRM context", error))?,

@@ -1,6 +1,7 @@
 //! The store's calls: the SQL of each, and nothing about connections.
 
 pub(crate) mod archive;
+pub(crate) mod audit;
 pub(crate) mod claim;
 pub(crate) mod contact_queue;
 pub(crate) mod outbox;

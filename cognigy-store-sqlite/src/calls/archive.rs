@@ -21,7 +21,7 @@ pub(crate) fn find(
 ) -> Result<Option<StoredEvent>, SqliteError> {
     let mut select = connection.prepare_cached(&format!(
         "SELECT events.id, state, received_at, processed_at, run, json, correlation, forgotten,
-                {IDENTITY}
+                CASE state WHEN 'pending' THEN due_at END, {IDENTITY}
          FROM events LEFT JOIN contexts ON contexts.event = events.id
          WHERE source = ?1 AND event_id = ?2"
     ))?;
@@ -33,13 +33,14 @@ pub(crate) fn find(
         None => row::read_body(connection, id)?.unwrap_or_default(),
         Some(_) => Default::default(),
     };
-    let parts = row::read_parts(row, 8, key)?;
+    let parts = row::read_parts(row, 9, key)?;
     let contact = row.get::<_, Option<String>>(5)?;
     let contact = contact.map(|json| Contact::from_json(&json)).transpose();
     Ok(Some(StoredEvent {
         event: Event::restore(key.clone(), parts, body, timestamp(row.get(2)?)?, row.get(4)?)
             .with_context(context),
         state: row::read_state(row, 1)?,
+        due: row.get::<_, Option<i64>>(8)?.map(timestamp).transpose()?,
         processed_at: row.get::<_, Option<i64>>(3)?.map(timestamp).transpose()?,
         correlation: row::read_correlation(row, 6, matches!(contact, Ok(Some(_))))?,
         contact: contact.map_err(|error| unreadable("the CRM context", error))?,

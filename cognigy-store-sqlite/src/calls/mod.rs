@@ -1,6 +1,8 @@
 //! The store's calls: the SQL of each, and nothing about files or threads.
 
 pub(crate) mod archive;
+pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod claim;
 pub(crate) mod contact_queue;
 pub(crate) mod outbox;

@@ -4,6 +4,7 @@
 //! the times, so a store must use the caller's clock while it is tested.
 
 mod archive;
+mod audit;
 mod claiming;
 mod ordering;
 mod quarantine;
@@ -12,6 +13,7 @@ mod replaying;
 mod settling;
 
 pub use archive::*;
+pub use audit::*;
 pub use claiming::*;
 pub use ordering::*;
 pub use quarantine::*;
@@ -83,6 +85,7 @@ macro_rules! store_conformance {
             a_sensitive_body_is_forgotten_once_its_event_is_processed
             a_store_says_that_it_is_ready
             a_shared_value_is_replaced_only_where_it_is_the_expected_one
+            what_operators_did_is_recorded_in_order
             a_quarantined_body_is_kept_once
             quarantine_pages_and_discharges
             old_quarantine_is_purged

@@ -43,7 +43,8 @@ pub async fn a_retry_waits_and_counts(store: &dyn Store) {
         let verdict = RunEnd::Retry { due: at(seconds + 10) };
         let settlement = work.claim.settle(verdict, Some(failed), at(seconds));
         assert_eq!(settle(store, settlement).await, Settled::Done);
-        assert_eq!(state_of(store, "a").await, State::Pending);
+        let stored = store.find(&sample::key("a")).await.unwrap().unwrap();
+        assert_eq!((stored.state, stored.due), (State::Pending, Some(at(seconds + 10))));
     }
     let history = store.attempts(&sample::key("a")).await.unwrap();
     let numbers: Vec<_> = history.iter().map(|attempt| attempt.number).collect();

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use cognigy_core::{
-    Attempt, Backlog, Correlation, Counts, Cursor, DeliveryContext, EventArchive, EventFilter,
-    EventKey, EventPage, EventSummary, Forgotten, PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep,
-    Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantineReason,
-    QuarantinedItem, SharedValues, SourceName, State, StoreError, StoreSize, StoredEvent,
-    Timestamp, UnsentDeadLetter,
+    Attempt, AuditEntry, AuditLog, AuditPage, Backlog, Correlation, Counts, Cursor,
+    DeliveryContext, EventArchive, EventFilter, EventKey, EventPage, EventSummary, Forgotten,
+    PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry,
+    QuarantineLimits, QuarantinePage, QuarantineReason, QuarantinedItem, SharedValues, SourceName,
+    State, StoreError, StoreSize, StoredEvent, Timestamp, UnsentDeadLetter,
 };
 
 use super::{Disk, EventRow, Phase, Tables, digest};
@@ -107,6 +107,10 @@ impl EventArchive for Disk {
             let found = StoredEvent {
                 event: row.restored(),
                 state: row.phase.state(),
+                due: match row.phase {
+                    Phase::Waiting { due } => Some(due),
+                    _ => None,
+                },
                 processed_at: row.processed_at,
                 contact: row.contact.clone(),
                 correlation: row.correlation(),
@@ -295,5 +299,34 @@ impl SharedValues for Disk {
             None => drop(tables.shared.remove(name)),
         }
         Ok(true)
+    }
+}
+
+#[async_trait]
+impl AuditLog for Disk {
+    async fn append_audit(&self, entry: AuditEntry) -> Result<(), StoreError> {
+        self.tables().audit.push(entry);
+        Ok(())
+    }
+
+    async fn audited(
+        &self,
+        about: Option<&EventKey>,
+        page: PageRequest,
+    ) -> Result<AuditPage, StoreError> {
+        let tables = self.tables();
+        // A cursor is the place of the last entry of the page before.
+        let end = page.after.and_then(|cursor| usize::try_from(cursor.0).ok());
+        let earlier = &tables.audit[..end.unwrap_or(tables.audit.len()).min(tables.audit.len())];
+        let of_event = |entry: &AuditEntry| about.is_none_or(|key| entry.is_about(key));
+        let mut entries =
+            earlier.iter().enumerate().rev().filter(|(_, it)| of_event(it)).peekable();
+        let mut found = AuditPage::default();
+        while found.entries.len() < page.limit {
+            let Some((place, entry)) = entries.next() else { break };
+            found.next = entries.peek().and_then(|_| i64::try_from(place).ok()).map(Cursor);
+            found.entries.push(entry.clone());
+        }
+        Ok(found)
     }
 }

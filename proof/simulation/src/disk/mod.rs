@@ -17,8 +17,8 @@ use std::{
 
 use bytes::Bytes;
 use cognigy_core::{
-    Attempt, Contact, Correlation, DeadLetter, DeliveryContext, Event, EventKey, EventOrder,
-    EventParts, QuarantinedItem, State, Timestamp,
+    Attempt, AuditEntry, Contact, Correlation, DeadLetter, DeliveryContext, Event, EventKey,
+    EventOrder, EventParts, QuarantinedItem, State, Timestamp,
 };
 use sha2::{Digest, Sha256};
 
@@ -38,6 +38,7 @@ struct Tables {
     outbox: BTreeMap<i64, OutboxRow>,
     quarantine: BTreeMap<i64, QuarantinedItem>,
     shared: BTreeMap<String, String>,
+    audit: Vec<AuditEntry>,
     last_id: i64,
     /// Dead letters of a store that writes them in a transaction of their own. Empty without that
     /// bug.

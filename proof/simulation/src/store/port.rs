@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use cognigy_core::{
-    Attempt, Backlog, ClaimBatch, ClaimRequest, ClaimToken, ClaimedRun, Counts, EventArchive,
-    EventFilter, EventKey, EventPage, EventStore, IncomingEvent, PageRequest, PurgeRequest,
-    PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
-    QuarantinedItem, Recorded, ReplayClaim, Requeued, RunEnd, Settled, Settlement, SharedValues,
-    SourceName, StoreError, StoreSize, StoredEvent, Timestamp, WorkKind,
+    Attempt, AuditEntry, AuditLog, AuditPage, Backlog, ClaimBatch, ClaimRequest, ClaimToken,
+    ClaimedRun, Counts, EventArchive, EventFilter, EventKey, EventPage, EventStore, IncomingEvent,
+    PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits,
+    QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, RunEnd, Settled, Settlement,
+    SharedValues, SourceName, StoreError, StoreSize, StoredEvent, Timestamp, WorkKind,
 };
 
 use super::{RECORD_ALL, StoreClient, at_once};
@@ -373,6 +373,28 @@ impl SharedValues for StoreClient {
         self.call("replace_shared_value", String::new, move |client| {
             let (expected, new) = (expected.as_deref(), new.as_deref());
             at_once(client.world.store.replace_shared_value(&name, expected, new))
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl AuditLog for StoreClient {
+    async fn append_audit(&self, entry: AuditEntry) -> Result<(), StoreError> {
+        self.call("append_audit", String::new, move |client| {
+            at_once(client.world.store.append_audit(entry))
+        })
+        .await
+    }
+
+    async fn audited(
+        &self,
+        about: Option<&EventKey>,
+        page: PageRequest,
+    ) -> Result<AuditPage, StoreError> {
+        let about = about.cloned();
+        self.call("audited", String::new, move |client| {
+            at_once(client.world.store.audited(about.as_ref(), page))
         })
         .await
     }

@@ -1,0 +1,69 @@
+//! The record of what operators did.
+
+use async_trait::async_trait;
+
+use super::{Cursor, PageRequest};
+use crate::{
+    event::{EventKey, SourceName, Timestamp},
+    ports::StoreError,
+};
+
+/// One thing that an operator did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// When it ended.
+    pub at: Timestamp,
+    /// The operator's name.
+    pub by: String,
+    /// What was done, such as `replay` or `pause`.
+    pub action: String,
+    /// What it was done to, such as an event's id; `None` where a filter says so.
+    pub target: Option<String>,
+    /// The source of the event that `target` names; `None` where the target is not an event.
+    pub source: Option<SourceName>,
+    /// Which events were chosen, as JSON.
+    pub filter: Option<String>,
+    /// How many events or other things it was done to, where that is known.
+    pub count: Option<u64>,
+    /// What it came to, in a few words.
+    pub outcome: String,
+}
+
+impl AuditEntry {
+    /// Whether the entry is about that event.
+    #[must_use]
+    pub fn is_about(&self, event: &EventKey) -> bool {
+        self.source.as_ref() == Some(&event.source)
+            && self.target.as_deref() == Some(event.id.as_str())
+    }
+}
+
+/// A page of the record, newest entry first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditPage {
+    /// The entries.
+    pub entries: Vec<AuditEntry>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<Cursor>,
+}
+
+/// The record of what operators did. Nothing in it is changed.
+#[async_trait]
+pub trait AuditLog: Send + Sync + 'static {
+    /// Adds an entry.
+    ///
+    /// ## Contract
+    /// * Durable like [`EventStore::record`](crate::EventStore::record).
+    async fn append_audit(&self, entry: AuditEntry) -> Result<(), StoreError>;
+
+    /// The entries, newest first: all of them, or those about one event.
+    ///
+    /// ## Contract
+    /// * Following `next` from page to page yields every entry that was there at the start exactly once,
+    ///   whatever is added meanwhile.
+    async fn audited(
+        &self,
+        about: Option<&EventKey>,
+        page: PageRequest,
+    ) -> Result<AuditPage, StoreError>;
+}
