@@ -205,7 +205,8 @@ pub(crate) fn weak_secrets(layers: &Layers) -> Vec<String> {
 fn weak(variable: &str, secret: &str) -> Option<String> {
     let mut characters = secret.chars();
     let first = characters.next();
-    if EXAMPLES.contains(&secret.to_ascii_lowercase().as_str()) {
+    let lower_case = secret.to_ascii_lowercase();
+    if lower_case.contains(EXAMPLE) || EXAMPLES.contains(&lower_case.as_str()) {
         Some(format!("{variable}: is a well-known example; set a random one, of 32 bytes or more"))
     } else if secret.len() < SHORT || characters.all(|it| Some(it) == first) {
         Some(format!(
