@@ -148,7 +148,8 @@ async fn new_id(store: &dyn Store) -> Result<u64, StoreError> {
         let mut forgotten = Vec::new();
         if ids.len() >= REMEMBERED {
             for old in ids.clone() {
-                let is_running = get(store, old).await?.is_some_and(|it| it.state == State::Running);
+                let is_running =
+                    get(store, old).await?.is_some_and(|it| it.state == State::Running);
                 if !is_running {
                     ids.retain(|id| *id != old);
                     forgotten.push(old);
@@ -297,7 +298,7 @@ async fn carry_on(
         let batch: Vec<_> = page.1.iter().skip(at % PAGE).take(replay.batch()).collect();
         if batch.is_empty() {
             // The page is lost: nothing can be said of its events.
-            replay = ended(app, id, name, State::Failed).await?.unwrap_or(replay);
+            ended(app, id, name, State::Failed).await?;
             break;
         }
         if let Some(rate) = replay.rate {

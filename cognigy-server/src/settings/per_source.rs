@@ -172,7 +172,11 @@ impl<'a> View<'a> {
 
     /// The error that the setting is needed and not set.
     pub(super) fn missing(&self, key: &str) -> SettingError {
-        SettingError::missing_variable(&self.value(key).1)
+        let of_source = self
+            .source
+            .and_then(|(name, _)| Setting::by_key(key).map(|setting| setting.variable_of(name)));
+        let variable = of_source.unwrap_or_else(|| layers::name(key).to_owned());
+        SettingError::missing_variable(&variable)
     }
 
     /// The value of a setting that must be there.
