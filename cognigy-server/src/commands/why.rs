@@ -30,7 +30,7 @@ pub(super) async fn run(
     let key = arguments.get_one::<String>("key").map(String::as_str).unwrap_or_default();
     let source = source_of(arguments)?;
     let desk = Desk::open(arguments, deployment).await?;
-    let stats = read(&*desk.stats().await?);
+    let stats = read(&desk.stats().await?);
     let now = view::time(TokioClock::new().now());
     let known = Known { paused: &stats["paused"], now: &now };
     let quarantined = in_quarantine(&desk, key, source.as_ref()).await?;

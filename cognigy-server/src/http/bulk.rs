@@ -33,6 +33,8 @@ use crate::{
 const BATCH: usize = 256;
 /// How many ids one request may name. For more there are filters.
 const MAX_IDS: usize = 10_000;
+/// How long a selection may be, in bytes: as many ids as may be named, of usual lengths.
+pub(super) const MAX_SELECTION: usize = 2 * 1024 * 1024;
 /// How many replays are remembered. The oldest finished ones are forgotten first.
 const REMEMBERED: usize = 100;
 
@@ -116,7 +118,12 @@ enum Selection {
 }
 
 /// Begins a bulk replay of `{"ids": […]}` or of a filter such as `{"status": "dead_lettered"}`.
-pub(super) async fn begin(Change(operator): Change, service: Shared, body: web::Bytes) -> Answer {
+pub(super) async fn begin(
+    Change(operator): Change,
+    service: Shared,
+    body: Result<web::Bytes, actix_web::Error>,
+) -> Answer {
+    let body = body.map_err(|error| unreadable(&error))?;
     let selection = selection(&body, service.app.clock.now())
         .map_err(|error| ProblemResponse::bad_request(&error))?;
     let (app, replays) = (service.app.clone(), service.replays.clone());
@@ -140,6 +147,18 @@ pub(super) async fn begin(Change(operator): Change, service: Shared, body: web::
         });
     });
     Ok(HttpResponse::Accepted().json(json!({ "id": id.to_string() })))
+}
+
+/// The answer to a body that is too long or broke off.
+fn unreadable(error: &actix_web::Error) -> ProblemResponse {
+    match error.as_response_error().status_code().as_u16() {
+        413 => {
+            let detail =
+                format!("The selection is longer than {MAX_SELECTION} bytes; use a filter");
+            ProblemResponse::new(413, "Content Too Large", &detail)
+        }
+        _ => ProblemResponse::bad_request("The body cannot be read"),
+    }
 }
 
 /// The progress of one bulk replay.

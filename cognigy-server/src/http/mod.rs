@@ -136,7 +136,11 @@ fn operators(config: &mut web::ServiceConfig) {
         .service(
             resource("/admin/events/{event_id:.+}", "GET").route(web::get().to(operator::show)),
         )
-        .service(resource("/admin/replays", "POST").route(web::post().to(bulk::begin)))
+        .service(
+            resource("/admin/replays", "POST")
+                .app_data(web::PayloadConfig::new(bulk::MAX_SELECTION))
+                .route(web::post().to(bulk::begin)),
+        )
         .service(resource("/admin/replays/{id}", "GET").route(web::get().to(bulk::progress)))
         .service(resource("/admin/quarantine", "GET").route(web::get().to(operator::quarantine)))
         .service(

@@ -286,6 +286,9 @@ fn reference(schema: &str) -> Value {
 fn parameter(name: &str, place: &str) -> Value {
     let text = json!({ "type": "string", "minLength": 1 });
     let moment = "RFC 3339, Unix seconds, or a duration such as 1h for that long ago";
+    let moments = json!({ "type": "string", "anyOf": [
+        { "format": "date-time" }, { "pattern": "^[0-9]{1,10}(\\.[0-9]{1,6})?$" }, { "pattern": "^[0-9]{1,4}(ms|s|m|h|d)$" },
+    ] });
     let source = json!({ "type": "string", "pattern": "^[a-z0-9][a-z0-9-]*$", "maxLength": 64 });
     let (description, schema) = match name {
         "status" => ("In this status", reference("Status")),
@@ -297,8 +300,7 @@ fn parameter(name: &str, place: &str) -> Value {
         ),
         "user" => ("With exactly this userId", text),
         "external_id" => ("With exactly this externalId", text),
-        "from" => (moment, text),
-        "to" => (moment, text),
+        "from" | "to" => (moment, moments),
         "source" => ("The name of a source; that of the plain path is cognigy", source),
         "limit" => (
             "How many entries a page has at most",
@@ -309,7 +311,7 @@ fn parameter(name: &str, place: &str) -> Value {
         "cursor" => (
             "next_cursor of the page before",
             json!({
-                "type": "string", "pattern": "^-?[0-9]{1,18}$",
+                "type": "string", "pattern": "^(-?[0-9]{1,18})?$",
             }),
         ),
         "event_id" => ("The event's id, percent-encoded", text),
@@ -392,7 +394,9 @@ fn schemas() -> Value {
         "filter": { "type": ["object", "null"] },
         "count": { "type": ["integer", "null"], "minimum": 0 }, "outcome": text,
     });
-    let ids = json!({ "type": "array", "items": text, "maxItems": 10_000 });
+    let id =
+        json!({ "type": "string", "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]+$", "maxLength": 256 });
+    let ids = json!({ "type": "array", "items": id, "maxItems": 10_000 });
     let filters = FILTER.iter().filter(|name| !["limit", "cursor"].contains(name));
     let filters: Map<_, _> = filters
         .map(|name| ((*name).to_owned(), parameter(name, "query")["schema"].take()))

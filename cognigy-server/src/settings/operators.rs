@@ -203,7 +203,7 @@ mod tests {
             ),
         ] {
             let refused = read(&environment).unwrap_err();
-            assert!(refused.starts_with(&format!("{variable}")), "{refused}");
+            assert!(refused.starts_with(variable), "{refused}");
             assert!(!refused.contains("marked") && !refused.contains('\n'), "{refused}");
         }
     }
