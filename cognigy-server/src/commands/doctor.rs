@@ -15,7 +15,7 @@ use crate::{
     deployment::Deployment,
     error::StartError,
     output::{printable, say},
-    settings::{Database, EXAMPLE_CRM, Layers, SourceSettings, weak_secrets},
+    settings::{self, Database, EXAMPLE_CRM, Layers, SourceSettings, weak_secrets},
     store::{self, Access},
 };
 
@@ -100,6 +100,10 @@ fn secrets(
             &error.to_string(),
             "set it, as a variable or in cognigy.toml; cognigy-server --help-settings lists all",
         )?,
+    }
+    // What it warns of holds secrets, or quotes that were not meant.
+    for warning in settings::warnings(layers, false, false)? {
+        findings.wrong("settings", &warning, "correct the setting, or the rights of its file")?;
     }
     let weak = weak_secrets(layers);
     for warning in &weak {
@@ -239,6 +243,9 @@ async fn database(
         let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         is_there = path.exists();
         files(findings, &path)?;
+    } else {
+        let found = "the database is on another machine, or is another program's: not looked at";
+        findings.fine("disk space", found)?;
     }
     if !is_there {
         findings.fine("database", "there is none yet: serve creates it")?;

@@ -90,11 +90,33 @@ const OPERATIONS: [Operation; 13] = [
         method: "post",
         path: "/admin/replays",
         id: "beginReplay",
-        summary: "Have the workers run events again: those with these ids, or all that match",
+        summary: "Run events again: those with these ids, or all that match; it goes on after a restart",
         query: &[],
         body: Some("Selection"),
         success: (202, "ReplayBegun"),
         others: &[(400, "The selection is malformed or empty"), (413, "The selection is too long")],
+        changes: true,
+    },
+    Operation {
+        method: "get",
+        path: "/admin/replays",
+        id: "listReplays",
+        summary: "The bulk replays that are remembered, newest first",
+        query: &[],
+        body: None,
+        success: (200, "ReplayList"),
+        others: &[],
+        changes: false,
+    },
+    Operation {
+        method: "delete",
+        path: "/admin/replays/{id}",
+        id: "cancelReplay",
+        summary: "End a bulk replay before all its events were run",
+        query: &[],
+        body: None,
+        success: (200, "Progress"),
+        others: &[NO_ITEM],
         changes: true,
     },
     Operation {
@@ -286,6 +308,9 @@ fn reference(schema: &str) -> Value {
 fn parameter(name: &str, place: &str) -> Value {
     let text = json!({ "type": "string", "minLength": 1 });
     let moment = "RFC 3339, Unix seconds, or a duration such as 1h for that long ago";
+    let moments = json!({ "type": "string", "anyOf": [
+        { "format": "date-time" }, { "pattern": "^[0-9]{1,10}(\\.[0-9]{1,6})?$" }, { "pattern": "^[0-9]{1,4}(ms|s|m|h|d)$" },
+    ] });
     let source = json!({ "type": "string", "pattern": "^[a-z0-9][a-z0-9-]*$", "maxLength": 64 });
     let (description, schema) = match name {
         "status" => ("In this status", reference("Status")),
@@ -297,8 +322,7 @@ fn parameter(name: &str, place: &str) -> Value {
         ),
         "user" => ("With exactly this userId", text),
         "external_id" => ("With exactly this externalId", text),
-        "from" => (moment, text),
-        "to" => (moment, text),
+        "from" | "to" => (moment, moments),
         "source" => ("The name of a source; that of the plain path is cognigy", source),
         "limit" => (
             "How many entries a page has at most",
@@ -309,7 +333,7 @@ fn parameter(name: &str, place: &str) -> Value {
         "cursor" => (
             "next_cursor of the page before",
             json!({
-                "type": "string", "pattern": "^-?[0-9]{1,18}$",
+                "type": "string", "pattern": "^(-?[0-9]{1,18})?$",
             }),
         ),
         "event_id" => ("The event's id, percent-encoded", text),
@@ -392,15 +416,22 @@ fn schemas() -> Value {
         "filter": { "type": ["object", "null"] },
         "count": { "type": ["integer", "null"], "minimum": 0 }, "outcome": text,
     });
-    let ids = json!({ "type": "array", "items": text, "maxItems": 10_000 });
+    let id =
+        json!({ "type": "string", "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]+$", "maxLength": 256 });
+    let ids = json!({ "type": "array", "items": id, "maxItems": 10_000 });
     let filters = FILTER.iter().filter(|name| !["limit", "cursor"].contains(name));
     let filters: Map<_, _> = filters
         .map(|name| ((*name).to_owned(), parameter(name, "query")["schema"].take()))
         .collect();
+    let rate = json!({
+        "type": "number", "exclusiveMinimum": 0, "description": "The most events a second",
+    });
+    let mut filters = filters;
+    filters.insert("rate".to_owned(), rate.clone());
     let selection = json!({ "oneOf": [
         {
             "type": "object", "required": ["ids"], "additionalProperties": false,
-            "properties": { "ids": ids, "source": filters["source"] },
+            "properties": { "ids": ids, "source": filters["source"], "rate": rate },
         },
         {
             "type": "object", "minProperties": 1, "additionalProperties": false,
@@ -408,9 +439,13 @@ fn schemas() -> Value {
         },
     ] });
     let progress = json!({
-        "done": { "type": "boolean" }, "failed": { "type": "boolean" }, "scheduled": count,
-        "waiting": count, "busy": count, "forgotten": count, "not_found": count,
-        "not_configured": count,
+        "id": text, "state": { "enum": ["running", "done", "cancelled", "failed"] },
+        "total": count, "done": count, "succeeded": count, "failed": count,
+        "rate": {
+            "type": ["number", "null"], "exclusiveMinimum": 0,
+            "description": "The most events a second; null: as fast as it goes",
+        },
+        "by": text, "begun_at": time,
     });
     let deliveries = json!({
         "received": count, "new": count, "duplicates": count, "conflicts": count, "refused": count,
@@ -444,7 +479,8 @@ fn schemas() -> Value {
         "AuditEntry": object_with(entry, json!({ "source": source })),
         "AuditPage": page("entries", "AuditEntry"),
         "Selection": selection,
-        "ReplayBegun": object(json!({ "id": text })),
+        "ReplayBegun": object(json!({ "id": text, "total": count })),
+        "ReplayList": object(json!({ "replays": list("Progress") })),
         "Progress": object(progress),
         "Replayed": object(json!({
             "status": { "const": "replayed" },
