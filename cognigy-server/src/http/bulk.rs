@@ -25,61 +25,8 @@ use crate::{
 const BATCH: usize = 256;
 /// How many ids one request may name. For more there are filters.
 const MAX_IDS: usize = 10_000;
-<<<<<<< HEAD
-=======
 /// How long a selection may be, in bytes: as many ids as may be named, of usual lengths.
 pub(super) const MAX_SELECTION: usize = 2 * 1024 * 1024;
-/// How many replays are remembered. The oldest finished ones are forgotten first.
-const REMEMBERED: usize = 100;
-
-/// The bulk replays of this process, by id.
-#[derive(Clone, Default)]
-pub(super) struct BulkReplays(Arc<Mutex<HashMap<u64, Progress>>>);
-
-/// The progress of a bulk replay.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(crate) struct Progress {
-    done: bool,
-    failed: bool,
-    /// New runs that are due.
-    scheduled: u64,
-    /// Runs that were waiting and are now due at once.
-    waiting: u64,
-    /// Events that were left out because a run holds them.
-    busy: u64,
-    /// Events whose bodies were forgotten. There is nothing to run.
-    forgotten: u64,
-    /// Ids that are not stored.
-    not_found: u64,
-    /// Events of sources that are not configured. They are left as they are.
-    not_configured: u64,
-}
-
-impl BulkReplays {
-    fn begin(&self) -> u64 {
-        let mut replays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = replays.keys().max().map_or(1, |last| last + 1);
-        if replays.len() >= REMEMBERED
-            && let Some(oldest) = replays.iter().filter(|(_, p)| p.done).map(|(id, _)| *id).min()
-        {
-            replays.remove(&oldest);
-        }
-        replays.insert(id, Progress::default());
-        id
-    }
-
-    fn update(&self, id: u64, change: impl FnOnce(&mut Progress)) {
-        let mut replays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(progress) = replays.get_mut(&id) {
-            change(progress);
-        }
-    }
-
-    fn get(&self, id: u64) -> Option<Progress> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
-    }
-}
->>>>>>> people18
 
 /// The members of a JSON object in order. A map would keep only the last of two members with one
 /// name.
@@ -112,10 +59,14 @@ enum Selection {
     Filter(EventFilter),
 }
 
-<<<<<<< HEAD
 /// Begins a bulk replay of `{"ids": […]}` or of a filter such as `{"status": "dead_lettered"}`, perhaps with
 /// a `rate`.
-pub(super) async fn begin(Change(operator): Change, service: Shared, body: web::Bytes) -> Answer {
+pub(super) async fn begin(
+    Change(operator): Change,
+    service: Shared,
+    body: Result<web::Bytes, actix_web::Error>,
+) -> Answer {
+    let body = body.map_err(|error| unreadable(&error))?;
     let app = &service.app;
     let now = app.clock.now();
     let (selection, rate) =
@@ -125,18 +76,6 @@ pub(super) async fn begin(Change(operator): Change, service: Shared, body: web::
         ProblemResponse::bad_request(&detail)
     })?;
     let replay = bulk_replays::begin(&*app.store, &keys, rate, &operator.name, now).await?;
-=======
-/// Begins a bulk replay of `{"ids": […]}` or of a filter such as `{"status": "dead_lettered"}`.
-pub(super) async fn begin(
-    Change(operator): Change,
-    service: Shared,
-    body: Result<web::Bytes, actix_web::Error>,
-) -> Answer {
-    let body = body.map_err(|error| unreadable(&error))?;
-    let selection = selection(&body, service.app.clock.now())
-        .map_err(|error| ProblemResponse::bad_request(&error))?;
-    let (app, replays) = (service.app.clone(), service.replays.clone());
->>>>>>> people18
     let filter = serde_json::from_slice(&body).ok();
     let (count, told) = (Some(replay.total), "begun");
     audit(app, &operator, "replay", Target::Selected, filter.as_ref(), count, told).await;

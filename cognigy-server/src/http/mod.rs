@@ -135,8 +135,8 @@ fn operators(config: &mut web::ServiceConfig) {
             resource("/admin/events/{event_id:.+}", "GET").route(web::get().to(operator::show)),
         )
         .service(
-<<<<<<< HEAD
             resource("/admin/replays", "GET, POST")
+                .app_data(web::PayloadConfig::new(bulk::MAX_SELECTION))
                 .route(web::get().to(bulk::list))
                 .route(web::post().to(bulk::begin)),
         )
@@ -145,13 +145,6 @@ fn operators(config: &mut web::ServiceConfig) {
                 .route(web::get().to(bulk::progress))
                 .route(web::delete().to(bulk::cancel)),
         )
-=======
-            resource("/admin/replays", "POST")
-                .app_data(web::PayloadConfig::new(bulk::MAX_SELECTION))
-                .route(web::post().to(bulk::begin)),
-        )
-        .service(resource("/admin/replays/{id}", "GET").route(web::get().to(bulk::progress)))
->>>>>>> people18
         .service(resource("/admin/quarantine", "GET").route(web::get().to(operator::quarantine)))
         .service(
             resource("/admin/quarantine/{id}", "GET").route(web::get().to(operator::quarantined)),
