@@ -56,7 +56,7 @@ const REPLAY: Operation = Operation {
     changes: true,
 };
 
-const OPERATIONS: [Operation; 13] = [
+const OPERATIONS: [Operation; 15] = [
     REPLAY,
     Operation {
         method: "get",
