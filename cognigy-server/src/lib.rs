@@ -34,6 +34,7 @@ mod app;
 mod cli;
 mod commands;
 mod deployment;
+mod discards;
 mod error;
 mod filter;
 mod find;

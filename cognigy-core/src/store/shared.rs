@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    Backlog, ClaimBatch, ClaimRequest, Counts, EventArchive, EventFilter, EventPage, EventStore,
-    PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits,
-    QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, SharedValues,
-    StoreSize, StoredEvent,
+    Administration, Backlog, ClaimBatch, ClaimRequest, Counts, Discarded, Erasure, EventArchive,
+    EventFilter, EventPage, EventStore, PageRequest, Person, PurgeRequest, PurgeStep, Purged,
+    Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantinedItem, Recorded,
+    ReplayClaim, Requeued, ScanRequest, Scanned, Settled, SharedValues, StoreSize, StoredEvent,
 };
 use crate::{
     event::{EventKey, IncomingEvent, SourceName, Timestamp},
@@ -145,5 +145,29 @@ impl<S: SharedValues + ?Sized> SharedValues for Arc<S> {
         new: Option<&str>,
     ) -> Result<bool, StoreError> {
         (**self).replace_shared_value(name, expected, new).await
+    }
+}
+
+#[async_trait]
+impl<S: Administration + ?Sized> Administration for Arc<S> {
+    async fn discard(
+        &self,
+        keys: &[EventKey],
+        now: Timestamp,
+    ) -> Result<Vec<Discarded>, StoreError> {
+        (**self).discard(keys, now).await
+    }
+
+    async fn erase(
+        &self,
+        person: &Person,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<Erasure, StoreError> {
+        (**self).erase(person, by, now).await
+    }
+
+    async fn scan(&self, request: &ScanRequest) -> Result<Vec<Scanned>, StoreError> {
+        (**self).scan(request).await
     }
 }

@@ -1,6 +1,9 @@
 //! One module for each command. A command yields whether it did all of its work.
 
 mod demo;
+mod discard;
+mod erase;
+mod errors;
 mod events;
 mod hand_over;
 mod interrupt;
@@ -42,6 +45,9 @@ pub(crate) async fn run(
         "show" => shown(events::show(arguments, deployment).await),
         "purge" => purge::run(arguments, deployment).await,
         "replay" => replay::replay(arguments, deployment).await,
+        "errors" => shown(errors::run(arguments, deployment).await),
+        "discard" => discard::run(arguments, deployment).await,
+        "erase" => erase::run(arguments, deployment).await,
         "redrive" => redrive::redrive(arguments, deployment).await,
         "register" => register::run(arguments, settings).await,
         "quarantine" => quarantine::run(arguments, deployment).await,

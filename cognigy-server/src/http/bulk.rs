@@ -103,15 +103,20 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-enum Selection {
+/// Which events a request names.
+pub(super) enum Selection {
     Ids(Vec<EventKey>),
     Filter(EventFilter),
 }
 
 /// Begins a bulk replay of `{"ids": […]}` or of a filter such as `{"status": "dead_lettered"}`.
 pub(super) async fn begin(_: Operator, service: Shared, body: web::Bytes) -> Answer {
-    let selection = selection(&body, service.app.clock.now())
+    let (selection, dry_run) = selection(&body, service.app.clock.now())
         .map_err(|error| ProblemResponse::bad_request(&error))?;
+    if dry_run {
+        let chosen = selected(&service.app, selection).await?;
+        return Ok(HttpResponse::Ok().json(chosen));
+    }
     let (app, replays) = (service.app.clone(), service.replays.clone());
     let id = replays.begin();
     tokio::spawn(async move {
@@ -138,7 +143,55 @@ pub(super) async fn progress(_: Operator, service: Shared, id: web::Path<String>
     Ok(HttpResponse::Ok().json(progress))
 }
 
-fn selection(body: &[u8], now: Timestamp) -> Result<Selection, String> {
+/// How many events were chosen, and some of them.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Selected {
+    count: u64,
+    /// The newest ones, or the first that were named.
+    sample: Vec<String>,
+}
+
+/// How many events a dry run names.
+const SAMPLE: usize = 10;
+
+impl Selected {
+    pub(super) fn add(&mut self, id: &str) {
+        self.count += 1;
+        if self.sample.len() < SAMPLE {
+            self.sample.push(id.to_owned());
+        }
+    }
+}
+
+/// The events that a replay would run. Changes nothing.
+async fn selected(app: &App, selection: Selection) -> Result<Selected, StoreError> {
+    let mut selected = Selected::default();
+    match selection {
+        Selection::Ids(keys) => {
+            for key in keys {
+                let stored = app.store.find(&key).await?;
+                if stored.is_some_and(|stored| stored.forgotten.is_none()) {
+                    selected.add(key.id.as_str());
+                }
+            }
+        }
+        Selection::Filter(filter) => {
+            let mut page = PageRequest { limit: BATCH, after: None };
+            loop {
+                let found = app.store.list(&filter, page).await?;
+                found.events.iter().for_each(|event| selected.add(event.id.as_str()));
+                match found.next {
+                    Some(next) => page.after = Some(next),
+                    None => break,
+                }
+            }
+        }
+    }
+    Ok(selected)
+}
+
+/// Which events `body` names, and whether nothing is to be done to them yet.
+pub(super) fn selection(body: &[u8], now: Timestamp) -> Result<(Selection, bool), String> {
     let Ok(Members(members)) = serde_json::from_slice(body) else {
         return Err("expected a JSON object: {\"ids\": […]} or a filter".to_owned());
     };
@@ -149,6 +202,11 @@ fn selection(body: &[u8], now: Timestamp) -> Result<Selection, String> {
         }
         object.insert(name, value);
     }
+    let dry_run = match object.remove("dry_run") {
+        None => false,
+        Some(Value::Bool(dry_run)) => dry_run,
+        Some(_) => return Err("dry_run: expected true or false".to_owned()),
+    };
     if let Some(ids) = object.get("ids") {
         let expected = || {
             "ids: expected a list of event ids, and beside it nothing but their source".to_owned()
@@ -168,7 +226,7 @@ fn selection(body: &[u8], now: Timestamp) -> Result<Selection, String> {
         let key =
             |id: &Value| Some(EventKey { source: source.clone(), id: id.as_str()?.parse().ok()? });
         let keys: Option<Vec<EventKey>> = ids.iter().map(key).collect();
-        return keys.map(Selection::Ids).ok_or_else(expected);
+        return Ok((keys.map(Selection::Ids).ok_or_else(expected)?, dry_run));
     }
     let mut pairs = BTreeMap::new();
     for (name, value) in object {
@@ -180,7 +238,7 @@ fn selection(body: &[u8], now: Timestamp) -> Result<Selection, String> {
         // An empty object would replay all events.
         return Err("name at least one condition, or ids".to_owned());
     }
-    Ok(Selection::Filter(filter))
+    Ok((Selection::Filter(filter), dry_run))
 }
 
 async fn requeue(
@@ -254,7 +312,7 @@ mod tests {
     use super::*;
 
     fn selection(body: &[u8]) -> Result<Selection, String> {
-        super::selection(body, Timestamp::UNIX_EPOCH)
+        super::selection(body, Timestamp::UNIX_EPOCH).map(|(selection, _)| selection)
     }
 
     #[test]
@@ -263,6 +321,8 @@ mod tests {
             matches!(selection(br#"{"ids":["a","b"]}"#), Ok(Selection::Ids(ids)) if ids.len() == 2)
         );
         assert!(matches!(selection(br#"{"status":"dead_lettered"}"#), Ok(Selection::Filter(_))));
+        let dry = super::selection(br#"{"ids":["a"],"dry_run":true}"#, Timestamp::UNIX_EPOCH);
+        assert!(matches!(dry, Ok((Selection::Ids(_), true))));
         assert!(matches!(selection(br#"{"source":"shop"}"#), Ok(Selection::Filter(_))));
         let of_shop = selection(br#"{"ids":["a"],"source":"shop"}"#);
         assert!(matches!(of_shop, Ok(Selection::Ids(ids)) if ids[0].source.as_str() == "shop"));
@@ -282,6 +342,9 @@ mod tests {
             r#"{"ids":["a"],"source":"The Shop"}"#,
             r#"{"state":"pending"}"#,
             r#"{"status":1}"#,
+            r#"{"dry_run":true}"#,
+            r#"{"status":"pending","dry_run":"yes"}"#,
+            r#"{"q":" "}"#,
         ] {
             assert!(selection(body.as_bytes()).is_err(), "{body}");
         }

@@ -200,7 +200,9 @@ pub(super) async fn replay(
 }
 
 /// The query's parameters, each at most once.
-fn parameters(request: &HttpRequest) -> Result<BTreeMap<String, String>, ProblemResponse> {
+pub(super) fn parameters(
+    request: &HttpRequest,
+) -> Result<BTreeMap<String, String>, ProblemResponse> {
     let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
         .map_err(|_| ProblemResponse::bad_request("The query cannot be read"))?
         .into_inner();
@@ -236,6 +238,10 @@ pub(super) async fn list(_: Operator, request: HttpRequest, service: Shared) -> 
     let app = &service.app;
     let mut parameters = parameters(&request)?;
     let page = page(&mut parameters)?;
+    // A search field that is left blank is no condition.
+    if parameters.get("q").is_some_and(|words| words.trim().is_empty()) {
+        parameters.remove("q");
+    }
     let filter: EventFilter = filter::from_pairs(&parameters, app.clock.now())
         .map_err(|error| ProblemResponse::bad_request(&error))?;
     let found = app.store.list(&filter, page).await?;

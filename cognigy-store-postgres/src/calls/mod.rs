@@ -3,11 +3,14 @@
 pub(crate) mod archive;
 pub(crate) mod claim;
 pub(crate) mod contact_queue;
+pub(crate) mod discard;
+pub(crate) mod erase;
 pub(crate) mod outbox;
 pub(crate) mod probe;
 pub(crate) mod purge;
 pub(crate) mod quarantine;
 pub(crate) mod record;
 pub(crate) mod replay;
+pub(crate) mod scan;
 pub(crate) mod settle;
 pub(crate) mod shared_values;
