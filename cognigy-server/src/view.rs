@@ -219,8 +219,15 @@ pub(crate) struct EventCounts {
     pub(crate) total: u64,
     pub(crate) processed: u64,
     pub(crate) dead_lettered: u64,
+    #[serde(skip_serializing_if = "is_none")]
     pub(crate) discarded: u64,
     pub(crate) waiting: u64,
+}
+
+/// Left out where there are none.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Rates over the last minute.
@@ -300,7 +307,8 @@ pub(crate) struct ErasureLine {
     pub(crate) events: u64,
     pub(crate) quarantined: u64,
     pub(crate) dead_letters: u64,
-    /// The events whose dead letters a queue has received. Their messages have to be deleted there.
+    /// The events whose dead letters were sent. Where there is a queue, their messages have to be deleted
+    /// there.
     pub(crate) sent_dead_letters: Vec<String>,
 }
 

@@ -122,8 +122,8 @@ pub struct Erasure {
     pub quarantined: u64,
     /// Dead letters of these events that went from the outbox and from its history.
     pub dead_letters: u64,
-    /// The events of those dead letters that a queue had received before: their messages are not in this
-    /// store.
+    /// The events of those dead letters that the sink had taken before: what it did with them is outside
+    /// this store.
     pub sent: Vec<EventKey>,
 }
 

@@ -36,19 +36,16 @@ const SCANNED: usize = 500;
 pub struct Words(Vec<String>);
 
 impl Words {
-    /// The words of a text: its runs of letters and digits, or, where it has none, what stands between
-    /// its spaces. None for a blank text.
+    /// The words of a text: what stands between its spaces, without punctuation at the ends, unless it is
+    /// nothing else. None for a blank text.
     #[must_use]
     pub fn of(text: &str) -> Option<Self> {
         let lower = text.to_lowercase();
-        let mut words: Vec<_> = lower
-            .split(|c: char| !c.is_alphanumeric())
-            .filter(|word| !word.is_empty())
-            .map(str::to_owned)
-            .collect();
-        if words.is_empty() {
-            words = lower.split_whitespace().map(str::to_owned).collect();
-        }
+        let word = |word: &str| {
+            let inner = word.trim_matches(|c: char| !c.is_alphanumeric());
+            (if inner.is_empty() { word } else { inner }).to_owned()
+        };
+        let mut words: Vec<_> = lower.split_whitespace().map(word).collect();
         words.sort_unstable();
         words.dedup();
         (!words.is_empty()).then_some(Self(words))
@@ -230,11 +227,7 @@ mod tests {
     #[test]
     fn any_text_has_words_unless_it_is_blank() {
         let words = |text: &str| Words::of(text).map(|words| words.0);
-        assert_eq!(
-            words("Refund, order-17!"),
-            Some(vec!["17".into(), "order".into(), "refund".into()])
-        );
-        assert_eq!(words("\" OR *"), Some(vec!["or".into()]));
+        assert_eq!(words("Refund, order-17!"), Some(vec!["order-17".into(), "refund".into()]));
         assert_eq!(words("%_ '"), Some(vec!["%_".into(), "'".into()]));
         assert_eq!(words("Ä"), Some(vec!["ä".into()]));
         assert_eq!((words(""), words(" \t")), (None, None));

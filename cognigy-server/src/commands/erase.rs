@@ -48,7 +48,7 @@ pub(super) async fn run(
     say!("dead letters {}", receipt.dead_letters)?;
     if !receipt.sent_dead_letters.is_empty() {
         say!(
-            "The queue has received the dead letters of these events. Delete the messages there:"
+            "The dead letters of these events were sent. Where there is a queue, delete them there:"
         )?;
         for id in &receipt.sent_dead_letters {
             say!("  {}", printable(id))?;

@@ -13,7 +13,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use cognigy_core::EventOrder;
+use cognigy_core::{EventOrder, Timestamp};
 use deadpool_postgres::{GenericClient, Object, Transaction};
 use sha2::{Digest, Sha256};
 

@@ -220,6 +220,9 @@ pub async fn a_search_needs_all_words_in_any_case(store: &dyn Store) {
         ("miller ANN u-9", &["odd-1"]),
         ("odd-1", &["odd-1"]),
         ("crm refused", &[]),
+        ("100%", &["odd-1"]),
+        ("'OFF'!", &["odd-1"]),
+        ("odd_1", &[]),
         ("the crm is down", &["b"]),
         ("c-c", &["c"]),
         ("%", &["odd-1"]),
@@ -248,10 +251,10 @@ pub async fn a_search_needs_all_words_in_any_case(store: &dyn Store) {
 pub async fn what_was_asked_to_be_logged_nowhere_is_not_searched(store: &dyn Store) {
     let mut event = sample::incoming(sample::body("hidden"));
     event.parts.sensitive = true;
-    store.record(event, at(0)).await.unwrap();
-    process(store, "erased", 1_000_000).await;
+    process(store, "erased", 0).await;
     let person = Person::ExternalId("c-erased".to_owned());
-    store.erase(&person, "admin", at(1_000_001)).await.unwrap();
+    store.erase(&person, "admin", at(1)).await.unwrap();
+    store.record(event, at(2)).await.unwrap();
     assert!(ids_of(store, &with_words("hello")).await.is_empty());
     assert!(ids_of(store, &with_words("c-erased")).await.is_empty());
     assert_eq!(ids_of(store, &with_words("hidden")).await, ["hidden"]);
