@@ -225,7 +225,6 @@ pub(crate) struct EventCounts {
 }
 
 /// Left out where there are none.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_none(count: &u64) -> bool {
     *count == 0
 }
