@@ -69,12 +69,14 @@ pub use ports::{
 pub use processing::WorkerHandle;
 pub use processing::{Jitter, NextStep, RetryPolicy, Stop, Worker, WorkerOptions};
 pub use store::{
-    AfterDeadLetter, Attempt, AttemptOutcome, AuditEntry, AuditLog, AuditPage, Backlog, Claim,
-    ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun, Counts, Cursor,
-    DeadLetterClaim, DeadLetterEnd, EXCERPT_BYTES, EventArchive, EventFilter, EventOrder,
-    EventPage, EventStore, EventSummary, Forgotten, InvalidCursor, PAGE_BYTES, PageRequest,
-    PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
+    Administration, AfterDeadLetter, Attempt, AttemptOutcome, AuditEntry, AuditLog, AuditPage,
+    Backlog, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun, Counts,
+    Cursor, DeadLetterClaim, DeadLetterEnd, Discarded, EXCERPT_BYTES, Erasure, ErrorClass,
+    ErrorGroup, EventArchive, EventFilter, EventOrder, EventPage, EventStore, EventSummary,
+    Forgotten, GROUPED, InvalidCursor, LastFailure, PAGE_BYTES, PageRequest, Person, PurgeRequest,
+    PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
     QuarantineReason, QuarantineSummary, QuarantinedItem, Recorded, ReplayClaim, Requeued, RunEnd,
-    Settled, Settlement, SharedValues, Store, StoreSize, StoredEvent, UnknownOrder,
-    UnsentDeadLetter, WorkEnd, WorkKind,
+    SCAN_BYTES, SEARCHED, ScanRequest, Scanned, Settled, Settlement, SharedValues, Store,
+    StoreSize, StoredEvent, UnknownOrder, UnsentDeadLetter, Words, WorkEnd, WorkKind, error_groups,
+    search,
 };

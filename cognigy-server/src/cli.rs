@@ -281,6 +281,33 @@ fn subcommands() -> Vec<Command> {
         .arg(source("From this source's queue (default: the plain path's)"))
         .arg(json()),
         named(
+            "errors",
+            "Group the events that are dead-lettered or being retried by their last error",
+            "cognigy-server errors --from 24h",
+        )
+        .arg(source("Of this source only"))
+        .arg(Arg::new("from").long("from").value_name("TIME").help("Received at or after this time, or so long ago, such as 24h"))
+        .arg(Arg::new("to").long("to").value_name("TIME").help("Received before this time"))
+        .arg(json()),
+        with_filter(named(
+            "discard",
+            "Drop dead letters: by id, or all that match a filter; their events stay as discarded",
+            "cognigy-server discard evt-42\n  cognigy-server discard --error crm-answered-404-c1bdd4c5 --dry-run",
+        ))
+        .arg(id().num_args(0..).help("The events' ids"))
+        .arg(flag("dry-run", "Only count what would be discarded"))
+        .arg(flag("yes", "Do not ask on a terminal"))
+        .arg(json()),
+        named(
+            "erase",
+            "Erase what is stored about a person: bodies, contact ids, the CRM's answers, errors, dead letters",
+            "cognigy-server erase --external-id c-17 --yes",
+        )
+        .arg(Arg::new("external_id").long("external-id").value_name("ID").help("The person's externalId"))
+        .arg(Arg::new("user").long("user").value_name("ID").conflicts_with("external_id").help("The person's userId"))
+        .arg(flag("yes", "Do not ask on a terminal"))
+        .arg(json()),
+        named(
             "register",
             "Register a webhook at Cognigy",
             "cognigy-server register https://hooks.example.com/webhooks/cognigy",

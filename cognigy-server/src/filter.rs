@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use cognigy_core::{EventFilter, EventTime, EventType, State, Timestamp};
+use cognigy_core::{EventFilter, EventTime, EventType, State, Timestamp, Words};
 
 use crate::settings;
 
 /// The names of filters and their meaning.
-pub(crate) const NAMES: [(&str, &str); 7] = [
-    ("status", "pending, processing, processed, dead_lettering or dead_lettered"),
+pub(crate) const NAMES: [(&str, &str); 11] = [
+    ("status", "pending, processing, processed, dead_lettering, dead_lettered or discarded"),
     ("type", "DIALOG_STARTED, USER_INPUT_RECEIVED, PROFILE_UPDATED or DIALOG_ENDED"),
     ("user", "Exactly this userId"),
     ("external_id", "Exactly this externalId"),
@@ -20,6 +20,16 @@ pub(crate) const NAMES: [(&str, &str); 7] = [
     (
         "source",
         "From this source; the source of the plain path is cognigy. With ids: the source of those ids",
+    ),
+    ("conversation", "Of exactly this conversation"),
+    ("correlation", "not_asked, matched, none, ambiguous or failed: what asking the CRM came to"),
+    (
+        "error",
+        "Dead-lettered or being retried, with a last error of this class (see the command errors)",
+    ),
+    (
+        "q",
+        "With all of these words, in any case: in the body, the ids, the contact or the last error",
     ),
 ];
 
@@ -45,7 +55,16 @@ pub(crate) fn from_pairs(
             "source" => {
                 filter.source = Some(value.parse().map_err(|error| format!("{name}: {error}"))?);
             }
-            "q" => return Err("q: searching is not supported yet".to_owned()),
+            "conversation" => filter.conversation = Some(value.clone()),
+            "correlation" => {
+                filter.correlation =
+                    Some(value.parse().map_err(|error| format!("{name}: {error}"))?);
+            }
+            "error" => filter.error = Some(value.clone()),
+            "q" => {
+                let words = Words::of(value).ok_or_else(|| wrong("has no word"))?;
+                filter.words = Some(words);
+            }
             _ => return Err(format!("{name:?} is not a filter")),
         }
     }
@@ -110,6 +129,7 @@ mod tests {
                 "status" => "pending",
                 "type" => "DIALOG_ENDED",
                 "source" => "shop",
+                "correlation" => "matched",
                 _ => "2026-01-01T00:00:00Z",
             };
             assert_ne!(filter(&[(name, value)]), Ok(EventFilter::default()), "{name}");
@@ -122,8 +142,9 @@ mod tests {
             ("type", "X"),
             ("from", "soon"),
             ("id", "1"),
-            ("q", "x"),
+            ("q", " "),
             ("q", ""),
+            ("correlation", "maybe"),
             ("source", "The Shop"),
         ] {
             assert!(filter(&[pair]).is_err(), "{pair:?}");
@@ -136,7 +157,7 @@ mod tests {
         assert_eq!(
             refused,
             "status: \"done\" is not a status; there are pending, processing, processed, \
-             dead_lettering and dead_lettered"
+             dead_lettering, dead_lettered and discarded"
         );
         let refused = filter(&[("type", "dialog_ended")]).unwrap_err();
         assert!(refused.ends_with("PROFILE_UPDATED and DIALOG_ENDED"), "{refused}");

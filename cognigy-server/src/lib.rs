@@ -36,6 +36,7 @@ mod bulk_replays;
 mod cli;
 mod commands;
 mod deployment;
+mod discards;
 mod error;
 mod filter;
 mod find;

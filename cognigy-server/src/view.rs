@@ -1,9 +1,9 @@
 //! What operators see: the JSON shapes of the contract, for the operator API and for `--json`.
 
 use cognigy_core::{
-    Attempt, AttemptOutcome, AuditEntry, Contact, Counts, DeliveryContext, EventSummary, EventTime,
-    EventType, Forgotten, QuarantineSummary, QuarantinedItem, SourceName, State, StoredEvent,
-    Timestamp,
+    Attempt, AttemptOutcome, AuditEntry, Contact, Counts, DeliveryContext, Erasure, ErrorGroup,
+    EventKey, EventSummary, EventTime, EventType, Forgotten, QuarantineSummary, QuarantinedItem,
+    SourceName, State, StoredEvent, Timestamp,
 };
 use serde::Serialize;
 
@@ -286,13 +286,20 @@ pub(crate) struct Stats {
     rates: Option<Rates>,
 }
 
-/// What is stored: `total` = `processed` + `dead_lettered` + `waiting`.
+/// What is stored: `total` = `processed` + `dead_lettered` + `discarded` + `waiting`.
 #[derive(Serialize)]
 pub(crate) struct EventCounts {
     pub(crate) total: u64,
     pub(crate) processed: u64,
     pub(crate) dead_lettered: u64,
+    #[serde(skip_serializing_if = "is_none")]
+    pub(crate) discarded: u64,
     pub(crate) waiting: u64,
+}
+
+/// Left out where there are none.
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Rates over the last minute.
@@ -307,7 +314,9 @@ impl EventCounts {
         let total = counts.by_state.values().sum();
         let processed = counts.of(State::Processed);
         let dead_lettered = counts.of(State::DeadLettered);
-        Self { total, processed, dead_lettered, waiting: total - processed - dead_lettered }
+        let discarded = counts.of(State::Discarded);
+        let waiting = total - processed - dead_lettered - discarded;
+        Self { total, processed, dead_lettered, discarded, waiting }
     }
 }
 
@@ -331,6 +340,60 @@ impl Stats {
             stopped_contacts: counts.stopped_contacts,
             by_type: counts.by_type,
             rates,
+        }
+    }
+}
+
+/// Failures of one class.
+#[derive(Serialize)]
+pub(crate) struct ErrorLine {
+    pub(crate) class: String,
+    pub(crate) message: String,
+    pub(crate) count: u64,
+    /// When the first of these attempts began.
+    pub(crate) first: String,
+    pub(crate) last: String,
+    /// The newest of the events.
+    pub(crate) sample: Vec<String>,
+}
+
+impl From<ErrorGroup> for ErrorLine {
+    fn from(group: ErrorGroup) -> Self {
+        Self {
+            class: group.class.name,
+            message: group.class.message,
+            count: group.count,
+            first: time(group.first),
+            last: time(group.last),
+            sample: ids(&group.sample),
+        }
+    }
+}
+
+fn ids(keys: &[EventKey]) -> Vec<String> {
+    keys.iter().map(|key| key.id.as_str().to_owned()).collect()
+}
+
+/// The receipt of an erasure.
+#[derive(Serialize)]
+pub(crate) struct ErasureLine {
+    pub(crate) id: String,
+    pub(crate) events: u64,
+    pub(crate) quarantined: u64,
+    pub(crate) dead_letters: u64,
+    /// The events whose dead letters were sent. Where there is a queue, their messages have to be deleted
+    /// there.
+    pub(crate) sent_dead_letters: Vec<String>,
+}
+
+impl From<Erasure> for ErasureLine {
+    fn from(erasure: Erasure) -> Self {
+        Self {
+            id: erasure.id.to_string(),
+            events: erasure.events,
+            quarantined: erasure.quarantined,
+            dead_letters: erasure.dead_letters,
+            sent_dead_letters: ids(&erasure.sent),
         }
     }
 }

@@ -21,10 +21,11 @@ struct Migration {
 }
 
 /// The migrations from version n to n + 1. A released migration is never edited.
-const MIGRATIONS: [Migration; 4] = [
+const MIGRATIONS: [Migration; 5] = [
     Migration { sql: include_str!("../migrations/0001_initial.sql"), compatible_from: 1 },
     Migration { sql: include_str!("../migrations/0002_delivery_context.sql"), compatible_from: 1 },
     Migration { sql: include_str!("../migrations/0003_correlation.sql"), compatible_from: 1 },
+    Migration { sql: include_str!("../migrations/0004_administration.sql"), compatible_from: 1 },
     Migration { sql: include_str!("../migrations/0005_audit.sql"), compatible_from: 1 },
 ];
 

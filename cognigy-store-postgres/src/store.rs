@@ -9,11 +9,12 @@ use std::{
 
 use async_trait::async_trait;
 use cognigy_core::{
-    Attempt, AuditEntry, AuditLog, AuditPage, Backlog, ClaimBatch, ClaimRequest, ClaimToken,
-    Counts, EventArchive, EventFilter, EventKey, EventOrder, EventPage, EventStore, IncomingEvent,
-    PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits,
-    QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement,
-    SharedValues, SourceName, StoreError, StoreSize, StoredEvent, Timestamp,
+    Administration, Attempt, AuditEntry, AuditLog, AuditPage, Backlog, ClaimBatch, ClaimRequest,
+    ClaimToken, Counts, Discarded, Erasure, EventArchive, EventFilter, EventKey, EventOrder,
+    EventPage, EventStore, IncomingEvent, PageRequest, Person, PurgeRequest, PurgeStep, Purged,
+    Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantinedItem, Recorded,
+    ReplayClaim, Requeued, ScanRequest, Scanned, Settled, Settlement, SharedValues, SourceName,
+    StoreError, StoreSize, StoredEvent, Timestamp, search,
 };
 
 use crate::{
@@ -22,9 +23,9 @@ use crate::{
         archive, audit,
         claim::{self, LeaseWindow},
         contact_queue::{self, OrderHint},
-        probe, purge, quarantine,
+        discard, erase, probe, purge, quarantine,
         record::Delivery,
-        replay, settle, shared_values,
+        replay, scan, settle, shared_values,
     },
     error::PostgresError,
     schema,
@@ -254,6 +255,9 @@ impl EventArchive for PostgresStore {
     }
 
     async fn list(&self, filter: &EventFilter, page: PageRequest) -> Result<EventPage, StoreError> {
+        if filter.is_search() {
+            return search(self, filter, page).await;
+        }
         let reading = &self.inner.connections.reading;
         Ok(perform!(again reading, connection => archive::list(connection, filter, page))?)
     }
@@ -370,5 +374,54 @@ impl AuditLog for PostgresStore {
     ) -> Result<AuditPage, StoreError> {
         let reading = &self.inner.connections.reading;
         Ok(perform!(again reading, connection => audit::page(connection, about, page))?)
+    }
+}
+
+#[async_trait]
+impl Administration for PostgresStore {
+    async fn discard(
+        &self,
+        keys: &[EventKey],
+        now: Timestamp,
+    ) -> Result<Vec<Discarded>, StoreError> {
+        let (working, now) = (&self.inner.connections.working, self.now(now));
+        Ok(perform!(working, connection => discard::discard(connection, keys, now))?)
+    }
+
+    async fn erase(
+        &self,
+        person: &Person,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<Erasure, StoreError> {
+        let (working, now) = (&self.inner.connections.working, self.now(now));
+        let receipt = perform!(working, connection => erase::begin(connection, by, now))?;
+        let mut erasure = Erasure { id: receipt, ..Erasure::default() };
+        let (mut keys, mut after) = (Vec::new(), i64::MIN);
+        loop {
+            let erased = perform!(working, connection => {
+                erase::erase(connection, receipt, person, after, now)
+            })?;
+            let Some(last) = erased.last else { break };
+            after = last;
+            erasure.dead_letters += erased.dead_letters;
+            erasure.sent.extend(erased.sent);
+            keys.extend(erased.keys);
+        }
+        erasure.events = keys.len() as u64;
+        let mut after = i64::MIN;
+        loop {
+            let (count, last) = perform!(working, connection => {
+                erase::discharge(connection, receipt, person, &keys, after)
+            })?;
+            erasure.quarantined += count;
+            let Some(last) = last else { return Ok(erasure) };
+            after = last;
+        }
+    }
+
+    async fn scan(&self, request: &ScanRequest) -> Result<Vec<Scanned>, StoreError> {
+        let reading = &self.inner.connections.reading;
+        Ok(perform!(again reading, connection => scan::scan(connection, request))?)
     }
 }

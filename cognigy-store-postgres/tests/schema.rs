@@ -56,7 +56,7 @@ async fn a_program_that_is_too_old_refuses_and_touches_nothing() {
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(
-        cause.contains("schema version 7") && cause.contains("works with schema version 3"),
+        cause.contains("schema version 7") && cause.contains("works with schema version 4"),
         "{cause}"
     );
     assert_eq!(place.sql("SELECT * FROM cognigy_schema"), "7|5");

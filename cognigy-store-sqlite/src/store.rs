@@ -12,11 +12,12 @@ use std::{
 
 use async_trait::async_trait;
 use cognigy_core::{
-    Attempt, AuditEntry, AuditLog, AuditPage, Backlog, ClaimBatch, ClaimRequest, ClaimToken,
-    Counts, EventArchive, EventFilter, EventKey, EventPage, EventStore, IncomingEvent, PageRequest,
-    PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
-    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, SharedValues,
-    SourceName, StoreError, StoreSize, StoredEvent, Timestamp,
+    Administration, Attempt, AuditEntry, AuditLog, AuditPage, Backlog, ClaimBatch, ClaimRequest,
+    ClaimToken, Counts, Discarded, Erasure, EventArchive, EventFilter, EventKey, EventPage,
+    EventStore, IncomingEvent, PageRequest, Person, PurgeRequest, PurgeStep, Purged, Quarantine,
+    QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantinedItem, Recorded, ReplayClaim,
+    Requeued, ScanRequest, Scanned, Settled, Settlement, SharedValues, SourceName, StoreError,
+    StoreSize, StoredEvent, Timestamp, search,
 };
 
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
     calls::{
         archive, audit, backup,
         claim::{self, LeaseWindow},
-        probe, purge, quarantine, record, replay, settle, shared_values,
+        discard, erase, probe, purge, quarantine, record, replay, scan, settle, shared_values,
     },
     error::SqliteError,
     file::{
@@ -194,6 +195,9 @@ impl EventArchive for SqliteStore {
     }
 
     async fn list(&self, filter: &EventFilter, page: PageRequest) -> Result<EventPage, StoreError> {
+        if filter.is_search() {
+            return search(self, filter, page).await;
+        }
         let filter = filter.clone();
         self.inner.readers.query(move |connection| archive::list(connection, &filter, page)).await
     }
@@ -323,5 +327,57 @@ impl AuditLog for SqliteStore {
     ) -> Result<AuditPage, StoreError> {
         let about = about.cloned();
         self.inner.readers.query(move |file| audit::page(file, about.as_ref(), page)).await
+    }
+}
+
+#[async_trait]
+impl Administration for SqliteStore {
+    async fn discard(
+        &self,
+        keys: &[EventKey],
+        now: Timestamp,
+    ) -> Result<Vec<Discarded>, StoreError> {
+        let keys = keys.to_vec();
+        self.inner.writer()?.perform(move |group| discard::discard(group, &keys, now)).await
+    }
+
+    async fn erase(
+        &self,
+        person: &Person,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<Erasure, StoreError> {
+        let Inner { readers, log_to_empty, .. } = &*self.inner;
+        let (writer, person, by) = (self.inner.writer()?, Arc::new(person.clone()), by.to_owned());
+        let receipt = writer.perform(move |group| erase::begin(group, &by, now)).await?;
+        let mut erasure = Erasure { id: receipt, ..Erasure::default() };
+        let (mut keys, mut after) = (Vec::new(), i64::MIN);
+        loop {
+            let of = Arc::clone(&person);
+            let found = readers.query(move |file| erase::find(file, &of, after)).await?;
+            let Some(last) = found.last() else { break };
+            after = *last;
+            let of = Arc::clone(&person);
+            let erase =
+                move |group: &mut WriteBatch<'_>| erase::erase(group, receipt, &of, &found, now);
+            let erased = writer.perform(erase).await?;
+            log_to_empty.store(true, Ordering::Relaxed);
+            erasure.dead_letters += erased.dead_letters;
+            erasure.sent.extend(erased.sent);
+            keys.extend(erased.keys);
+        }
+        erasure.events = keys.len() as u64;
+        let find = move |file: &rusqlite::Connection| erase::find_quarantined(file, &person, &keys);
+        let bodies = readers.query(find).await?;
+        let discharge = move |group: &mut WriteBatch<'_>| erase::discharge(group, receipt, &bodies);
+        erasure.quarantined = writer.perform(discharge).await?;
+        log_to_empty.store(true, Ordering::Relaxed);
+        self.inner.empty_log().await?;
+        Ok(erasure)
+    }
+
+    async fn scan(&self, request: &ScanRequest) -> Result<Vec<Scanned>, StoreError> {
+        let request = request.clone();
+        self.inner.readers.query(move |connection| scan::scan(connection, &request)).await
     }
 }

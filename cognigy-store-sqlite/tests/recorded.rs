@@ -19,7 +19,7 @@ async fn a_database_of_version_1_goes_on() {
     let order = EventOrder::PerContact(AfterDeadLetter::Stop);
     let options = SqliteOptions { order: Some(order), ..SqliteOptions::default() };
     let store = SqliteStore::open_with(&path, options.clone()).await.unwrap();
-    assert_eq!(version(), 3);
+    assert_eq!(version(), 4);
     goes_on(&store, TokioClock::new().now()).await;
     drop(store);
     SqliteStore::open_with(&path, options).await.unwrap();

@@ -7,8 +7,12 @@
 //!            ▲                                │ give up
 //!            │                                ▼
 //!            └─ replay (from any but      dead_lettering ── sent ──▶ dead_lettered
-//!               processing)
+//!               processing)                   └──── discard ────┬────────┘
+//!                                                               ▼
+//!                                                           discarded
 //! ```
+//!
+//! The erasure of a person discards an event from every state but `processed`.
 //!
 //! Stores keep the state as its name and enforce the moves; this table is what they enforce.
 
@@ -27,6 +31,8 @@ pub enum State {
     DeadLettering,
     /// Given up, and the sink has the dead letter.
     DeadLettered,
+    /// Given up, and an operator decided that nothing more is to be done.
+    Discarded,
 }
 
 /// What can happen to an event.
@@ -48,6 +54,10 @@ pub enum Move {
     DeadLetterSent,
     /// An operator wants another run.
     Replay,
+    /// An operator drops its dead letter.
+    Discard,
+    /// The person whom it is about is erased before it was processed.
+    Erase,
 }
 
 /// A move that the state does not allow.
@@ -62,19 +72,29 @@ pub struct IllegalMove {
 
 impl State {
     /// All states, in the order of an event's life.
-    pub const ALL: [Self; 5] =
-        [Self::Pending, Self::Processing, Self::Processed, Self::DeadLettering, Self::DeadLettered];
+    pub const ALL: [Self; 6] = [
+        Self::Pending,
+        Self::Processing,
+        Self::Processed,
+        Self::DeadLettering,
+        Self::DeadLettered,
+        Self::Discarded,
+    ];
 
     /// The state after `attempted`, if it is allowed.
     pub fn apply(self, attempted: Move) -> Result<Self, IllegalMove> {
-        use State::{DeadLettered, DeadLettering, Pending, Processed, Processing};
+        use State::{DeadLettered, DeadLettering, Discarded, Pending, Processed, Processing};
         Ok(match (self, attempted) {
             (Pending, Move::Claim) => Processing,
             (Processing, Move::Complete) => Processed,
             (Processing, Move::Retry | Move::Expire | Move::Release) => Pending,
             (Processing, Move::GiveUp) => DeadLettering,
             (DeadLettering, Move::DeadLetterSent) => DeadLettered,
-            (Pending | Processed | DeadLettering | DeadLettered, Move::Replay) => Pending,
+            (Pending | Processed | DeadLettering | DeadLettered | Discarded, Move::Replay) => {
+                Pending
+            }
+            (DeadLettering | DeadLettered, Move::Discard) => Discarded,
+            (Pending | Processing | DeadLettering | DeadLettered, Move::Erase) => Discarded,
             (state, attempted) => return Err(IllegalMove { state, attempted }),
         })
     }
@@ -88,13 +108,14 @@ impl State {
             Self::Processed => "processed",
             Self::DeadLettering => "dead_lettering",
             Self::DeadLettered => "dead_lettered",
+            Self::Discarded => "discarded",
         }
     }
 
     /// Whether nothing more happens by itself.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Processed | Self::DeadLettered)
+        matches!(self, Self::Processed | Self::DeadLettered | Self::Discarded)
     }
 }
 
@@ -106,7 +127,7 @@ impl fmt::Display for State {
 
 /// Not the name of a [`State`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected pending, processing, processed, dead_lettering or dead_lettered")]
+#[error("expected pending, processing, processed, dead_lettering, dead_lettered or discarded")]
 pub struct UnknownState;
 
 impl FromStr for State {
@@ -137,8 +158,26 @@ mod tests {
             (Processed, Replay, Pending),
             (DeadLettering, Replay, Pending),
             (DeadLettered, Replay, Pending),
+            (Discarded, Replay, Pending),
+            (DeadLettering, Discard, Discarded),
+            (DeadLettered, Discard, Discarded),
+            (Pending, Erase, Discarded),
+            (Processing, Erase, Discarded),
+            (DeadLettering, Erase, Discarded),
+            (DeadLettered, Erase, Discarded),
         ];
-        let moves = [Claim, Complete, Retry, Expire, Release, GiveUp, DeadLetterSent, Replay];
+        let moves = [
+            Claim,
+            Complete,
+            Retry,
+            Expire,
+            Release,
+            GiveUp,
+            DeadLetterSent,
+            Replay,
+            Discard,
+            Erase,
+        ];
         for state in State::ALL {
             for attempted in moves {
                 let expected = legal

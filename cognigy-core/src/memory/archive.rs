@@ -13,6 +13,7 @@ use crate::{
         EventFilter, EventPage, EventSummary, Forgotten, PAGE_BYTES, PageRequest, PurgeRequest,
         PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
         QuarantineReason, QuarantinedItem, SharedValues, StoreSize, StoredEvent, UnsentDeadLetter,
+        search,
     },
 };
 
@@ -22,7 +23,7 @@ impl Row {
         Correlation::of_stored(name, self.contact.is_some())
     }
 
-    fn summary(&self) -> EventSummary {
+    pub(super) fn summary(&self) -> EventSummary {
         EventSummary {
             source: self.key.source.clone(),
             id: self.key.id.clone(),
@@ -38,7 +39,7 @@ impl Row {
         }
     }
 
-    fn matches(&self, filter: &EventFilter) -> bool {
+    pub(super) fn matches(&self, filter: &EventFilter) -> bool {
         fn holds<T: PartialEq>(wanted: Option<&T>, actual: Option<&T>) -> bool {
             wanted.is_none() || wanted == actual
         }
@@ -119,6 +120,9 @@ impl EventArchive for MemoryStore {
     }
 
     async fn list(&self, filter: &EventFilter, page: PageRequest) -> Result<EventPage, StoreError> {
+        if filter.is_search() {
+            return search(self, filter, page).await;
+        }
         let tables = self.tables();
         let before = page.after.map_or(i64::MAX, |cursor| cursor.0);
         let mut matching =

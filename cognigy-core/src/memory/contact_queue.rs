@@ -90,6 +90,17 @@ impl ContactQueues {
         }
     }
 
+    /// An event of the contact is not unfinished any more, whatever its place was. Returns the event that
+    /// is due now.
+    pub(super) fn leave(&mut self, contact: &Contact, event: i64) -> Option<i64> {
+        let queue = self.queues.get_mut(contact)?;
+        if queue.head == event {
+            return self.end(contact, false);
+        }
+        queue.waiting.remove(&event);
+        None
+    }
+
     /// Whether `event` was given up and its contact waits for it.
     pub(super) fn is_stopped_by(&self, contact: &Contact, event: i64) -> bool {
         self.queues.get(contact).is_some_and(|queue| queue.stopped && queue.head == event)

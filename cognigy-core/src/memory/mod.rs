@@ -3,6 +3,7 @@
 //! For tests, demos and as the model that other stores are compared with. It keeps its contract in
 //! every point but one: nothing survives the process.
 
+mod administration;
 mod archive;
 mod contact_queue;
 mod settle;
@@ -71,6 +72,8 @@ struct Row {
     run: u32,
     attempt: u32,
     attempts: Vec<Attempt>,
+    /// How many of its dead letters the sink has.
+    letters_sent: u64,
 }
 
 #[derive(Debug)]
@@ -211,6 +214,7 @@ impl Tables {
             run: 1,
             attempt: 0,
             attempts: Vec::new(),
+            letters_sent: 0,
         };
         self.events.insert(handle, row);
         Recorded::New

@@ -65,7 +65,12 @@ impl Tables {
             .get(&handle)
             .and_then(|row| queues.contact(&row.key.source, &row.parts))
             .and_then(|contact| queues.end(&contact, given_up));
-        let Some(row) = next.and_then(|next| events.get_mut(&next)) else { return false };
+        self.make_due(next, at)
+    }
+
+    /// Makes the next event of a contact due. Whether there is one.
+    pub(super) fn make_due(&mut self, next: Option<i64>, at: Timestamp) -> bool {
+        let Some(row) = next.and_then(|next| self.events.get_mut(&next)) else { return false };
         // An event in its first run has waited since it was received, and should not wait as long
         // again.
         row.due = Some(if row.run == 1 { row.received_at } else { at });
@@ -113,9 +118,9 @@ impl Tables {
         match end {
             DeadLetterEnd::Sent => {
                 let Some(entry) = self.outbox.remove(&handle) else { return };
-                if let Some(row) = self.events.get_mut(&entry.event)
-                    && row.run == entry.dead_letter.run
-                {
+                let Some(row) = self.events.get_mut(&entry.event) else { return };
+                row.letters_sent += 1;
+                if row.run == entry.dead_letter.run {
                     row.apply(Move::DeadLetterSent);
                 }
             }

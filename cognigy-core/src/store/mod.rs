@@ -7,22 +7,29 @@
 //!
 //! Every method is safe to repeat after an error, because an error says nothing about the effect.
 
+mod administration;
 mod audit;
 mod claim;
+mod error_class;
 mod order;
 mod page;
 mod records;
+mod search;
 mod shared;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 
+pub use administration::{
+    Administration, Discarded, Erasure, LastFailure, Person, SCAN_BYTES, ScanRequest, Scanned,
+};
 pub use audit::{AuditEntry, AuditLog, AuditPage};
 pub use claim::{
     Attempt, AttemptOutcome, Claim, ClaimToken, DeadLetterClaim, DeadLetterEnd, RunEnd, Settlement,
     WorkEnd, WorkKind,
 };
+pub use error_class::ErrorClass;
 pub use order::{AfterDeadLetter, EventOrder, UnknownOrder};
 pub use page::{
     Backlog, Counts, Cursor, EXCERPT_BYTES, EventFilter, EventPage, EventSummary, InvalidCursor,
@@ -33,6 +40,8 @@ pub use records::{
     ClaimBatch, ClaimRequest, ClaimedDeadLetter, ClaimedRun, Forgotten, QuarantineEntry,
     QuarantineLimits, QuarantineReason, Recorded, ReplayClaim, Requeued, Settled,
 };
+pub(crate) use search::before;
+pub use search::{ErrorGroup, GROUPED, SEARCHED, Words, error_groups, search};
 
 use crate::{
     event::{EventKey, IncomingEvent, SourceName, Timestamp},
@@ -155,7 +164,8 @@ pub trait EventArchive: Send + Sync + 'static {
     /// ## Contract
     /// * Following `next` from page to page yields every event that was there at the start exactly
     ///   once, whatever arrives meanwhile.
-    /// * A page ends early rather than hold more than [`PAGE_BYTES`] beyond its first event.
+    /// * A page ends early rather than hold more than [`PAGE_BYTES`] beyond its first event, and where
+    ///   the filter names words or an error, once [`SEARCHED`] events have been looked at.
     async fn list(&self, filter: &EventFilter, page: PageRequest) -> Result<EventPage, StoreError>;
 
     /// The history of an event, oldest attempt first; empty for an unknown one.
@@ -175,7 +185,7 @@ pub trait EventArchive: Send + Sync + 'static {
     /// recorded again.
     ///
     /// ## Contract
-    /// * Events that are not `processed` or `dead_lettered` stay, however old, and so do events
+    /// * Events that are not `processed`, `dead_lettered` or `discarded` stay, however old, and so do events
     ///   with a dead letter still in the outbox or a contact that waits for them.
     /// * Dead-lettered events and conflicting bodies have a time of their own, and stay without one.
     /// * At most `limit` events and `limit` bodies go in one step. Following `next` from step to step,
@@ -249,6 +259,12 @@ pub trait SharedValues: Send + Sync + 'static {
 }
 
 /// All storage ports in one object, as the pipeline uses them.
-pub trait Store: EventStore + EventArchive + Quarantine + SharedValues + AuditLog {}
+pub trait Store:
+    EventStore + EventArchive + Quarantine + SharedValues + AuditLog + Administration
+{
+}
 
-impl<S: EventStore + EventArchive + Quarantine + SharedValues + AuditLog> Store for S {}
+impl<S: EventStore + EventArchive + Quarantine + SharedValues + AuditLog + Administration> Store
+    for S
+{
+}

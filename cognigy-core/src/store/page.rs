@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use bytes::Bytes;
 
-use super::{Forgotten, QuarantineReason};
+use super::{Forgotten, QuarantineReason, Words};
 use crate::{
     event::{
         Correlation, DeliveryContext, Event, EventId, EventTime, EventType, SourceName, State,
@@ -74,6 +74,18 @@ pub struct EventFilter {
     pub conversation: Option<String>,
     /// With this outcome of asking the CRM. Events that were settled before it was kept do not match.
     pub correlation: Option<Correlation>,
+    /// With all of these words.
+    pub words: Option<Words>,
+    /// Dead-lettered or being retried, and failed last with an error of the class of this name.
+    pub error: Option<String>,
+}
+
+impl EventFilter {
+    /// For stores: whether matching events have to be searched for ([`search`](crate::search)).
+    #[must_use]
+    pub fn is_search(&self) -> bool {
+        self.words.is_some() || self.error.is_some()
+    }
 }
 
 /// An event without its body.
@@ -188,7 +200,7 @@ pub struct StoreSize {
 /// One step of a purge: what is to be forgotten.
 #[derive(Debug, Clone, Copy)]
 pub struct PurgeRequest {
-    /// For processed events, and for quarantined bodies that were refused as invalid: their senders
+    /// For processed and discarded events, and for quarantined bodies that were refused as invalid: their senders
     /// were told.
     pub before: Timestamp,
     /// For dead-lettered events, and for quarantined bodies that were answered 200 because their

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    AuditEntry, AuditLog, AuditPage, Backlog, ClaimBatch, ClaimRequest, Counts, EventArchive,
-    EventFilter, EventPage, EventStore, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine,
-    QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantinedItem, Recorded, ReplayClaim,
-    Requeued, Settled, SharedValues, StoreSize, StoredEvent,
+    Administration, AuditEntry, AuditLog, AuditPage, Backlog, ClaimBatch, ClaimRequest, Counts,
+    Discarded, Erasure, EventArchive, EventFilter, EventPage, EventStore, PageRequest, Person,
+    PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
+    QuarantinedItem, Recorded, ReplayClaim, Requeued, ScanRequest, Scanned, Settled, SharedValues,
+    StoreSize, StoredEvent,
 };
 use crate::{
     event::{EventKey, IncomingEvent, SourceName, Timestamp},
@@ -160,5 +161,29 @@ impl<S: AuditLog + ?Sized> AuditLog for Arc<S> {
         page: PageRequest,
     ) -> Result<AuditPage, StoreError> {
         (**self).audited(about, page).await
+    }
+}
+
+#[async_trait]
+impl<S: Administration + ?Sized> Administration for Arc<S> {
+    async fn discard(
+        &self,
+        keys: &[EventKey],
+        now: Timestamp,
+    ) -> Result<Vec<Discarded>, StoreError> {
+        (**self).discard(keys, now).await
+    }
+
+    async fn erase(
+        &self,
+        person: &Person,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<Erasure, StoreError> {
+        (**self).erase(person, by, now).await
+    }
+
+    async fn scan(&self, request: &ScanRequest) -> Result<Vec<Scanned>, StoreError> {
+        (**self).scan(request).await
     }
 }

@@ -12,8 +12,9 @@ use crate::{
     ports::Contact,
     store::{
         Attempt, AttemptOutcome, Claim, ClaimRequest, ClaimToken, ClaimedRun, DeadLetterClaim,
-        DeadLetterEnd, EventFilter, EventOrder, PageRequest, PurgeRequest, QuarantineEntry,
-        QuarantineLimits, QuarantineReason, ReplayClaim, RunEnd, Store,
+        DeadLetterEnd, Erasure, ErrorClass, EventFilter, EventOrder, PageRequest, Person,
+        PurgeRequest, QuarantineEntry, QuarantineLimits, QuarantineReason, ReplayClaim, RunEnd,
+        Store, Words,
     },
 };
 
@@ -328,6 +329,18 @@ impl Pair {
                 })
                 .await;
             }
+            11 if dice.roll(5) == 0 => {
+                let keys = &[dice.key(), dice.key()];
+                self.same("discard", async |store| store.discard(keys, now).await.unwrap()).await;
+            }
+            11 if dice.roll(12) == 0 => {
+                let person = &Person::UserId(format!("user-e{}", dice.roll(12)));
+                self.same("erase", async |store| {
+                    let erasure = store.erase(person, "admin", now).await.unwrap();
+                    Erasure { id: 0, ..erasure }
+                })
+                .await;
+            }
             11 if dice.roll(3) == 0 => {
                 let before = now - chrono::Duration::seconds(dice.roll(40) as i64);
                 self.same("forget_sensitive", async |store| {
@@ -361,6 +374,10 @@ async fn compare_list(pair: &Pair, dice: &mut Dice, now: Timestamp) {
         source: (dice.roll(2) == 0).then(SourceName::default),
         conversation: (dice.roll(5) == 0).then(|| format!("s{}", dice.roll(12))),
         correlation: (dice.roll(4) == 0).then(|| Correlation::ALL[dice.roll(5)]),
+        words: (dice.roll(6) == 0)
+            .then(|| Words::of(["HI", "ho e1", "ann"][dice.roll(3)]))
+            .flatten(),
+        error: (dice.roll(8) == 0).then(|| ErrorClass::of("no").name),
     };
     let (filter, limit) = (&filter, dice.roll(5));
     pair.same("list", async |store| {

@@ -9,12 +9,12 @@ use std::{
 
 use async_trait::async_trait;
 use cognigy_core::{
-    Attempt, AuditEntry, AuditLog, AuditPage, Backlog, ClaimBatch, ClaimRequest, ClaimToken, Clock,
-    Counts, EventArchive, EventFilter, EventKey, EventPage, EventStore, IncomingEvent, PageRequest,
-    PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
-    QuarantinedItem, Recorded, ReplayClaim, Requeued, Settled, Settlement, SharedValues,
-    SourceName, StoreError, StoreErrorKind, StoreSize, StoredEvent, Timestamp, memory::MemoryStore,
-    testing::ManualClock,
+    Administration, Attempt, AuditEntry, AuditLog, AuditPage, Backlog, ClaimBatch, ClaimRequest,
+    ClaimToken, Clock, Counts, Discarded, Erasure, EventArchive, EventFilter, EventKey, EventPage,
+    EventStore, IncomingEvent, PageRequest, Person, PurgeRequest, PurgeStep, Purged, Quarantine,
+    QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantinedItem, Recorded, ReplayClaim,
+    Requeued, ScanRequest, Scanned, Settled, Settlement, SharedValues, SourceName, StoreError,
+    StoreErrorKind, StoreSize, StoredEvent, Timestamp, memory::MemoryStore, testing::ManualClock,
 };
 
 /// What happens to a call.
@@ -210,5 +210,27 @@ impl AuditLog for DistantStore {
         page: PageRequest,
     ) -> Result<AuditPage, StoreError> {
         self.inner.audited(about, page).await
+    }
+}
+
+#[async_trait]
+impl Administration for DistantStore {
+    async fn discard(
+        &self,
+        keys: &[EventKey],
+        now: Timestamp,
+    ) -> Result<Vec<Discarded>, StoreError> {
+        self.inner.discard(keys, now).await
+    }
+    async fn erase(
+        &self,
+        person: &Person,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<Erasure, StoreError> {
+        self.inner.erase(person, by, now).await
+    }
+    async fn scan(&self, request: &ScanRequest) -> Result<Vec<Scanned>, StoreError> {
+        self.inner.scan(request).await
     }
 }

@@ -149,7 +149,7 @@ async fn outcome(
     Ok(match stored.state {
         State::Pending | State::Processing => None,
         State::Processed => Some((Status::Replayed, None)),
-        State::DeadLettering | State::DeadLettered => {
+        State::DeadLettering | State::DeadLettered | State::Discarded => {
             Some((Status::Failed, last.and_then(|last| last.error.clone())))
         }
     })

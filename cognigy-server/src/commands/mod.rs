@@ -3,7 +3,10 @@
 mod backup;
 mod demo;
 mod desk;
+mod discard;
 mod doctor;
+mod erase;
+mod errors;
 mod events;
 mod hand_over;
 mod interrupt;
@@ -52,6 +55,9 @@ pub(crate) async fn run(
         "purge" => purge::run(arguments, deployment).await,
         "replay" => replay::replay(arguments, deployment).await,
         "recorrelate" => recorrelate::run(arguments, deployment).await,
+        "errors" => shown(errors::run(arguments, deployment).await),
+        "discard" => discard::run(arguments, deployment).await,
+        "erase" => erase::run(arguments, deployment).await,
         "redrive" => redrive::redrive(arguments, deployment).await,
         "register" => register::run(arguments, settings).await,
         "quarantine" => quarantine::run(arguments, deployment).await,

@@ -48,7 +48,7 @@ pub(super) async fn run(
         if counted.is_empty() {
             return Ok(true);
         }
-        if !confirmed()? {
+        if !confirmed("Forget them for good?")? {
             say!("nothing was forgotten")?;
             return Ok(false);
         }
@@ -69,8 +69,9 @@ pub(super) async fn run(
     Ok(true)
 }
 
-fn confirmed() -> Result<bool, StartError> {
-    eprint!("Forget them for good? [y/N] ");
+/// Asks on the terminal.
+pub(super) fn confirmed(question: &str) -> Result<bool, StartError> {
+    eprint!("{question} [y/N] ");
     let failed = |error| StartError::failed("the terminal", &error);
     std::io::stderr().flush().map_err(failed)?;
     let mut answer = String::new();

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use actix_web::{HttpResponse, web};
 use cognigy_core::{Clock, EventFilter, EventKey, PageRequest, SourceName, StoreError, Timestamp};
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize,
     de::{MapAccess, Visitor},
 };
 use serde_json::{Value, json};
@@ -54,7 +54,8 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-enum Selection {
+/// Which events a request names.
+pub(super) enum Selection {
     Ids(Vec<EventKey>),
     Filter(EventFilter),
 }
@@ -69,8 +70,12 @@ pub(super) async fn begin(
     let body = body.map_err(|error| unreadable(&error))?;
     let app = &service.app;
     let now = app.clock.now();
-    let (selection, rate) =
-        selection(&body, now).map_err(|error| ProblemResponse::bad_request(&error))?;
+    let Asked { selection, rate, dry_run } =
+        asked(&body, now).map_err(|error| ProblemResponse::bad_request(&error))?;
+    if dry_run {
+        let chosen = selected(app, selection).await?;
+        return Ok(HttpResponse::Ok().json(chosen));
+    }
     let keys = keys_of(app, selection).await?.ok_or_else(|| {
         let detail = format!("More than {MAX_EVENTS} events match: narrow the filter");
         ProblemResponse::bad_request(&detail)
@@ -157,8 +162,71 @@ async fn keys_of(app: &App, selection: Selection) -> Result<Option<Vec<EventKey>
     Ok(Some(keys))
 }
 
-/// Which events `body` names, and how many of them a second.
-fn selection(body: &[u8], now: Timestamp) -> Result<(Selection, Option<f64>), String> {
+/// How many events were chosen, and some of them.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Selected {
+    count: u64,
+    /// The newest ones, or the first that were named.
+    sample: Vec<String>,
+}
+
+/// How many events a dry run names.
+const SAMPLE: usize = 10;
+
+impl Selected {
+    pub(super) fn add(&mut self, id: &str) {
+        self.count += 1;
+        if self.sample.len() < SAMPLE {
+            self.sample.push(id.to_owned());
+        }
+    }
+}
+
+/// The events that a replay would run. Changes nothing.
+async fn selected(app: &App, selection: Selection) -> Result<Selected, StoreError> {
+    let mut selected = Selected::default();
+    match selection {
+        Selection::Ids(keys) => {
+            for key in keys {
+                let stored = app.store.find(&key).await?;
+                if stored.is_some_and(|stored| stored.forgotten.is_none()) {
+                    selected.add(key.id.as_str());
+                }
+            }
+        }
+        Selection::Filter(filter) => {
+            let mut page = PageRequest { limit: BATCH, after: None };
+            loop {
+                let found = app.store.list(&filter, page).await?;
+                found.events.iter().for_each(|event| selected.add(event.id.as_str()));
+                match found.next {
+                    Some(next) => page.after = Some(next),
+                    None => break,
+                }
+            }
+        }
+    }
+    Ok(selected)
+}
+
+/// What a request asks for.
+struct Asked {
+    selection: Selection,
+    /// The most events a second.
+    rate: Option<f64>,
+    /// Whether nothing is to be done to them yet.
+    dry_run: bool,
+}
+
+/// Which events `body` names, and whether nothing is to be done to them yet.
+pub(super) fn selection(body: &[u8], now: Timestamp) -> Result<(Selection, bool), String> {
+    match asked(body, now)? {
+        Asked { rate: Some(_), .. } => Err("rate: is not a filter".to_owned()),
+        Asked { selection, dry_run, .. } => Ok((selection, dry_run)),
+    }
+}
+
+fn asked(body: &[u8], now: Timestamp) -> Result<Asked, String> {
     let Ok(Members(members)) = serde_json::from_slice(body) else {
         return Err("expected a JSON object: {\"ids\": […]} or a filter".to_owned());
     };
@@ -175,6 +243,11 @@ fn selection(body: &[u8], now: Timestamp) -> Result<(Selection, Option<f64>), St
             let positive = rate.as_f64().filter(|rate| *rate > 0.0 && rate.is_finite());
             Some(positive.ok_or("rate: expected a positive number of events a second")?)
         }
+    };
+    let dry_run = match object.remove("dry_run") {
+        None => false,
+        Some(Value::Bool(dry_run)) => dry_run,
+        Some(_) => return Err("dry_run: expected true or false".to_owned()),
     };
     if let Some(ids) = object.get("ids") {
         let expected = || {
@@ -195,7 +268,8 @@ fn selection(body: &[u8], now: Timestamp) -> Result<(Selection, Option<f64>), St
         let key =
             |id: &Value| Some(EventKey { source: source.clone(), id: id.as_str()?.parse().ok()? });
         let keys: Option<Vec<EventKey>> = ids.iter().map(key).collect();
-        return Ok((keys.map(Selection::Ids).ok_or_else(expected)?, rate));
+        let selection = keys.map(Selection::Ids).ok_or_else(expected)?;
+        return Ok(Asked { selection, rate, dry_run });
     }
     let mut pairs = BTreeMap::new();
     for (name, value) in object {
@@ -207,7 +281,7 @@ fn selection(body: &[u8], now: Timestamp) -> Result<(Selection, Option<f64>), St
         // An empty object would replay all events.
         return Err("name at least one condition, or ids".to_owned());
     }
-    Ok((Selection::Filter(filter), rate))
+    Ok(Asked { selection: Selection::Filter(filter), rate, dry_run })
 }
 
 #[cfg(test)]
@@ -215,7 +289,7 @@ mod tests {
     use super::*;
 
     fn selection(body: &[u8]) -> Result<Selection, String> {
-        super::selection(body, Timestamp::UNIX_EPOCH).map(|(selection, _)| selection)
+        super::asked(body, Timestamp::UNIX_EPOCH).map(|asked| asked.selection)
     }
 
     #[test]
@@ -224,6 +298,8 @@ mod tests {
             matches!(selection(br#"{"ids":["a","b"]}"#), Ok(Selection::Ids(ids)) if ids.len() == 2)
         );
         assert!(matches!(selection(br#"{"status":"dead_lettered"}"#), Ok(Selection::Filter(_))));
+        let dry = super::selection(br#"{"ids":["a"],"dry_run":true}"#, Timestamp::UNIX_EPOCH);
+        assert!(matches!(dry, Ok((Selection::Ids(_), true))));
         assert!(matches!(selection(br#"{"source":"shop"}"#), Ok(Selection::Filter(_))));
         let of_shop = selection(br#"{"ids":["a"],"source":"shop"}"#);
         assert!(matches!(of_shop, Ok(Selection::Ids(ids)) if ids[0].source.as_str() == "shop"));
@@ -247,6 +323,9 @@ mod tests {
             r#"{"ids":["a"],"rate":0}"#,
             r#"{"ids":["a"],"rate":-1}"#,
             r#"{"ids":["a"],"rate":"5"}"#,
+            r#"{"dry_run":true}"#,
+            r#"{"status":"pending","dry_run":"yes"}"#,
+            r#"{"q":" "}"#,
         ] {
             assert!(selection(body.as_bytes()).is_err(), "{body}");
         }

@@ -6,7 +6,11 @@ mod body;
 mod bulk;
 mod connection;
 mod connections;
+mod contacts;
+mod discards;
 mod edge;
+mod erasures;
+mod errors;
 mod guard;
 mod listen;
 mod open_connections;
@@ -162,6 +166,10 @@ fn operators(config: &mut web::ServiceConfig) {
         )
         .service(resource("/admin/audit", "GET").route(web::get().to(audit::list)))
         .service(resource("/admin/openapi.json", "GET").route(web::get().to(openapi::openapi)))
+        .service(resource("/admin/errors", "GET").route(web::get().to(errors::list)))
+        .service(resource("/admin/contacts/{key:.+}", "GET").route(web::get().to(contacts::show)))
+        .service(resource("/admin/discards", "POST").route(web::post().to(discards::discard)))
+        .service(resource("/admin/erasures", "POST").route(web::post().to(erasures::erase)))
         .service(resource("/admin/stats", "GET").route(web::get().to(operator::stats)))
         .service(
             resource("/metrics", "GET, HEAD")

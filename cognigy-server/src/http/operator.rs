@@ -165,6 +165,10 @@ pub(super) async fn list(_: Reader, request: HttpRequest, service: Shared) -> An
     let app = &service.app;
     let mut parameters = parameters(&request)?;
     let page = page(&mut parameters)?;
+    // A search field that is left blank is no condition.
+    if parameters.get("q").is_some_and(|words| words.trim().is_empty()) {
+        parameters.remove("q");
+    }
     let filter: EventFilter = filter::from_pairs(&parameters, app.clock.now())
         .map_err(|error| ProblemResponse::bad_request(&error))?;
     let found = app.store.list(&filter, page).await?;

@@ -1,8 +1,8 @@
 //! Paths are compared as they are spelt, so that a rule of a proxy in front of the server holds.
 
-/// The paths that end in an event id. The id may contain any character, so it may be
-/// percent-encoded.
-const BEFORE_IDS: [&str; 2] = ["/admin/events/", "/webhooks/replay/"];
+/// The paths that end in the id of an event or of a contact. The id may contain any character, so it may
+/// be percent-encoded.
+const BEFORE_IDS: [&str; 3] = ["/admin/contacts/", "/admin/events/", "/webhooks/replay/"];
 
 /// Whether a request's path, as sent, is spelt as the routes are. The router decodes a path before
 /// it compares: without this check `/%61dmin` would be `/admin`. Doubled slashes and dots the
@@ -22,8 +22,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_event_s_id_may_be_encoded() {
-        for path in ["/admin/events", "/admin/events/a%2Fb", "/webhooks/replay/%61", "/metrics"] {
+    fn only_the_id_of_an_event_or_a_contact_may_be_encoded() {
+        for path in [
+            "/admin/events",
+            "/admin/events/a%2Fb",
+            "/admin/contacts/%C3%A4",
+            "/webhooks/replay/%61",
+            "/metrics",
+        ] {
             assert!(is_plain(path), "{path}");
         }
         for path in [

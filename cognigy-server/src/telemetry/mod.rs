@@ -152,7 +152,11 @@ impl Telemetry {
                 "cognigy_events_purged_total",
                 "Events forgotten by this process, by their state",
                 "status",
-                &[State::Processed.as_str(), State::DeadLettered.as_str()],
+                &[
+                    State::Processed.as_str(),
+                    State::DeadLettered.as_str(),
+                    State::Discarded.as_str(),
+                ],
             )?,
             oldest_pending,
             quarantined: registrar.gauge(
@@ -243,6 +247,7 @@ impl Telemetry {
         tracing::info!(
             processed = events(State::Processed),
             dead_lettered = events(State::DeadLettered),
+            discarded = events(State::Discarded),
             invalid_bodies = bodies(QuarantineReason::Invalid),
             conflicting_bodies = bodies(QuarantineReason::Conflict),
             "forgotten: older than the retention"

@@ -106,7 +106,7 @@ pub(crate) async fn list(
     Ok(found)
 }
 
-fn read_summary(row: &Row) -> Result<EventSummary, PostgresError> {
+pub(crate) fn read_summary(row: &Row) -> Result<EventSummary, PostgresError> {
     let key = row::read_key(row)?;
     let parts = row::read_parts(row, &key)?;
     Ok(EventSummary {
@@ -125,34 +125,43 @@ fn read_summary(row: &Row) -> Result<EventSummary, PostgresError> {
 }
 
 /// A WHERE clause and its values.
-struct Conditions {
+pub(crate) struct Conditions {
     /// Where the wanted events are found without reading the others.
-    from: &'static str,
-    terms: Vec<String>,
+    pub(crate) from: &'static str,
+    /// What names the event there.
+    id: &'static str,
+    pub(crate) terms: Vec<String>,
     values: Vec<Box<dyn ToSql + Sync + Send>>,
 }
 
 /// Newest first by the id of `events`: nearly every event ends as processed.
-const FROM_EVENTS: &str = "cognigy_events AS events";
+pub(crate) const FROM_EVENTS: &str = "cognigy_events AS events";
 /// What is pending or processing is in the queue, whose key is the id of the event.
 const FROM_QUEUE: &str = "cognigy_queue AS queue
     CROSS JOIN LATERAL (SELECT * FROM cognigy_events WHERE id = queue.event LIMIT 1) AS events";
-/// Every run that was given up has left a dead letter.
+/// Every run that was given up has left a dead letter, and every discarded event has one.
 const FROM_OUTBOX: &str = "(SELECT DISTINCT event FROM cognigy_outbox) AS letters
     CROSS JOIN LATERAL (SELECT * FROM cognigy_events WHERE id = letters.event LIMIT 1) AS events";
 
+/// What was given up, and what is unfinished.
+pub(crate) const FROM_FAILING: &str =
+    "(SELECT event FROM cognigy_outbox UNION SELECT event FROM cognigy_queue) AS letters
+    CROSS JOIN LATERAL (SELECT * FROM cognigy_events WHERE id = letters.event LIMIT 1) AS events";
+
 impl Conditions {
-    async fn of(
+    pub(crate) async fn of(
         connection: &Object,
         filter: &EventFilter,
         after: Option<Cursor>,
     ) -> Result<Self, PostgresError> {
         let (from, id) = match filter.state {
             Some(State::Pending | State::Processing) => (FROM_QUEUE, "queue.event"),
-            Some(State::DeadLettering | State::DeadLettered) => (FROM_OUTBOX, "letters.event"),
+            Some(State::DeadLettering | State::DeadLettered | State::Discarded) => {
+                (FROM_OUTBOX, "letters.event")
+            }
             Some(State::Processed) | None => (FROM_EVENTS, "events.id"),
         };
-        let mut all = Self { from, terms: Vec::new(), values: Vec::new() };
+        let mut all = Self { from, id, terms: Vec::new(), values: Vec::new() };
         match filter.state {
             Some(State::Pending) => all.terms.push("queue.held_until IS NULL".to_owned()),
             Some(State::Processing) => all.terms.push("queue.held_until IS NOT NULL".to_owned()),
@@ -200,14 +209,23 @@ impl Conditions {
         }
     }
 
+    /// Reads the events of another table's rows, which has them by `letters.event`.
+    pub(crate) fn begin_at(&mut self, from: &'static str) {
+        (self.from, self.id) = (from, "letters.event");
+    }
+
+    /// What names the event, and how its row of the queue is found.
+    pub(crate) fn id_and_queue(&self) -> (&'static str, &'static str) {
+        (self.id, if self.from == FROM_QUEUE { "" } else { QUEUED })
+    }
+
+    pub(crate) fn condition(&self) -> String {
+        if self.terms.is_empty() { "true".to_owned() } else { self.terms.join(" AND ") }
+    }
+
     fn select(&self, limit: usize) -> String {
-        let Self { from, terms, .. } = self;
-        let (id, queued) = match *from {
-            FROM_QUEUE => ("queue.event", ""),
-            FROM_OUTBOX => ("letters.event", QUEUED),
-            _ => ("events.id", QUEUED),
-        };
-        let condition = if terms.is_empty() { "true".to_owned() } else { terms.join(" AND ") };
+        let (from, condition) = (self.from, self.condition());
+        let (id, queued) = self.id_and_queue();
         // One more, to see whether there is a next page.
         let limit = sql_limit(limit).saturating_add(1);
         // `before` is the size of the rows above: the server sends at most one row too many.
@@ -229,7 +247,7 @@ impl Conditions {
         )
     }
 
-    fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
+    pub(crate) fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
         self.values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect()
     }
 }

@@ -13,7 +13,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use cognigy_core::EventOrder;
+use cognigy_core::{EventOrder, Timestamp};
 use deadpool_postgres::{GenericClient, Object, Transaction};
 use sha2::{Digest, Sha256};
 
@@ -86,6 +86,61 @@ pub(crate) async fn lock_of(
         )
         .await?;
     client.query(&lock, &[&events]).await?;
+    Ok(())
+}
+
+/// Locks the contact queues that these events stop. Returns them.
+pub(crate) async fn lock_stopped_by(
+    transaction: &Transaction<'_>,
+    events: &[i64],
+) -> Result<Vec<i64>, PostgresError> {
+    let lock =
+        "SELECT lane FROM cognigy_lanes WHERE stopped_by = ANY ($1) ORDER BY lane FOR UPDATE";
+    let rows = transaction.query(lock, &[&events]).await?;
+    rows.iter().map(|row| read(row, "lane")).collect()
+}
+
+/// `$1` events that are not in the queue any more, `$2` the contact queues that they were in or stopped,
+/// locked; `$3` how many of them waited, `$4` now or NULL.
+const LEAVE: &str = "
+WITH resumed AS MATERIALIZED (
+    SELECT lane FROM cognigy_lanes WHERE lane = ANY ($2) AND stopped_by = ANY ($1)
+), next AS MATERIALIZED (
+    SELECT lane, (SELECT min(event) FROM cognigy_queue WHERE lane = lanes.lane) AS event
+    FROM cognigy_lanes AS lanes
+    WHERE lane = ANY ($2) AND (stopped_by IS NULL OR stopped_by = ANY ($1))
+      AND (SELECT event FROM cognigy_queue
+           WHERE lane = lanes.lane AND due_at IS NOT NULL LIMIT 1) IS NULL
+), due AS (
+    UPDATE cognigy_queue SET due_at = CASE
+        WHEN run = 1 THEN received_at ELSE coalesce($4::timestamptz, statement_timestamp()) END
+    WHERE event = ANY (ARRAY(SELECT event FROM next WHERE event IS NOT NULL)) RETURNING event
+), idle AS (
+    DELETE FROM cognigy_lanes WHERE lane = ANY (ARRAY(SELECT lane FROM next WHERE event IS NULL))
+), busy AS (
+    UPDATE cognigy_lanes SET stopped_by = NULL
+    WHERE lane = ANY (ARRAY(SELECT lane FROM resumed
+                            EXCEPT SELECT lane FROM next WHERE event IS NULL))
+)
+INSERT INTO cognigy_tallies (dimension, name, count)
+SELECT 'lane', name, change
+FROM (SELECT 'waiting' AS name, -count(*) - $3::bigint AS change FROM due
+      UNION ALL SELECT 'stopped', -count(*) FROM resumed) AS changes
+WHERE change <> 0";
+
+/// Events have left the queue and stop no contact any more. Makes the next event of each contact due.
+pub(crate) async fn leave(
+    transaction: &Transaction<'_>,
+    events: &[i64],
+    mut lanes: Vec<i64>,
+    waited: i64,
+    now: Option<Timestamp>,
+) -> Result<(), PostgresError> {
+    lanes.sort_unstable();
+    lanes.dedup();
+    if !lanes.is_empty() {
+        transaction.execute(LEAVE, &[&events, &lanes, &waited, &now]).await?;
+    }
     Ok(())
 }
 

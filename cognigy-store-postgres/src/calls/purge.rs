@@ -14,12 +14,13 @@ use crate::{
     server::{arrivals::Arrivals, partitions},
 };
 
-/// Which events are removed: `$1` is the time for processed ones, `$2` for dead-lettered ones, or
+/// Which events are removed: `$1` is the time for processed and discarded ones, `$2` for dead-lettered ones, or
 /// NULL; `$3` and `$4` are the ids between which to look. An event that was given up and stops its
 /// contact has to stay: without it, the contact's other events could not be unblocked.
 const IS_OLD: &str = "
     id > $3 AND id <= $4
     AND received_at < CASE state WHEN 'processed' THEN $1::timestamptz
+                                 WHEN 'discarded' THEN $1::timestamptz
                                  WHEN 'dead_lettered' THEN $2::timestamptz END
     AND NOT EXISTS (SELECT 1 FROM cognigy_outbox AS letter
                     WHERE letter.event = events.id AND letter.due_at IS NOT NULL)

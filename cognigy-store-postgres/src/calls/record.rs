@@ -157,19 +157,31 @@ pub(crate) async fn record(
     let answer = |delivery: &Delivery| {
         let index = firsts[&delivery.event.key];
         if !std::mem::replace(&mut answered[index], true) {
-            return outcomes[index].clone();
+            return Some(outcomes[index].clone());
         }
-        let first = match &outcomes[index] {
-            Recorded::Differs { stored } => stored,
-            _ => &distinct[index].event.body,
-        };
-        if *first == delivery.event.body {
-            Recorded::Identical
-        } else {
-            Recorded::Differs { stored: first.clone() }
-        }
+        repeated(&distinct[index].event.body, &outcomes[index], &delivery.event.body)
     };
-    Ok(batch.iter().copied().map(answer).collect())
+    let mut answers: Vec<_> = batch.iter().copied().map(answer).collect();
+    if answers.iter().any(Option::is_none) {
+        compare(connection, batch, &mut answers).await?;
+    }
+    let gone = || PostgresError::Connection("an event was purged while it was compared".to_owned());
+    answers.into_iter().map(|answer| answer.ok_or_else(gone)).collect()
+}
+
+/// The answer to a further delivery of a key within a batch. None where only the database can tell, since
+/// the stored body may have been forgotten.
+fn repeated(first: &Bytes, outcome: &Recorded, body: &Bytes) -> Option<Recorded> {
+    let compared = |stored: &Bytes| match stored == body {
+        true => Recorded::Identical,
+        false => Recorded::Differs { stored: stored.clone() },
+    };
+    match outcome {
+        Recorded::New => Some(compared(first)),
+        _ if first == body => Some(outcome.clone()),
+        Recorded::Differs { stored } if !stored.is_empty() => Some(compared(stored)),
+        Recorded::Identical | Recorded::Differs { .. } => None,
+    }
 }
 
 /// The outcome of each delivery; None where the statement did nothing.

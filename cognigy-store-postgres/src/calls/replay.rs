@@ -56,7 +56,8 @@ WHERE event = $3
 RETURNING fence, run";
 
 const LOCK_EVENT: &str = "
-SELECT received_at, run, state, type FROM cognigy_events WHERE id = $1 FOR UPDATE";
+SELECT received_at, run, state, type FROM cognigy_events
+WHERE id = $1 AND forgotten IS NULL FOR UPDATE";
 
 const CLAIM_AT_REST: &str = "
 INSERT INTO cognigy_queue
@@ -156,7 +157,7 @@ async fn begin_run(transaction: &Transaction<'_>, handles: &[i64]) -> Result<(),
 }
 
 /// Updates the tallies for events that changed their state.
-async fn tally(
+pub(crate) async fn tally(
     transaction: &Transaction<'_>,
     from: &[&str],
     to: &[&str],
@@ -222,8 +223,8 @@ pub(crate) async fn requeue(
 }
 
 /// An event that is stored.
-struct Known {
-    handle: i64,
+pub(crate) struct Known {
+    pub(crate) handle: i64,
     /// Its contact queue if an order is kept.
     lane: Option<i64>,
     /// Whether its body is not there any more.
@@ -238,7 +239,7 @@ struct QueuePosition {
 }
 
 /// The events with these keys, in order.
-async fn find_all(
+pub(crate) async fn find_all(
     transaction: &Transaction<'_>,
     keys: &[EventKey],
 ) -> Result<Vec<Option<Known>>, PostgresError> {
@@ -323,7 +324,7 @@ async fn schedule(
              FROM unnest($2::bigint[], $3::bigint[], $4::boolean[]) AS place (event, lane, is_due)
              CROSS JOIN LATERAL (
                  SELECT id, received_at, source, run FROM cognigy_events
-                 WHERE id = place.event LIMIT 1
+                 WHERE id = place.event AND forgotten IS NULL LIMIT 1
              ) AS events
              ON CONFLICT (event) DO NOTHING RETURNING event",
             &[&now, &handles, &lanes, &due],

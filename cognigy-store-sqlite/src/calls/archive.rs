@@ -88,7 +88,7 @@ pub(crate) fn list(
     Ok(found)
 }
 
-fn read_summary(row: &Row<'_>) -> Result<EventSummary, SqliteError> {
+pub(crate) fn read_summary(row: &Row<'_>) -> Result<EventSummary, SqliteError> {
     let key = row::read_key(row, 6)?;
     let parts = row::read_parts(row, 6, &key)?;
     Ok(EventSummary {
@@ -107,12 +107,12 @@ fn read_summary(row: &Row<'_>) -> Result<EventSummary, SqliteError> {
 }
 
 /// A WHERE clause and its values.
-struct Conditions {
+pub(crate) struct Conditions {
     terms: Vec<(&'static str, Box<dyn ToSql>)>,
 }
 
 impl Conditions {
-    fn of(
+    pub(crate) fn of(
         connection: &Connection,
         filter: &EventFilter,
         after: Option<Cursor>,
@@ -126,6 +126,7 @@ impl Conditions {
                 Some(State::DeadLettering | State::DeadLettered) => {
                     "state = ? AND state IN ('dead_lettering', 'dead_lettered')"
                 }
+                Some(State::Discarded) => "state = ? AND state = 'discarded'",
                 Some(State::Pending | State::Processing) if has_few_due(connection)? => {
                     "state = ? AND events.id IN (SELECT id FROM events WHERE due_at IS NOT NULL
                                                  UNION ALL SELECT event FROM waiting)"
@@ -156,13 +157,13 @@ impl Conditions {
         Ok(all)
     }
 
-    fn add(&mut self, sql: &'static str, value: Option<impl ToSql + 'static>) {
+    pub(crate) fn add(&mut self, sql: &'static str, value: Option<impl ToSql + 'static>) {
         if let Some(value) = value {
             self.terms.push((sql, Box::new(value)));
         }
     }
 
-    fn select(&self, limit: usize) -> String {
+    pub(crate) fn select(&self, limit: usize) -> String {
         let terms: Vec<_> = self.terms.iter().map(|(sql, _)| *sql).collect();
         format!(
             "SELECT events.id, state, received_at, processed_at, correlation,
@@ -174,7 +175,7 @@ impl Conditions {
         )
     }
 
-    fn values(&self) -> Vec<&dyn ToSql> {
+    pub(crate) fn values(&self) -> Vec<&dyn ToSql> {
         self.terms.iter().map(|(_, value)| &**value).collect()
     }
 }
@@ -417,6 +418,7 @@ mod tests {
                     let index = match state {
                         State::Pending | State::Processing => "events_due",
                         State::DeadLettering | State::DeadLettered => "events_dead (state=?",
+                        State::Discarded => "events_discarded",
                         State::Processed => "",
                     };
                     assert!(plan.contains(index), "{plan}");

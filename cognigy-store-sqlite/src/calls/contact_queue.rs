@@ -195,6 +195,24 @@ pub(crate) fn end(
     }
 }
 
+/// Event `id` is not unfinished any more and stops no contact, whatever its place was. Makes the next event
+/// due where it was the head.
+pub(crate) fn leave(group: &mut WriteBatch<'_>, id: i64, at: Timestamp) -> Result<(), SqliteError> {
+    if !group.order()?.is_kept() {
+        return Ok(());
+    }
+    let Found::Busy(queue) = ContactQueue::of(group, id)? else { return Ok(()) };
+    if queue.head == id {
+        queue.unblock_next(group, Some(micros(at)))?;
+        return Ok(());
+    }
+    let left = group
+        .prepare("DELETE FROM waiting WHERE source = ?1 AND contact = ?2 AND event = ?3")?
+        .execute(params![queue.source, queue.contact, id])?;
+    group.waiting -= i64::try_from(left).unwrap_or_default();
+    Ok(())
+}
+
 /// Whether event `id` may run now, at the head of its contact's queue.
 pub(crate) fn admit(group: &mut WriteBatch<'_>, id: i64) -> Result<bool, SqliteError> {
     if !group.order()?.is_kept() {

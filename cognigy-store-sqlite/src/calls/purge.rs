@@ -16,12 +16,13 @@ use crate::{
     row::{self, micros, sql_limit, unreadable},
 };
 
-/// Which events are removed; `?1` is the time for processed ones, `?2` for dead-lettered ones, or
+/// Which events are removed; `?1` is the time for processed and discarded ones, `?2` for dead-lettered ones, or
 /// NULL. An event that was given up and stops its contact has to stay: without it, the contact's
 /// other events could not be unblocked.
 fn is_old() -> String {
     format!(
         "events.received_at < CASE events.state WHEN 'processed' THEN ?1
+                                                WHEN 'discarded' THEN ?1
                                                 WHEN 'dead_lettered' THEN ?2 END
          AND NOT EXISTS (SELECT 1 FROM outbox
                          WHERE outbox.event = events.id AND outbox.due_at IS NOT NULL)
@@ -144,7 +145,11 @@ pub(crate) fn forget_sensitive(
 }
 
 /// Leaves the digest of an event's body in its place.
-fn forget_body(group: &WriteBatch<'_>, id: i64, why: Forgotten) -> Result<(), SqliteError> {
+pub(crate) fn forget_body(
+    group: &WriteBatch<'_>,
+    id: i64,
+    why: Forgotten,
+) -> Result<(), SqliteError> {
     let (body, _) = row::read_body(group.connection(), id)?.unwrap_or_default();
     group
         .prepare("UPDATE bodies SET body = ?2, headers = NULL WHERE event = ?1")?

@@ -72,7 +72,7 @@ fn requeue_one(
                 .execute([id, now])?;
             Ok(Requeued::Waiting)
         }
-        State::Processed | State::DeadLettering | State::DeadLettered => {
+        State::Processed | State::DeadLettering | State::DeadLettered | State::Discarded => {
             let to = state.apply(Move::Replay)?;
             group
                 .prepare(

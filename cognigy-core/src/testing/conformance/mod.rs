@@ -3,6 +3,7 @@
 //! Each function takes an empty store and panics where the store breaks a promise. The tests pass
 //! the times, so a store must use the caller's clock while it is tested.
 
+mod administration;
 mod archive;
 mod audit;
 mod claiming;
@@ -12,6 +13,7 @@ mod recording;
 mod replaying;
 mod settling;
 
+pub use administration::*;
 pub use archive::*;
 pub use audit::*;
 pub use claiming::*;
@@ -84,6 +86,13 @@ macro_rules! store_conformance {
             a_purged_event_can_come_again
             a_sensitive_body_is_forgotten_once_its_event_is_processed
             a_store_says_that_it_is_ready
+            a_discarded_dead_letter_is_never_sent_and_can_be_run_again
+            a_discarded_event_is_purged_like_a_processed_one
+            an_erased_event_keeps_nothing_but_its_identity
+            an_erasure_takes_quarantined_bodies_that_name_the_person
+            a_search_needs_all_words_in_any_case
+            what_was_asked_to_be_logged_nowhere_is_not_searched
+            failures_are_grouped_by_their_last_error
             a_shared_value_is_replaced_only_where_it_is_the_expected_one
             what_operators_did_is_recorded_in_order
             a_quarantined_body_is_kept_once

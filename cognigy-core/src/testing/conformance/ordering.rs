@@ -10,8 +10,8 @@ use super::{
 use crate::{
     event::{SourceName, State},
     store::{
-        AttemptOutcome, ClaimedRun, DeadLetterEnd, EventFilter, PageRequest, PurgeRequest,
-        Recorded, ReplayClaim, Requeued, RunEnd, Settled, Store,
+        AttemptOutcome, ClaimedRun, DeadLetterEnd, Discarded, EventFilter, PageRequest, Person,
+        PurgeRequest, Recorded, ReplayClaim, Requeued, RunEnd, Settled, Store,
     },
 };
 
@@ -40,11 +40,13 @@ macro_rules! ordered_store_conformance {
             what_waited_is_due_since_it_came
             concurrent_workers_keep_the_order
             an_arrival_that_meets_an_end_is_not_left_behind
+            an_erased_event_lets_the_next_event_go
         }
         $crate::ordered_store_conformance! { @cases #[$attribute], $fresh, Stop:
             a_stopped_contact_waits_for_a_replay
             a_stopped_contact_goes_on_when_a_requeued_run_succeeds
             a_purge_spares_what_stops_a_contact
+            a_contact_goes_on_once_what_stopped_it_is_discarded
         }
     };
     (@cases #[$attribute:meta], $fresh:path, $after:ident: $($case:ident)+) => {
@@ -522,4 +524,49 @@ pub async fn a_purge_spares_what_stops_a_contact(store: &dyn Store) {
     // Once it is purged, it blocks no other event.
     assert_eq!(record(store, "bob", "b1", 5).await, Recorded::New);
     assert_eq!(process_only(store, "b1", 5).await, Settled::Done);
+}
+
+/// A waiting event leaves its place, and one that is held makes way for the next.
+pub async fn an_erased_event_lets_the_next_event_go(store: &dyn Store) {
+    for id in ["a1", "a2", "a3"] {
+        record(store, "ann", id, 0).await;
+    }
+    let held = claim_only(store, "a1", 0).await;
+    let erase = async |id: &str| {
+        let person = Person::UserId(format!("u-{id}"));
+        store.erase(&person, "admin", at(1)).await.unwrap()
+    };
+    assert_eq!(erase("a2").await.events, 1);
+    assert_eq!(store.counts().await.unwrap().held_back, 1);
+    nothing_is_due(store, 1).await;
+    assert_eq!(erase("a1").await.events, 1);
+    assert_eq!(settle(store, processed(held.claim, 1)).await, Settled::LeaseLost);
+    assert_eq!(process_only(store, "a3", 1).await, Settled::Done);
+    assert_eq!(store.counts().await.unwrap().held_back, 0);
+    record(store, "ann", "a4", 2).await;
+    assert_eq!(process_only(store, "a4", 2).await, Settled::Done);
+    assert_eq!(state_of(store, "a2").await, State::Discarded);
+}
+
+/// Discarding and erasing both end the stop.
+pub async fn a_contact_goes_on_once_what_stopped_it_is_discarded(store: &dyn Store) {
+    for id in ["a1", "a2", "a3"] {
+        record(store, "ann", id, 0).await;
+    }
+    for (id, next) in [("a1", "a2"), ("a2", "a3")] {
+        let work = claim_only(store, id, 1).await;
+        assert_eq!(settle(store, gave_up(work.claim, 1)).await, Settled::Done);
+        assert_eq!(store.counts().await.unwrap().stopped_contacts, 1);
+        nothing_is_due(store, 2).await;
+        if id == "a1" {
+            let answers = store.discard(&[sample::key(id)], at(2)).await.unwrap();
+            assert_eq!(answers, [Discarded::Done]);
+        } else {
+            let person = Person::UserId(format!("u-{id}"));
+            assert_eq!(store.erase(&person, "admin", at(2)).await.unwrap().events, 1);
+        }
+        let counts = store.counts().await.unwrap();
+        assert_eq!((counts.stopped_contacts, counts.unsent_dead_letters), (0, 0), "{next} is next");
+    }
+    assert_eq!(process_only(store, "a3", 2).await, Settled::Done);
 }

@@ -8,7 +8,7 @@ use cognigy_core::{
     DeliveryContext, EventArchive, EventFilter, EventKey, EventPage, EventSummary, Forgotten,
     PAGE_BYTES, PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry,
     QuarantineLimits, QuarantinePage, QuarantineReason, QuarantinedItem, SharedValues, SourceName,
-    State, StoreError, StoreSize, StoredEvent, Timestamp, UnsentDeadLetter,
+    State, StoreError, StoreSize, StoredEvent, Timestamp, UnsentDeadLetter, search,
 };
 
 use super::{Disk, EventRow, Phase, Tables, digest};
@@ -23,7 +23,7 @@ impl EventRow {
         }
     }
 
-    fn summary(&self) -> EventSummary {
+    pub(super) fn summary(&self) -> EventSummary {
         EventSummary {
             source: self.key.source.clone(),
             id: self.key.id.clone(),
@@ -39,7 +39,7 @@ impl EventRow {
         }
     }
 
-    fn matches(&self, filter: &EventFilter) -> bool {
+    pub(super) fn matches(&self, filter: &EventFilter) -> bool {
         filter.state.is_none_or(|state| state == self.phase.state())
             && filter.kind.as_ref().is_none_or(|kind| *kind == self.parts.kind)
             && filter.source.as_ref().is_none_or(|source| *source == self.key.source)
@@ -114,7 +114,7 @@ impl EventArchive for Disk {
                 processed_at: row.processed_at,
                 contact: row.contact.clone(),
                 correlation: row.correlation(),
-                forgotten: row.forgotten.then_some(Forgotten::Sensitive),
+                forgotten: row.forgotten,
                 unsent: None,
             };
             (id, found)
@@ -123,6 +123,9 @@ impl EventArchive for Disk {
     }
 
     async fn list(&self, filter: &EventFilter, page: PageRequest) -> Result<EventPage, StoreError> {
+        if filter.is_search() {
+            return search(self, filter, page).await;
+        }
         let tables = self.tables();
         let end = page.after.map_or(i64::MAX, |cursor| cursor.0);
         let mut rows =
@@ -209,11 +212,11 @@ impl EventArchive for Disk {
         let mut tables = self.tables();
         let over = |row: &&mut EventRow| {
             let ended = row.processed_at.is_some_and(|at| at < before);
-            row.parts.sensitive && !row.forgotten && row.phase == Phase::Processed && ended
+            row.parts.sensitive && row.forgotten.is_none() && row.phase == Phase::Processed && ended
         };
         let rows = tables.events.values_mut().filter(over).take(limit);
         let forgotten = rows.map(|row| {
-            (row.body, row.forgotten) = (digest(&row.body), true);
+            (row.body, row.forgotten) = (digest(&row.body), Some(Forgotten::Sensitive));
             row.context = DeliveryContext::default();
         });
         Ok(forgotten.count() as u64)

@@ -24,7 +24,7 @@ impl EventRow {
     }
 
     /// The event is next, whatever its due time was before it was displaced.
-    fn is_next(&mut self, at: Timestamp) {
+    pub(super) fn is_next(&mut self, at: Timestamp) {
         if let Phase::Waiting { due } = &mut self.phase {
             *due = at.min(*due);
         }
@@ -238,9 +238,10 @@ impl Disk {
             DeadLetterEnd::Sent => {
                 let (event, run) = (row.event, row.dead_letter.run);
                 tables.outbox.remove(&token.handle);
-                if let Some(row) = tables.events.get_mut(&event)
-                    && (row.run == run && row.phase == Phase::DeadLettering
-                        || self.has(Bug::SentEndsReplay))
+                let Some(row) = tables.events.get_mut(&event) else { return Settled::Done };
+                row.letters_sent += 1;
+                if row.run == run && row.phase == Phase::DeadLettering
+                    || self.has(Bug::SentEndsReplay)
                 {
                     row.phase = Phase::DeadLettered;
                 }

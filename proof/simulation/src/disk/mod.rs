@@ -5,6 +5,7 @@
 //! happened or it has not. It passes the core's conformance suite (`tests/disk_conformance.rs`),
 //! and it can be given a [`Bug`] to show that the checker would notice.
 
+mod administration;
 mod archive;
 mod claims;
 mod order;
@@ -18,7 +19,7 @@ use std::{
 use bytes::Bytes;
 use cognigy_core::{
     Attempt, AuditEntry, Contact, Correlation, DeadLetter, DeliveryContext, Event, EventKey,
-    EventOrder, EventParts, QuarantinedItem, State, Timestamp,
+    EventOrder, EventParts, Forgotten, QuarantinedItem, State, Timestamp,
 };
 use sha2::{Digest, Sha256};
 
@@ -53,6 +54,7 @@ enum Phase {
     Processed,
     DeadLettering,
     DeadLettered,
+    Discarded,
 }
 
 #[derive(Debug)]
@@ -72,9 +74,11 @@ struct EventRow {
     contact: Option<Contact>,
     /// As a settlement said; none where the CRM was not asked.
     correlation: Option<Correlation>,
-    /// Whether only the digest of the body is left.
-    forgotten: bool,
+    /// Why only the digest of the body is left.
+    forgotten: Option<Forgotten>,
     unreadable: bool,
+    /// How many of its dead letters the sink has.
+    letters_sent: u64,
     /// An attempt of its run was begun, or it stopped its contact, so it must stay the head.
     begun: bool,
     /// It was given up, and its contact waits for its replay.
@@ -99,6 +103,7 @@ impl Phase {
             Self::Processed => State::Processed,
             Self::DeadLettering => State::DeadLettering,
             Self::DeadLettered => State::DeadLettered,
+            Self::Discarded => State::Discarded,
         }
     }
 }
@@ -161,11 +166,11 @@ impl EventRow {
 
     /// Whether `body` is what was received.
     fn says(&self, body: &Bytes) -> bool {
-        if self.forgotten { self.body == digest(body) } else { self.body == *body }
+        if self.forgotten.is_some() { self.body == digest(body) } else { self.body == *body }
     }
 
     fn restored(&self) -> Event {
-        let body = if self.forgotten { Bytes::new() } else { self.body.clone() };
+        let body = if self.forgotten.is_some() { Bytes::new() } else { self.body.clone() };
         let (key, parts) = (self.key.clone(), self.parts.clone());
         Event::restore(key, parts, body, self.received_at, self.run)
             .with_context(self.context.clone())

@@ -56,7 +56,7 @@ impl EventStore for Disk {
             return Ok(ReplayClaim::Busy);
         }
         let Some(row) = tables.events.get_mut(&id) else { return Ok(ReplayClaim::NotFound) };
-        if row.forgotten {
+        if row.forgotten.is_some() {
             return Ok(ReplayClaim::Forgotten);
         }
         if let Phase::Held { until, .. } = row.phase
@@ -88,13 +88,13 @@ impl EventStore for Disk {
 fn requeue(tables: &mut Tables, key: &EventKey, now: Timestamp) -> Requeued {
     let Some((_, row)) = tables.row(key) else { return Requeued::NotFound };
     match row.phase {
-        _ if row.forgotten => Requeued::Forgotten,
+        _ if row.forgotten.is_some() => Requeued::Forgotten,
         Phase::Held { .. } => Requeued::Busy,
         Phase::Waiting { due } => {
             row.phase = Phase::Waiting { due: due.min(now) };
             Requeued::Waiting
         }
-        Phase::Processed | Phase::DeadLettering | Phase::DeadLettered => {
+        Phase::Processed | Phase::DeadLettering | Phase::DeadLettered | Phase::Discarded => {
             row.begin_run(now, true);
             Requeued::Scheduled
         }
@@ -115,7 +115,7 @@ impl Disk {
     fn record_in(&self, tables: &mut Tables, event: IncomingEvent, now: Timestamp) -> Recorded {
         if let Some((_, row)) = tables.row(&event.key) {
             let is_same = row.says(&event.body);
-            let stored = if row.forgotten { Bytes::new() } else { row.body.clone() };
+            let stored = if row.forgotten.is_some() { Bytes::new() } else { row.body.clone() };
             if self.has(Bug::UpsertOverwrites) {
                 row.body = event.body.clone();
             }
@@ -144,8 +144,9 @@ impl Disk {
             processed_at: None,
             contact: None,
             correlation: None,
-            forgotten: false,
+            forgotten: None,
             unreadable: false,
+            letters_sent: 0,
             begun: false,
             stops: false,
         };

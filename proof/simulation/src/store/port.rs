@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use cognigy_core::{
-    Attempt, AuditEntry, AuditLog, AuditPage, Backlog, ClaimBatch, ClaimRequest, ClaimToken,
-    ClaimedRun, Counts, EventArchive, EventFilter, EventKey, EventPage, EventStore, IncomingEvent,
-    PageRequest, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits,
-    QuarantinePage, QuarantinedItem, Recorded, ReplayClaim, Requeued, RunEnd, Settled, Settlement,
-    SharedValues, SourceName, StoreError, StoreSize, StoredEvent, Timestamp, WorkKind,
+    Administration, Attempt, AuditEntry, AuditLog, AuditPage, Backlog, ClaimBatch, ClaimRequest,
+    ClaimToken, ClaimedRun, Counts, Discarded, Erasure, EventArchive, EventFilter, EventKey,
+    EventPage, EventStore, IncomingEvent, PageRequest, Person, PurgeRequest, PurgeStep, Purged,
+    Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantinedItem, Recorded,
+    ReplayClaim, Requeued, RunEnd, ScanRequest, Scanned, Settled, Settlement, SharedValues,
+    SourceName, StoreError, StoreSize, StoredEvent, Timestamp, WorkKind,
 };
 
 use super::{RECORD_ALL, StoreClient, at_once};
@@ -397,5 +398,40 @@ impl AuditLog for StoreClient {
             at_once(client.world.store.audited(about.as_ref(), page))
         })
         .await
+    }
+}
+
+/// No simulated operator makes these calls yet, so that no history needs them.
+#[async_trait]
+impl Administration for StoreClient {
+    async fn discard(
+        &self,
+        keys: &[EventKey],
+        now: Timestamp,
+    ) -> Result<Vec<Discarded>, StoreError> {
+        let keys = keys.to_vec();
+        self.call("discard", String::new, move |client| {
+            at_once(client.world.store.discard(&keys, now))
+        })
+        .await
+    }
+
+    async fn erase(
+        &self,
+        person: &Person,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<Erasure, StoreError> {
+        let (person, by) = (person.clone(), by.to_owned());
+        self.call("erase", String::new, move |client| {
+            at_once(client.world.store.erase(&person, &by, now))
+        })
+        .await
+    }
+
+    async fn scan(&self, request: &ScanRequest) -> Result<Vec<Scanned>, StoreError> {
+        let request = request.clone();
+        self.call("scan", String::new, move |client| at_once(client.world.store.scan(&request)))
+            .await
     }
 }

@@ -1,0 +1,186 @@
+//! What operators do to stored events beside running them again: drop dead letters, erase a person, and
+//! read many events with what a search has to see of them.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{Cursor, EventFilter, EventSummary};
+use crate::{
+    event::{EventKey, Timestamp},
+    ports::{Contact, StoreError},
+};
+
+/// How much of bodies one scan returns, in bytes, beyond its first event.
+pub const SCAN_BYTES: usize = 4 * 1024 * 1024;
+
+/// The answer to one key of a discard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discarded {
+    /// Its dead letter is dropped: the event is `discarded`.
+    Done,
+    /// It is neither `dead_lettering` nor `dead_lettered`, so that there is nothing to drop.
+    NotDeadLettered,
+    /// Nothing is stored under that key.
+    NotFound,
+}
+
+/// Which events a scan reads, and what of them.
+#[derive(Debug, Clone)]
+pub struct ScanRequest {
+    /// The conditions; its words and its error mean nothing here.
+    pub filter: EventFilter,
+    /// Only events that are `dead_lettering` or `dead_lettered`, or unfinished after a failed attempt of
+    /// their run.
+    pub only_failing: bool,
+    /// Whether to read bodies and the CRM's answers.
+    pub with_contents: bool,
+    /// The most events.
+    pub limit: usize,
+    /// Where the scan before ended; `None` for the first one.
+    pub after: Option<Cursor>,
+}
+
+/// An event as a scan reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scanned {
+    /// Where a scan after this event begins.
+    pub cursor: Cursor,
+    /// The event without its body.
+    pub event: EventSummary,
+    /// The received bytes; none unless asked for, of sensitive events, and once they were forgotten.
+    pub body: Option<Bytes>,
+    /// What the CRM knew; none unless asked for.
+    pub contact: Option<Contact>,
+    /// How the last attempt of its present run failed.
+    pub failure: Option<LastFailure>,
+}
+
+/// How an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastFailure {
+    /// Its error.
+    pub error: String,
+    /// When it began.
+    pub at: Timestamp,
+}
+
+/// A person, by one of the ids that events carry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Person {
+    /// By the `externalId`.
+    ExternalId(String),
+    /// By the `userId`.
+    UserId(String),
+}
+
+impl Person {
+    /// The id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match self {
+            Self::ExternalId(id) | Self::UserId(id) => id,
+        }
+    }
+
+    /// Whether a body in quarantine names the person: a value of its JSON is the id, or, where the body
+    /// is not JSON, the id stands in it as a word.
+    #[must_use]
+    pub fn is_named_in(&self, body: &[u8]) -> bool {
+        let id = self.id();
+        let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else {
+            let text = String::from_utf8_lossy(body);
+            let is_part = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+            return text.match_indices(id).any(|(at, _)| {
+                !is_part(text[..at].chars().next_back())
+                    && !is_part(text[at + id.len()..].chars().next())
+            });
+        };
+        let mut rest = vec![json];
+        while let Some(value) = rest.pop() {
+            match value {
+                serde_json::Value::String(string) if string == id => return true,
+                serde_json::Value::Number(number) if number.to_string() == id => return true,
+                serde_json::Value::Array(values) => rest.extend(values),
+                serde_json::Value::Object(members) => {
+                    rest.extend(members.into_iter().map(|(_, value)| value));
+                }
+                _ => {}
+            }
+        }
+        false
+    }
+}
+
+/// The receipt of an erasure: what went. It does not say whose it was.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Erasure {
+    /// Names it in this store.
+    pub id: i64,
+    /// Events whose content went.
+    pub events: u64,
+    /// Quarantined bodies that went.
+    pub quarantined: u64,
+    /// Dead letters of these events that went from the outbox and from its history.
+    pub dead_letters: u64,
+    /// The events of those dead letters that the sink had taken before: what it did with them is outside
+    /// this store.
+    pub sent: Vec<EventKey>,
+}
+
+/// What operators do to stored events beside running them again.
+#[async_trait]
+pub trait Administration: Send + Sync + 'static {
+    /// Drops the dead letters of events. One answer for each key, in order.
+    ///
+    /// ## Contract
+    /// * A `dead_lettering` or `dead_lettered` event becomes `discarded`; its history and its body stay.
+    /// * Its dead letters that the sink does not have yet are never sent.
+    /// * A contact that was stopped by it goes on.
+    /// * A discarded event can be run again, and is purged like a processed one.
+    /// * Events in other states do not change.
+    async fn discard(
+        &self,
+        keys: &[EventKey],
+        now: Timestamp,
+    ) -> Result<Vec<Discarded>, StoreError>;
+
+    /// Erases the content of all stored events of a person, and keeps a receipt that names `by`.
+    ///
+    /// ## Contract
+    /// * Source, id, type, times and states of the events stay, and the digests of their bodies: a
+    ///   repetition of a delivery is `Identical`.
+    /// * Bodies, kept headers, the CRM's answers, the ids of the contact and of the conversation, errors
+    ///   and dead letters of the events go, and so do quarantined bodies that name the person or one of
+    ///   the events.
+    /// * An event that was not processed becomes `discarded`. A worker that holds it loses its claim, and
+    ///   the contact's other events do not wait for it.
+    /// * An erased event cannot be run again. An event that comes later is a new one.
+    /// * Where the store keeps files of its own, nothing of what went can be read in them.
+    async fn erase(&self, person: &Person, by: &str, now: Timestamp)
+    -> Result<Erasure, StoreError>;
+
+    /// Events that match, newest first, with what a search has to see of them. No event is left after
+    /// those of an empty answer.
+    ///
+    /// ## Contract
+    /// * The answer ends early rather than hold more than [`SCAN_BYTES`] of bodies beyond its first event.
+    /// * Sensitive and forgotten bodies are left out.
+    async fn scan(&self, request: &ScanRequest) -> Result<Vec<Scanned>, StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Person;
+
+    #[test]
+    fn a_body_names_a_person_by_a_value_that_is_the_id() {
+        let ann = Person::ExternalId("c-1".to_owned());
+        for body in [r#"{"externalId":"c-1"}"#, r#"{"a":[{"b":"\u0063-1"}]}"#, "not JSON: c-1."] {
+            assert!(ann.is_named_in(body.as_bytes()), "{body}");
+        }
+        for body in [r#"{"externalId":"c-11"}"#, r#"{"c-1":1}"#, "xc-1", "c-1x", "", "{}"] {
+            assert!(!ann.is_named_in(body.as_bytes()), "{body}");
+        }
+        assert!(Person::UserId("7".to_owned()).is_named_in(br#"{"userId":7}"#));
+    }
+}

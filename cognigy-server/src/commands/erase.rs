@@ -1,0 +1,58 @@
+//! `erase`: erase what is stored about a person.
+
+use std::io::IsTerminal;
+
+use clap::ArgMatches;
+use cognigy_core::{Administration, Clock, Person, TokioClock};
+
+use super::{print_json, purge::confirmed};
+use crate::{
+    deployment::Deployment,
+    error::StartError,
+    output::{printable, say},
+    store::{self, Access},
+    view::ErasureLine,
+};
+
+/// Whom the receipt names.
+const BY: &str = "command line";
+
+pub(super) async fn run(
+    arguments: &ArgMatches,
+    deployment: &Deployment,
+) -> Result<bool, StartError> {
+    let given = |name: &str| arguments.get_one::<String>(name).filter(|id| !id.is_empty()).cloned();
+    let person = match (given("external_id"), given("user")) {
+        (Some(id), None) => Person::ExternalId(id),
+        (None, Some(id)) => Person::UserId(id),
+        _ => {
+            let problem = "name the person with --external-id or --user";
+            return Err(StartError::Usage(problem.to_owned()));
+        }
+    };
+    let is_asked = !arguments.get_flag("yes") && std::io::stdin().is_terminal();
+    if is_asked && !confirmed("Erase the content of all events of this person for good?")? {
+        say!("nothing was erased")?;
+        return Ok(false);
+    }
+    let store = store::open(deployment, Access::Write, None).await?;
+    let erasure = store.erase(&person, BY, TokioClock::new().now()).await?;
+    let receipt = ErasureLine::from(erasure);
+    if arguments.get_flag("json") {
+        print_json(&receipt)?;
+        return Ok(true);
+    }
+    say!("receipt      {}", receipt.id)?;
+    say!("events       {}", receipt.events)?;
+    say!("quarantined  {}", receipt.quarantined)?;
+    say!("dead letters {}", receipt.dead_letters)?;
+    if !receipt.sent_dead_letters.is_empty() {
+        say!(
+            "The dead letters of these events were sent. Where there is a queue, delete them there:"
+        )?;
+        for id in &receipt.sent_dead_letters {
+            say!("  {}", printable(id))?;
+        }
+    }
+    Ok(true)
+}

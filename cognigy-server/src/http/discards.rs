@@ -1,0 +1,31 @@
+//! `POST /admin/discards`: drops dead letters, by ids or by a filter.
+
+use actix_web::{HttpResponse, web};
+use cognigy_core::Clock;
+
+use super::{Answer, ProblemResponse, Shared, access::Change, bulk};
+use crate::{
+    audit::{Target, audit},
+    discards,
+};
+
+/// The events of the selection that are not dead-lettered stay as they are.
+pub(super) async fn discard(Change(operator): Change, service: Shared, body: web::Bytes) -> Answer {
+    let app = &service.app;
+    let now = app.clock.now();
+    let (selection, dry_run) =
+        bulk::selection(&body, now).map_err(|error| ProblemResponse::bad_request(&error))?;
+    let discarded = match selection {
+        bulk::Selection::Ids(keys) => discards::of_keys(&*app.store, &keys, dry_run, now).await?,
+        bulk::Selection::Filter(filter) => {
+            discards::matching(&*app.store, &filter, dry_run, now).await?
+        }
+    };
+    if !dry_run {
+        let filter = serde_json::from_slice(&body).ok();
+        let count = Some(discarded.count);
+        audit(app, &operator, "discard", Target::Selected, filter.as_ref(), count, "discarded")
+            .await;
+    }
+    Ok(HttpResponse::Ok().json(discarded))
+}
