@@ -171,6 +171,9 @@ fn holds(folder: &Path, marker: &str) -> Vec<String> {
     files.filter_map(|path| around(&path)).collect()
 }
 
+/// Events that share pages of the file.
+const MANY: usize = 120;
+
 /// Bodies, long and short, contact, CRM answer, errors, dead letters, conflicts, invalid bodies.
 #[test]
 fn an_erased_person_is_in_no_byte_of_the_files() {
@@ -236,6 +239,33 @@ fn an_erased_person_is_in_no_byte_of_the_files() {
     let sum = "SELECT count(*) || ' by ' || max(erased_by) || ': ' || sum(events) FROM erasures";
     let sum: String = receipts.query_row(sum, [], |row| row.get(0)).unwrap();
     assert_eq!(sum, "2 by admin: 5");
+}
+
+/// Their events come one by one among those of others, are processed, and leave the pages one by one.
+#[test]
+fn an_erasure_leaves_nothing_in_pages_that_others_share() {
+    let crm = Crm::start();
+    let mut site = Site::on_file();
+    site.set("CRM_BASE_URL", crm.url());
+    let mut server = site.serve();
+    for number in 0..MANY {
+        for (name, contact) in [("m", "marked-person"), ("o", "another")] {
+            let body = String::from_utf8(event(&format!("{name}{number}"), contact)).unwrap();
+            let text = format!("{contact} ").repeat(number * 7 % 90);
+            let body = body.replace("marked-body", &text).replace("user-1", contact);
+            assert_eq!(server.deliver(body.as_bytes()).status, 200);
+        }
+    }
+    eventually("all are processed", || {
+        (server.stats()["events"]["processed"] == 2 * MANY).then_some(())
+    });
+    let receipt = post(&server, "/admin/erasures", &json!({"user_id": "marked-person"}));
+    assert_eq!(receipt["events"], MANY);
+    let left = || holds(site.folder.path(), "marked-person");
+    assert!(left().is_empty(), "while the server runs: {:?}", left());
+    assert!(server.event("o9")["body"].as_str().unwrap().contains("another"));
+    server.terminate();
+    assert!(left().is_empty(), "after an orderly stop: {:?}", left());
 }
 
 #[test]
