@@ -27,8 +27,8 @@ const GROUPS: usize = 500;
 /// How many events a group names.
 const SAMPLE: usize = 5;
 
-/// How many events a store scans in one call.
-const SCANNED: usize = 500;
+/// How many events a store scans in one call: with their bodies, and without.
+const SCANNED: [usize; 2] = [500, 5000];
 
 /// Words to look for. An event has to have all of them, in any case: in its body, its ids, the CRM's
 /// answer or its last error. Part of a longer word counts too.
@@ -113,7 +113,7 @@ pub async fn search<S: Administration + ?Sized>(
         only_failing: filter.error.is_some(),
         with_contents: filter.words.is_some(),
         filter: filter.clone(),
-        limit: SCANNED,
+        limit: SCANNED[usize::from(filter.words.is_none())],
         after: page.after,
     };
     let (mut read, mut bytes) = (0, 0);
@@ -179,7 +179,7 @@ pub async fn error_groups<S: Administration + ?Sized>(
         filter: EventFilter { source, from, to, ..EventFilter::default() },
         only_failing: true,
         with_contents: false,
-        limit: SCANNED,
+        limit: SCANNED[1],
         after: None,
     };
     let mut read = 0;

@@ -14,7 +14,7 @@ use crate::{
 const IS_FAILING: &str = "
     state NOT IN ('processed', 'discarded')
     AND events.id IN (SELECT id FROM events WHERE state IN ('dead_lettering', 'dead_lettered')
-                      UNION ALL SELECT id FROM events WHERE due_at IS NOT NULL
+                      UNION ALL SELECT id FROM events WHERE due_at IS NOT NULL AND attempt > 0
                       UNION ALL SELECT event FROM waiting)
     AND (SELECT error FROM attempts WHERE event = events.id AND run = events.run
          ORDER BY fence DESC LIMIT 1) IS NOT NULL AND ?";
