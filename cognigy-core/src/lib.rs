@@ -51,7 +51,7 @@ pub use intake::{
     ToSign, UnknownPreset, UnknownScheme, UnusableKey, VerifiedDelivery, WebhookHandshake, sign,
 };
 pub use operations::{
-    LeftMessage, QuarantineRetry, RedriveReport, Redriven, ReplayError, ReplayOutcome,
+    LeftMessage, QuarantineRetry, Recorrelated, RedriveReport, Redriven, ReplayError, ReplayOutcome,
 };
 pub use pipeline::{
     DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_LOST_LEASES, NeedsStore, OnAmbiguous,

@@ -34,7 +34,8 @@
 //!   numbers have all their digits, and white space and the order of keys are kept. A body that is not JSON
 //!   is a string; bytes that are not UTF-8 are U+FFFD in it.
 //! * `contact_key`, `conversation` and `contact` are `null` where the event has none. `correlation` says
-//!   why there is no contact: `none` (the CRM knows none) or `not_asked` (the event has no contact key).
+//!   why there is no contact: `none` (the CRM knows none) or `not_asked` (the event has no contact key). Where
+//!   the pipeline goes on although the CRM knows several, it is `ambiguous`, with or without a contact.
 //!
 //! What a receiver should know:
 //!

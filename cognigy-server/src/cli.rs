@@ -14,7 +14,8 @@ use crate::{
 const DEFAULT_FILE: &str = "cognigy.toml";
 
 /// Commands that ask the CRM, the queue, Cognigy's API or a server.
-const CALLING: [&str; 7] = ["serve", "send", "replay", "redrive", "register", "webhooks", "doctor"];
+const CALLING: [&str; 8] =
+    ["serve", "send", "replay", "recorrelate", "redrive", "register", "webhooks", "doctor"];
 
 /// The flag that shows the settings.
 const SETTINGS_HELP: &str = "help-settings";
@@ -268,6 +269,13 @@ fn subcommands() -> Vec<Command> {
         .arg(flag("hand-over", "Hand the events to a server's workers, whether or not one is seen"))
         .arg(flag("no-wait", "Do not wait for events that are handed over").conflicts_with("here"))
         .arg(server().conflicts_with_all(["here", "hand-over"]))
+        .arg(json()),
+        with_filter(named(
+            "recorrelate",
+            "Ask the CRM again for events whose contact was not found then; the handler is not run",
+            "cognigy-server recorrelate --from 1d",
+        ))
+        .arg(flag("run", "Run the events again whose contact is known now, and those that were given up"))
         .arg(json()),
         named(
             "redrive",

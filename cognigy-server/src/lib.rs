@@ -32,6 +32,7 @@
 mod admission;
 mod app;
 mod audit;
+mod bulk_replays;
 mod cli;
 mod commands;
 mod deployment;

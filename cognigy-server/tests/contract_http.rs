@@ -374,16 +374,23 @@ fn many_are_replayed_by_filter_or_by_id() {
         let answer = server.operate("POST", "/admin/replays", body);
         assert_eq!(answer.status, 202, "{answer:?}");
         let id = answer.json()["id"].as_str().unwrap().to_owned();
-        eventually("the replay is handed over", || {
+        let total = answer.json()["total"].clone();
+        let ended = eventually("the replay has ended", || {
             let progress = server.get(&format!("/admin/replays/{id}")).json();
-            (progress["done"] == true).then_some(progress)
-        })
+            (progress["state"] != "running").then_some(progress)
+        });
+        assert_eq!(
+            (&ended["state"], &ended["done"], &ended["total"]),
+            (&json!("done"), &total, &total)
+        );
+        ended
     };
     let progress = begin(br#"{"ids":["e0","unknown"]}"#);
-    assert_eq!((&progress["scheduled"], &progress["not_found"]), (&json!(1), &json!(1)));
+    assert_eq!((&progress["succeeded"], &progress["failed"]), (&json!(1), &json!(1)));
     server.wait_for("e0", "processed");
     let progress = begin(br#"{"status":"dead_lettered"}"#);
-    assert_eq!(progress["scheduled"], 4);
+    assert_eq!((&progress["succeeded"], &progress["by"]), (&json!(4), &json!("admin")));
+    assert_eq!(server.get("/admin/replays").json()["replays"].as_array().unwrap().len(), 2);
     for number in 0..5 {
         server.wait_for(&format!("e{number}"), "processed");
     }

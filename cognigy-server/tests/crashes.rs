@@ -174,49 +174,61 @@ fn death_between_the_queue_s_answer_and_its_storing_sends_the_same_letter_again(
 }
 
 #[test]
-fn death_in_the_middle_of_a_bulk_replay_adds_no_run_when_it_is_asked_for_again() {
+fn death_in_the_middle_of_a_bulk_replay_repeats_a_handful_and_the_next_start_goes_on() {
     let crm = Crm::start();
     let mut bench = Bench::new();
     bench.site.set("COGNIGY_WORKER", "on").set("CRM_BASE_URL", crm.url());
     let mut server = bench.serve();
-    const EVENTS: usize = 1000;
-    thread::scope(|scope| {
-        for sender in 0..4 {
-            let server = &server;
-            scope.spawn(move || {
-                for number in (sender..EVENTS).step_by(4) {
-                    assert_eq!(server.deliver(&event(&format!("e{number}"), "c1")).status, 200);
-                }
-            });
-        }
-    });
+    const EVENTS: usize = 300;
+    for number in 0..EVENTS {
+        assert_eq!(server.deliver(&event(&format!("e{number}"), "c1")).status, 200);
+    }
     eventually("all are processed", || {
         (server.stats()["events"]["processed"] == EVENTS).then_some(())
     });
-    assert_eq!(server.terminate(), Some(0));
-
-    bench.site.set("COGNIGY_WORKER", "off");
-    let mut server = bench.serve();
-    let fault = Fault::once(Operation::SYNC, FileKind::WAL, 0, 3);
+    let fault = Fault::once(Operation::SYNC, FileKind::WAL, 0, 60);
     bench.injector.arm(Fault { effect: Effect::DieAfter, ..fault }).unwrap();
-    let ids: Vec<_> = (0..EVENTS).map(|number| format!("e{number}")).collect();
-    let replay = json!({ "ids": ids }).to_string();
-    server.operate("POST", "/admin/replays", replay.as_bytes());
+    let begun = server.operate("POST", "/admin/replays", br#"{"status":"processed"}"#);
+    assert_eq!((begun.status, &begun.json()["total"]), (202, &json!(EVENTS)));
+    let path = format!("/admin/replays/{}", begun.json()["id"].as_str().unwrap());
     eventually("it dies", || server.has_ended().then_some(()));
     bench.injector.disarm().unwrap();
-    let runs = |run: i64| -> usize {
-        let sql = "SELECT count(*) FROM events WHERE run = ?1";
-        let count: i64 = bench.sql().query_row(sql, [run], |row| row.get(0)).unwrap();
+    let runs = || -> usize {
+        let sql = "SELECT sum(run - 1) FROM events";
+        let count: i64 = bench.sql().query_row(sql, [], |row| row.get(0)).unwrap();
         usize::try_from(count).unwrap()
     };
-    let replayed = runs(2);
-    assert!(0 < replayed && replayed < EVENTS, "{replayed} of {EVENTS}: in the middle");
-    assert_eq!(runs(1) + replayed, EVENTS, "each either was replayed or was not");
+    assert!((1..EVENTS).contains(&runs()), "{} of {EVENTS}: in the middle", runs());
 
+    let mut server = bench.serve();
+    let ended = eventually("the next start goes on", || {
+        let progress = server.get(&path).json();
+        (progress["state"] == "done").then_some(progress)
+    });
+    assert_eq!((&ended["done"], &ended["succeeded"]), (&json!(EVENTS), &json!(EVENTS)), "{ended}");
+    assert!((EVENTS..=EVENTS + 16).contains(&runs()), "{} runs of {EVENTS}", runs());
+
+    // A stop repeats none, and a cancel leaves none.
+    let before = runs();
+    let slow = br#"{"status":"processed","rate":20}"#;
+    let begun = server.operate("POST", "/admin/replays", slow).json();
+    let path = format!("/admin/replays/{}", begun["id"].as_str().unwrap());
+    eventually("some were run", || (server.get(&path).json()["done"] != 0).then_some(()));
+    assert_eq!(server.terminate(), Some(0));
     let server = bench.serve();
-    assert_eq!(server.operate("POST", "/admin/replays", replay.as_bytes()).status, 202);
-    eventually("all wait", || (server.stats()["by_status"]["pending"] == EVENTS).then_some(()));
-    assert_eq!((runs(1), runs(2)), (0, EVENTS), "one new run each, however often it was asked for");
+    let at_the_stop = server.get(&path).json()["done"].as_u64().unwrap();
+    eventually("it goes on", || {
+        (server.get(&path).json()["done"].as_u64().unwrap() > at_the_stop).then_some(())
+    });
+    assert_eq!(server.operate("DELETE", &path, b"").status, 200);
+    let ended = eventually("it has ended", || {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let progress = server.get(&path).json();
+        (progress["done"] == progress["total"]).then_some(progress)
+    });
+    assert_eq!(ended["state"], "cancelled");
+    assert_eq!(runs() - before, usize::try_from(ended["done"].as_u64().unwrap()).unwrap());
+    assert_eq!(server.stats()["events"]["waiting"], 0);
 }
 
 #[test]

@@ -158,7 +158,7 @@ fn who_did_what_is_recorded_and_survives_a_restart() {
     let filter = r#"{"status":"dead_lettered","external_id":"c1"}"#;
     assert_eq!(ask(&server, ANNA, "POST", "/admin/replays", filter).status, 202);
     let expected = [
-        "anna replay null 2 handed_over".to_owned(),
+        "anna replay null 2 begun".to_owned(),
         format!("admin quarantine_retry {id} 1 invalid"),
         "anna replay e1 1 failed".to_owned(),
     ];

@@ -458,9 +458,9 @@ fn events_of_a_source_that_is_gone_stay_and_are_told_of() {
     let path = format!("/admin/replays/{}", begun["id"].as_str().unwrap());
     let ended = eventually("the replay ends", || {
         let progress = server.get(&path).json();
-        (progress["done"] == true).then_some(progress)
+        (progress["state"] == "done").then_some(progress)
     });
-    assert_eq!((&ended["not_configured"], &ended["scheduled"]), (&json!(3), &json!(0)), "{ended}");
+    assert_eq!((&ended["failed"], &ended["succeeded"]), (&json!(3), &json!(0)), "{ended}");
     let replayed = site.run(&["replay", "e0", "--source", "shop"]);
     assert_eq!(replayed.status.code(), Some(1));
     assert!(stdout(&replayed).contains("not_configured"), "{replayed:?}");

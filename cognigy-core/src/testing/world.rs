@@ -20,6 +20,10 @@ pub enum CrmAnswer {
     Transient(String),
     /// A permanent failure with that message.
     Permanent(String),
+    /// A transient failure that says that the whole CRM is out of reach.
+    Down,
+    /// Several contacts, and the first of them as JSON text where the answer holds it.
+    Ambiguous(Option<String>),
     /// Panics.
     Panic,
     /// Never answers.
@@ -79,6 +83,11 @@ impl CrmClient for ScriptedCrm {
             CrmAnswer::Nobody => Ok(None),
             CrmAnswer::Transient(message) => Err(Failure::transient(message)),
             CrmAnswer::Permanent(message) => Err(Failure::permanent(message)),
+            CrmAnswer::Down => Err(Failure::transient("the CRM is down").of_service()),
+            CrmAnswer::Ambiguous(first) => {
+                let first = first.and_then(|json| Contact::from_json(&json).ok());
+                Err(Failure::ambiguous("the CRM knows several contacts by that key", first))
+            }
             CrmAnswer::Panic => panic!("the CRM client was told to panic"),
             CrmAnswer::Hang => std::future::pending().await,
         }

@@ -9,6 +9,7 @@ mod hand_over;
 mod interrupt;
 mod purge;
 mod quarantine;
+mod recorrelate;
 mod redrive;
 mod register;
 mod replay;
@@ -51,6 +52,7 @@ pub(crate) async fn run(
         "show" => shown(events::show(arguments, deployment).await),
         "purge" => purge::run(arguments, deployment).await,
         "replay" => replay::replay(arguments, deployment).await,
+        "recorrelate" => recorrelate::run(arguments, deployment).await,
         "redrive" => redrive::redrive(arguments, deployment).await,
         "register" => register::run(arguments, settings).await,
         "quarantine" => quarantine::run(arguments, deployment).await,

@@ -156,7 +156,7 @@ async fn replay_matching_at(
     Ok(true)
 }
 
-async fn matching(app: &App, filter: &EventFilter) -> Result<Vec<EventKey>, StartError> {
+pub(super) async fn matching(app: &App, filter: &EventFilter) -> Result<Vec<EventKey>, StartError> {
     let mut keys = Vec::new();
     let mut page = PageRequest { limit: PAGE, after: None };
     loop {

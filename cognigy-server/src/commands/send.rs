@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::ArgMatches;
+use cognigy_core::FormatPreset;
 use cognigy_http::{BaseUrl, ClientOptions, TransportError, read_bounded};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -61,7 +62,8 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
             format!("http://{}{}{token}", settings.listen, source.path())
         }
     };
-    let bodies = bodies(arguments)?;
+    let preset = source.bodies.preset;
+    let bodies = bodies(arguments, preset)?;
     if BaseUrl::parse(&url).is_err() {
         return Err(StartError::Usage(format!("--url: {url:?} is not an http or https URL")));
     }
@@ -74,7 +76,7 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
     let mut answers = stream::iter(bodies)
         .map(|Body { line, bytes }| async move {
             let event_id = event_id(&bytes);
-            (line, event_id, post(client, url, webhook, line, bytes).await)
+            (line, event_id, post(client, url, (webhook, preset), line, bytes).await)
         })
         .buffer_unordered(number(arguments, "concurrency").max(1) as usize);
     let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
@@ -133,15 +135,19 @@ pub(super) fn client(url: &str, proxy_from_env: bool) -> Result<reqwest::Client,
 async fn post(
     client: &reqwest::Client,
     url: &str,
-    webhook: &Webhook,
+    (webhook, preset): (&Webhook, FormatPreset),
     line: usize,
     body: Vec<u8>,
 ) -> (Option<u16>, String) {
-    let signed = match webhook.headers(&body, &format!("msg_{}_{line}", run_number()), url) {
+    let id = format!("msg_{}_{line}", run_number());
+    let signed = match webhook.headers(&body, &id, url) {
         Ok(signed) => signed,
         Err(why) => return (None, why),
     };
-    let mut request = client.post(url).header("Content-Type", "application/json").body(body);
+    let mut request = client.post(url).body(body);
+    for (name, value) in headers_of(preset, &id) {
+        request = request.header(name, value);
+    }
     for (name, value) in signed {
         request = request.header(name, value);
     }
@@ -173,7 +179,7 @@ fn run_number() -> u128 {
     })
 }
 
-fn bodies(arguments: &ArgMatches) -> Result<Vec<Body>, StartError> {
+fn bodies(arguments: &ArgMatches, preset: FormatPreset) -> Result<Vec<Body>, StartError> {
     let Some(file) = arguments.get_one::<String>("file") else {
         let count = number(arguments, "generate");
         if count == 0 {
@@ -182,7 +188,7 @@ fn bodies(arguments: &ArgMatches) -> Result<Vec<Body>, StartError> {
         // Each invocation has ids of its own, so that the events of a second one are not all
         // duplicates.
         let run = run_number();
-        let made_up = |n: u32| generated(&format!("sent-{run}-{n}"), n);
+        let made_up = |n: u32| made_up(preset, &format!("sent-{run}-{n}"), n);
         return Ok((0..count).zip(1..).map(|(n, line)| Body { line, bytes: made_up(n) }).collect());
     };
     let bytes = match file.as_str() {
@@ -217,6 +223,48 @@ fn split(bytes: &[u8]) -> Result<Vec<Body>, String> {
     let lines = bytes.split(|byte| *byte == b'\n').map(text).zip(1..);
     let bodies = lines.map(|(bytes, line)| Body { line, bytes });
     Ok(bodies.filter(|body| !body.bytes.is_empty()).collect())
+}
+
+/// What a sender of that preset sends.
+fn made_up(preset: FormatPreset, id: &str, number: u32) -> Vec<u8> {
+    let user = format!("user-{}", number % 1000);
+    let body = match preset {
+        FormatPreset::CognigyCallback => json!({
+            "userId": user, "sessionId": id,
+            "AIOutput": { "text": "How can I help you?", "data": {}, "source": "bot" },
+        }),
+        FormatPreset::VoiceGateway => json!({
+            "call_sid": id, "direction": "inbound", "call_status": "completed",
+            "from": format!("+49300000{number:04}"), "to": "+4930999999",
+            "customer_data": { "externalId": format!("customer-{}", number % 1000) },
+        }),
+        FormatPreset::CloudEvents => json!({
+            "specversion": "1.0", "type": "sent.made-up", "source": "/cognigy-server/send",
+            "id": id, "externalid": format!("customer-{}", number % 1000), "data": {},
+        }),
+        FormatPreset::Chatwoot => json!({
+            "event": "message_created", "id": number, "content": "Hello",
+            "message_type": "incoming", "created_at": chrono::Utc::now().to_rfc3339(),
+            "sender": { "id": number, "email": format!("{user}@example.test") },
+            "conversation": { "id": number }, "account": { "id": 1 },
+        }),
+        _ => return generated(id, number),
+    };
+    body.to_string().into_bytes()
+}
+
+/// The headers of a preset's deliveries, beside those that authenticate them.
+fn headers_of(preset: FormatPreset, id: &str) -> Vec<(&'static str, String)> {
+    match preset {
+        FormatPreset::CloudEvents => {
+            vec![("Content-Type", "application/cloudevents+json".to_owned())]
+        }
+        FormatPreset::Chatwoot => vec![
+            ("Content-Type", "application/json".to_owned()),
+            ("X-Chatwoot-Delivery", id.to_owned()),
+        ],
+        _ => vec![("Content-Type", "application/json".to_owned())],
+    }
 }
 
 /// A valid event. Its type depends on `number`.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use cognigy_core::{Backlog, Clock, Purged, StoreError, Worker, WorkerHandle, WorkerOptions};
+use cognigy_core::{Backlog, Clock, Purged, Stop, StoreError, Worker, WorkerHandle, WorkerOptions};
 use cognigy_crm_http::HttpCrm;
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use crate::{
     admission::MAX_CONNECTIONS,
     app::App,
+    bulk_replays,
     deployment::Deployment,
     error::StartError,
     http::{self, Listening, Routes, Service, Size},
@@ -38,6 +39,8 @@ pub(crate) struct Running {
     grace: Duration,
     workers: Vec<WorkerHandle>,
     upkeep: Vec<JoinHandle<()>>,
+    /// The task that carries bulk replays out, where this process has workers.
+    replays: Option<(Stop, JoinHandle<()>)>,
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -107,7 +110,12 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
         Worker::spawn_with(source.pipeline.clone(), app.clock, options)
     });
     tokio::spawn(warn_of_orphans(app.clone()));
+    let replays = settings.worker.then(|| {
+        let stop = Stop::new();
+        (stop.clone(), tokio::spawn(bulk_replays::carry_out(app.clone(), stop)))
+    });
     Ok(Running {
+        replays,
         address,
         listening,
         grace,
@@ -129,12 +137,18 @@ impl Running {
     pub(crate) async fn stop(self, noticed: impl Future<Output = ()>) {
         self.service.stop();
         self.upkeep.iter().for_each(JoinHandle::abort);
+        let replays = async {
+            let Some((stop, task)) = self.replays else { return };
+            stop.stop();
+            // It writes how far it has come, once the events that it runs have ended.
+            let _ = tokio::time::timeout(self.grace, task).await;
+        };
         let workers = join_all(self.workers.into_iter().map(WorkerHandle::shutdown));
         let servers = async {
             noticed.await;
             join_all(self.listening.iter().map(|listening| listening.stop(self.grace))).await;
         };
-        tokio::join!(servers, workers);
+        tokio::join!(servers, workers, replays);
         self.service.app.refusals.report();
     }
 }

@@ -1,20 +1,11 @@
-//! Bulk replays: events are handed to the workers in the background, a page at a time.
-//!
-//! The outcome of each run is in its event. The list of replays is kept in the memory of this process
-//! only. The runs go on if this process ends.
+//! Bulk replays: the requests that begin, list and cancel them. [`bulk_replays`] carries them out.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, fmt};
 
 use actix_web::{HttpResponse, web};
-use cognigy_core::{
-    Clock, EventFilter, EventKey, PageRequest, Requeued, SourceName, StoreError, Timestamp,
-};
+use cognigy_core::{Clock, EventFilter, EventKey, PageRequest, SourceName, StoreError, Timestamp};
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
 use serde_json::{Value, json};
@@ -26,65 +17,16 @@ use super::{
 use crate::{
     app::App,
     audit::{Target, audit},
+    bulk_replays::{self, BulkReplay, Line, MAX_EVENTS},
     filter,
 };
 
-/// How many events one store call hands over: large enough for one fsync to matter little.
+/// How many events one page of a selection holds.
 const BATCH: usize = 256;
 /// How many ids one request may name. For more there are filters.
 const MAX_IDS: usize = 10_000;
 /// How long a selection may be, in bytes: as many ids as may be named, of usual lengths.
 pub(super) const MAX_SELECTION: usize = 2 * 1024 * 1024;
-/// How many replays are remembered. The oldest finished ones are forgotten first.
-const REMEMBERED: usize = 100;
-
-/// The bulk replays of this process, by id.
-#[derive(Clone, Default)]
-pub(super) struct BulkReplays(Arc<Mutex<HashMap<u64, Progress>>>);
-
-/// The progress of a bulk replay.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(crate) struct Progress {
-    done: bool,
-    failed: bool,
-    /// New runs that are due.
-    scheduled: u64,
-    /// Runs that were waiting and are now due at once.
-    waiting: u64,
-    /// Events that were left out because a run holds them.
-    busy: u64,
-    /// Events whose bodies were forgotten. There is nothing to run.
-    forgotten: u64,
-    /// Ids that are not stored.
-    not_found: u64,
-    /// Events of sources that are not configured. They are left as they are.
-    not_configured: u64,
-}
-
-impl BulkReplays {
-    fn begin(&self) -> u64 {
-        let mut replays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = replays.keys().max().map_or(1, |last| last + 1);
-        if replays.len() >= REMEMBERED
-            && let Some(oldest) = replays.iter().filter(|(_, p)| p.done).map(|(id, _)| *id).min()
-        {
-            replays.remove(&oldest);
-        }
-        replays.insert(id, Progress::default());
-        id
-    }
-
-    fn update(&self, id: u64, change: impl FnOnce(&mut Progress)) {
-        let mut replays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(progress) = replays.get_mut(&id) {
-            change(progress);
-        }
-    }
-
-    fn get(&self, id: u64) -> Option<Progress> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
-    }
-}
 
 /// The members of a JSON object in order. A map would keep only the last of two members with one
 /// name.
@@ -117,36 +59,35 @@ enum Selection {
     Filter(EventFilter),
 }
 
-/// Begins a bulk replay of `{"ids": […]}` or of a filter such as `{"status": "dead_lettered"}`.
+/// Begins a bulk replay of `{"ids": […]}` or of a filter such as `{"status": "dead_lettered"}`, perhaps with
+/// a `rate`.
 pub(super) async fn begin(
     Change(operator): Change,
     service: Shared,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> Answer {
     let body = body.map_err(|error| unreadable(&error))?;
-    let selection = selection(&body, service.app.clock.now())
-        .map_err(|error| ProblemResponse::bad_request(&error))?;
-    let (app, replays) = (service.app.clone(), service.replays.clone());
+    let app = &service.app;
+    let now = app.clock.now();
+    let (selection, rate) =
+        selection(&body, now).map_err(|error| ProblemResponse::bad_request(&error))?;
+    let keys = keys_of(app, selection).await?.ok_or_else(|| {
+        let detail = format!("More than {MAX_EVENTS} events match: narrow the filter");
+        ProblemResponse::bad_request(&detail)
+    })?;
+    let replay = bulk_replays::begin(&*app.store, &keys, rate, &operator.name, now).await?;
     let filter = serde_json::from_slice(&body).ok();
-    let id = replays.begin();
-    tokio::spawn(async move {
-        let outcome = requeue(&app, &replays, id, selection).await;
-        if let Err(error) = &outcome {
-            tracing::error!(
-                replay = id,
-                error = cognigy_core::report(error),
-                "bulk replay broke off"
-            );
-        }
-        let count = replays.get(id).map(|progress| progress.scheduled + progress.waiting);
-        let told = if outcome.is_ok() { "handed_over" } else { "broke_off" };
-        audit(&app, &operator, "replay", Target::Selected, filter.as_ref(), count, told).await;
-        replays.update(id, |progress| {
-            progress.done = true;
-            progress.failed = outcome.is_err();
-        });
-    });
-    Ok(HttpResponse::Accepted().json(json!({ "id": id.to_string() })))
+    let (count, told) = (Some(replay.total), "begun");
+    audit(app, &operator, "replay", Target::Selected, filter.as_ref(), count, told).await;
+    let answer = json!({ "id": replay.id.to_string(), "total": replay.total });
+    Ok(HttpResponse::Accepted().json(answer))
+}
+
+/// The bulk replays that are remembered.
+pub(super) async fn list(_: Reader, service: Shared) -> Answer {
+    let replays = bulk_replays::list(&*service.app.store).await?;
+    let lines: Vec<_> = replays.into_iter().map(Line::from).collect();
+    Ok(HttpResponse::Ok().json(json!({ "replays": lines })))
 }
 
 /// The answer to a body that is too long or broke off.
@@ -163,12 +104,61 @@ fn unreadable(error: &actix_web::Error) -> ProblemResponse {
 
 /// The progress of one bulk replay.
 pub(super) async fn progress(_: Reader, service: Shared, id: web::Path<String>) -> Answer {
-    let missing = || ProblemResponse::new(404, "Not Found", "There is no such replay");
-    let progress = id.parse().ok().and_then(|id| service.replays.get(id)).ok_or_else(missing)?;
-    Ok(HttpResponse::Ok().json(progress))
+    let found = match id.parse() {
+        Ok(id) => bulk_replays::get(&*service.app.store, id).await?,
+        Err(_) => None,
+    };
+    shown(found)
 }
 
-fn selection(body: &[u8], now: Timestamp) -> Result<Selection, String> {
+/// Ends a bulk replay before all its events were run.
+pub(super) async fn cancel(
+    Change(operator): Change,
+    service: Shared,
+    id: web::Path<String>,
+) -> Answer {
+    let app = &service.app;
+    let found = match id.parse() {
+        Ok(id) => bulk_replays::cancel(&*app.store, id).await?,
+        Err(_) => None,
+    };
+    if let Some(replay) = &found {
+        let (target, count) = (Target::Named(&id), Some(replay.done));
+        audit(app, &operator, "cancel_replay", target, None, count, "cancelled").await;
+    }
+    shown(found)
+}
+
+fn shown(replay: Option<BulkReplay>) -> Answer {
+    let missing = || ProblemResponse::new(404, "Not Found", "There is no such replay");
+    Ok(HttpResponse::Ok().json(Line::from(replay.ok_or_else(missing)?)))
+}
+
+/// The events that are selected, the earliest first. None if they are too many.
+async fn keys_of(app: &App, selection: Selection) -> Result<Option<Vec<EventKey>>, StoreError> {
+    let filter = match selection {
+        Selection::Ids(keys) => return Ok(Some(keys)),
+        Selection::Filter(filter) => filter,
+    };
+    let mut keys = Vec::new();
+    let mut page = PageRequest { limit: BATCH, after: None };
+    loop {
+        let found = app.store.list(&filter, page).await?;
+        let of_page = found.events.into_iter();
+        keys.extend(of_page.map(|event| EventKey { source: event.source, id: event.id }));
+        match found.next {
+            _ if keys.len() > MAX_EVENTS => return Ok(None),
+            Some(next) => page.after = Some(next),
+            None => break,
+        }
+    }
+    // Where the order of a contact's events is kept, the earliest has to come first.
+    keys.reverse();
+    Ok(Some(keys))
+}
+
+/// Which events `body` names, and how many of them a second.
+fn selection(body: &[u8], now: Timestamp) -> Result<(Selection, Option<f64>), String> {
     let Ok(Members(members)) = serde_json::from_slice(body) else {
         return Err("expected a JSON object: {\"ids\": […]} or a filter".to_owned());
     };
@@ -179,6 +169,13 @@ fn selection(body: &[u8], now: Timestamp) -> Result<Selection, String> {
         }
         object.insert(name, value);
     }
+    let rate = match object.remove("rate") {
+        None => None,
+        Some(rate) => {
+            let positive = rate.as_f64().filter(|rate| *rate > 0.0 && rate.is_finite());
+            Some(positive.ok_or("rate: expected a positive number of events a second")?)
+        }
+    };
     if let Some(ids) = object.get("ids") {
         let expected = || {
             "ids: expected a list of event ids, and beside it nothing but their source".to_owned()
@@ -198,7 +195,7 @@ fn selection(body: &[u8], now: Timestamp) -> Result<Selection, String> {
         let key =
             |id: &Value| Some(EventKey { source: source.clone(), id: id.as_str()?.parse().ok()? });
         let keys: Option<Vec<EventKey>> = ids.iter().map(key).collect();
-        return keys.map(Selection::Ids).ok_or_else(expected);
+        return Ok((keys.map(Selection::Ids).ok_or_else(expected)?, rate));
     }
     let mut pairs = BTreeMap::new();
     for (name, value) in object {
@@ -210,73 +207,7 @@ fn selection(body: &[u8], now: Timestamp) -> Result<Selection, String> {
         // An empty object would replay all events.
         return Err("name at least one condition, or ids".to_owned());
     }
-    Ok(Selection::Filter(filter))
-}
-
-async fn requeue(
-    app: &App,
-    replays: &BulkReplays,
-    id: u64,
-    selection: Selection,
-) -> Result<(), StoreError> {
-    match selection {
-        Selection::Ids(keys) => {
-            for keys in keys.chunks(BATCH) {
-                requeue_batch(app, replays, id, keys).await?;
-            }
-        }
-        Selection::Filter(filter) => {
-            // Pages go from the newest event to the oldest, so that no event is replayed that arrives
-            // meanwhile.
-            let mut page = PageRequest { limit: BATCH, after: None };
-            loop {
-                let found = app.store.list(&filter, page).await?;
-                let keys: Vec<_> = found
-                    .events
-                    .into_iter()
-                    .map(|event| EventKey { source: event.source, id: event.id })
-                    .collect();
-                requeue_batch(app, replays, id, &keys).await?;
-                match found.next {
-                    Some(next) => page.after = Some(next),
-                    None => break,
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-async fn requeue_batch(
-    app: &App,
-    replays: &BulkReplays,
-    id: u64,
-    keys: &[EventKey],
-) -> Result<(), StoreError> {
-    let mut by_source: BTreeMap<&SourceName, Vec<EventKey>> = BTreeMap::new();
-    for key in keys {
-        by_source.entry(&key.source).or_default().push(key.clone());
-    }
-    for (source, keys) in by_source {
-        let Some(source) = app.pipelines.get(source) else {
-            // No worker would run them.
-            replays.update(id, |progress| progress.not_configured += keys.len() as u64);
-            continue;
-        };
-        let answers = source.pipeline.requeue(&keys, app.clock.now()).await?;
-        replays.update(id, |progress| {
-            for answer in answers {
-                *match answer {
-                    Requeued::Scheduled => &mut progress.scheduled,
-                    Requeued::Waiting => &mut progress.waiting,
-                    Requeued::Busy => &mut progress.busy,
-                    Requeued::Forgotten => &mut progress.forgotten,
-                    Requeued::NotFound => &mut progress.not_found,
-                } += 1;
-            }
-        });
-    }
-    Ok(())
+    Ok((Selection::Filter(filter), rate))
 }
 
 #[cfg(test)]
@@ -284,7 +215,7 @@ mod tests {
     use super::*;
 
     fn selection(body: &[u8]) -> Result<Selection, String> {
-        super::selection(body, Timestamp::UNIX_EPOCH)
+        super::selection(body, Timestamp::UNIX_EPOCH).map(|(selection, _)| selection)
     }
 
     #[test]
@@ -312,6 +243,10 @@ mod tests {
             r#"{"ids":["a"],"source":"The Shop"}"#,
             r#"{"state":"pending"}"#,
             r#"{"status":1}"#,
+            r#"{"rate":5}"#,
+            r#"{"ids":["a"],"rate":0}"#,
+            r#"{"ids":["a"],"rate":-1}"#,
+            r#"{"ids":["a"],"rate":"5"}"#,
         ] {
             assert!(selection(body.as_bytes()).is_err(), "{body}");
         }

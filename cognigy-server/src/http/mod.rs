@@ -34,7 +34,6 @@ pub(crate) use listen::{Listening, Size, bind, serve};
 use crate::{app::App, pipelines::Pipelines, settings::Settings, telemetry::Hints};
 pub(crate) use access::Operator;
 use access::Tokens;
-use bulk::BulkReplays;
 use probes::Readiness;
 
 /// What the routes of all listeners share: the app, and what only requests need.
@@ -43,15 +42,14 @@ pub(crate) struct Service {
     pub(crate) app: App,
     tokens: Tokens,
     readiness: Readiness,
-    replays: BulkReplays,
     hints: Arc<Hints>,
 }
 
 impl Service {
     pub(crate) fn new(app: App, settings: &Settings) -> Self {
         let tokens = Tokens::new(&settings.operators);
-        let (readiness, replays) = (Readiness::default(), BulkReplays::default());
-        Self { app, tokens, readiness, replays, hints: Arc::default() }
+        let readiness = Readiness::default();
+        Self { app, tokens, readiness, hints: Arc::default() }
     }
 
     /// The process is stopping: it is not ready any more.
@@ -137,11 +135,16 @@ fn operators(config: &mut web::ServiceConfig) {
             resource("/admin/events/{event_id:.+}", "GET").route(web::get().to(operator::show)),
         )
         .service(
-            resource("/admin/replays", "POST")
+            resource("/admin/replays", "GET, POST")
                 .app_data(web::PayloadConfig::new(bulk::MAX_SELECTION))
+                .route(web::get().to(bulk::list))
                 .route(web::post().to(bulk::begin)),
         )
-        .service(resource("/admin/replays/{id}", "GET").route(web::get().to(bulk::progress)))
+        .service(
+            resource("/admin/replays/{id}", "GET, DELETE")
+                .route(web::get().to(bulk::progress))
+                .route(web::delete().to(bulk::cancel)),
+        )
         .service(resource("/admin/quarantine", "GET").route(web::get().to(operator::quarantine)))
         .service(
             resource("/admin/quarantine/{id}", "GET").route(web::get().to(operator::quarantined)),

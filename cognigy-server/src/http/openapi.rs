@@ -56,7 +56,7 @@ const REPLAY: Operation = Operation {
     changes: true,
 };
 
-const OPERATIONS: [Operation; 13] = [
+const OPERATIONS: [Operation; 15] = [
     REPLAY,
     Operation {
         method: "get",
@@ -90,11 +90,33 @@ const OPERATIONS: [Operation; 13] = [
         method: "post",
         path: "/admin/replays",
         id: "beginReplay",
-        summary: "Have the workers run events again: those with these ids, or all that match",
+        summary: "Run events again: those with these ids, or all that match; it goes on after a restart",
         query: &[],
         body: Some("Selection"),
         success: (202, "ReplayBegun"),
         others: &[(400, "The selection is malformed or empty"), (413, "The selection is too long")],
+        changes: true,
+    },
+    Operation {
+        method: "get",
+        path: "/admin/replays",
+        id: "listReplays",
+        summary: "The bulk replays that are remembered, newest first",
+        query: &[],
+        body: None,
+        success: (200, "ReplayList"),
+        others: &[],
+        changes: false,
+    },
+    Operation {
+        method: "delete",
+        path: "/admin/replays/{id}",
+        id: "cancelReplay",
+        summary: "End a bulk replay before all its events were run",
+        query: &[],
+        body: None,
+        success: (200, "Progress"),
+        others: &[NO_ITEM],
         changes: true,
     },
     Operation {
@@ -401,10 +423,15 @@ fn schemas() -> Value {
     let filters: Map<_, _> = filters
         .map(|name| ((*name).to_owned(), parameter(name, "query")["schema"].take()))
         .collect();
+    let rate = json!({
+        "type": "number", "exclusiveMinimum": 0, "description": "The most events a second",
+    });
+    let mut filters = filters;
+    filters.insert("rate".to_owned(), rate.clone());
     let selection = json!({ "oneOf": [
         {
             "type": "object", "required": ["ids"], "additionalProperties": false,
-            "properties": { "ids": ids, "source": filters["source"] },
+            "properties": { "ids": ids, "source": filters["source"], "rate": rate },
         },
         {
             "type": "object", "minProperties": 1, "additionalProperties": false,
@@ -412,9 +439,13 @@ fn schemas() -> Value {
         },
     ] });
     let progress = json!({
-        "done": { "type": "boolean" }, "failed": { "type": "boolean" }, "scheduled": count,
-        "waiting": count, "busy": count, "forgotten": count, "not_found": count,
-        "not_configured": count,
+        "id": text, "state": { "enum": ["running", "done", "cancelled", "failed"] },
+        "total": count, "done": count, "succeeded": count, "failed": count,
+        "rate": {
+            "type": ["number", "null"], "exclusiveMinimum": 0,
+            "description": "The most events a second; null: as fast as it goes",
+        },
+        "by": text, "begun_at": time,
     });
     let deliveries = json!({
         "received": count, "new": count, "duplicates": count, "conflicts": count, "refused": count,
@@ -448,7 +479,8 @@ fn schemas() -> Value {
         "AuditEntry": object_with(entry, json!({ "source": source })),
         "AuditPage": page("entries", "AuditEntry"),
         "Selection": selection,
-        "ReplayBegun": object(json!({ "id": text })),
+        "ReplayBegun": object(json!({ "id": text, "total": count })),
+        "ReplayList": object(json!({ "replays": list("Progress") })),
         "Progress": object(progress),
         "Replayed": object(json!({
             "status": { "const": "replayed" },

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use cognigy_core::OnAmbiguous;
 use cognigy_crm_http::{
     AuthKind, Batching, CrmPreset, CrmSetupError, CrmTemplate, NotFoundRule, RateLimit,
-    TemplateCrm, TemplateCrmBuilder, TokenStore,
+    TemplateCrm, TemplateCrmBuilder, TemplateError, TokenStore,
 };
 
 use super::{
@@ -52,33 +52,49 @@ pub(crate) struct Product {
     timeout: Duration,
 }
 
-/// The simple protocol as a template, for credentials that are no bearer token.
-const SIMPLE: &str = r#"
-name = "generic"
-[auth]
-kind = "bearer"
-[[look_up]]
-path = "/v1/contacts"
-query = { external_id = "{external_id}" }
-found = { unverified = true }
-absent = [
-    { status = [204] },
-    { status = [404] },
-    { status = [200], pointer = "", is = "empty" },
-]
-"#;
+/// The simple protocol as a template: its own client knows bearer tokens only, and no rate limit.
+fn simple(not_found: NotFoundRule, has_token: bool) -> Result<CrmTemplate, TemplateError> {
+    let kind = if has_token { "bearer" } else { "none" };
+    let mut absent = Vec::new();
+    if not_found.status_404 {
+        absent.push("{ status = [404] }");
+    }
+    if not_found.empty {
+        absent.push(r#"{ status = [204] }, { status = [200], pointer = "", is = "empty" }"#);
+    }
+    CrmTemplate::from_toml(&format!(
+        r#"
+        name = "generic"
+        external_id_field = "external_id"
+        [auth]
+        kind = "{kind}"
+        [[look_up]]
+        path = "/v1/contacts"
+        query = {{ external_id = "{{external_id}}" }}
+        found = {{ unverified = true }}
+        absent = [{}]
+        "#,
+        absent.join(", ")
+    ))
+}
 
 impl CrmSettings {
     pub(super) fn read(view: &View<'_>) -> Result<Self, SettingError> {
         let timeout = view.required("crm_timeout", parse::positive_duration)?;
-        let product = Product::read(view, timeout)?;
+        let not_found =
+            view.required("crm_not_found", |text| text.parse().map_err(|e| format!("{e}")))?;
+        let product = Product::read(view, timeout, not_found)?;
         let of_product = product.is_some() && view.value("crm_preset").0 != Some("generic");
+        let token = match product {
+            // Each kind of credential has rules of its own; the product has checked it.
+            Some(_) => None,
+            None => view.optional("crm_token", parse::bearer_token)?,
+        };
         Ok(Self {
             product,
             base_url: view.required("crm_base_url", parse::http_url)?,
-            token: view.optional("crm_token", parse::bearer_token)?,
-            not_found: view
-                .required("crm_not_found", |text| text.parse().map_err(|e| format!("{e}")))?,
+            token,
+            not_found,
             timeout,
             concurrency: view.required("crm_concurrency", |t| parse::number(t, 1, 4096))?,
             cache: view.required("crm_cache", parse::duration)?,
@@ -89,15 +105,19 @@ impl CrmSettings {
 }
 
 impl Product {
-    fn read(view: &View<'_>, timeout: Duration) -> Result<Option<Self>, SettingError> {
+    fn read(
+        view: &View<'_>,
+        timeout: Duration,
+        not_found: NotFoundRule,
+    ) -> Result<Option<Self>, SettingError> {
         let hidden = |key| view.optional(key, |text| Ok(Hidden::new(text)));
         let text = |key| view.optional(key, |text| Ok(text.to_owned()));
         let auth: Option<AuthKind> = view.optional("crm_auth", parse::with_from_str)?;
+        let rate_limit = view.optional("crm_rate_limit", parse::with_from_str)?;
         let template = match view.required("crm_preset", |text| Ok(text.to_owned()))?.as_str() {
-            // The client of the simple protocol knows bearer tokens only.
             "generic" => match auth {
-                None | Some(AuthKind::Bearer) => return Ok(None),
-                Some(_) => CrmTemplate::from_toml(SIMPLE),
+                None | Some(AuthKind::Bearer) if rate_limit.is_none() => return Ok(None),
+                _ => simple(not_found, view.value("crm_token").0.is_some()),
             },
             "template" => Ok(view.crm_template().ok_or_else(|| {
                 view.wrong("crm_preset", "template needs the table crm_template in the file")
@@ -127,7 +147,7 @@ impl Product {
             external_id_field: text("crm_external_id_field")?,
             fields: view.optional("crm_fields", parse::names)?.unwrap_or_default(),
             variables: view.optional("crm_variables", parse::pairs)?.unwrap_or_default(),
-            rate_limit: view.optional("crm_rate_limit", parse::with_from_str)?,
+            rate_limit,
             batch: view.required("crm_batch", parse::duration_or_off)?,
             timeout,
         };

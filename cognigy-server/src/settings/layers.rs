@@ -177,6 +177,20 @@ impl Layers {
         Ok(())
     }
 
+    /// The values of these settings alone, for a command that chooses all others itself.
+    pub(crate) fn only(&self, keys: &[&str]) -> Self {
+        let chosen = |values: &Values| -> Values {
+            let chosen = values.iter().filter(|(key, _)| keys.contains(&key.as_str()));
+            chosen.map(|(key, value)| (key.clone(), value.clone())).collect()
+        };
+        Self {
+            flags: chosen(&self.flags),
+            environment: chosen(&self.environment),
+            file: chosen(&self.file),
+            ..Self::default()
+        }
+    }
+
     /// Sets a value that has not been set.
     pub(crate) fn set_default(&mut self, key: &str, value: &str) {
         if ![&self.flags, &self.environment, &self.file].iter().any(|layer| layer.contains_key(key))
@@ -345,6 +359,9 @@ mod tests {
         assert!(secrets.len() >= 6, "{secrets:?}");
         let marked = |setting: &Setting| match setting.variable {
             "COGNIGY_DATABASE_URL" => "postgres://user:marked@host/name",
+            "COGNIGY_FORWARD_URL" => "https://h.example/marked?token=marked",
+            // `marked` is a part of it, as base64 of a secret.
+            "COGNIGY_FORWARD_SECRET" => "whsec_markedmarkedmarkedmarked",
             _ => "marked-secret",
         };
         let environment: Vec<_> =

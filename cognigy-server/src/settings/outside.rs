@@ -10,11 +10,12 @@ use super::{
     table::{SETTINGS, Setting},
 };
 
-/// Secrets in this project's documentation, and others that are guessed first.
-const EXAMPLES: [&str; 9] = [
-    "change-me-please",
+/// What each secret in this project's examples holds, but for the operator's.
+const EXAMPLE: &str = "change-me";
+
+/// Other secrets that are guessed first.
+const EXAMPLES: [&str; 7] = [
     "operators-only",
-    "change-me",
     "changeme",
     "change_me",
     "webhook-secret",
@@ -204,7 +205,8 @@ pub(crate) fn weak_secrets(layers: &Layers) -> Vec<String> {
 fn weak(variable: &str, secret: &str) -> Option<String> {
     let mut characters = secret.chars();
     let first = characters.next();
-    if EXAMPLES.contains(&secret.to_ascii_lowercase().as_str()) {
+    let lower_case = secret.to_ascii_lowercase();
+    if lower_case.contains(EXAMPLE) || EXAMPLES.contains(&lower_case.as_str()) {
         Some(format!("{variable}: is a well-known example; set a random one, of 32 bytes or more"))
     } else if secret.len() < SHORT || characters.all(|it| Some(it) == first) {
         Some(format!(

@@ -172,7 +172,11 @@ impl<'a> View<'a> {
 
     /// The error that the setting is needed and not set.
     pub(super) fn missing(&self, key: &str) -> SettingError {
-        SettingError::missing_variable(&self.value(key).1)
+        let of_source = self
+            .source
+            .and_then(|(name, _)| Setting::by_key(key).map(|setting| setting.variable_of(name)));
+        let variable = of_source.unwrap_or_else(|| layers::name(key).to_owned());
+        SettingError::missing_variable(&variable)
     }
 
     /// The value of a setting that must be there.
@@ -261,9 +265,11 @@ impl Layers {
         Ok(())
     }
 
-    /// Removes all sources but the plain path's.
-    pub(crate) fn forget_sources(&mut self) {
-        self.sources.clear();
+    /// Adds a source with these settings.
+    pub(crate) fn add_source(&mut self, name: SourceName, settings: &[(&str, &str)]) {
+        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), Hidden::new(*value));
+        let environment = settings.iter().map(own).collect();
+        self.sources.insert(name, Own { environment, ..Own::default() });
     }
 
     fn variables(&self) -> impl Iterator<Item = (String, &SourceName, &'static Setting)> {
@@ -470,7 +476,12 @@ mod tests {
         let mut environment = vec![("COGNIGY_SOURCES".to_owned(), "shop".to_owned())];
         let shop: SourceName = "shop".parse().unwrap();
         for setting in SETTINGS.iter().filter(|setting| setting.secret && setting.per_source) {
-            environment.push((setting.variable_of(&shop), "marked-secret".to_owned()));
+            let marked = match setting.variable {
+                "COGNIGY_FORWARD_URL" => "https://h.example/marked?token=marked",
+                "COGNIGY_FORWARD_SECRET" => "whsec_markedmarkedmarkedmarked",
+                _ => "marked-secret",
+            };
+            environment.push((setting.variable_of(&shop), marked.to_owned()));
         }
         assert!(environment.len() >= 4);
         let mut layers = Layers::default();

@@ -19,6 +19,7 @@ struct State {
     /// Requests that contain this text get that status instead.
     refusal: Option<(String, u16)>,
     requests: Vec<String>,
+    bodies: Vec<String>,
 }
 
 impl Crm {
@@ -26,7 +27,13 @@ impl Crm {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let answer = (200, r#"{"id":"crm-1","name":"Ada"}"#.to_owned());
-        let state = State { answer, delay: Duration::ZERO, refusal: None, requests: Vec::new() };
+        let state = State {
+            answer,
+            delay: Duration::ZERO,
+            refusal: None,
+            requests: Vec::new(),
+            bodies: Vec::new(),
+        };
         let crm = Self { address, state: Arc::new(Mutex::new(state)) };
         let shared = crm.clone();
         std::thread::spawn(move || {
@@ -64,6 +71,11 @@ impl Crm {
         self.state.lock().unwrap().requests.clone()
     }
 
+    /// The body of every request, in order.
+    pub fn bodies(&self) -> Vec<String> {
+        self.state.lock().unwrap().bodies.clone()
+    }
+
     fn converse(&self, stream: TcpStream) {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut writer = stream;
@@ -85,12 +97,14 @@ impl Crm {
             if reader.read_exact(&mut body).is_err() {
                 return;
             }
+            let received = String::from_utf8_lossy(&body).into_owned();
             let ((status, body), delay) = {
                 let mut state = self.state.lock().unwrap();
                 let refused = state.refusal.as_ref().filter(|(text, _)| head.contains(text));
                 let refused = refused.map(|(_, status)| (*status, String::new()));
                 let answer = refused.unwrap_or_else(|| state.answer.clone());
                 state.requests.push(head);
+                state.bodies.push(received);
                 (answer, state.delay)
             };
             std::thread::sleep(delay);

@@ -70,7 +70,7 @@ fn a_flood_of_refusals_is_a_few_log_lines_and_their_counts() {
     let log = server.log();
     assert!(!log.contains("\"ERROR\""), "{log}");
     for (first, message, reason, again) in [
-        ("unsigned", "delivery refused: not signed", "not signed: no signature header", 1_999),
+        ("unsigned", "delivery refused: not authenticated", "not authenticated: missing", 1_999),
         ("malformed", "refused: request cannot be read", "request cannot be read", 399),
         ("encoded", r#""reason":"encoded","duration_ms""#, "encoded", 199),
         ("invalid", "delivery quarantined", "invalid", 199),

@@ -37,6 +37,7 @@ impl Account {
     ) -> Self {
         let said = |group: &str, name: &str| stats[group][name].as_u64().unwrap_or(u64::MAX);
         let (new, down) = (u64::from(sent.new), u64::from(sent.down));
+        let (events, callbacks) = (u64::from(sent.events()), u64::from(sent.callbacks));
         let (shaky, strangers) = (u64::from(sent.shaky), u64::from(sent.strangers));
         let asked = crm.asked();
         let asked = |kind: &str| asked.get(kind).copied().unwrap_or_default();
@@ -52,7 +53,11 @@ impl Account {
         let line = |what, expected, actual| Line { what, expected, actual };
         let lines = vec![
             line("deliveries received", u64::from(sent.total()), received),
-            line("  of them new events", new, said("deliveries", "new")),
+            line(
+                "  of them with new events",
+                u64::from(sent.new + sent.callbacks + sent.batches),
+                said("deliveries", "new"),
+            ),
             line("  of them duplicates", u64::from(sent.duplicates), duplicates),
             line("  of them conflicts (quarantined)", u64::from(sent.conflicts), conflicts),
             line(
@@ -65,12 +70,12 @@ impl Account {
                 received,
                 said("deliveries", "new") + duplicates + conflicts + refused,
             ),
-            line("events processed (one by replay)", new - down + 1, processed),
+            line("events processed (one by replay)", events - down + 1, processed),
             line("events dead-lettered", down - 1, dead),
             line("events waiting", 0, said("events", "waiting")),
             line(
                 "processed + dead-lettered + waiting",
-                new,
+                events,
                 processed + dead + said("events", "waiting"),
             ),
             line(
@@ -79,6 +84,9 @@ impl Account {
                 stats["quarantined"].as_u64().unwrap_or(u64::MAX),
             ),
             line("CRM asked about known people", new - down - shaky - strangers, asked("customer")),
+            line("events handed on, each with a right signature", processed, crm.handed_on()),
+            line("CRM asked about users of callbacks", callbacks, asked("callback")),
+            line("CRM asked as HubSpot is", u64::from(sent.cloud_events), asked("cloud")),
             line("CRM asked about strangers", strangers, asked("stranger")),
             line(
                 "CRM asked while it failed for a while",

@@ -14,6 +14,7 @@ use std::{
 };
 
 use clap::ArgMatches;
+use cognigy_core::SourceName;
 use serde_json::Value;
 
 use super::{Progress, number, serve};
@@ -34,7 +35,18 @@ const TOKEN: &str = "demo-operator";
 /// Work that is not done after this time counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-pub(super) async fn run(arguments: &ArgMatches, mut layers: Layers) -> Result<bool, StartError> {
+/// What the pretend CRM and the receiver of the hand-over are told.
+const CRM_TOKEN: &str = "demo-hubspot-token";
+const FORWARD_SECRET: &str = "whsec_ZGVtby1mb3J3YXJkLXNlY3JldC1kZW1vLWZvcndhcmQ=";
+/// The other two senders, and their credentials.
+const CALLBACK: &str = "callback";
+const CALLBACK_SECRET: &str = "cognigy:demo-password";
+const CLOUD: &str = "cloud";
+const CLOUD_SECRET: &str = "demo-bearer-token";
+
+pub(super) async fn run(arguments: &ArgMatches, layers: Layers) -> Result<bool, StartError> {
+    // The settings of the user's own server have no place here.
+    let mut layers = layers.only(&["log", "log_format"]);
     let events = number(arguments, "events");
     let directory =
         tempfile::tempdir().map_err(|error| StartError::failed("cannot make a folder", &error))?;
@@ -44,33 +56,54 @@ pub(super) async fn run(arguments: &ArgMatches, mut layers: Layers) -> Result<bo
     let database = format!("sqlite:{}", directory.path().join("demo.db").display());
     for (key, value) in [
         ("listen", "127.0.0.1:0"),
-        ("admin_listen", ""),
         ("webhook_secret", SECRET),
-        ("signature_header", "X-Cognigy-Signature"),
-        ("signature_scheme", "base64"),
         ("admin_token", TOKEN),
         ("database_url", &database),
         ("crm_base_url", &crm.url()),
         // The default of two seconds, doubling, would keep the user of the demo waiting.
         ("retry_base_delay", "200ms"),
         ("retry_max_attempts", "4"),
-        ("worker", "on"),
+        ("forward_url", &format!("{}/events", crm.url())),
+        ("forward_secret", FORWARD_SECRET),
     ] {
         layers.set(key, value);
     }
-    layers.forget_sources();
+    let name = |name: &str| {
+        name.parse::<SourceName>().map_err(|error| StartError::failed("a source", &error))
+    };
+    let callback = [("preset", "cognigy-callback"), ("webhook_secret", CALLBACK_SECRET)];
+    layers.add_source(name(CALLBACK)?, &callback);
+    let cloud = [
+        ("preset", "cloudevents"),
+        ("webhook_secret", CLOUD_SECRET),
+        ("crm_preset", "hubspot"),
+        ("crm_base_url", &crm.url()),
+        ("crm_token", CRM_TOKEN),
+        ("crm_external_id_field", "ext_id"),
+        ("crm_batch", "5ms"),
+    ];
+    layers.add_source(name(CLOUD)?, &cloud);
     let settings = Settings::read(&layers)?;
     let adapters = Adapters { dead_letters: Some(queue.clone()), ..Adapters::default() };
     let deployment = Deployment { settings, adapters };
     let app = App::build(&deployment, Access::Create, None).await?;
     let running = serve::start(app, &deployment.settings).await?;
     say!("The server listens on http://{}, its database is new and empty.", running.address)?;
-    say!("A pretend CRM and a pretend dead-letter queue stand beside it.\n")?;
+    say!(
+        "A pretend CRM, a pretend dead-letter queue and a service that takes events stand beside"
+    )?;
+    say!("it.\n")?;
 
     let sender = Sender::new(running.address)?;
     say!("1. Posting {events} signed events of all four types, with duplicates, conflicts, a")?;
     say!("   forged signature, invalid payloads, unknown contacts, a CRM that fails for a")?;
-    say!("   while and one that stays down for some …")?;
+    say!(
+        "   while and one that stays down for some. Beside them callbacks of a Webhook Endpoint,"
+    )?;
+    say!(
+        "   which cannot sign and show a password, and CloudEvents in batches, whose contacts are"
+    )?;
+    say!("   looked up as HubSpot's are, many in one request …")?;
     let sent = sender.send_all(events).await?;
     say!(
         "   {} deliveries answered in {:.2} s: {:.0} a second, each durable before its answer.\n",
@@ -79,7 +112,7 @@ pub(super) async fn run(arguments: &ArgMatches, mut layers: Layers) -> Result<bo
         f64::from(sent.total()) / sent.seconds
     )?;
 
-    say!("2. Waiting until every accepted event is processed or dead-lettered …")?;
+    say!("2. Waiting until every accepted event is processed and handed on, or dead-lettered …")?;
     let started = Instant::now();
     let progress = Progress::new();
     let settled = loop {

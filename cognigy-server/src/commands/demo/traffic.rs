@@ -2,12 +2,13 @@
 
 use std::{net::SocketAddr, time::Instant};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use cognigy_core::{Secret, SignatureScheme, sign};
 use cognigy_http::{TransportError, read_bounded};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use super::{SECRET, TOKEN};
+use super::{CALLBACK_SECRET, CLOUD_SECRET, SECRET, TOKEN};
 use crate::{commands::send::client, error::StartError};
 
 /// Requests in flight.
@@ -25,6 +26,12 @@ const FORGED: u32 = 3;
 /// Deliveries that are signed but are not valid events.
 const INVALID: u32 = 5;
 
+/// Callbacks of a Webhook Endpoint.
+const CALLBACKS: u32 = 40;
+/// Batches of CloudEvents, and how many events each holds.
+const BATCHES: u32 = 4;
+const BATCH: u32 = 25;
+
 /// What was sent, and what was answered.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
@@ -37,6 +44,11 @@ pub(super) struct Sent {
     pub(super) strangers: u32,
     pub(super) shaky: u32,
     pub(super) down: u32,
+    /// Callbacks of a Webhook Endpoint, each an event of its own.
+    pub(super) callbacks: u32,
+    /// Batches of CloudEvents, and the events in them.
+    pub(super) batches: u32,
+    pub(super) cloud_events: u32,
     /// Answers that differ from the expected ones.
     pub(super) surprises: Vec<String>,
     pub(super) seconds: f64,
@@ -44,15 +56,31 @@ pub(super) struct Sent {
 
 impl Sent {
     pub(super) fn total(&self) -> u32 {
-        self.new + self.duplicates + self.conflicts + self.forged + self.invalid
+        self.new
+            + self.duplicates
+            + self.conflicts
+            + self.forged
+            + self.invalid
+            + self.callbacks
+            + self.batches
+    }
+
+    /// Events of all senders.
+    pub(super) fn events(&self) -> u32 {
+        self.new + self.callbacks + self.cloud_events
     }
 }
 
 struct Delivery {
+    path: &'static str,
+    headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
-    signature: String,
     expected: (u16, Value),
 }
+
+const NATIVE_PATH: &str = "/webhooks/cognigy";
+const CALLBACK_PATH: &str = "/webhooks/cognigy/callback";
+const CLOUD_PATH: &str = "/webhooks/cognigy/cloud";
 
 /// Posts deliveries, and calls the operator API.
 pub(super) struct Sender {
@@ -104,7 +132,8 @@ impl Sender {
         for number in 0..FORGED {
             let body = event(count + number, "customer-0", "forged");
             let expected = (401, json!("Invalid HMAC signature"));
-            first.push(Delivery { body, signature: "Zm9yZ2Vk".to_owned(), expected });
+            let headers = vec![("X-Cognigy-Signature", "Zm9yZ2Vk".to_owned())];
+            first.push(Delivery { path: NATIVE_PATH, headers, body, expected });
         }
         for number in 0..INVALID {
             let body = json!({
@@ -115,6 +144,8 @@ impl Sender {
                 "Payload validation failed: payload.profile is required for this type of event";
             first.push(self.signed(body.to_string().into_bytes(), 400, json!(detail)));
         }
+        first.extend(callbacks(&mut sent));
+        first.extend(batches(&mut sent));
         let started = Instant::now();
         self.post_all(first, &mut sent).await;
         self.post_all(second, &mut sent).await;
@@ -124,7 +155,8 @@ impl Sender {
 
     fn signed(&self, body: Vec<u8>, status: u16, answer: Value) -> Delivery {
         let signature = sign(&self.secret, SignatureScheme::Base64, &body);
-        Delivery { body, signature, expected: (status, answer) }
+        let headers = vec![("X-Cognigy-Signature", signature)];
+        Delivery { path: NATIVE_PATH, headers, body, expected: (status, answer) }
     }
 
     async fn post_all(&self, deliveries: Vec<Delivery>, sent: &mut Sent) {
@@ -137,14 +169,13 @@ impl Sender {
 
     /// Posts one delivery. Yields its answer, if that is not the expected one.
     async fn post(&self, delivery: Delivery) -> Option<String> {
-        let Delivery { body, signature, expected } = delivery;
-        let request = self
-            .client
-            .post(format!("{}/webhooks/cognigy", self.base))
-            .header("X-Cognigy-Signature", signature)
-            .body(body);
+        let Delivery { path, headers, body, expected } = delivery;
+        let mut request = self.client.post(format!("{}{path}", self.base)).body(body);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
         let answer = match answer_of(request).await {
-            Ok((status, body)) if status == 200 => (status, body),
+            Ok((status, body)) if matches!(status, 200 | 202) => (status, body),
             Ok((status, body)) => (status, body["detail"].clone()),
             Err(error) => return Some(error.to_string()),
         };
@@ -162,6 +193,51 @@ impl Sender {
         let url = format!("{}/webhooks/replay/{event_id}", self.base);
         answer_of(self.client.post(url).bearer_auth(TOKEN)).await.map(|(_, body)| body)
     }
+}
+
+/// Outputs of a flow, as a Webhook Endpoint calls back with them.
+fn callbacks(sent: &mut Sent) -> Vec<Delivery> {
+    sent.callbacks = CALLBACKS;
+    let credential = format!("Basic {}", STANDARD.encode(CALLBACK_SECRET));
+    let delivery = |number: u32| {
+        let user = format!("callback-{number}");
+        let body = json!({
+            "userId": user, "sessionId": "demo",
+            "AIOutput": { "text": "How can I help you?", "data": {}, "source": "bot" },
+        });
+        Delivery {
+            path: CALLBACK_PATH,
+            headers: vec![("Authorization", credential.clone())],
+            body: body.to_string().into_bytes(),
+            expected: (200, json!({ "status": "accepted" })),
+        }
+    };
+    (0..CALLBACKS).map(delivery).collect()
+}
+
+/// CloudEvents in batches, each recorded in one commit.
+fn batches(sent: &mut Sent) -> Vec<Delivery> {
+    (sent.batches, sent.cloud_events) = (BATCHES, BATCHES * BATCH);
+    let event = |number: u32| {
+        json!({
+            "specversion": "1.0", "type": "demo.order.placed", "source": "/demo",
+            "id": format!("order-{number}"), "externalid": format!("cloud-{number}"),
+            "data": { "number": number },
+        })
+    };
+    let delivery = |batch: u32| {
+        let events: Vec<_> = (batch * BATCH..(batch + 1) * BATCH).map(event).collect();
+        Delivery {
+            path: CLOUD_PATH,
+            headers: vec![
+                ("Authorization", format!("Bearer {CLOUD_SECRET}")),
+                ("Content-Type", "application/cloudevents-batch+json".to_owned()),
+            ],
+            body: json!(events).to_string().into_bytes(),
+            expected: (202, json!({ "status": "accepted" })),
+        }
+    };
+    (0..BATCHES).map(delivery).collect()
 }
 
 async fn answer_of(request: reqwest::RequestBuilder) -> Result<(u16, Value), StartError> {

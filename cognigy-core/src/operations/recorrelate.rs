@@ -1,0 +1,104 @@
+//! Asking the CRM once more for the contact of an event that was processed without one.
+
+use crate::{
+    event::{Correlation, EventKey, State},
+    pipeline::Pipeline,
+    ports::{Clock, Contact, ContactQuery, Failure, FailureScope, StoreError},
+    store::{Attempt, AttemptOutcome, ReplayClaim, RunEnd, Settled},
+};
+
+/// What came of asking the CRM again.
+#[derive(Debug)]
+pub enum Recorrelated {
+    /// The CRM knows the contact now. It is kept with the event; the handler was not run.
+    Matched(Contact),
+    /// The CRM still knows no such contact, or several. Nothing changed.
+    Not(Correlation),
+    /// The CRM did not give an answer that can be used; nothing changed.
+    Failed(Failure),
+    /// The event has no contact key, or it is not processed: only the end of a run says what was asked
+    /// and what came of it.
+    NotApplicable,
+    /// The body of the event was forgotten, or another run holds the event.
+    Busy,
+    /// Nothing is stored under that key.
+    NotFound,
+}
+
+impl Recorrelated {
+    /// The name in reports.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Matched(_) => "matched",
+            Self::Not(correlation) => correlation.as_str(),
+            Self::Failed(_) => "failed",
+            Self::NotApplicable => "not_applicable",
+            Self::Busy => "busy",
+            Self::NotFound => "not_found",
+        }
+    }
+}
+
+impl Pipeline {
+    /// Asks the CRM again for the contact of a processed event, and keeps the contact if it is known now.
+    /// The handler is not run: whoever wants that replays the event.
+    ///
+    /// The CRM is asked before the event is claimed, so that an event whose contact is still unknown is
+    /// left as it was.
+    ///
+    /// # Errors
+    ///
+    /// The store could not answer.
+    pub async fn recorrelate(
+        &self,
+        key: &EventKey,
+        clock: &dyn Clock,
+    ) -> Result<Recorrelated, StoreError> {
+        let store = &self.inner.store;
+        let Some(stored) = store.find(key).await? else { return Ok(Recorrelated::NotFound) };
+        let contact_key = stored.event.contact_key().map(ToOwned::to_owned);
+        let (Some(contact_key), State::Processed) = (contact_key, stored.state) else {
+            return Ok(Recorrelated::NotApplicable);
+        };
+        let query = ContactQuery {
+            contact_key,
+            idempotency_key: stored.event.idempotency_key(),
+            fresh: true,
+        };
+        let started_at = clock.now();
+        let contact = match self.inner.crm.find_contact(&query).await {
+            Ok(Some(contact)) => contact,
+            Ok(None) => return Ok(Recorrelated::Not(Correlation::None)),
+            Err(failure) if matches!(failure.scope(), FailureScope::Ambiguous { .. }) => {
+                return Ok(Recorrelated::Not(Correlation::Ambiguous));
+            }
+            Err(failure) => return Ok(Recorrelated::Failed(failure)),
+        };
+        let now = clock.now();
+        let work = match store.replay(key, self.inner.lease, now).await? {
+            ReplayClaim::Claimed(work) => *work,
+            ReplayClaim::NotFound => return Ok(Recorrelated::NotFound),
+            ReplayClaim::Busy | ReplayClaim::Forgotten => return Ok(Recorrelated::Busy),
+        };
+        let attempt = Attempt {
+            number: work.attempt,
+            run: work.run,
+            started_at,
+            duration: (now - started_at).to_std().unwrap_or_default(),
+            outcome: AttemptOutcome::Succeeded,
+            error: None,
+        };
+        let end = RunEnd::Processed { contact: Some(contact.clone()) };
+        let settlement =
+            work.claim.settle(end, Some(attempt), now).correlated(Correlation::Matched);
+        match store.settle(&[settlement]).await?.first() {
+            Some(Settled::LeaseLost) => Ok(Recorrelated::Busy),
+            Some(Settled::UnblockedNext) => {
+                self.inner.new_work.notify();
+                Ok(Recorrelated::Matched(contact))
+            }
+            Some(Settled::Done) | None => Ok(Recorrelated::Matched(contact)),
+        }
+    }
+}
