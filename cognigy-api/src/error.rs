@@ -13,6 +13,12 @@ pub enum ApiCall {
     Token,
     /// The registration of a webhook.
     RegisterWebhook,
+    /// The list of webhooks.
+    ListWebhooks,
+    /// A change of a webhook.
+    UpdateWebhook,
+    /// The removal of a webhook.
+    DeleteWebhook,
 }
 
 impl fmt::Display for ApiCall {
@@ -20,6 +26,9 @@ impl fmt::Display for ApiCall {
         f.write_str(match self {
             Self::Token => "getting an access token",
             Self::RegisterWebhook => "registering the webhook",
+            Self::ListWebhooks => "listing the webhooks",
+            Self::UpdateWebhook => "changing the webhook",
+            Self::DeleteWebhook => "removing the webhook",
         })
     }
 }

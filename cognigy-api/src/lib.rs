@@ -39,4 +39,4 @@ pub use api::CognigyApi;
 pub use cognigy_http::{ConfigError, TransportError, TransportErrorKind};
 pub use config::{CognigyApiBuilder, DEFAULT_TIMEOUT};
 pub use error::{ApiCall, ApiError};
-pub use webhook::{RegisteredWebhook, WebhookRegistration};
+pub use webhook::{RegisteredWebhook, WebhookChange, WebhookRegistration};

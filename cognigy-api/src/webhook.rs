@@ -60,6 +60,48 @@ impl WebhookRegistration {
     }
 }
 
+/// What is to change of a webhook. What is not set stays as it is.
+#[derive(Debug, Clone, Default)]
+pub struct WebhookChange {
+    /// Its name for people.
+    pub name: Option<String>,
+    /// Where Cognigy is to post.
+    pub url: Option<String>,
+    /// Which kinds of event it is to send.
+    pub events: Option<Vec<EventType>>,
+    /// Whether it is to send any.
+    pub active: Option<bool>,
+    pub(crate) secret: Option<SecretText>,
+}
+
+impl WebhookChange {
+    /// Has Cognigy sign with this secret from now on.
+    #[must_use]
+    pub fn secret(mut self, secret: impl Into<String>) -> Self {
+        self.secret = Some(SecretText::new(secret));
+        self
+    }
+
+    /// Whether nothing is to change.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { name, url, events, active, secret } = self;
+        name.is_none() && url.is_none() && events.is_none() && active.is_none() && secret.is_none()
+    }
+
+    /// The request's body: the fields that change and no other.
+    pub(crate) fn to_json(&self) -> String {
+        let mut fields = json!({
+            "name": self.name, "url": self.url, "events": self.events, "active": self.active,
+            "secret": self.secret.as_ref().map(SecretText::expose),
+        });
+        if let Some(fields) = fields.as_object_mut() {
+            fields.retain(|_, value| !value.is_null());
+        }
+        fields.to_string()
+    }
+}
+
 /// What Cognigy answered to a registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -74,7 +116,23 @@ impl RegisteredWebhook {
     /// Reads the answer, which has to be a JSON object with an id and without an error; `None` where
     /// it is anything else: a sign-in page, say, comes with a 200 too.
     pub(crate) fn read(body: &[u8], redactor: &Redactor) -> Option<Self> {
-        let answer = redactor.json(serde_json::from_slice(body).ok()?);
+        Self::of(redactor.json(serde_json::from_slice(body).ok()?))
+    }
+
+    /// Reads a list: an array, or an object with one in `items`.
+    pub(crate) fn read_list(body: &[u8], redactor: &Redactor) -> Option<Vec<Self>> {
+        let items = match redactor.json(serde_json::from_slice(body).ok()?) {
+            Value::Array(items) => items,
+            Value::Object(mut fields) => match fields.remove("items")? {
+                Value::Array(items) => items,
+                _ => return None,
+            },
+            _ => return None,
+        };
+        items.into_iter().map(Self::of).collect()
+    }
+
+    fn of(answer: Value) -> Option<Self> {
         let fields = answer.as_object()?;
         if fields.get("error").is_some_and(|error| !error.is_null()) {
             return None;

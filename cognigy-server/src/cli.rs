@@ -14,8 +14,8 @@ use crate::{
 const DEFAULT_FILE: &str = "cognigy.toml";
 
 /// Commands that ask the CRM, the queue, Cognigy's API or a server.
-const CALLING: [&str; 7] =
-    ["serve", "send", "replay", "recorrelate", "redrive", "register", "doctor"];
+const CALLING: [&str; 8] =
+    ["serve", "send", "replay", "recorrelate", "redrive", "register", "webhooks", "doctor"];
 
 /// The flag that shows the settings.
 const SETTINGS_HELP: &str = "help-settings";
@@ -65,13 +65,18 @@ pub(crate) fn parse() -> Result<Invocation, u8> {
     }
 
     let mut flags = BTreeMap::new();
+    // The settings' flags stand behind the last word of a command that has several.
+    let mut last = arguments;
+    while let Some((_, deeper)) = last.subcommand() {
+        last = deeper;
+    }
     for setting in SETTINGS {
-        if let Some(value) = arguments.get_one::<String>(&setting.key()) {
+        if let Some(value) = last.get_one::<String>(&setting.key()) {
             flags.insert(setting.key(), value.clone());
         }
     }
     let mut layers = Layers::from_flags(flags);
-    let named = arguments.get_one::<String>("config").map(Path::new);
+    let named = last.get_one::<String>("config").map(Path::new);
     let file = named.or_else(|| Some(Path::new(DEFAULT_FILE)).filter(|file| file.exists()));
     if let Some(file) = file {
         if !file.exists() {
@@ -375,6 +380,34 @@ fn subcommands() -> Vec<Command> {
             .arg(source_argument())
             .arg(server())
             .arg(json()),
+        named(
+            "webhooks",
+            "List, change or delete the webhooks that Cognigy has",
+            "cognigy-server webhooks list\n  cognigy-server webhooks update w-1 --active off",
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(named("list", "List the webhooks", "cognigy-server webhooks list").arg(json()))
+        .subcommand(
+            named(
+                "update",
+                "Change a webhook; what is not named stays as it is",
+                "cognigy-server webhooks update w-1 --url https://hooks.example.com/webhooks/cognigy",
+            )
+            .arg(id().required(true).help("The webhook's id"))
+            .arg(Arg::new("name").long("name").value_name("NAME").help("Its name"))
+            .arg(Arg::new("url").long("url").value_name("URL").help("The URL that Cognigy is to post to"))
+            .arg(Arg::new("events").long("events").value_name("TYPES").help("Comma-separated types"))
+            .arg(Arg::new("active").long("active").value_name("SWITCH").value_parser(["on", "off"]).help("Whether it sends events"))
+            .arg(flag("secret", "Have Cognigy sign with the source's secret, as it is set here"))
+            .arg(source("The source whose secret it is (default: the plain path's)"))
+            .arg(json()),
+        )
+        .subcommand(
+            named("delete", "Delete a webhook", "cognigy-server webhooks delete w-1")
+                .arg(id().required(true).help("The webhook's id"))
+                .arg(json()),
+        ),
         named(
             "doctor",
             "Look at everything that a server needs, and say how to mend what is wrong",

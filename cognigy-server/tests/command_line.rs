@@ -237,6 +237,38 @@ fn a_webhook_is_registered_with_one_token() {
 }
 
 #[test]
+fn webhooks_are_listed_changed_and_deleted() {
+    let api = Crm::start();
+    let token = r#""access_token":"marked-token","expires_in":3600"#;
+    let listed = r#"[{"id":"w1","name":"ours","url":"https://h.example/x","active":true}]"#;
+    api.answer(200, &format!(r#"{{{token},"items":{listed}}}"#));
+    let mut site = Site::new();
+    site.set("COGNIGY_BASE_URL", api.url())
+        .set("COGNIGY_CLIENT_ID", "client")
+        .set("COGNIGY_CLIENT_SECRET", "marked-client-secret");
+    let done = site.run(&["webhooks", "list"]);
+    assert_eq!(stdout(&done), "w1  ours  active  https://h.example/x\n", "{}", stderr(&done));
+    let done = site.run(&["webhooks", "list", "--json"]);
+    let line: Value = serde_json::from_str(&stdout(&done)).unwrap();
+    assert_eq!(line["id"], "w1");
+    let change = ["webhooks", "update", "w/1", "--active", "off", "--secret"];
+    let done = site.run(&change);
+    assert_eq!(stdout(&done), "updated: w/1\n", "{}", stderr(&done));
+    let last = api.requests().pop().unwrap();
+    assert!(last.starts_with("PATCH /api/v1/webhooks/w%2F1 "), "{last}");
+    let done = site.run(&["webhooks", "delete", "w1"]);
+    assert_eq!(stdout(&done), "deleted: w1\n", "{}", stderr(&done));
+    assert!(api.requests().pop().unwrap().starts_with("DELETE /api/v1/webhooks/w1 "));
+    refused(&site.run(&["webhooks", "update", "w1"]), "name what is to change");
+    refused(&site.run(&["webhooks", "update", "w1", "--url", "nonsense"]), "the URL");
+    refused(&site.run(&["webhooks", "update", "w1", "--events", "X"]), "type of event");
+    api.answer(404, "marked-client-secret");
+    let failed = site.run(&["webhooks", "delete", "w1"]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(!stderr(&failed).contains("marked"), "{failed:?}");
+}
+
+#[test]
 fn the_plain_view_shows_what_happened() {
     let crm = Crm::start();
     let mut site = Site::new();

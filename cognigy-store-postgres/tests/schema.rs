@@ -7,6 +7,12 @@ use cognigy_core::{EventArchive, EventStore, Recorded, StoreErrorKind};
 use cognigy_store_postgres::PostgresStore;
 use common::{Place, event, key, now, process};
 
+/// The version of the schema that this program knows: one for each migration.
+fn known() -> usize {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+    std::fs::read_dir(folder).unwrap().count()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_first_starts_at_once_make_one_schema() {
     let place = Place::new();
@@ -23,7 +29,7 @@ async fn many_first_starts_at_once_make_one_schema() {
     for start in starts {
         assert_eq!(start.await.unwrap(), Recorded::New);
     }
-    assert_eq!(place.sql("SELECT * FROM cognigy_schema"), "2|1");
+    assert_eq!(place.sql("SELECT * FROM cognigy_schema"), format!("{}|1", known()));
     assert_eq!(place.sql("SELECT count(*) FROM cognigy_events"), "6");
 }
 
@@ -33,14 +39,15 @@ async fn an_older_program_goes_on_while_a_newer_one_expands_the_schema() {
     let store = place.open().await;
     process(&store, "before").await;
     // A next version may add to the schema, but not change what exists.
-    place.sql(
+    let next = known() + 1;
+    place.sql(&format!(
         "BEGIN;
          ALTER TABLE cognigy_events ADD COLUMN priority integer NOT NULL DEFAULT 0;
          ALTER TABLE cognigy_queue ADD COLUMN shard text COLLATE \"C\";
          CREATE INDEX cognigy_queue_shard ON cognigy_queue (shard);
-         UPDATE cognigy_schema SET version = 4, compatible_from = 1;
+         UPDATE cognigy_schema SET version = {next}, compatible_from = 1;
          COMMIT",
-    );
+    ));
     process(&store, "on the newer schema").await;
     let restarted = place.open().await;
     process(&restarted, "after a restart").await;
@@ -51,15 +58,15 @@ async fn an_older_program_goes_on_while_a_newer_one_expands_the_schema() {
 async fn a_program_that_is_too_old_refuses_and_touches_nothing() {
     let place = Place::new();
     drop(place.open().await);
-    place.sql("UPDATE cognigy_schema SET version = 7, compatible_from = 5");
+    let (found, from) = (known() + 4, known() + 2);
+    place.sql(&format!("UPDATE cognigy_schema SET version = {found}, compatible_from = {from}"));
     let error = PostgresStore::open(&place.url()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert!(
-        cause.contains("schema version 7") && cause.contains("works with schema version 4"),
-        "{cause}"
-    );
-    assert_eq!(place.sql("SELECT * FROM cognigy_schema"), "7|5");
+    let told =
+        [format!("schema version {found}"), format!("works with schema version {}", known())];
+    assert!(told.iter().all(|part| cause.contains(part)), "{cause}");
+    assert_eq!(place.sql("SELECT * FROM cognigy_schema"), format!("{found}|{from}"));
 }
 
 #[tokio::test]

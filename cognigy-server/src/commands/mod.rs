@@ -21,6 +21,7 @@ mod serve;
 mod sources;
 mod stats;
 mod tail;
+mod webhooks;
 mod why;
 
 use std::io::Write;
@@ -42,7 +43,7 @@ pub(crate) async fn run(
     layers: Layers,
 ) -> Result<bool, StartError> {
     let asks_a_server = arguments.try_get_one::<String>("server").ok().flatten().is_some();
-    if !asks_a_server && !matches!(name, "demo" | "send" | "register" | "doctor") {
+    if !asks_a_server && !matches!(name, "demo" | "send" | "register" | "webhooks" | "doctor") {
         folder_of_the_database(deployment)?;
     }
     let settings = &deployment.settings;
@@ -64,6 +65,7 @@ pub(crate) async fn run(
         "stats" => shown(stats::run(arguments, deployment).await),
         "why" => shown(why::run(arguments, deployment).await),
         "tail" => shown(tail::run(arguments, deployment).await),
+        "webhooks" => webhooks::run(arguments, settings).await,
         "pause" => sources::run(arguments, deployment, true).await,
         "resume" => sources::run(arguments, deployment, false).await,
         "doctor" => doctor::run(arguments, deployment, &layers).await,

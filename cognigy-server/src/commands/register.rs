@@ -15,11 +15,7 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
     let text = |name: &str| arguments.get_one::<String>(name).cloned();
     let url = text("url").unwrap_or_default();
     check(&url).map_err(StartError::Usage)?;
-    let api = &settings.api;
-    let base_url = api.base_url.as_ref().ok_or_else(|| SettingError::missing("base_url"))?;
-    let id = api.client_id.as_ref().ok_or_else(|| SettingError::missing("client_id"))?;
-    let client_secret =
-        api.client_secret.as_ref().ok_or_else(|| SettingError::missing("client_secret"))?;
+    let api = client(settings)?;
     let source = source(arguments, settings)?;
     let webhook_secret =
         source.secret_text.as_ref().ok_or_else(|| source.missing("webhook_secret"))?;
@@ -27,18 +23,8 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
     let mut registration =
         WebhookRegistration::new(text("name").unwrap_or_default(), url, webhook_secret.as_str());
     if let Some(names) = text("events") {
-        let kind = |name: &str| {
-            EventType::from_contract(name.trim())
-                .ok_or_else(|| StartError::Usage(format!("{name:?} is not a type of event")))
-        };
-        let kinds: Vec<EventType> = names.split(',').map(kind).collect::<Result<_, _>>()?;
-        registration = registration.events(kinds);
+        registration = registration.events(kinds(&names)?);
     }
-    let mut builder = CognigyApi::builder(base_url, id, client_secret.as_str());
-    if settings.proxy_from_env {
-        builder = builder.proxy_from_env();
-    }
-    let api = builder.build().map_err(|error| StartError::failed("COGNIGY_BASE_URL", &error))?;
     let registered = api.register_webhook(&registration).await.map_err(refusal)?;
     if arguments.get_flag("json") {
         print_json(&registered.answer)?;
@@ -48,8 +34,31 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
     Ok(true)
 }
 
+/// The types of event in a list, comma-separated.
+pub(super) fn kinds(names: &str) -> Result<Vec<EventType>, StartError> {
+    let kind = |name: &str| {
+        EventType::from_contract(name.trim())
+            .ok_or_else(|| StartError::Usage(format!("{name:?} is not a type of event")))
+    };
+    names.split(',').map(kind).collect()
+}
+
+/// Cognigy's API, as it is set.
+pub(super) fn client(settings: &Settings) -> Result<CognigyApi, StartError> {
+    let api = &settings.api;
+    let base_url = api.base_url.as_ref().ok_or_else(|| SettingError::missing("base_url"))?;
+    let id = api.client_id.as_ref().ok_or_else(|| SettingError::missing("client_id"))?;
+    let secret =
+        api.client_secret.as_ref().ok_or_else(|| SettingError::missing("client_secret"))?;
+    let mut builder = CognigyApi::builder(base_url, id, secret.as_str());
+    if settings.proxy_from_env {
+        builder = builder.proxy_from_env();
+    }
+    builder.build().map_err(|error| StartError::failed("COGNIGY_BASE_URL", &error))
+}
+
 /// Whether Cognigy can post to `url`: it is absolute, with a host.
-fn check(url: &str) -> Result<(), String> {
+pub(super) fn check(url: &str) -> Result<(), String> {
     let parsed = cognigy_http::absolute_url(url).map_err(|why| format!("the URL {why}"))?;
     match parsed.fragment() {
         Some(_) => {

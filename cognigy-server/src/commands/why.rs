@@ -14,7 +14,7 @@ use super::{
 use crate::{
     deployment::Deployment,
     error::StartError,
-    output::{complain, say},
+    output::{complain, printable, say},
     view,
 };
 
@@ -180,7 +180,7 @@ impl Known<'_> {
             let why = match why {
                 "sensitive" => "its sender asked that it be kept no longer than needed",
                 "erased" => "the person whom it is about was erased",
-                other => other,
+                other => &printable(other),
             };
             story.push(format!("Its body was forgotten: {why}. It cannot be run again."));
         }
@@ -201,8 +201,12 @@ impl Known<'_> {
             ),
             "pending" => match event["next_attempt_at"].as_str() {
                 None => "it waits until an earlier event of the same contact has ended".to_owned(),
-                Some(due) if due > self.now => format!("it waits for its next attempt, at {due}"),
-                Some(due) => format!("it has been due since {due}, and waits for a worker"),
+                Some(due) if due > self.now => {
+                    format!("it waits for its next attempt, at {}", printable(due))
+                }
+                Some(due) => {
+                    format!("it has been due since {}, and waits for a worker", printable(due))
+                }
             },
             "processing" => "a worker has claimed it and works on it".to_owned(),
             "processed" => {

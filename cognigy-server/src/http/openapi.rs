@@ -426,6 +426,8 @@ fn schemas() -> Value {
     let rate = json!({
         "type": "number", "exclusiveMinimum": 0, "description": "The most events a second",
     });
+    // An empty filter would choose all events.
+    let one_of_them: Vec<_> = filters.keys().map(|name| json!({ "required": [name] })).collect();
     let mut filters = filters;
     filters.insert("rate".to_owned(), rate.clone());
     let selection = json!({ "oneOf": [
@@ -434,7 +436,7 @@ fn schemas() -> Value {
             "properties": { "ids": ids, "source": filters["source"], "rate": rate },
         },
         {
-            "type": "object", "minProperties": 1, "additionalProperties": false,
+            "type": "object", "anyOf": one_of_them, "additionalProperties": false,
             "properties": filters,
         },
     ] });

@@ -22,13 +22,16 @@ fn ask(server: &Server, address: SocketAddr, request: &str) -> Answer {
     Answer::read(stream)
 }
 
-const ROUTES: [&str; 10] = [
+const ROUTES: [&str; 13] = [
     "GET /admin/stats",
     "GET /admin/events",
     "GET /admin/events/e1",
     "POST /admin/replays",
     "GET /admin/replays/1",
     "GET /admin/quarantine",
+    "GET /admin/audit",
+    "GET /admin/openapi.json",
+    "POST /admin/sources/cognigy/resume",
     "POST /admin/quarantine/1/retry",
     "POST /webhooks/replay/e1",
     "GET /webhooks/replay/e1",
