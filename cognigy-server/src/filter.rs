@@ -9,7 +9,10 @@ use crate::settings;
 /// The names of filters and their meaning.
 pub(crate) const NAMES: [(&str, &str); 11] = [
     ("status", "pending, processing, processed, dead_lettering, dead_lettered or discarded"),
-    ("type", "DIALOG_STARTED, USER_INPUT_RECEIVED, PROFILE_UPDATED or DIALOG_ENDED"),
+    (
+        "type",
+        "DIALOG_STARTED, USER_INPUT_RECEIVED, PROFILE_UPDATED, DIALOG_ENDED, or a type of the source's own",
+    ),
     ("user", "Exactly this userId"),
     ("external_id", "Exactly this externalId"),
     (
@@ -33,11 +36,19 @@ pub(crate) const NAMES: [(&str, &str); 11] = [
     ),
 ];
 
+/// Which types of events there may be. If there are only the contract's, another name is a mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Types {
+    OfContract,
+    Any,
+}
+
 /// Makes a filter from names and values, at `now`. An empty value is refused: without it the filter
 /// would select more.
 pub(crate) fn from_pairs(
     pairs: &BTreeMap<String, String>,
     now: Timestamp,
+    types: Types,
 ) -> Result<EventFilter, String> {
     let mut filter = EventFilter::default();
     for (name, value) in pairs {
@@ -47,7 +58,7 @@ pub(crate) fn from_pairs(
         }
         match name.as_str() {
             "status" => filter.state = Some(state(value).map_err(|problem| wrong(&problem))?),
-            "type" => filter.kind = Some(kind(value).map_err(|problem| wrong(&problem))?),
+            "type" => filter.kind = Some(kind(value, types).map_err(|problem| wrong(&problem))?),
             "user" => filter.user_id = Some(value.clone()),
             "external_id" => filter.external_id = Some(value.clone()),
             "from" => filter.from = Some(time(value, now).ok_or_else(|| wrong(NO_TIME))?),
@@ -80,7 +91,10 @@ fn state(text: &str) -> Result<State, String> {
     })
 }
 
-fn kind(text: &str) -> Result<EventType, String> {
+fn kind(text: &str, types: Types) -> Result<EventType, String> {
+    if types == Types::Any {
+        return Ok(EventType::from_name(text));
+    }
     EventType::from_contract(text).ok_or_else(|| {
         let known: Vec<_> = EventType::CONTRACT.iter().map(EventType::as_str).collect();
         format!("{text:?} is not a type of event; there are {}", listed(&known))
@@ -119,7 +133,7 @@ mod tests {
 
     fn filter(pairs: &[(&str, &str)]) -> Result<EventFilter, String> {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        from_pairs(&pairs.iter().map(own).collect(), now())
+        from_pairs(&pairs.iter().map(own).collect(), now(), Types::OfContract)
     }
 
     #[test]
@@ -149,6 +163,14 @@ mod tests {
         ] {
             assert!(filter(&[pair]).is_err(), "{pair:?}");
         }
+    }
+
+    #[test]
+    fn sources_with_types_of_their_own_are_searched_by_those() {
+        let pairs = BTreeMap::from([("type".to_owned(), "com.example.order".to_owned())]);
+        let found = from_pairs(&pairs, now(), Types::Any).unwrap();
+        assert_eq!(found.kind, Some(EventType::from_name("com.example.order")));
+        assert!(from_pairs(&pairs, now(), Types::OfContract).is_err());
     }
 
     #[test]

@@ -215,6 +215,16 @@ fn the_operator_api_is_closed_without_its_token() {
         ("GET", "/admin/quarantine"),
         ("POST", "/admin/quarantine/1/retry"),
         ("GET", "/admin/stats"),
+        ("GET", "/admin/replays"),
+        ("DELETE", "/admin/replays/1"),
+        ("GET", "/admin/errors"),
+        ("GET", "/admin/contacts/c1"),
+        ("POST", "/admin/discards"),
+        ("POST", "/admin/erasures"),
+        ("POST", "/admin/sources/cognigy/pause"),
+        ("POST", "/admin/sources/cognigy/resume"),
+        ("GET", "/admin/audit"),
+        ("GET", "/admin/openapi.json"),
     ];
     let mut site = Site::new();
     let server = site.serve();

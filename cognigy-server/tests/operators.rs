@@ -30,20 +30,30 @@ fn ask(server: &Server, token: &str, method: &str, path: &str, body: &str) -> An
     server.request(method, path, &headers, body.as_bytes())
 }
 
-const READING: [&str; 6] = [
+const READING: [&str; 11] = [
     "/admin/events",
     "/admin/events/e1",
     "/admin/replays/1",
     "/admin/quarantine",
     "/admin/quarantine/1",
     "/admin/stats",
+    "/admin/replays",
+    "/admin/errors",
+    "/admin/contacts/c1",
+    "/admin/audit",
+    "/admin/openapi.json",
 ];
 
-const CHANGES: [(&str, &str); 4] = [
+const CHANGES: [(&str, &str); 9] = [
     ("POST", "/webhooks/replay/e1"),
     ("GET", "/webhooks/replay/e1"),
     ("POST", "/admin/replays"),
     ("POST", "/admin/quarantine/1/retry"),
+    ("DELETE", "/admin/replays/1"),
+    ("POST", "/admin/discards"),
+    ("POST", "/admin/erasures"),
+    ("POST", "/admin/sources/cognigy/pause"),
+    ("POST", "/admin/sources/cognigy/resume"),
 ];
 
 #[test]
@@ -71,7 +81,15 @@ fn a_reader_changes_nothing_and_sees_no_body_unless_allowed() {
     assert_eq!(event(RITA)["body"], Value::Null);
     assert!(event(RITA)["external_id"] == "c1" && event(RITA)["status"] == "pending");
     assert!(event(BILL)["body"].as_str().unwrap().contains("marked-body"));
-    for path in ["/admin/quarantine".to_owned(), format!("/admin/quarantine/{quarantined}")] {
+    assert_eq!(ask(&server, RITA, "GET", "/admin/events?q=marked", "").status, 403);
+    assert_eq!(ask(&server, BILL, "GET", "/admin/events?q=marked", "").status, 200);
+    let of_person = br#"{"eventId":"e9","externalId":"c1","marked-body":1}"#;
+    assert_eq!(server.deliver(of_person).status, 400);
+    for path in [
+        "/admin/quarantine".to_owned(),
+        format!("/admin/quarantine/{quarantined}"),
+        "/admin/contacts/c1".to_owned(),
+    ] {
         let seen = |token| ask(&server, token, "GET", &path, "").body;
         assert!(
             !seen(RITA).contains("marked-body") && seen(BILL).contains("marked-body"),
@@ -302,7 +320,10 @@ fn answers_are_as_the_openapi_document_says() {
     let item = server.get("/admin/quarantine").json()["items"][0]["id"].to_string();
     let fill = |path: &str, id: &str| {
         let id = if path.contains("quarantine") { &item } else { id };
-        path.replace("{event_id}", "e1").replace("{id}", id).replace("{source}", "cognigy")
+        path.replace("{event_id}", "e1")
+            .replace("{key}", "customer-2")
+            .replace("{id}", id)
+            .replace("{source}", "cognigy")
     };
     let mut checked = 0;
     // Twice: what is changed in the first round shows in the second.
@@ -310,7 +331,14 @@ fn answers_are_as_the_openapi_document_says() {
         for (path, operations) in document["paths"].as_object().unwrap() {
             for (method, operation) in operations.as_object().unwrap() {
                 let method = method.to_uppercase();
-                let body = if path == "/admin/replays" { r#"{"ids":["e1","e9"]}"# } else { "" };
+                let body = match (path.as_str(), round) {
+                    ("/admin/replays", 1) | ("/admin/discards", 2) => r#"{"ids":["e1","e9"]}"#,
+                    ("/admin/replays" | "/admin/discards", _) => {
+                        r#"{"status":"dead_lettered","dry_run":true}"#
+                    }
+                    ("/admin/erasures", 2) => r#"{"external_id":"customer-2"}"#,
+                    _ => "",
+                };
                 let name = format!("round {round}: {method} {path}");
                 for token in [TOKEN, RITA, BILL, ""] {
                     let answer = ask(&server, token, &method, &fill(path, id), body);

@@ -17,7 +17,8 @@ use super::{events::key_of, send::client};
 use crate::{
     deployment::Deployment,
     error::StartError,
-    filter, pausing,
+    filter::{self, Types},
+    pausing,
     settings::Settings,
     store::{self, Access},
     view::{EventDetail, EventLine, QuarantineLine, Stats},
@@ -78,7 +79,7 @@ impl Desk {
     ) -> Result<Page, StartError> {
         match self {
             Self::Database { store, .. } => {
-                let filter = filter::from_pairs(filter, TokioClock::new().now());
+                let filter = filter::from_pairs(filter, TokioClock::new().now(), Types::Any);
                 let filter = filter.map_err(|problem| StartError::Usage(format!("--{problem}")))?;
                 let found = store.list(&filter, page(limit, cursor)).await?;
                 let items = found.events.into_iter().map(|it| json(&EventLine::from(it)));

@@ -9,7 +9,7 @@ use super::print_json;
 use crate::{
     deployment::Deployment,
     error::StartError,
-    filter,
+    filter::{self, Types},
     output::{printable, say},
     store::{self, Access},
     view::ErrorLine,
@@ -23,7 +23,7 @@ pub(super) async fn run(
         arguments.get_one::<String>(name).map(|value| (name.to_owned(), value.clone()))
     };
     let pairs: BTreeMap<_, _> = ["source", "from", "to"].into_iter().filter_map(given).collect();
-    let filter = filter::from_pairs(&pairs, TokioClock::new().now())
+    let filter = filter::from_pairs(&pairs, TokioClock::new().now(), Types::Any)
         .map_err(|problem| StartError::Usage(format!("--{problem}")))?;
     let store = store::open(deployment, Access::Read, None).await?;
     let groups = error_groups(&*store, filter.source, filter.from, filter.to).await?;

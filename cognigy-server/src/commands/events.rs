@@ -14,14 +14,15 @@ use super::{
 use crate::{
     deployment::Deployment,
     error::StartError,
-    filter, find,
+    filter::{self, Types},
+    find,
     output::{complain, printable, say},
     settings::Settings,
 };
 
 /// The filter that the flags describe.
 pub(super) fn filter_of(arguments: &ArgMatches) -> Result<EventFilter, StartError> {
-    filter::from_pairs(&pairs_of(arguments), TokioClock::new().now())
+    filter::from_pairs(&pairs_of(arguments), TokioClock::new().now(), Types::Any)
         .map_err(|problem| StartError::Usage(format!("--{problem}")))
 }
 

@@ -18,7 +18,7 @@ use crate::{
     app::App,
     audit::{Target, audit},
     bulk_replays::{self, BulkReplay, Line, MAX_EVENTS},
-    filter,
+    filter::{self, Types},
 };
 
 /// How many events one page of a selection holds.
@@ -70,8 +70,8 @@ pub(super) async fn begin(
     let body = body.map_err(|error| unreadable(&error))?;
     let app = &service.app;
     let now = app.clock.now();
-    let Asked { selection, rate, dry_run } =
-        asked(&body, now).map_err(|error| ProblemResponse::bad_request(&error))?;
+    let Asked { selection, rate, dry_run } = asked(&body, now, app.pipelines.types())
+        .map_err(|error| ProblemResponse::bad_request(&error))?;
     if dry_run {
         let chosen = selected(app, selection).await?;
         return Ok(HttpResponse::Ok().json(chosen));
@@ -96,11 +96,12 @@ pub(super) async fn list(_: Reader, service: Shared) -> Answer {
 }
 
 /// The answer to a body that is too long or broke off.
-fn unreadable(error: &actix_web::Error) -> ProblemResponse {
+pub(super) fn unreadable(error: &actix_web::Error) -> ProblemResponse {
     match error.as_response_error().status_code().as_u16() {
         413 => {
-            let detail =
-                format!("The selection is longer than {MAX_SELECTION} bytes; use a filter");
+            let detail = format!(
+                "The body is longer than {MAX_SELECTION} bytes; a selection may be a filter"
+            );
             ProblemResponse::new(413, "Content Too Large", &detail)
         }
         _ => ProblemResponse::bad_request("The body cannot be read"),
@@ -219,14 +220,18 @@ struct Asked {
 }
 
 /// Which events `body` names, and whether nothing is to be done to them yet.
-pub(super) fn selection(body: &[u8], now: Timestamp) -> Result<(Selection, bool), String> {
-    match asked(body, now)? {
+pub(super) fn selection(
+    body: &[u8],
+    now: Timestamp,
+    types: Types,
+) -> Result<(Selection, bool), String> {
+    match asked(body, now, types)? {
         Asked { rate: Some(_), .. } => Err("rate: is not a filter".to_owned()),
         Asked { selection, dry_run, .. } => Ok((selection, dry_run)),
     }
 }
 
-fn asked(body: &[u8], now: Timestamp) -> Result<Asked, String> {
+fn asked(body: &[u8], now: Timestamp, types: Types) -> Result<Asked, String> {
     let Ok(Members(members)) = serde_json::from_slice(body) else {
         return Err("expected a JSON object: {\"ids\": […]} or a filter".to_owned());
     };
@@ -276,7 +281,7 @@ fn asked(body: &[u8], now: Timestamp) -> Result<Asked, String> {
         let Value::String(value) = value else { return Err(format!("{name}: expected a string")) };
         pairs.insert(name, value);
     }
-    let filter = filter::from_pairs(&pairs, now)?;
+    let filter = filter::from_pairs(&pairs, now, types)?;
     if filter == EventFilter::default() {
         // An empty object would replay all events.
         return Err("name at least one condition, or ids".to_owned());
@@ -289,7 +294,7 @@ mod tests {
     use super::*;
 
     fn selection(body: &[u8]) -> Result<Selection, String> {
-        super::asked(body, Timestamp::UNIX_EPOCH).map(|asked| asked.selection)
+        super::asked(body, Timestamp::UNIX_EPOCH, Types::OfContract).map(|asked| asked.selection)
     }
 
     #[test]
@@ -298,7 +303,11 @@ mod tests {
             matches!(selection(br#"{"ids":["a","b"]}"#), Ok(Selection::Ids(ids)) if ids.len() == 2)
         );
         assert!(matches!(selection(br#"{"status":"dead_lettered"}"#), Ok(Selection::Filter(_))));
-        let dry = super::selection(br#"{"ids":["a"],"dry_run":true}"#, Timestamp::UNIX_EPOCH);
+        let dry = super::selection(
+            br#"{"ids":["a"],"dry_run":true}"#,
+            Timestamp::UNIX_EPOCH,
+            Types::OfContract,
+        );
         assert!(matches!(dry, Ok((Selection::Ids(_), true))));
         assert!(matches!(selection(br#"{"source":"shop"}"#), Ok(Selection::Filter(_))));
         let of_shop = selection(br#"{"ids":["a"],"source":"shop"}"#);

@@ -66,7 +66,7 @@ struct Replay {
 }
 
 pub(super) async fn show(
-    _: Reader,
+    Reader(operator): Reader,
     request: HttpRequest,
     service: Shared,
     key: web::Path<String>,
@@ -77,9 +77,11 @@ pub(super) async fn show(
     }
     let key = key.into_inner();
     let (events, more) = events(app, &key).await?;
+    let quarantined = quarantine(app, &key, &events).await?;
+    let seen = |line: QuarantineLine| line.seen_by(operator.role);
     let mut contact = Contact {
         conversations: conversations(&events),
-        quarantine: quarantine(app, &key, &events).await?,
+        quarantine: quarantined.into_iter().map(seen).collect(),
         dead_letters: Vec::new(),
         replays: Vec::new(),
         events: Vec::new(),

@@ -10,11 +10,16 @@ use crate::{
 };
 
 /// The events of the selection that are not dead-lettered stay as they are.
-pub(super) async fn discard(Change(operator): Change, service: Shared, body: web::Bytes) -> Answer {
+pub(super) async fn discard(
+    Change(operator): Change,
+    service: Shared,
+    body: Result<web::Bytes, actix_web::Error>,
+) -> Answer {
+    let body = body.map_err(|error| bulk::unreadable(&error))?;
     let app = &service.app;
     let now = app.clock.now();
-    let (selection, dry_run) =
-        bulk::selection(&body, now).map_err(|error| ProblemResponse::bad_request(&error))?;
+    let (selection, dry_run) = bulk::selection(&body, now, app.pipelines.types())
+        .map_err(|error| ProblemResponse::bad_request(&error))?;
     let discarded = match selection {
         bulk::Selection::Ids(keys) => discards::of_keys(&*app.store, &keys, dry_run, now).await?,
         bulk::Selection::Filter(filter) => {

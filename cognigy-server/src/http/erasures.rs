@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, web};
 use cognigy_core::{Clock, Person};
 use serde::Deserialize;
 
-use super::{Answer, ProblemResponse, Shared, access::Change};
+use super::{Answer, ProblemResponse, Shared, access::Change, bulk};
 use crate::{
     audit::{Target, audit},
     view::ErasureLine,
@@ -27,7 +27,12 @@ fn person(body: &[u8]) -> Option<Person> {
     Some(person).filter(|person| !person.id().is_empty())
 }
 
-pub(super) async fn erase(Change(operator): Change, service: Shared, body: web::Bytes) -> Answer {
+pub(super) async fn erase(
+    Change(operator): Change,
+    service: Shared,
+    body: Result<web::Bytes, actix_web::Error>,
+) -> Answer {
+    let body = body.map_err(|error| bulk::unreadable(&error))?;
     let app = &service.app;
     let person = person(&body).ok_or_else(|| {
         ProblemResponse::bad_request(

@@ -168,7 +168,11 @@ fn operators(config: &mut web::ServiceConfig) {
         .service(resource("/admin/openapi.json", "GET").route(web::get().to(openapi::openapi)))
         .service(resource("/admin/errors", "GET").route(web::get().to(errors::list)))
         .service(resource("/admin/contacts/{key:.+}", "GET").route(web::get().to(contacts::show)))
-        .service(resource("/admin/discards", "POST").route(web::post().to(discards::discard)))
+        .service(
+            resource("/admin/discards", "POST")
+                .app_data(web::PayloadConfig::new(bulk::MAX_SELECTION))
+                .route(web::post().to(discards::discard)),
+        )
         .service(resource("/admin/erasures", "POST").route(web::post().to(erasures::erase)))
         .service(resource("/admin/stats", "GET").route(web::get().to(operator::stats)))
         .service(

@@ -28,10 +28,25 @@ struct Operation {
     changes: bool,
 }
 
-const FILTER: [&str; 9] =
-    ["status", "type", "user", "external_id", "from", "to", "source", "limit", "cursor"];
+const FILTER: [&str; 13] = [
+    "status",
+    "type",
+    "user",
+    "external_id",
+    "from",
+    "to",
+    "source",
+    "conversation",
+    "correlation",
+    "error",
+    "q",
+    "limit",
+    "cursor",
+];
 
 const BAD: (u16, &str) = (400, "A parameter is unknown, repeated or malformed");
+const BAD_SELECTION: (u16, &str) = (400, "The selection is malformed or empty");
+const LONG_SELECTION: (u16, &str) = (413, "The selection is too long");
 const NO_EVENT: (u16, &str) = (404, "There is no such event");
 const NO_ITEM: (u16, &str) = (404, "There is no such item");
 const SEVERAL: &str = "Several sources have such an event: name one with source";
@@ -56,7 +71,7 @@ const REPLAY: Operation = Operation {
     changes: true,
 };
 
-const OPERATIONS: [Operation; 15] = [
+const OPERATIONS: [Operation; 19] = [
     REPLAY,
     Operation {
         method: "get",
@@ -94,7 +109,7 @@ const OPERATIONS: [Operation; 15] = [
         query: &[],
         body: Some("Selection"),
         success: (202, "ReplayBegun"),
-        others: &[(400, "The selection is malformed or empty"), (413, "The selection is too long")],
+        others: &[BAD_SELECTION, LONG_SELECTION],
         changes: true,
     },
     Operation {
@@ -199,6 +214,51 @@ const OPERATIONS: [Operation; 15] = [
     },
     Operation {
         method: "get",
+        path: "/admin/errors",
+        id: "listErrors",
+        summary: "What fails now: the last errors of events that are dead-lettered or retried, by class, \
+                  most first",
+        query: &["source", "from", "to"],
+        body: None,
+        success: (200, "ErrorList"),
+        others: &[BAD],
+        changes: false,
+    },
+    Operation {
+        method: "get",
+        path: "/admin/contacts/{key}",
+        id: "showContact",
+        summary: "What is stored about one contact, by externalId or userId, oldest first",
+        query: &[],
+        body: None,
+        success: (200, "Contact"),
+        others: &[BAD],
+        changes: false,
+    },
+    Operation {
+        method: "post",
+        path: "/admin/discards",
+        id: "discard",
+        summary: "Drop dead letters: those of the events with these ids, or of all that match",
+        query: &[],
+        body: Some("DiscardSelection"),
+        success: (200, "Discarded"),
+        others: &[BAD_SELECTION, LONG_SELECTION],
+        changes: true,
+    },
+    Operation {
+        method: "post",
+        path: "/admin/erasures",
+        id: "erase",
+        summary: "Erase what is stored about a person; ids and digests stay, so that repetitions are known",
+        query: &[],
+        body: Some("Person"),
+        success: (200, "Erasure"),
+        others: &[(400, "It names no person, or two")],
+        changes: true,
+    },
+    Operation {
+        method: "get",
         path: "/admin/stats",
         id: "showStats",
         summary: "What is stored and what this process has done, in numbers",
@@ -265,6 +325,12 @@ fn operation(operation: &Operation) -> Value {
     answers[status.to_string()] = json!({
         "description": "Done", "content": { "application/json": { "schema": schema } },
     });
+    if operation.body == Some("Selection") {
+        let schema = reference("Chosen");
+        answers["200"] = json!({
+            "description": "A dry run", "content": { "application/json": { "schema": schema } },
+        });
+    }
     let mut described = json!({
         "operationId": operation.id,
         "summary": operation.summary,
@@ -315,14 +381,20 @@ fn parameter(name: &str, place: &str) -> Value {
     let (description, schema) = match name {
         "status" => ("In this status", reference("Status")),
         "type" => (
-            "Of this type",
-            json!({ "type": "string", "enum": [
-            "DIALOG_STARTED", "USER_INPUT_RECEIVED", "PROFILE_UPDATED", "DIALOG_ENDED",
-        ] }),
+            "Of this type: one of the contract's, or, where a source has types of its own, any",
+            text,
         ),
         "user" => ("With exactly this userId", text),
         "external_id" => ("With exactly this externalId", text),
         "from" | "to" => (moment, moments),
+        "conversation" => ("Of exactly this conversation", text),
+        "correlation" => ("For which asking the CRM came to this", correlation()),
+        "error" => ("Dead-lettered or retried, with a last error of this class", text),
+        "q" => (
+            "With all of these words, in any case: in the body, the ids, the contact or the last error",
+            json!({ "type": "string", "pattern": "\\S" }),
+        ),
+        "key" => ("The contact's externalId or userId, percent-encoded", text),
         "source" => ("The name of a source; that of the plain path is cognigy", source),
         "limit" => (
             "How many entries a page has at most",
@@ -363,6 +435,12 @@ fn object_with(members: Value, optional: Value) -> Value {
     schema
 }
 
+/// What asking the CRM came to.
+fn correlation() -> Value {
+    let names = cognigy_core::Correlation::ALL.map(cognigy_core::Correlation::as_str);
+    json!({ "enum": names, "description": "What asking the CRM for the contact came to" })
+}
+
 fn schemas() -> Value {
     let text = json!({ "type": "string" });
     let maybe = json!({ "type": ["string", "null"] });
@@ -373,10 +451,7 @@ fn schemas() -> Value {
     let number = json!({ "type": "number", "minimum": 0 });
     let list = |of: &str| json!({ "type": "array", "items": reference(of) });
     let page = |name: &str, of: &str| object(json!({ name: list(of), "next_cursor": maybe }));
-    let correlation = json!({
-        "enum": ["not_asked", "matched", "none", "ambiguous", "failed"],
-        "description": "What asking the CRM for the contact came to",
-    });
+    let correlation = correlation();
     let source =
         json!({ "type": "string", "description": "Absent for the source of the plain path" });
     let moment = json!({ "type": ["string", "number"], "description": "As it was received" });
@@ -386,7 +461,7 @@ fn schemas() -> Value {
         "received_at": time, "processed_at": maybe_time,
     });
     let mut detail = line.clone();
-    detail["next_attempt_at"] = maybe_time;
+    detail["next_attempt_at"] = maybe_time.clone();
     detail["crm_context"] = json!({ "description": "What the CRM knew, or null" });
     detail["body"] =
         json!({ "type": ["string", "null"], "description": "The received text, unchanged" });
@@ -428,18 +503,64 @@ fn schemas() -> Value {
     });
     // An empty filter would choose all events.
     let one_of_them: Vec<_> = filters.keys().map(|name| json!({ "required": [name] })).collect();
-    let mut filters = filters;
-    filters.insert("rate".to_owned(), rate.clone());
-    let selection = json!({ "oneOf": [
-        {
-            "type": "object", "required": ["ids"], "additionalProperties": false,
-            "properties": { "ids": ids, "source": filters["source"], "rate": rate },
-        },
-        {
-            "type": "object", "anyOf": one_of_them, "additionalProperties": false,
-            "properties": filters,
-        },
-    ] });
+    let dry_run = json!({
+        "type": "boolean", "default": false,
+        "description": "Only say what it would be done to, with 200",
+    });
+    let selection = |further: Value| {
+        let with_further = |mut members: Map<String, Value>| {
+            members.extend(further.as_object().cloned().unwrap_or_default());
+            members
+        };
+        let of_ids = Map::from_iter([
+            ("ids".to_owned(), ids.clone()),
+            ("source".to_owned(), filters["source"].clone()),
+        ]);
+        json!({ "oneOf": [
+            {
+                "type": "object", "required": ["ids"], "additionalProperties": false,
+                "properties": with_further(of_ids),
+            },
+            {
+                "type": "object", "anyOf": one_of_them, "additionalProperties": false,
+                "properties": with_further(filters.clone()),
+            },
+        ] })
+    };
+    let discard_selection = selection(json!({ "dry_run": dry_run }));
+    let selection = selection(json!({ "rate": rate, "dry_run": dry_run }));
+    let texts = json!({ "type": "array", "items": text });
+    let group = json!({
+        "class": text, "message": text, "count": count, "first": time, "last": time, "sample": texts,
+    });
+    let conversation =
+        json!({ "conversation": text, "events": count, "first": time, "last": time });
+    let dead_letter = json!({
+        "event_id": text, "status": reference("Status"), "error": maybe, "at": maybe_time,
+    });
+    let replay =
+        json!({ "event_id": text, "run": count, "outcome": attempt["outcome"], "at": time });
+    let list_of = |of: Value| json!({ "type": "array", "items": object(of) });
+    let contact = json!({
+        "key": text, "events": list("EventLine"), "conversations": list_of(conversation),
+        "quarantine": list("QuarantineItem"), "dead_letters": list_of(dead_letter),
+        "replays": list_of(replay),
+        "more": { "type": "boolean", "description": "Whether there are more events than are shown" },
+    });
+    let person = |name: &str| {
+        json!({
+            "type": "object", "required": [name], "additionalProperties": false,
+            "properties": { name: { "type": "string", "minLength": 1 } },
+        })
+    };
+    let chosen = json!({ "count": count, "sample": texts });
+    let discarded = json!({
+        "count": count, "sample": texts, "not_dead_lettered": count, "not_found": count,
+    });
+    let erasure = json!({
+        "id": text, "events": count, "quarantined": count, "dead_letters": count,
+        "sent_dead_letters": texts,
+    });
     let progress = json!({
         "id": text, "state": { "enum": ["running", "done", "cancelled", "failed"] },
         "total": count, "done": count, "succeeded": count, "failed": count,
@@ -481,6 +602,13 @@ fn schemas() -> Value {
         "AuditEntry": object_with(entry, json!({ "source": source })),
         "AuditPage": page("entries", "AuditEntry"),
         "Selection": selection,
+        "DiscardSelection": discard_selection,
+        "Discarded": object(discarded),
+        "Chosen": object(chosen),
+        "Person": { "oneOf": [person("external_id"), person("user_id")] },
+        "Erasure": object(erasure),
+        "ErrorList": object(json!({ "groups": list_of(group) })),
+        "Contact": object(contact),
         "ReplayBegun": object(json!({ "id": text, "total": count })),
         "ReplayList": object(json!({ "replays": list("Progress") })),
         "Progress": object(progress),
