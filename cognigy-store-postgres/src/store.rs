@@ -409,6 +409,7 @@ impl Administration for PostgresStore {
             keys.extend(erased.keys);
         }
         erasure.events = keys.len() as u64;
+        perform!(working, connection => erase::clear_filters(connection, person))?;
         let mut after = i64::MIN;
         loop {
             let (count, last) = perform!(working, connection => {

@@ -367,6 +367,8 @@ impl Administration for SqliteStore {
             keys.extend(erased.keys);
         }
         erasure.events = keys.len() as u64;
+        let of = Arc::clone(&person);
+        writer.perform(move |group| erase::clear_filters(group, &of)).await?;
         let find = move |file: &rusqlite::Connection| erase::find_quarantined(file, &person, &keys);
         let bodies = readers.query(find).await?;
         let discharge = move |group: &mut WriteBatch<'_>| erase::discharge(group, receipt, &bodies);

@@ -116,6 +116,9 @@ impl Administration for MemoryStore {
             });
             !names_event && !person.is_named_in(&item.body)
         });
+        for entry in &mut tables.audit {
+            entry.filter.take_if(|filter| person.is_named_in_filter(filter));
+        }
         erasure.quarantined = (quarantined - tables.quarantine.len()) as u64;
         Ok(erasure)
     }

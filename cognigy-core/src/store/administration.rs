@@ -109,6 +109,16 @@ impl Person {
         }
         false
     }
+
+    /// Whether a filter that an operator used names the person: by one of its values, or by a word of a
+    /// search.
+    #[must_use]
+    pub fn is_named_in_filter(&self, filter: &str) -> bool {
+        let words = serde_json::from_str::<serde_json::Value>(filter).ok();
+        let words = words.as_ref().and_then(|filter| filter.get("q")?.as_str());
+        self.is_named_in(filter.as_bytes())
+            || words.is_some_and(|words| self.is_named_in(words.as_bytes()))
+    }
 }
 
 /// The receipt of an erasure: what went. It does not say whose it was.

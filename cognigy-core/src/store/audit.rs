@@ -21,7 +21,7 @@ pub struct AuditEntry {
     pub target: Option<String>,
     /// The source of the event that `target` names; `None` where the target is not an event.
     pub source: Option<SourceName>,
-    /// Which events were chosen, as JSON.
+    /// Which events were chosen, as JSON. None also where it named a person who was erased.
     pub filter: Option<String>,
     /// How many events or other things it was done to, where that is known.
     pub count: Option<u64>,
@@ -47,7 +47,8 @@ pub struct AuditPage {
     pub next: Option<Cursor>,
 }
 
-/// The record of what operators did. Nothing in it is changed.
+/// The record of what operators did. Nothing in it is changed, but an erasure takes those filters that name
+/// the person.
 #[async_trait]
 pub trait AuditLog: Send + Sync + 'static {
     /// Adds an entry.

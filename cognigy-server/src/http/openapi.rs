@@ -581,7 +581,7 @@ fn schemas() -> Value {
         "description": "The sources whose workers are paused, and who paused each",
     });
     let stats = json!({
-        "deliveries": object(deliveries), "events": object(stored), "by_status": counts,
+        "deliveries": object(deliveries), "events": object_with(stored, json!({ "discarded": count })), "by_status": counts,
         "by_type": counts, "oldest_pending_seconds": number, "unsent_dead_letters": count,
         "quarantined": count, "held_back": count, "stopped_contacts": count, "paused": paused,
         "rates": object(rates),

@@ -40,6 +40,24 @@ pub(crate) async fn begin(
     Ok(connection.query_one(insert, &[&now, &escape(by)]).await?.try_get(0)?)
 }
 
+/// Takes the filters that operators used and that name the person out of the record.
+pub(crate) async fn clear_filters(
+    connection: &Object,
+    person: &Person,
+) -> Result<(), PostgresError> {
+    let select = "SELECT id, filter FROM cognigy_audit WHERE filter IS NOT NULL";
+    let mut named = Vec::<i64>::new();
+    for row in &connection.query(select, &[]).await? {
+        let filter: String = read(row, "filter")?;
+        if person.is_named_in_filter(&row::unescape(filter)) {
+            named.push(read(row, "id")?);
+        }
+    }
+    let clear = "UPDATE cognigy_audit SET filter = NULL WHERE id = ANY ($1)";
+    connection.execute(clear, &[&named]).await?;
+    Ok(())
+}
+
 /// Erases the person's next events after the one with the id `after`.
 pub(crate) async fn erase(
     connection: &mut Object,

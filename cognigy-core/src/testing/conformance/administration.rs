@@ -5,9 +5,10 @@ use crate::{
     event::{EventKey, SourceName, State},
     ports::Contact,
     store::{
-        AttemptOutcome, ClaimedRun, DeadLetterEnd, Discarded, ErrorClass, EventFilter, Forgotten,
-        PageRequest, Person, PurgeRequest, QuarantineEntry, QuarantineLimits, QuarantineReason,
-        Recorded, ReplayClaim, Requeued, RunEnd, Settled, Store, Words, error_groups,
+        AttemptOutcome, AuditEntry, ClaimedRun, DeadLetterEnd, Discarded, ErrorClass, EventFilter,
+        Forgotten, PageRequest, Person, PurgeRequest, QuarantineEntry, QuarantineLimits,
+        QuarantineReason, Recorded, ReplayClaim, Requeued, RunEnd, Settled, Store, Words,
+        error_groups,
     },
 };
 
@@ -137,8 +138,30 @@ pub async fn an_erased_event_keeps_nothing_but_its_identity(store: &dyn Store) {
             send_all(store, 0).await;
         }
     }
+    let filters = [
+        r#"{"external_id":"ann"}"#,
+        r#"{"q":"mail ann"}"#,
+        r#"{"ids":["done","ann"]}"#,
+        r#"{"q":"anna"}"#,
+    ];
+    for filter in filters {
+        let entry = AuditEntry {
+            at: at(70),
+            by: "rita".to_owned(),
+            action: "replay".to_owned(),
+            target: None,
+            source: None,
+            filter: Some(filter.to_owned()),
+            count: Some(1),
+            outcome: "begun".to_owned(),
+        };
+        store.append_audit(entry).await.unwrap();
+    }
     let erasure =
         store.erase(&Person::ExternalId("ann".to_owned()), "admin", at(80)).await.unwrap();
+    let audited = store.audited(None, PageRequest { limit: 10, after: None }).await.unwrap();
+    let left: Vec<_> = audited.entries.into_iter().map(|entry| entry.filter).collect();
+    assert_eq!(left, [Some(filters[3].to_owned()), None, None, None]);
     assert_eq!((erasure.events, erasure.quarantined, erasure.dead_letters), (5, 0, 2));
     assert_eq!(erasure.sent, [sample::key("dead")]);
     for id in ["done", "dead", "unsent", "held", "open"] {
