@@ -426,7 +426,7 @@ async fn after_a_sync_that_failed_nothing_counts_on_what_it_should_have_kept() {
     for round in 0..rounds(8) {
         // While the database is created, opening needs all the syncs; the syncs of the load come
         // later.
-        let nth = 14 + u64::try_from(round * 7 % 90).unwrap();
+        let nth = 20 + u64::try_from(round * 7 % 90).unwrap();
         tried += cut_after_nth_sync(FileKind::ANY, nth).await;
     }
     // The database file is rarely synced: once each time the WAL has been written back.
