@@ -293,6 +293,7 @@ fn subcommands() -> Vec<Command> {
         .arg(source("Of this source only"))
         .arg(Arg::new("from").long("from").value_name("TIME").help("Received at or after this time, or so long ago, such as 24h"))
         .arg(Arg::new("to").long("to").value_name("TIME").help("Received before this time"))
+        .arg(server())
         .arg(json()),
         with_filter(named(
             "discard",
@@ -301,6 +302,7 @@ fn subcommands() -> Vec<Command> {
         ))
         .arg(id().num_args(0..).help("The events' ids"))
         .arg(flag("dry-run", "Only count what would be discarded"))
+        .arg(server())
         .arg(flag("yes", "Do not ask on a terminal"))
         .arg(json()),
         named(
@@ -310,6 +312,7 @@ fn subcommands() -> Vec<Command> {
         )
         .arg(Arg::new("external_id").long("external-id").value_name("ID").help("The person's externalId"))
         .arg(Arg::new("user").long("user").value_name("ID").conflicts_with("external_id").help("The person's userId"))
+        .arg(server())
         .arg(flag("yes", "Do not ask on a terminal"))
         .arg(json()),
         named(

@@ -3,7 +3,7 @@
 use cognigy_core::{
     Discarded, EventFilter, EventKey, PageRequest, State, Store, StoreError, Timestamp,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How many events one store call discards.
 const BATCH: usize = 256;
@@ -12,7 +12,7 @@ const BATCH: usize = 256;
 const SAMPLE: usize = 10;
 
 /// What was discarded, or would be.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     /// Events whose dead letters were dropped.
     pub(crate) count: u64,

@@ -5,7 +5,7 @@ use cognigy_core::{
     EventKey, EventSummary, EventTime, EventType, Forgotten, QuarantineSummary, QuarantinedItem,
     SourceName, State, StoredEvent, Timestamp,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     pausing::Paused,
@@ -345,7 +345,7 @@ impl Stats {
 }
 
 /// Failures of one class.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct ErrorLine {
     pub(crate) class: String,
     pub(crate) message: String,
@@ -375,7 +375,7 @@ fn ids(keys: &[EventKey]) -> Vec<String> {
 }
 
 /// The receipt of an erasure.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct ErasureLine {
     pub(crate) id: String,
     pub(crate) events: u64,

@@ -321,6 +321,13 @@ fn commands_group_failures_discard_and_erase() {
             serde_json::from_str(&run(&["discard", "--error", class, "--dry-run", "--json"]))
                 .unwrap();
         assert_eq!(planned["count"], 2);
+        let url = format!("http://{}", server.address);
+        for question in
+            [&["errors", "--json"][..], &["discard", "--error", class, "--dry-run", "--json"]]
+        {
+            let asked = run(&[question, &["--server", &url]].concat());
+            assert_eq!(asked, run(question), "a server answers as its database does");
+        }
         assert!(run(&["discard", "d1", "--yes"]).contains("1 dead letters discarded"));
         let not = site.run(&["discard", "fine", "--yes"]);
         assert_eq!(not.status.code(), Some(1), "{not:?}");
@@ -329,6 +336,23 @@ fn commands_group_failures_discard_and_erase() {
             serde_json::from_str(&run(&["erase", "--external-id", "refused", "--yes", "--json"]))
                 .unwrap();
         assert_eq!(erased["events"], 2);
+        let erase = ["erase", "--external-id", "c1", "--server", &url, "--yes", "--json"];
+        let erased: Value = serde_json::from_str(&run(&erase)).unwrap();
+        assert_eq!(erased["events"], 1);
+        let entries = server.get("/admin/audit").json()["entries"].clone();
+        let done: Vec<_> = entries
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| (&it["by"], &it["action"], &it["count"]))
+            .collect();
+        let expected = [
+            ("admin", "erase", 1),
+            ("command line", "erase", 2),
+            ("command line", "discard", 0),
+            ("command line", "discard", 1),
+        ];
+        assert_eq!(json!(done), json!(expected));
         assert_eq!(site.run(&["erase", "--yes"]).status.code(), Some(2));
         eventually("the server sees it", || {
             (server.event("d2")["status"] == "discarded").then_some(())

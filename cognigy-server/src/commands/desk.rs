@@ -235,6 +235,21 @@ impl Remote {
         Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
     }
 
+    /// As [`Remote::post`], for a route whose only success is a 200.
+    pub(super) async fn have_done<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &Value,
+    ) -> Result<T, StartError> {
+        let (status, answer) =
+            self.ask(reqwest::Method::POST, path, &BTreeMap::new(), Some(body)).await?;
+        match status {
+            200 => serde_json::from_slice(&answer)
+                .map_err(|_| self.failed("the answer is not that of an operator API")),
+            _ => Err(self.refused(status, &answer)),
+        }
+    }
+
     /// The error for an answer that is a refusal.
     pub(super) fn refused(&self, status: u16, body: &[u8]) -> StartError {
         let answer: Value = serde_json::from_slice(body).unwrap_or_default();

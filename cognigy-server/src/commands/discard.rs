@@ -1,22 +1,31 @@
 //! `discard`: drop dead letters.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, sync::Arc};
 
 use clap::ArgMatches;
-use cognigy_core::{Clock, EventFilter, EventKey, TokioClock};
+use cognigy_core::{Clock, EventFilter, EventKey, Store, TokioClock};
+use serde_json::json;
 
 use super::{
-    events::{filter_of, key_of, source_of},
+    desk::Remote,
+    events::{filter_of, key_of, pairs_of, source_of},
     print_json,
     purge::confirmed,
 };
 use crate::{
+    audit::{Target, audit_command},
     deployment::Deployment,
     discards::{self, Outcome},
     error::StartError,
     output::{printable, say},
     store::{self, Access},
 };
+
+/// Where the dead letters are dropped: by a server, or in the database, with the keys of the named events.
+enum Place {
+    Server(Remote),
+    Database(Arc<dyn Store>, Vec<EventKey>),
+}
 
 /// The exit status is 1 if an event that was named is not dead-lettered or not stored.
 pub(super) async fn run(
@@ -35,15 +44,41 @@ pub(super) async fn run(
     }
     let dry_run = arguments.get_flag("dry-run");
     let access = if dry_run { Access::Read } else { Access::Write };
-    let store = store::open(deployment, access, None).await?;
-    let (source, mut keys) = (source_of(arguments)?, Vec::<EventKey>::new());
-    for id in &ids {
-        keys.push(key_of(id, source.as_ref(), &*store, &deployment.settings).await?);
+    let source = source_of(arguments)?;
+    let mut chosen = serde_json::to_value(pairs_of(arguments)).unwrap_or_default();
+    if !ids.is_empty() {
+        chosen["ids"] = json!(ids);
     }
+    let place = match Remote::named(arguments, deployment)? {
+        Some(server) => Place::Server(server),
+        None => {
+            let store = store::open(deployment, access, None).await?;
+            let mut keys = Vec::<EventKey>::new();
+            for id in &ids {
+                keys.push(key_of(id, source.as_ref(), &*store, &deployment.settings).await?);
+            }
+            Place::Database(store, keys)
+        }
+    };
     let now = TokioClock::new().now();
-    let discard = async |dry_run| match ids.is_empty() {
-        true => discards::matching(&*store, &filter, dry_run, now).await,
-        false => discards::of_keys(&*store, &keys, dry_run, now).await,
+    let discard = async |dry_run| -> Result<Outcome, StartError> {
+        let (store, keys) = match &place {
+            Place::Server(server) => {
+                let mut body = chosen.clone();
+                body["dry_run"] = json!(dry_run);
+                return server.have_done(&["admin", "discards"], &body).await;
+            }
+            Place::Database(store, keys) => (store, keys),
+        };
+        let outcome = match ids.is_empty() {
+            true => discards::matching(&**store, &filter, dry_run, now).await?,
+            false => discards::of_keys(&**store, keys, dry_run, now).await?,
+        };
+        if !dry_run {
+            let (filter, count) = (Some(&chosen), Some(outcome.count));
+            audit_command(&**store, "discard", Target::Selected, filter, count, "discarded").await;
+        }
+        Ok(outcome)
     };
     let as_json = arguments.get_flag("json");
     if !dry_run && !arguments.get_flag("yes") && std::io::stdin().is_terminal() {

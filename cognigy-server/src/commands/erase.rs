@@ -4,18 +4,17 @@ use std::io::IsTerminal;
 
 use clap::ArgMatches;
 use cognigy_core::{Administration, Clock, Person, TokioClock};
+use serde_json::json;
 
-use super::{print_json, purge::confirmed};
+use super::{desk::Remote, print_json, purge::confirmed};
 use crate::{
+    audit::{COMMAND_LINE, Target, audit_command},
     deployment::Deployment,
     error::StartError,
     output::{printable, say},
     store::{self, Access},
     view::ErasureLine,
 };
-
-/// Whom the receipt names.
-const BY: &str = "command line";
 
 pub(super) async fn run(
     arguments: &ArgMatches,
@@ -35,9 +34,24 @@ pub(super) async fn run(
         say!("nothing was erased")?;
         return Ok(false);
     }
-    let store = store::open(deployment, Access::Write, None).await?;
-    let erasure = store.erase(&person, BY, TokioClock::new().now()).await?;
-    let receipt = ErasureLine::from(erasure);
+    let receipt = match Remote::named(arguments, deployment)? {
+        Some(server) => {
+            let body = match &person {
+                Person::ExternalId(id) => json!({ "external_id": id }),
+                Person::UserId(id) => json!({ "user_id": id }),
+            };
+            server.have_done(&["admin", "erasures"], &body).await?
+        }
+        None => {
+            let store = store::open(deployment, Access::Write, None).await?;
+            let erasure = store.erase(&person, COMMAND_LINE, TokioClock::new().now()).await?;
+            let (receipt, count) = (erasure.id.to_string(), Some(erasure.events));
+            // By the number of its receipt: the person's id is gone, here too.
+            let target = Target::Named(&receipt);
+            audit_command(&*store, "erase", target, None, count, "erased").await;
+            ErasureLine::from(erasure)
+        }
+    };
     if arguments.get_flag("json") {
         print_json(&receipt)?;
         return Ok(true);

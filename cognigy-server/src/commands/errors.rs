@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use clap::ArgMatches;
 use cognigy_core::{Clock, TokioClock, error_groups};
+use serde::Deserialize;
 
-use super::print_json;
+use super::{desk::Remote, print_json};
 use crate::{
     deployment::Deployment,
     error::StartError,
@@ -14,6 +15,12 @@ use crate::{
     store::{self, Access},
     view::ErrorLine,
 };
+
+/// The answer of a server.
+#[derive(Deserialize)]
+struct Groups {
+    groups: Vec<ErrorLine>,
+}
 
 pub(super) async fn run(
     arguments: &ArgMatches,
@@ -25,12 +32,21 @@ pub(super) async fn run(
     let pairs: BTreeMap<_, _> = ["source", "from", "to"].into_iter().filter_map(given).collect();
     let filter = filter::from_pairs(&pairs, TokioClock::new().now(), Types::Any)
         .map_err(|problem| StartError::Usage(format!("--{problem}")))?;
-    let store = store::open(deployment, Access::Read, None).await?;
-    let groups = error_groups(&*store, filter.source, filter.from, filter.to).await?;
+    let groups = match Remote::named(arguments, deployment)? {
+        Some(server) => {
+            let answer: Option<Groups> = server.get(&["admin", "errors"], &pairs).await?;
+            answer.map(|answer| answer.groups).unwrap_or_default()
+        }
+        None => {
+            let store = store::open(deployment, Access::Read, None).await?;
+            let groups = error_groups(&*store, filter.source, filter.from, filter.to).await?;
+            groups.into_iter().map(ErrorLine::from).collect()
+        }
+    };
     if groups.is_empty() && !arguments.get_flag("json") {
         say!("no event is dead-lettered or being retried")?;
     }
-    for group in groups.into_iter().map(ErrorLine::from) {
+    for group in groups {
         if arguments.get_flag("json") {
             print_json(&group)?;
             continue;
