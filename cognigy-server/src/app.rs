@@ -8,6 +8,7 @@ use crate::{
     admission::TrustedProxies,
     deployment::Deployment,
     error::StartError,
+    filter::Types,
     pipelines::Pipelines,
     store::{self, Access},
     telemetry::{Refusals, Telemetry},
@@ -22,6 +23,8 @@ pub(crate) struct App {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) trusted: TrustedProxies,
     pub(crate) refusals: Arc<Refusals>,
+    /// Which types of events the sources take.
+    pub(crate) types: Types,
 }
 
 impl App {
@@ -44,6 +47,7 @@ impl App {
             telemetry: Arc::new(telemetry),
             trusted: TrustedProxies::new(&settings.trusted_proxies),
             refusals,
+            types: settings.types(),
         })
     }
 }

@@ -27,9 +27,10 @@ const AT_ONCE: usize = 8;
 const LEASE: Duration = Duration::from_secs(10);
 /// How often new replays are looked for.
 const INTERVAL: Duration = Duration::from_millis(300);
-/// How often an event is tried again that another run holds, and how far apart.
-const BUSY_TRIES: u32 = 20;
+/// How often an event is tried again that another run holds. It is tried until the lease of a process that
+/// was killed has ended, and this much longer.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
+const BUSY_MARGIN: Duration = Duration::from_secs(2);
 
 /// The name of the value with all ids, and of one replay's values.
 const ALL: &str = "replays";
@@ -308,7 +309,12 @@ async fn carry_on(
                 () = stop.stopped() => break,
             }
         }
-        let runs = join_all(batch.iter().map(|key| run(app, key.key()))).await;
+        let runs = join_all(batch.iter().map(|key| run(app, key.key(), stop)));
+        let Some(runs) = meanwhile_owned(app, id, name, runs).await?.into_iter().collect() else {
+            // The next process runs the batch again.
+            break;
+        };
+        let runs: Vec<bool> = runs;
         let succeeded = runs.iter().filter(|succeeded| **succeeded).count() as u64;
         let count = runs.len() as u64;
         let now = app.clock.now();
@@ -370,22 +376,51 @@ impl BulkReplay {
     }
 }
 
-/// Runs one event. Whether it went well.
-async fn run(app: &App, key: Option<EventKey>) -> bool {
-    let Some(key) = key else { return false };
-    let Some(source) = app.pipelines.get(&key.source) else { return false };
-    for _ in 0..BUSY_TRIES {
+/// Waits for `work`. Meanwhile no other process takes the replay over, however long the work takes.
+async fn meanwhile_owned<T>(
+    app: &App,
+    id: u64,
+    name: &str,
+    work: impl Future<Output = T>,
+) -> Result<T, StoreError> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            outcome = &mut work => return Ok(outcome),
+            () = tokio::time::sleep(LEASE / 4) => {}
+        }
+        let now = app.clock.now();
+        update(&*app.store, id, |replay| {
+            let is_ours = replay.owner == name;
+            if is_ours {
+                replay.own(name, now);
+            }
+            is_ours
+        })
+        .await?;
+    }
+}
+
+/// Runs one event. Whether it went well; None if the process stops before the event could be run.
+async fn run(app: &App, key: Option<EventKey>, stop: &Stop) -> Option<bool> {
+    let Some(key) = key else { return Some(false) };
+    let Some(source) = app.pipelines.get(&key.source) else { return Some(false) };
+    let until = Instant::now() + source.lease + BUSY_MARGIN;
+    while Instant::now() < until {
         let pipeline = source.pipeline.clone();
         match pipeline.replay(&key, &app.clock).await {
-            Ok(ReplayOutcome::Replayed(_)) => return true,
-            Ok(ReplayOutcome::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
-            Ok(_) => return false,
+            Ok(ReplayOutcome::Replayed(_)) => return Some(true),
+            Ok(ReplayOutcome::Busy) => tokio::select! {
+                () = tokio::time::sleep(BUSY_PAUSE) => {}
+                () = stop.stopped() => return None,
+            },
+            Ok(_) => return Some(false),
             Err(error) => {
                 let (source, error) = (key.source.as_str(), cognigy_core::report(&error));
                 tracing::error!(source, event_id = key.id.as_str(), error, "bulk replay");
-                return false;
+                return Some(false);
             }
         }
     }
-    false
+    Some(false)
 }

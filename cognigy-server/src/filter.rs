@@ -56,6 +56,9 @@ pub(crate) fn from_pairs(
         if value.is_empty() && NAMES.iter().any(|(known, _)| known == name) {
             return Err(wrong("is empty; leave it out, or name what to look for"));
         }
+        if value.len() > LONGEST {
+            return Err(wrong(&format!("is longer than {LONGEST} bytes")));
+        }
         match name.as_str() {
             "status" => filter.state = Some(state(value).map_err(|problem| wrong(&problem))?),
             "type" => filter.kind = Some(kind(value, types).map_err(|problem| wrong(&problem))?),
@@ -81,6 +84,9 @@ pub(crate) fn from_pairs(
     }
     Ok(filter)
 }
+
+/// How long a value may be, in bytes. A longer one does not fit into a request's head either.
+const LONGEST: usize = 64 * 1024;
 
 const NO_TIME: &str = "is not a time: expected one such as 2026-01-31T12:00:00Z, Unix seconds, or a \
                        duration such as 1h for that long ago";

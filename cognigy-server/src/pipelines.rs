@@ -17,7 +17,6 @@ use crate::{
     admission::{Bodies, Budget, unfinished_requests},
     deployment::Deployment,
     error::StartError,
-    filter::Types,
     settings::{Credential, ForwardSettings, Settings, SourceSettings, Webhook},
     telemetry::{Refusals, SourceTelemetry},
 };
@@ -28,6 +27,8 @@ pub(crate) struct SourcePipeline {
     pub(crate) telemetry: Arc<SourceTelemetry>,
     /// The CRM that is set. None where the embedding program brings its own.
     pub(crate) http_crm: Option<HttpCrm>,
+    /// How long a run holds its event without a sign of life.
+    pub(crate) lease: Duration,
     /// Attempts in flight at once.
     pub(crate) concurrency: usize,
     /// The path at which it takes deliveries. None without a secret.
@@ -37,8 +38,6 @@ pub(crate) struct SourcePipeline {
     pub(crate) token_in_path: bool,
     /// Whether its sender may ask before it sends (the abuse protection of CloudEvents webhooks).
     pub(crate) shakes_hands: bool,
-    /// Whether its events may be of other types than the contract names.
-    pub(crate) takes_open_types: bool,
     /// What else a refused delivery may have been made for, by name.
     alternatives: Vec<(String, Arc<dyn Authenticator>)>,
     /// Reads the bodies of its deliveries.
@@ -84,14 +83,6 @@ impl Pipelines {
     /// The pipelines in the order of their sources' names.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<SourcePipeline>> {
         self.0.values()
-    }
-
-    /// Which types of events the sources take.
-    pub(crate) fn types(&self) -> Types {
-        match self.iter().any(|source| source.takes_open_types) {
-            true => Types::Any,
-            false => Types::OfContract,
-        }
     }
 
     /// The core's pipelines.
@@ -152,12 +143,12 @@ impl SourcePipeline {
             pipeline,
             telemetry,
             http_crm,
+            lease: settings.lease,
             concurrency: source.crm.concurrency,
             path: source.webhook.is_some().then(|| source.path()),
             looks_at_target: source.webhook.as_ref().is_some_and(Webhook::looks_at_target),
             token_in_path: source.webhook.as_ref().is_some_and(Webhook::is_in_path),
             shakes_hands: source.bodies.preset == FormatPreset::CloudEvents,
-            takes_open_types: source.bodies.preset != FormatPreset::Native,
             alternatives: alternatives(source, settings),
             bodies,
             slots: Budget::of(source.max_in_flight.unwrap_or(usize::MAX)),

@@ -32,7 +32,7 @@ pub(super) async fn run(
     arguments: &ArgMatches,
     deployment: &Deployment,
 ) -> Result<bool, StartError> {
-    let filter = filter_of(arguments)?;
+    let filter = filter_of(arguments, &deployment.settings)?;
     let ids: Vec<&String> = arguments.get_many("id").unwrap_or_default().collect();
     // Beside ids, the source is not a condition: it names the source of the ids.
     let conditions = match ids.is_empty() {

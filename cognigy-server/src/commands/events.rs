@@ -21,8 +21,16 @@ use crate::{
 };
 
 /// The filter that the flags describe.
-pub(super) fn filter_of(arguments: &ArgMatches) -> Result<EventFilter, StartError> {
-    filter::from_pairs(&pairs_of(arguments), TokioClock::new().now(), Types::Any)
+pub(super) fn filter_of(
+    arguments: &ArgMatches,
+    settings: &Settings,
+) -> Result<EventFilter, StartError> {
+    // A server's sources need not be those that are set here.
+    let types = match arguments.try_get_one::<String>("server") {
+        Ok(Some(_)) => Types::Any,
+        _ => settings.types(),
+    };
+    filter::from_pairs(&pairs_of(arguments), TokioClock::new().now(), types)
         .map_err(|problem| StartError::Usage(format!("--{problem}")))
 }
 
@@ -71,7 +79,7 @@ pub(super) async fn list(
     arguments: &ArgMatches,
     deployment: &Deployment,
 ) -> Result<bool, StartError> {
-    filter_of(arguments)?;
+    filter_of(arguments, &deployment.settings)?;
     let (desk, filter) = (Desk::open(arguments, deployment).await?, pairs_of(arguments));
     let mut left = number(arguments, "limit") as usize;
     let mut cursor = None;

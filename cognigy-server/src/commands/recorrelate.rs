@@ -24,7 +24,7 @@ pub(super) async fn run(
     arguments: &ArgMatches,
     deployment: &Deployment,
 ) -> Result<bool, StartError> {
-    let filter = filter_of(arguments)?;
+    let filter = filter_of(arguments, &deployment.settings)?;
     let runs_handler = arguments.get_flag("run");
     let as_json = arguments.get_flag("json");
     let interrupt = Interrupt::listen()?;

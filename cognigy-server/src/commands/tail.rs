@@ -10,6 +10,7 @@ use clap::ArgMatches;
 use super::{
     desk::{Desk, Line, PAGE, read},
     events::{filter_of, pairs_of, print_line},
+    interrupt::Interrupt,
     number,
 };
 use crate::{deployment::Deployment, error::StartError, output::complain};
@@ -26,8 +27,10 @@ pub(super) async fn run(
     arguments: &ArgMatches,
     deployment: &Deployment,
 ) -> Result<bool, StartError> {
-    filter_of(arguments)?;
+    filter_of(arguments, &deployment.settings)?;
     let (desk, filter) = (Desk::open(arguments, deployment).await?, pairs_of(arguments));
+    // Listened for from now on: what came while a page was read is not forgotten.
+    let interrupt = Interrupt::listen()?;
     let as_json = arguments.get_flag("json");
     let mut printed = Printed::default();
     let newest = desk.events(&filter, PAGE, None).await?.items;
@@ -36,16 +39,17 @@ pub(super) async fn run(
     for event in newest[..first].iter().rev() {
         print_line(event, as_json)?;
     }
-    loop {
+    while !interrupt.is_requested() {
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}
             // Whoever follows ends it so.
-            _ = tokio::signal::ctrl_c() => return Ok(true),
+            () = interrupt.requested() => return Ok(true),
         }
         for event in arrived(&desk, &filter, &mut printed).await?.iter().rev() {
             print_line(event, as_json)?;
         }
     }
+    Ok(true)
 }
 
 /// The events that are not printed yet, newest first.

@@ -70,8 +70,8 @@ pub(super) async fn begin(
     let body = body.map_err(|error| unreadable(&error))?;
     let app = &service.app;
     let now = app.clock.now();
-    let Asked { selection, rate, dry_run } = asked(&body, now, app.pipelines.types())
-        .map_err(|error| ProblemResponse::bad_request(&error))?;
+    let Asked { selection, rate, dry_run } =
+        asked(&body, now, app.types).map_err(|error| ProblemResponse::bad_request(&error))?;
     if dry_run {
         let chosen = selected(app, selection).await?;
         return Ok(HttpResponse::Ok().json(chosen));

@@ -18,7 +18,7 @@ pub(super) async fn discard(
     let body = body.map_err(|error| bulk::unreadable(&error))?;
     let app = &service.app;
     let now = app.clock.now();
-    let (selection, dry_run) = bulk::selection(&body, now, app.pipelines.types())
+    let (selection, dry_run) = bulk::selection(&body, now, app.types)
         .map_err(|error| ProblemResponse::bad_request(&error))?;
     let discarded = match selection {
         bulk::Selection::Ids(keys) => discards::of_keys(&*app.store, &keys, dry_run, now).await?,

@@ -16,7 +16,7 @@ pub(super) async fn list(_: Reader, request: HttpRequest, service: Shared) -> An
     if let Some(name) = parameters.keys().find(|name| !PARAMETERS.contains(&name.as_str())) {
         return Err(ProblemResponse::bad_request(&format!("{name:?} is not a parameter here")));
     }
-    let filter = filter::from_pairs(&parameters, app.clock.now(), app.pipelines.types())
+    let filter = filter::from_pairs(&parameters, app.clock.now(), app.types)
         .map_err(|error| ProblemResponse::bad_request(&error))?;
     let groups = error_groups(&*app.store, filter.source, filter.from, filter.to).await?;
     let groups: Vec<_> = groups.into_iter().map(ErrorLine::from).collect();

@@ -178,9 +178,8 @@ pub(super) async fn list(
         let detail = "q looks into bodies, which this operator's role does not show";
         return Err(ProblemResponse::new(403, "Forbidden", detail));
     }
-    let filter: EventFilter =
-        filter::from_pairs(&parameters, app.clock.now(), app.pipelines.types())
-            .map_err(|error| ProblemResponse::bad_request(&error))?;
+    let filter: EventFilter = filter::from_pairs(&parameters, app.clock.now(), app.types)
+        .map_err(|error| ProblemResponse::bad_request(&error))?;
     let found = app.store.list(&filter, page).await?;
     let events: Vec<EventLine> = found.events.into_iter().map(EventLine::from).collect();
     let next = found.next.map(|cursor| cursor.to_string());

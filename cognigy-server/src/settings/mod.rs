@@ -17,9 +17,11 @@ mod table;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use cognigy_core::{EventOrder, SourceName};
+use cognigy_core::{EventOrder, FormatPreset, SourceName};
 use ipnet::IpNet;
 use zeroize::Zeroizing;
+
+use crate::filter::Types;
 
 pub(crate) use intake::{Credential, Webhook};
 pub(crate) use layers::{Layers, SettingError};
@@ -173,6 +175,14 @@ impl Settings {
     /// The settings of every source, the plain path's first.
     pub(crate) fn all(&self) -> impl Iterator<Item = &SourceSettings> {
         std::iter::once(&self.plain).chain(&self.sources)
+    }
+
+    /// Which types of events the sources take.
+    pub(crate) fn types(&self) -> Types {
+        match self.all().all(|source| source.bodies.preset == FormatPreset::Native) {
+            true => Types::OfContract,
+            false => Types::Any,
+        }
     }
 
     /// The settings of the source with that name.
