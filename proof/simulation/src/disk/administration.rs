@@ -96,6 +96,9 @@ fn erase(tables: &mut Tables, person: &Person) -> Erasure {
         !keys.iter().any(is_of) && !person.is_named_in(&item.body)
     });
     erasure.quarantined = (bodies - tables.quarantine.len()) as u64;
+    for entry in &mut tables.audit {
+        entry.filter.take_if(|filter| person.is_named_in_filter(filter));
+    }
     erasure
 }
 
