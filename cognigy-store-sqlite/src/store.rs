@@ -368,7 +368,8 @@ impl Administration for SqliteStore {
         }
         erasure.events = keys.len() as u64;
         let of = Arc::clone(&person);
-        writer.perform(move |group| erase::clear_filters(group, &of)).await?;
+        let filters = readers.query(move |file| erase::find_filters(file, &of)).await?;
+        writer.perform(move |group| erase::clear_filters(group, &filters)).await?;
         let find = move |file: &rusqlite::Connection| erase::find_quarantined(file, &person, &keys);
         let bodies = readers.query(find).await?;
         let discharge = move |group: &mut WriteBatch<'_>| erase::discharge(group, receipt, &bodies);

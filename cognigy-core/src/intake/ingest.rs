@@ -234,7 +234,7 @@ impl Pipeline {
             reason: QuarantineReason::Conflict,
             event_id: Some(other.key.id.as_str().to_owned()),
             detail: "the event id is known with other content".to_owned(),
-            // Nobody may read a sensitive one; that it came stays known.
+            // A sensitive body is not kept for operators to read; that it came stays known.
             body: if other.sensitive { Bytes::new() } else { other.body },
             context: if other.sensitive { DeliveryContext::default() } else { other.context },
         };

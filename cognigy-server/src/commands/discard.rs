@@ -3,12 +3,12 @@
 use std::{io::IsTerminal, sync::Arc};
 
 use clap::ArgMatches;
-use cognigy_core::{Clock, EventFilter, EventKey, Store, TokioClock};
+use cognigy_core::{Clock, EventKey, Store, TokioClock};
 use serde_json::json;
 
 use super::{
     desk::Remote,
-    events::{filter_of, key_of, pairs_of, source_of},
+    events::{key_of, pairs_of, selection_of, source_of},
     print_json,
     purge::confirmed,
 };
@@ -32,16 +32,7 @@ pub(super) async fn run(
     arguments: &ArgMatches,
     deployment: &Deployment,
 ) -> Result<bool, StartError> {
-    let filter = filter_of(arguments, &deployment.settings)?;
-    let ids: Vec<&String> = arguments.get_many("id").unwrap_or_default().collect();
-    // Beside ids, the source is not a condition: it names the source of the ids.
-    let conditions = match ids.is_empty() {
-        true => filter.clone(),
-        false => EventFilter { source: None, ..filter.clone() },
-    };
-    if ids.is_empty() == (conditions == EventFilter::default()) {
-        return Err(StartError::Usage("name either events or a filter".to_owned()));
-    }
+    let (filter, ids) = selection_of(arguments, &deployment.settings)?;
     let dry_run = arguments.get_flag("dry-run");
     let access = if dry_run { Access::Read } else { Access::Write };
     let source = source_of(arguments)?;

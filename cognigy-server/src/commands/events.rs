@@ -34,6 +34,24 @@ pub(super) fn filter_of(
         .map_err(|problem| StartError::Usage(format!("--{problem}")))
 }
 
+/// The events that a command is to act on: those that match the filter, or, if there are ids, those.
+pub(super) fn selection_of<'a>(
+    arguments: &'a ArgMatches,
+    settings: &Settings,
+) -> Result<(EventFilter, Vec<&'a String>), StartError> {
+    let filter = filter_of(arguments, settings)?;
+    let ids: Vec<&String> = arguments.get_many("id").unwrap_or_default().collect();
+    // Beside ids, the source is not a condition: it names the source of the ids.
+    let conditions = match ids.is_empty() {
+        true => filter.clone(),
+        false => EventFilter { source: None, ..filter.clone() },
+    };
+    if ids.is_empty() == (conditions == EventFilter::default()) {
+        return Err(StartError::Usage("name either events or a filter".to_owned()));
+    }
+    Ok((filter, ids))
+}
+
 /// The flags that make a filter.
 pub(super) fn pairs_of(arguments: &ArgMatches) -> BTreeMap<String, String> {
     let pair = |(name, _): &(&str, &str)| {

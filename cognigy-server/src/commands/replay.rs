@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     Progress,
     desk::Remote,
-    events::{filter_of, key_of, pairs_of, source_of},
+    events::{key_of, pairs_of, selection_of, source_of},
     hand_over,
     interrupt::Interrupt,
     print_json,
@@ -33,16 +33,7 @@ pub(super) async fn replay(
     arguments: &ArgMatches,
     deployment: &Deployment,
 ) -> Result<bool, StartError> {
-    let filter = filter_of(arguments, &deployment.settings)?;
-    let ids: Vec<&String> = arguments.get_many("id").unwrap_or_default().collect();
-    // Beside ids, the source is not a condition: it names the source of the ids.
-    let conditions = match ids.is_empty() {
-        true => filter.clone(),
-        false => EventFilter { source: None, ..filter.clone() },
-    };
-    if ids.is_empty() == (conditions == EventFilter::default()) {
-        return Err(StartError::Usage("name either events or a filter".to_owned()));
-    }
+    let (filter, ids) = selection_of(arguments, &deployment.settings)?;
     if let Some(server) = Remote::named(arguments, deployment)? {
         let account = Account::new(ids.len(), arguments.get_flag("json"));
         return match ids.is_empty() {

@@ -4,18 +4,16 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 
 use super::{
-    Answer, ProblemResponse, Shared,
+    Answer, Shared,
     access::Reader,
-    operator::{page, parameters},
+    operator::{no_other, page, parameters},
 };
 use crate::view::AuditLine;
 
 pub(super) async fn list(_: Reader, request: HttpRequest, service: Shared) -> Answer {
     let mut parameters = parameters(&request)?;
     let page = page(&mut parameters)?;
-    if let Some(name) = parameters.keys().next() {
-        return Err(ProblemResponse::bad_request(&format!("{name:?} is not a parameter here")));
-    }
+    no_other(&parameters, &[])?;
     let found = service.app.store.audited(None, page).await?;
     let entries: Vec<_> = found.entries.into_iter().map(AuditLine::from).collect();
     let next = found.next.map(|cursor| cursor.to_string());

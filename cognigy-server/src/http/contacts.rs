@@ -9,7 +9,11 @@ use cognigy_core::{
 };
 use serde::Serialize;
 
-use super::{Answer, ProblemResponse, Shared, access::Reader, operator::parameters};
+use super::{
+    Answer, Shared,
+    access::Reader,
+    operator::{no_other, parameters},
+};
 use crate::{
     app::App,
     view::{EventLine, QuarantineLine, time},
@@ -72,9 +76,7 @@ pub(super) async fn show(
     key: web::Path<String>,
 ) -> Answer {
     let app = &service.app;
-    if let Some(name) = parameters(&request)?.keys().next() {
-        return Err(ProblemResponse::bad_request(&format!("{name:?} is not a parameter here")));
-    }
+    no_other(&parameters(&request)?, &[])?;
     let key = key.into_inner();
     let (events, more) = events(app, &key).await?;
     let quarantined = quarantine(app, &key, &events).await?;

@@ -4,7 +4,11 @@ use actix_web::{HttpRequest, HttpResponse};
 use cognigy_core::{Clock, error_groups};
 use serde_json::json;
 
-use super::{Answer, ProblemResponse, Shared, access::Reader, operator::parameters};
+use super::{
+    Answer, ProblemResponse, Shared,
+    access::Reader,
+    operator::{no_other, parameters},
+};
 use crate::{filter, view::ErrorLine};
 
 /// The parameters of this route. Each means what it means as a filter.
@@ -13,9 +17,7 @@ const PARAMETERS: [&str; 3] = ["source", "from", "to"];
 pub(super) async fn list(_: Reader, request: HttpRequest, service: Shared) -> Answer {
     let app = &service.app;
     let parameters = parameters(&request)?;
-    if let Some(name) = parameters.keys().find(|name| !PARAMETERS.contains(&name.as_str())) {
-        return Err(ProblemResponse::bad_request(&format!("{name:?} is not a parameter here")));
-    }
+    no_other(&parameters, &PARAMETERS)?;
     let filter = filter::from_pairs(&parameters, app.clock.now(), app.types)
         .map_err(|error| ProblemResponse::bad_request(&error))?;
     let groups = error_groups(&*app.store, filter.source, filter.from, filter.to).await?;

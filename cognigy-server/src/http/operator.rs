@@ -33,9 +33,7 @@ async fn key(
 ) -> Result<EventKey, ProblemResponse> {
     let mut parameters = parameters(request)?;
     let source = parameters.remove("source");
-    if let Some(name) = parameters.keys().next() {
-        return Err(ProblemResponse::bad_request(&format!("{name:?} is not a parameter here")));
-    }
+    no_other(&parameters, &[])?;
     let id: EventId = event_id.parse().map_err(|_| not_found())?;
     if let Some(source) = source {
         let source = source
@@ -140,6 +138,19 @@ pub(super) fn parameters(
     Ok(parameters)
 }
 
+/// Refuses a parameter that is not among `known`.
+pub(super) fn no_other(
+    parameters: &BTreeMap<String, String>,
+    known: &[&str],
+) -> Result<(), ProblemResponse> {
+    match parameters.keys().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => {
+            Err(ProblemResponse::bad_request(&format!("{name:?} is not a parameter here")))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Takes `limit` and `cursor` out of the parameters.
 pub(super) fn page(
     parameters: &mut BTreeMap<String, String>,
@@ -210,9 +221,7 @@ pub(super) async fn quarantine(
     let app = &service.app;
     let mut parameters = parameters(&request)?;
     let page = page(&mut parameters)?;
-    if let Some(name) = parameters.keys().next() {
-        return Err(ProblemResponse::bad_request(&format!("{name:?} is not a parameter here")));
-    }
+    no_other(&parameters, &[])?;
     let found = app.store.quarantined(page).await?;
     let seen = |item| QuarantineLine::from(item).seen_by(operator.role);
     let items: Vec<_> = found.items.into_iter().map(seen).collect();

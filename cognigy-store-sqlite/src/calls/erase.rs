@@ -53,9 +53,12 @@ pub(crate) fn begin(group: &WriteBatch<'_>, by: &str, now: Timestamp) -> Result<
     Ok(insert.query_row(params![micros(now), by], |row| row.get(0))?)
 }
 
-/// Takes the filters that operators used and that name the person out of the record.
-pub(crate) fn clear_filters(group: &WriteBatch<'_>, person: &Person) -> Result<(), SqliteError> {
-    let mut select = group.prepare("SELECT id, filter FROM audit WHERE filter IS NOT NULL")?;
+/// The entries of the record of what operators did whose filters name the person.
+pub(crate) fn find_filters(
+    connection: &Connection,
+    person: &Person,
+) -> Result<Vec<i64>, SqliteError> {
+    let mut select = connection.prepare("SELECT id, filter FROM audit WHERE filter IS NOT NULL")?;
     let mut rows = select.query([])?;
     let mut named = Vec::<i64>::new();
     while let Some(row) = rows.next()? {
@@ -63,9 +66,13 @@ pub(crate) fn clear_filters(group: &WriteBatch<'_>, person: &Person) -> Result<(
             named.push(row.get(0)?);
         }
     }
-    drop(rows);
+    Ok(named)
+}
+
+/// Takes the filters of these entries out of the record.
+pub(crate) fn clear_filters(group: &WriteBatch<'_>, entries: &[i64]) -> Result<(), SqliteError> {
     let mut update = group.prepare("UPDATE audit SET filter = NULL WHERE id = ?1")?;
-    named.into_iter().try_for_each(|id| update.execute([id]).map(drop)).map_err(Into::into)
+    entries.iter().try_for_each(|id| update.execute([id]).map(drop)).map_err(Into::into)
 }
 
 /// Erases those of `events` that are still the person's.

@@ -17,7 +17,7 @@ pub struct WebhookHandshake<'a> {
     /// `WebHook-Request-Rate`: how many requests a minute it wants to send.
     pub rate: Option<&'a str>,
     /// `WebHook-Request-Callback`: a URL by which permission could be given later. It is never fetched:
-    /// whoever can send the request could choose what is called from inside the receiver's network.
+    /// the sender of the request could choose what is called from inside the receiver's network.
     pub callback: Option<&'a str>,
 }
 
