@@ -178,6 +178,8 @@ fn death_in_the_middle_of_a_bulk_replay_repeats_a_handful_and_the_next_start_goe
     let crm = Crm::start();
     let mut bench = Bench::new();
     bench.site.set("COGNIGY_WORKER", "on").set("CRM_BASE_URL", crm.url());
+    // The events that were running at the death stay claimed for as long.
+    bench.site.set("COGNIGY_LEASE", "3s");
     let mut server = bench.serve();
     const EVENTS: usize = 300;
     for number in 0..EVENTS {
