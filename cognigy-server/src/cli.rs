@@ -276,6 +276,7 @@ fn subcommands() -> Vec<Command> {
             "cognigy-server recorrelate --from 1d",
         ))
         .arg(flag("run", "Run the events again whose contact is known now, and those that were given up"))
+        .arg(server())
         .arg(json()),
         named(
             "redrive",
@@ -284,6 +285,7 @@ fn subcommands() -> Vec<Command> {
         )
         .arg(number("max", "0", "Stop after this many messages; 0: all there are"))
         .arg(source("From this source's queue (default: the plain path's)"))
+        .arg(server())
         .arg(json()),
         named(
             "errors",
@@ -335,7 +337,7 @@ fn subcommands() -> Vec<Command> {
         .arg(Arg::new("show").long("show").value_name("ID").value_parser(value_parser!(i64)).conflicts_with_all(["retry", "discard"]).help("Show the body with this number in full"))
         .arg(
             Arg::new("discard").long("discard").value_name("ID").value_parser(value_parser!(i64))
-                .conflicts_with_all(["retry", "server"]).help("Remove the body with this number"),
+                .conflicts_with("retry").help("Remove the body with this number"),
         )
         .arg(server())
         .arg(json()),
@@ -345,6 +347,7 @@ fn subcommands() -> Vec<Command> {
             "cognigy-server purge --dry-run\n  cognigy-server purge --retention 7d --yes",
         )
         .arg(flag("dry-run", "Only count what would be forgotten"))
+        .arg(server())
         .arg(flag("yes", "Do not ask on a terminal"))
         .arg(json()),
         named(

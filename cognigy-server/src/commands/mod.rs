@@ -59,7 +59,7 @@ pub(crate) async fn run(
         "errors" => shown(errors::run(arguments, deployment).await),
         "discard" => discard::run(arguments, deployment).await,
         "erase" => erase::run(arguments, deployment).await,
-        "redrive" => redrive::redrive(arguments, deployment).await,
+        "redrive" => redrive::run(arguments, deployment).await,
         "register" => register::run(arguments, settings).await,
         "quarantine" => quarantine::run(arguments, deployment).await,
         "stats" => shown(stats::run(arguments, deployment).await),

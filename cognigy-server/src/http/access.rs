@@ -82,6 +82,7 @@ impl Tokens {
         if changes {
             self.may_change(&operator, request, app)?;
         }
+        super::request::check(request).map_err(|problem| Refused(problem, None))?;
         Ok(operator)
     }
 
@@ -131,6 +132,7 @@ impl Tokens {
     }
 
     /// The operator of that name, and the digest of the operator's token.
+    #[allow(dead_code)]
     pub(crate) fn named(&self, name: &str) -> Option<(&Operator, &[u8; 32])> {
         let named = self.operators.iter().find(|(_, operator)| *operator.name == *name);
         named.map(|(digest, operator)| (operator, digest))

@@ -3,7 +3,11 @@
 use actix_web::{HttpResponse, web};
 use cognigy_core::Clock;
 
-use super::{Answer, ProblemResponse, Shared, access::{Change, Operator}, bulk};
+use super::{
+    Answer, ProblemResponse, Shared,
+    access::{Change, Operator},
+    bulk,
+};
 use crate::{
     app::App,
     audit::{Target, audit},
@@ -16,7 +20,7 @@ pub(super) async fn discard(
     service: Shared,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> Answer {
-    let body = body.map_err(|error| bulk::unreadable(&error))?;
+    let body = body.map_err(|error| bulk::unreadable(&error, bulk::MAX_SELECTION))?;
     Ok(HttpResponse::Ok().json(discard_selected(&service.app, &operator, &body).await?))
 }
 

@@ -19,6 +19,10 @@ mod operator;
 mod parts;
 mod paths;
 mod probes;
+mod purges;
+mod recorrelations;
+mod redrives;
+mod request;
 mod sources;
 mod unread;
 mod upgrade;
@@ -36,7 +40,7 @@ use cognigy_core::{Failure, Reply, StoreError};
 pub(crate) use listen::{Listening, Size, bind, serve};
 
 use crate::{app::App, pipelines::Pipelines, settings::Settings, telemetry::Hints};
-pub(crate) use access::{Operator, Refused, Tokens, bearer_of};
+pub(crate) use access::{Operator, Tokens};
 use probes::Readiness;
 
 /// What the routes of all listeners share: the app, and what only requests need.
@@ -150,7 +154,9 @@ fn operators(config: &mut web::ServiceConfig) {
         )
         .service(resource("/admin/quarantine", "GET").route(web::get().to(operator::quarantine)))
         .service(
-            resource("/admin/quarantine/{id}", "GET").route(web::get().to(operator::quarantined)),
+            resource("/admin/quarantine/{id}", "GET, DELETE")
+                .route(web::get().to(operator::quarantined))
+                .route(web::delete().to(operator::discard_quarantined)),
         )
         .service(
             resource("/admin/quarantine/{id}/retry", "POST")
@@ -172,7 +178,26 @@ fn operators(config: &mut web::ServiceConfig) {
                 .app_data(web::PayloadConfig::new(bulk::MAX_SELECTION))
                 .route(web::post().to(discards::discard)),
         )
-        .service(resource("/admin/erasures", "POST").route(web::post().to(erasures::erase)))
+        .service(
+            resource("/admin/erasures", "POST")
+                .app_data(web::PayloadConfig::new(erasures::MAX_BODY))
+                .route(web::post().to(erasures::erase)),
+        )
+        .service(
+            resource("/admin/purges", "POST")
+                .app_data(web::PayloadConfig::new(purges::MAX_BODY))
+                .route(web::post().to(purges::purge)),
+        )
+        .service(
+            resource("/admin/redrives", "POST")
+                .app_data(web::PayloadConfig::new(redrives::MAX_BODY))
+                .route(web::post().to(redrives::redrive)),
+        )
+        .service(
+            resource("/admin/recorrelations", "POST")
+                .app_data(web::PayloadConfig::new(bulk::MAX_SELECTION))
+                .route(web::post().to(recorrelations::begin)),
+        )
         .service(resource("/admin/stats", "GET").route(web::get().to(operator::stats)))
         .service(
             resource("/metrics", "GET, HEAD")
@@ -224,9 +249,9 @@ impl ProblemResponse {
     }
 
     /// Its status, its title and its detail, for an answer in another form.
+    #[allow(dead_code)]
     pub(crate) fn told(&self) -> (u16, String, String) {
-        let problem: serde_json::Value =
-            serde_json::from_slice(self.0.body()).unwrap_or_default();
+        let problem: serde_json::Value = serde_json::from_slice(self.0.body()).unwrap_or_default();
         let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
         (self.0.status(), text("title"), text("detail"))
     }

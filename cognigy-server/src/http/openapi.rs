@@ -71,7 +71,21 @@ const REPLAY: Operation = Operation {
     changes: true,
 };
 
-const OPERATIONS: [Operation; 19] = [
+/// The names of the parameters in the query that an operation takes. None if the route is not described.
+pub(super) fn parameters_of(method: &str, pattern: &str) -> Option<&'static [&'static str]> {
+    let path = pattern.replace(":.+}", "}");
+    if path == OWN_PATH {
+        return Some(&[]);
+    }
+    let mut all = OPERATIONS.iter();
+    let found = all.find(|it| it.path == path && it.method.eq_ignore_ascii_case(method));
+    found.map(|operation| operation.query)
+}
+
+/// Where this document is.
+const OWN_PATH: &str = "/admin/openapi.json";
+
+const OPERATIONS: [Operation; 23] = [
     REPLAY,
     Operation {
         method: "get",
@@ -168,6 +182,17 @@ const OPERATIONS: [Operation; 19] = [
         changes: false,
     },
     Operation {
+        method: "delete",
+        path: "/admin/quarantine/{id}",
+        id: "discardQuarantined",
+        summary: "Remove a body that no event is to be made of",
+        query: &[],
+        body: None,
+        success: (200, "QuarantineDiscarded"),
+        others: &[NO_ITEM],
+        changes: true,
+    },
+    Operation {
         method: "post",
         path: "/admin/quarantine/{id}/retry",
         id: "retryQuarantined",
@@ -254,7 +279,47 @@ const OPERATIONS: [Operation; 19] = [
         query: &[],
         body: Some("Person"),
         success: (200, "Erasure"),
-        others: &[(400, "It names no person, or two")],
+        others: &[(400, "It names no person, or two"), (413, "The body is too long")],
+        changes: true,
+    },
+    Operation {
+        method: "post",
+        path: "/admin/purges",
+        id: "purge",
+        summary: "Forget at once what is older than the server's retention; a request works for some seconds, \
+                  and is repeated with next_cursor until that is null",
+        query: &[],
+        body: Some("PurgeRequest"),
+        success: (200, "Purged"),
+        others: &[(413, "The body is too long")],
+        changes: true,
+    },
+    Operation {
+        method: "post",
+        path: "/admin/redrives",
+        id: "redrive",
+        summary: "Take dead letters back from a source's SQS queue; the workers run their events again",
+        query: &[],
+        body: Some("RedriveRequest"),
+        success: (200, "Redriven"),
+        others: &[
+            (404, "There is no such source"),
+            (409, "The source has no queue"),
+            (413, "The body is too long"),
+            (502, "The queue does not answer; detail says why"),
+        ],
+        changes: true,
+    },
+    Operation {
+        method: "post",
+        path: "/admin/recorrelations",
+        id: "beginRecorrelation",
+        summary: "Ask the CRM again for the selected events whose contact is not known; progress is that of a \
+                  bulk replay",
+        query: &[],
+        body: Some("Recorrelation"),
+        success: (202, "ReplayBegun"),
+        others: &[BAD_SELECTION, LONG_SELECTION],
         changes: true,
     },
     Operation {
@@ -274,7 +339,7 @@ const OPERATIONS: [Operation; 19] = [
 pub(super) fn document() -> Value {
     let mut paths = Map::new();
     let operations = OPERATIONS.iter().map(|it| (it.path, it.method, operation(it)));
-    let own = ("/admin/openapi.json", "get", own());
+    let own = (OWN_PATH, "get", own());
     for (path, method, operation) in operations.chain([own]) {
         let path = paths.entry(path).or_insert_with(|| json!({}));
         path[method] = operation;
@@ -325,7 +390,7 @@ fn operation(operation: &Operation) -> Value {
     answers[status.to_string()] = json!({
         "description": "Done", "content": { "application/json": { "schema": schema } },
     });
-    if operation.body == Some("Selection") {
+    if matches!(operation.body, Some("Selection" | "Recorrelation")) {
         let schema = reference("Chosen");
         answers["200"] = json!({
             "description": "A dry run", "content": { "application/json": { "schema": schema } },
@@ -338,6 +403,7 @@ fn operation(operation: &Operation) -> Value {
         "responses": answers,
     });
     if let Some(body) = operation.body {
+        described["responses"]["415"] = problem("The body has a content coding");
         let schema = reference(body);
         described["requestBody"] =
             json!({ "required": true, "content": { "application/json": { "schema": schema } } });
@@ -352,19 +418,24 @@ fn problems(own: &[(u16, &str)], changes: bool) -> Value {
         false => "No token is set here",
     };
     let all = [
+        BAD,
         (401, "The bearer token is missing or wrong"),
         (403, forbidden),
         (503, "The store cannot answer now"),
     ];
     let mut answers = json!({});
-    for (status, description) in own.iter().chain(&all) {
-        let schema = reference("Problem");
-        answers[status.to_string()] = json!({
-            "description": description,
-            "content": { "application/problem+json": { "schema": schema } },
-        });
+    for (status, description) in all.iter().chain(own) {
+        answers[status.to_string()] = problem(description);
     }
     answers
+}
+
+fn problem(description: &str) -> Value {
+    let schema = reference("Problem");
+    json!({
+        "description": description,
+        "content": { "application/problem+json": { "schema": schema } },
+    })
 }
 
 fn reference(schema: &str) -> Value {
@@ -499,7 +570,8 @@ fn schemas() -> Value {
         .map(|name| ((*name).to_owned(), parameter(name, "query")["schema"].take()))
         .collect();
     let rate = json!({
-        "type": "number", "exclusiveMinimum": 0, "description": "The most events a second",
+        "type": "number", "minimum": crate::bulk_replays::LEAST_RATE,
+        "description": "The most events a second",
     });
     // An empty filter would choose all events.
     let one_of_them: Vec<_> = filters.keys().map(|name| json!({ "required": [name] })).collect();
@@ -528,6 +600,18 @@ fn schemas() -> Value {
         ] })
     };
     let discard_selection = selection(json!({ "dry_run": dry_run }));
+    let recorrelation = {
+        let run = json!({
+            "type": "boolean", "default": false,
+            "description": "Also hand an event to the workers once its contact is known",
+        });
+        let mut of_all = selection(json!({ "rate": rate, "dry_run": dry_run, "run": run }));
+        // No condition: all events whose contact is not known.
+        if let Some(by_filter) = of_all["oneOf"][1].as_object_mut() {
+            by_filter.remove("anyOf");
+        }
+        of_all
+    };
     let selection = selection(json!({ "rate": rate, "dry_run": dry_run }));
     let texts = json!({ "type": "array", "items": text });
     let group = json!({
@@ -562,7 +646,8 @@ fn schemas() -> Value {
         "sent_dead_letters": texts,
     });
     let progress = json!({
-        "id": text, "state": { "enum": ["running", "done", "cancelled", "failed"] },
+        "id": text, "work": { "enum": ["replay", "recorrelate", "recorrelate_and_run"] },
+        "state": { "enum": ["running", "done", "cancelled", "failed"] },
         "total": count, "done": count, "succeeded": count, "failed": count,
         "rate": {
             "type": ["number", "null"], "exclusiveMinimum": 0,
@@ -603,10 +688,39 @@ fn schemas() -> Value {
         "AuditPage": page("entries", "AuditEntry"),
         "Selection": selection,
         "DiscardSelection": discard_selection,
+        "Recorrelation": recorrelation,
         "Discarded": object(discarded),
-        "Chosen": object(chosen),
+        "Chosen": object_with(chosen, json!({ "not_found": count })),
         "Person": { "oneOf": [person("external_id"), person("user_id")] },
         "Erasure": object(erasure),
+        "QuarantineDiscarded": object(json!({ "id": text, "status": { "const": "discarded" } })),
+        "PurgeRequest": {
+            "type": "object", "additionalProperties": false, "properties": {
+                "dry_run": dry_run, "cursor": parameter("cursor", "query")["schema"],
+            },
+        },
+        "Purged": object(json!({
+            "purged": count, "events": counts, "quarantined": counts, "before": time,
+            "dead_letters_before": maybe_time, "next_cursor": maybe,
+        })),
+        "RedriveRequest": {
+            "type": "object", "additionalProperties": false, "properties": {
+                "source": filters["source"],
+                "max": {
+                    "type": "integer", "minimum": 1, "maximum": super::redrives::MAX_MESSAGES,
+                    "description": "The most messages to take back",
+                },
+            },
+        },
+        "Redriven": object(json!({
+            "requeued": count, "stored": count, "busy": count, "again": count, "differs": count,
+            "unusable": count, "undeleted": count,
+            "left": { "type": ["integer", "null"], "minimum": 0 },
+            "left_messages": list_of(json!({
+                "message_id": text, "event_id": maybe, "source": maybe,
+                "outcome": { "enum": ["busy", "again", "differs", "unusable"] }, "reason": text,
+            })),
+        })),
         "ErrorList": object(json!({ "groups": list_of(group) })),
         "Contact": object(contact),
         "ReplayBegun": object(json!({ "id": text, "total": count })),
