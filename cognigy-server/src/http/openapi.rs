@@ -46,7 +46,7 @@ const FILTER: [&str; 13] = [
 
 const BAD: (u16, &str) = (400, "A parameter is unknown, repeated or malformed");
 const BAD_SELECTION: (u16, &str) = (400, "The selection is malformed or empty");
-const LONG_SELECTION: (u16, &str) = (413, "The selection is too long");
+const LONG_SELECTION: (u16, &str) = (413, "The selection is longer than 2 MiB");
 const NO_EVENT: (u16, &str) = (404, "There is no such event");
 const NO_ITEM: (u16, &str) = (404, "There is no such item");
 const SEVERAL: &str = "Several sources have such an event: name one with source";
@@ -87,7 +87,10 @@ const OPERATIONS: [Operation; 19] = [
         query: &FILTER,
         body: None,
         success: (200, "EventPage"),
-        others: &[BAD],
+        others: &[
+            BAD,
+            (403, "No token is set here, or q is given and the operator sees no bodies"),
+        ],
         changes: false,
     },
     Operation {
@@ -254,7 +257,7 @@ const OPERATIONS: [Operation; 19] = [
         query: &[],
         body: Some("Person"),
         success: (200, "Erasure"),
-        others: &[(400, "It names no person, or two")],
+        others: &[(400, "It names no person, or two"), (413, "The body is too long")],
         changes: true,
     },
     Operation {
@@ -268,6 +271,14 @@ const OPERATIONS: [Operation; 19] = [
         others: &[],
         changes: false,
     },
+];
+
+/// Answers that name something: where, and the operations that take it as that parameter.
+const LINKS: [(&str, &str, &str, [&str; 2]); 4] = [
+    ("listEvents", "events/0/event_id", "event_id", ["showEvent", "replayEvent"]),
+    ("beginReplay", "id", "id", ["showReplay", "cancelReplay"]),
+    ("listReplays", "replays/0/id", "id", ["showReplay", "cancelReplay"]),
+    ("listQuarantine", "items/0/id", "id", ["showQuarantined", "retryQuarantined"]),
 ];
 
 /// The whole document.
@@ -322,9 +333,21 @@ fn operation(operation: &Operation) -> Value {
     let (status, schema) = operation.success;
     let mut answers = problems(operation.others, operation.changes);
     let schema = reference(schema);
+    let description = match status {
+        202 => "Begun: showReplay tells how far it has come",
+        _ => "Done",
+    };
     answers[status.to_string()] = json!({
-        "description": "Done", "content": { "application/json": { "schema": schema } },
+        "description": description, "content": { "application/json": { "schema": schema } },
     });
+    for (_, place, parameter, takers) in LINKS.iter().filter(|link| link.0 == operation.id) {
+        for taker in takers {
+            answers[status.to_string()]["links"][*taker] = json!({
+                "operationId": taker,
+                "parameters": { *parameter: format!("$response.body#/{place}") },
+            });
+        }
+    }
     if operation.body == Some("Selection") {
         let schema = reference("Chosen");
         answers["200"] = json!({
@@ -357,12 +380,26 @@ fn problems(own: &[(u16, &str)], changes: bool) -> Value {
         (503, "The store cannot answer now"),
     ];
     let mut answers = json!({});
-    for (status, description) in own.iter().chain(&all) {
+    // What the operation says of its own beats what is said of all.
+    for (status, description) in all.iter().chain(own) {
         let schema = reference("Problem");
-        answers[status.to_string()] = json!({
+        let answer = &mut answers[status.to_string()];
+        *answer = json!({
             "description": description,
             "content": { "application/problem+json": { "schema": schema } },
         });
+        match status {
+            401 => {
+                answer["headers"]["WWW-Authenticate"] =
+                    json!({ "required": true, "schema": { "const": "Bearer" } });
+            }
+            503 => {
+                answer["headers"]["Retry-After"] = json!({
+                    "description": "Seconds", "schema": { "type": "integer", "minimum": 0 },
+                });
+            }
+            _ => {}
+        }
     }
     answers
 }
@@ -373,11 +410,16 @@ fn reference(schema: &str) -> Value {
 
 fn parameter(name: &str, place: &str) -> Value {
     let text = json!({ "type": "string", "minLength": 1 });
-    let moment = "RFC 3339, Unix seconds, or a duration such as 1h for that long ago";
-    let moments = json!({ "type": "string", "anyOf": [
-        { "format": "date-time" }, { "pattern": "^[0-9]{1,10}(\\.[0-9]{1,6})?$" }, { "pattern": "^[0-9]{1,4}(ms|s|m|h|d)$" },
+    let moment = "RFC 3339, a date (its midnight in UTC), Unix seconds or milliseconds, or a duration such \
+                  as 1h, 1.5h or 1d12h for that long ago";
+    let moments = json!({ "type": "string", "minLength": 1, "anyOf": [
+        { "format": "date-time" },
+        { "format": "date" },
+        { "pattern": "^[0-9]{1,13}(\\.[0-9]{1,9})?$" },
+        { "pattern": "^[0-9]{1,4}\\.[0-9]{1,3}(ms|s|m|h|d)$" },
+        { "pattern": "^([0-9]{1,4}d)?([0-9]{1,4}h)?([0-9]{1,4}m)?([0-9]{1,4}s)?([0-9]{1,4}ms)?$" },
     ] });
-    let source = json!({ "type": "string", "pattern": "^[a-z0-9][a-z0-9-]*$", "maxLength": 64 });
+    let source = json!({ "type": "string", "pattern": "^[a-z0-9_-]+$", "maxLength": 64 });
     let (description, schema) = match name {
         "status" => ("In this status", reference("Status")),
         "type" => (
@@ -392,7 +434,11 @@ fn parameter(name: &str, place: &str) -> Value {
         "error" => ("Dead-lettered or retried, with a last error of this class", text),
         "q" => (
             "With all of these words, in any case: in the body, the ids, the contact or the last error",
-            json!({ "type": "string", "pattern": "\\S" }),
+            // A search field that is left blank is no condition of a list.
+            match place {
+                "query" => json!({ "type": "string" }),
+                _ => json!({ "type": "string", "pattern": "\\S" }),
+            },
         ),
         "key" => ("The contact's externalId or userId, percent-encoded", text),
         "source" => ("The name of a source; that of the plain path is cognigy", source),
@@ -408,7 +454,10 @@ fn parameter(name: &str, place: &str) -> Value {
                 "type": "string", "pattern": "^(-?[0-9]{1,18})?$",
             }),
         ),
-        "event_id" => ("The event's id, percent-encoded", text),
+        "event_id" => (
+            "The event's id, percent-encoded",
+            json!({ "type": "string", "minLength": 1, "maxLength": 256 }),
+        ),
         "id" => ("The number", json!({ "type": "string", "pattern": "^[0-9]{1,18}$" })),
         _ => ("", text),
     };
@@ -438,7 +487,8 @@ fn object_with(members: Value, optional: Value) -> Value {
 /// What asking the CRM came to.
 fn correlation() -> Value {
     let names = cognigy_core::Correlation::ALL.map(cognigy_core::Correlation::as_str);
-    json!({ "enum": names, "description": "What asking the CRM for the contact came to" })
+    let description = "What asking the CRM for the contact came to";
+    json!({ "type": "string", "enum": names, "description": description })
 }
 
 fn schemas() -> Value {
@@ -468,21 +518,26 @@ fn schemas() -> Value {
     detail["attempts"] = list("Attempt");
     detail["audit"] = list("AuditEntry");
     let letter = object(json!({
-        "status": { "const": "unsent" }, "reason": text, "tries": count, "next_try_at": time,
+        "status": { "type": "string", "const": "unsent" }, "reason": text, "tries": count,
+        "next_try_at": time,
     }));
     let of_detail = json!({
-        "source": source, "sensitive": { "const": true }, "forgotten": text,
+        "source": source, "sensitive": { "type": "boolean", "const": true }, "forgotten": text,
         "headers": { "description": "The headers that were kept of the delivery" },
         "dead_letter": letter,
     });
     let duration = json!({ "type": "number", "minimum": 0, "description": "In milliseconds" });
     let attempt = json!({
         "number": count, "run": count, "started_at": time, "duration_ms": duration,
-        "outcome": { "enum": ["succeeded", "failed_transient", "failed_permanent", "lease_expired"] },
+        "outcome": {
+            "type": "string",
+            "enum": ["succeeded", "failed_transient", "failed_permanent", "lease_expired"],
+        },
         "error": maybe,
     });
     let quarantined = json!({
-        "id": { "type": "integer" }, "reason": { "enum": ["invalid", "conflict"] },
+        "id": { "type": "integer" },
+        "reason": { "type": "string", "enum": ["invalid", "conflict"] },
         "event_id": maybe, "received_at": time, "detail": text, "body": maybe,
         "body_bytes": count, "body_truncated": { "type": "boolean" },
     });
@@ -496,7 +551,7 @@ fn schemas() -> Value {
     let ids = json!({ "type": "array", "items": id, "maxItems": 10_000 });
     let filters = FILTER.iter().filter(|name| !["limit", "cursor"].contains(name));
     let filters: Map<_, _> = filters
-        .map(|name| ((*name).to_owned(), parameter(name, "query")["schema"].take()))
+        .map(|name| ((*name).to_owned(), parameter(name, "body")["schema"].take()))
         .collect();
     let rate = json!({
         "type": "number", "exclusiveMinimum": 0, "description": "The most events a second",
@@ -562,7 +617,8 @@ fn schemas() -> Value {
         "sent_dead_letters": texts,
     });
     let progress = json!({
-        "id": text, "state": { "enum": ["running", "done", "cancelled", "failed"] },
+        "id": text,
+        "state": { "type": "string", "enum": ["running", "done", "cancelled", "failed"] },
         "total": count, "done": count, "succeeded": count, "failed": count,
         "rate": {
             "type": ["number", "null"], "exclusiveMinimum": 0,
@@ -591,7 +647,7 @@ fn schemas() -> Value {
     });
     let statuses = cognigy_core::State::ALL.map(cognigy_core::State::as_str);
     json!({
-        "Status": { "enum": statuses },
+        "Status": { "type": "string", "enum": statuses },
         "Problem": object(problem),
         "EventLine": object_with(line, json!({ "source": source })),
         "EventPage": page("events", "EventLine"),
@@ -613,12 +669,12 @@ fn schemas() -> Value {
         "ReplayList": object(json!({ "replays": list("Progress") })),
         "Progress": object(progress),
         "Replayed": object(json!({
-            "status": { "const": "replayed" },
+            "status": { "type": "string", "const": "replayed" },
             "crm_context": { "description": "What the CRM knew, or null" },
         })),
         "Retried": object_with(
-            json!({ "status": { "const": "accepted" }, "event_id": text }),
-            json!({ "duplicate": { "const": true } }),
+            json!({ "status": { "type": "string", "const": "accepted" }, "event_id": text }),
+            json!({ "duplicate": { "type": "boolean", "const": true } }),
         ),
         "SourceState": object(json!({ "source": text, "paused": { "type": "boolean" } })),
         "Stats": object(stats),
