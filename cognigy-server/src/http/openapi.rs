@@ -1,6 +1,8 @@
 //! The description of the operator API, in OpenAPI 3.1. A test compares it with the routes that are
 //! served and with what they answer.
 
+mod meanings;
+
 use actix_web::HttpResponse;
 use serde_json::{Map, Value, json};
 
@@ -290,6 +292,8 @@ pub(super) fn document() -> Value {
         let path = paths.entry(path).or_insert_with(|| json!({}));
         path[method] = operation;
     }
+    let mut schemas = schemas();
+    meanings::describe(&mut schemas);
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -310,7 +314,7 @@ pub(super) fn document() -> Value {
                                 would change, and sees bodies, contacts and kept headers as null unless \
                                 its role says bodies.",
             } },
-            "schemas": schemas(),
+            "schemas": schemas,
         },
     })
 }
@@ -522,7 +526,8 @@ fn schemas() -> Value {
         "next_try_at": time,
     }));
     let of_detail = json!({
-        "source": source, "sensitive": { "type": "boolean", "const": true }, "forgotten": text,
+        "source": source, "sensitive": { "type": "boolean", "const": true },
+        "forgotten": { "type": "string", "enum": ["sensitive", "erased"] },
         "headers": { "description": "The headers that were kept of the delivery" },
         "dead_letter": letter,
     });
@@ -551,7 +556,12 @@ fn schemas() -> Value {
     let ids = json!({ "type": "array", "items": id, "maxItems": 10_000 });
     let filters = FILTER.iter().filter(|name| !["limit", "cursor"].contains(name));
     let filters: Map<_, _> = filters
-        .map(|name| ((*name).to_owned(), parameter(name, "body")["schema"].take()))
+        .map(|name| {
+            let mut described = parameter(name, "body");
+            let mut schema = described["schema"].take();
+            schema["description"] = described["description"].take();
+            ((*name).to_owned(), schema)
+        })
         .collect();
     let rate = json!({
         "type": "number", "exclusiveMinimum": 0, "description": "The most events a second",
