@@ -48,6 +48,8 @@ const FILTER: [&str; 13] = [
 
 const BAD: (u16, &str) = (400, "A parameter is unknown, repeated or malformed");
 const BAD_SELECTION: (u16, &str) = (400, "The selection is malformed or empty");
+const BAD_REPLAY: (u16, &str) =
+    (400, "The selection is malformed or empty, or more than 200,000 events match");
 const LONG_SELECTION: (u16, &str) = (413, "The selection is longer than 2 MiB");
 const NO_EVENT: (u16, &str) = (404, "There is no such event");
 const NO_ITEM: (u16, &str) = (404, "There is no such item");
@@ -114,7 +116,7 @@ const OPERATIONS: [Operation; 19] = [
         query: &[],
         body: Some("Selection"),
         success: (202, "ReplayBegun"),
-        others: &[BAD_SELECTION, LONG_SELECTION],
+        others: &[BAD_REPLAY, LONG_SELECTION],
         changes: true,
     },
     Operation {
@@ -302,7 +304,10 @@ pub(super) fn document() -> Value {
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
             "description": "Times are RFC 3339 in UTC, with microseconds. A list ends where next_cursor \
                             is null; each page is bounded in bytes too, and may have fewer entries than \
-                            limit. Errors are problem details (RFC 9457).",
+                            limit. Errors are problem details (RFC 9457). An unknown or repeated query key \
+                            is a 400, another method a 405 with Allow, another spelling of a path a 404. No \
+                            answer may be cached (Cache-Control: no-store). /healthz, /readyz and /metrics, \
+                            which need no token, and the paths of senders are not described here.",
         },
         "security": [{ "operator": [] }],
         "paths": paths,
@@ -311,8 +316,8 @@ pub(super) fn document() -> Value {
                 "type": "http", "scheme": "bearer",
                 "description": "The token of an operator: COGNIGY_ADMIN_TOKEN, or \
                                 COGNIGY_OPERATOR_{NAME}_TOKEN. A reader is answered 403 where anything \
-                                would change, and sees bodies, contacts and kept headers as null unless \
-                                its role says bodies.",
+                                would change, and sees bodies and contacts as null and no kept headers, \
+                                unless its role says bodies.",
             } },
             "schemas": schemas,
         },
@@ -364,12 +369,44 @@ fn operation(operation: &Operation) -> Value {
         "parameters": parameters,
         "responses": answers,
     });
+    if operation.id == "replayEventByGet" {
+        described["deprecated"] = json!(true);
+    }
     if let Some(body) = operation.body {
-        let schema = reference(body);
+        let content = json!({ "schema": reference(body), "examples": examples(body) });
         described["requestBody"] =
-            json!({ "required": true, "content": { "application/json": { "schema": schema } } });
+            json!({ "required": true, "content": { "application/json": content } });
     }
     described
+}
+
+/// Examples of a request's body.
+fn examples(body: &str) -> Value {
+    let example = |summary: &str, value: Value| json!({ "summary": summary, "value": value });
+    match body {
+        "Selection" => json!({
+            "count": example(
+                "How many dead letters of the last day would be run",
+                json!({ "status": "dead_lettered", "from": "1d", "dry_run": true }),
+            ),
+            "filter": example(
+                "All dead letters of a source, at most 50 a second",
+                json!({ "status": "dead_lettered", "source": "cognigy", "rate": 50 }),
+            ),
+            "ids": example("Two events", json!({ "ids": ["evt-1", "evt-2"] })),
+        }),
+        "DiscardSelection" => json!({
+            "count": example(
+                "How many dead letters that are older than 30 days would be dropped",
+                json!({ "status": "dead_lettered", "to": "30d", "dry_run": true }),
+            ),
+            "ids": example("Two events", json!({ "ids": ["evt-1", "evt-2"] })),
+        }),
+        _ => json!({
+            "external_id": example("By externalId", json!({ "external_id": "customer-1" })),
+            "user_id": example("By userId", json!({ "user_id": "user-1" })),
+        }),
+    }
 }
 
 /// The answers that are problems: those of the operation, and those that every operation has.
@@ -528,7 +565,12 @@ fn schemas() -> Value {
     let of_detail = json!({
         "source": source, "sensitive": { "type": "boolean", "const": true },
         "forgotten": { "type": "string", "enum": ["sensitive", "erased"] },
-        "headers": { "description": "The headers that were kept of the delivery" },
+        "headers": {
+            "type": "array", "items": {
+                "type": "array", "prefixItems": [text, text], "minItems": 2, "maxItems": 2,
+            },
+            "description": "Names and values of the headers that were kept of the delivery, if any",
+        },
         "dead_letter": letter,
     });
     let duration = json!({ "type": "number", "minimum": 0, "description": "In milliseconds" });
