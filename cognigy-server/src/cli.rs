@@ -265,6 +265,7 @@ fn subcommands() -> Vec<Command> {
              CRM_CONCURRENCY says. An interrupt gives back what has not ended.",
         )
         .arg(id().num_args(0..).help("The events' ids"))
+        .arg(flag("rehearse", "Run nothing: ask the CRM, and say how the newest 100 of the events would end").conflicts_with_all(["here", "hand-over", "no-wait"]))
         .arg(flag("here", "Run the events in this process, whether or not a server is seen").conflicts_with("hand-over"))
         .arg(flag("hand-over", "Hand the events to a server's workers, whether or not one is seen"))
         .arg(flag("no-wait", "Do not wait for events that are handed over").conflicts_with("here"))

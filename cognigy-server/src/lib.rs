@@ -51,6 +51,7 @@ mod presence;
 mod purging;
 mod recorrelation;
 mod redriving;
+mod rehearsing;
 mod server;
 mod settings;
 mod store;

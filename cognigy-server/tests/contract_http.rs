@@ -224,6 +224,7 @@ fn the_operator_api_is_closed_without_its_token() {
         ("DELETE", "/admin/quarantine/1"),
         ("POST", "/admin/purges"),
         ("POST", "/admin/redrives"),
+        ("POST", "/admin/rehearsals"),
         ("POST", "/admin/recorrelations"),
         ("POST", "/admin/sources/cognigy/pause"),
         ("POST", "/admin/sources/cognigy/resume"),

@@ -44,7 +44,7 @@ const READING: [&str; 11] = [
     "/admin/openapi.json",
 ];
 
-const CHANGES: [(&str, &str); 13] = [
+const CHANGES: [(&str, &str); 14] = [
     ("POST", "/webhooks/replay/e1"),
     ("GET", "/webhooks/replay/e1"),
     ("POST", "/admin/replays"),
@@ -55,6 +55,7 @@ const CHANGES: [(&str, &str); 13] = [
     ("DELETE", "/admin/quarantine/1"),
     ("POST", "/admin/purges"),
     ("POST", "/admin/redrives"),
+    ("POST", "/admin/rehearsals"),
     ("POST", "/admin/recorrelations"),
     ("POST", "/admin/sources/cognigy/pause"),
     ("POST", "/admin/sources/cognigy/resume"),
@@ -340,6 +341,7 @@ fn answers_are_as_the_openapi_document_says() {
                     ("/admin/replays" | "/admin/recorrelations" | "/admin/discards", _) => {
                         r#"{"status":"dead_lettered","dry_run":true}"#
                     }
+                    ("/admin/rehearsals", _) => r#"{"ids":["e1","e2","e9"]}"#,
                     ("/admin/erasures", 2) => r#"{"external_id":"customer-2"}"#,
                     _ => "",
                 };

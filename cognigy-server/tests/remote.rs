@@ -103,6 +103,47 @@ fn a_server_asks_the_crm_again_for_contacts_that_were_not_known() {
 }
 
 #[test]
+fn a_rehearsal_says_how_replays_would_end_and_runs_none() {
+    let (crm, receiver) = (Crm::start(), Crm::start());
+    crm.refuse("c2", 400);
+    let mut site = Site::new();
+    site.set("CRM_BASE_URL", crm.url())
+        .set("COGNIGY_FORWARD_URL", receiver.url())
+        .set("COGNIGY_FORWARD_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let server = site.serve();
+    for (id, contact, ends) in [("e1", "c1", "processed"), ("e2", "c2", "dead_lettered")] {
+        server.deliver(&event(id, contact));
+        server.wait_for(id, ends);
+    }
+    let handed_on = receiver.requests().len();
+    let before = [server.event("e1"), server.event("e2")];
+    crm.answer(200, r#"{"name":"Grace"}"#);
+    crm.refuse("c2", 403);
+    let address = format!("http://{}", server.address);
+    let here = site.run(&["replay", "--rehearse", "e1", "e2"]);
+    let there = site.run(&["replay", "--rehearse", "e1", "e2", "--server", &address]);
+    assert!(here.status.success() && there.status.success(), "{}", stderr(&there));
+    let told = stdout(&here);
+    assert_eq!(told, stdout(&there));
+    for line in [
+        "e1: recorded: processed, contact matched\n",
+        r#"e1: contact:  {"id":"crm-1","name":"Ada"} -> {"name":"Grace"}"#,
+        "e2: as recorded: dead_lettered, contact failed: ",
+        "1 of 2 would end differently\n",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    let filtered = site.run(&["replay", "--rehearse", "--status", "dead_lettered", "--json"]);
+    let line: Value = serde_json::from_str(&stdout(&filtered)).unwrap();
+    assert_eq!((&line["event_id"], &line["differs"]), (&json!("e2"), &json!([])));
+    assert_eq!(line["now"]["status"], "dead_lettered");
+    let unknown = site.run(&["replay", "--rehearse", "none"]);
+    assert_eq!(unknown.status.code(), Some(1), "{unknown:?}");
+    assert_eq!([server.event("e1"), server.event("e2")], before, "nothing was stored");
+    assert_eq!(receiver.requests().len(), handed_on, "nothing was handed on");
+}
+
+#[test]
 fn a_server_purges_by_its_own_retention_and_removes_a_body_from_the_quarantine() {
     let crm = Crm::start();
     let mut site = Site::new();

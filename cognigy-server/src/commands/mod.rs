@@ -15,6 +15,7 @@ mod quarantine;
 mod recorrelate;
 mod redrive;
 mod register;
+mod rehearse;
 mod replay;
 mod send;
 mod serve;

@@ -22,6 +22,7 @@ mod probes;
 mod purges;
 mod recorrelations;
 mod redrives;
+mod rehearsals;
 mod request;
 mod sources;
 mod unread;
@@ -187,6 +188,11 @@ fn operators(config: &mut web::ServiceConfig) {
             resource("/admin/purges", "POST")
                 .app_data(web::PayloadConfig::new(purges::MAX_BODY))
                 .route(web::post().to(purges::purge)),
+        )
+        .service(
+            resource("/admin/rehearsals", "POST")
+                .app_data(web::PayloadConfig::new(bulk::MAX_SELECTION))
+                .route(web::post().to(rehearsals::rehearse)),
         )
         .service(
             resource("/admin/redrives", "POST")
