@@ -422,6 +422,20 @@ fn subcommands() -> Vec<Command> {
         )
         .arg(json()),
         named(
+            "verify",
+            "Look at every stored event and body, and say whether each is where it may be",
+            "cognigy-server verify --json > report.json",
+        )
+        .long_about(
+            "Look at every stored event, and say whether each is where it may be.\n\nEvery event has to be in a \
+             status that its attempts, its dead letter and its times agree with, its body has to be there and \
+             be its own, none may be stuck for longer than the bound, and the numbers that the store keeps \
+             have to be those of what is there. Servers go on meanwhile.",
+        )
+        .arg(Arg::new("bound").long("bound").value_name("DURATION").default_value("15m").help("How long nothing may happen to an event that is not paused, once it is due"))
+        .arg(server())
+        .arg(json()),
+        named(
             "backup",
             "Copy the database to a new file, while servers go on",
             "cognigy-server backup /backups/webhooks-$(date +%F).db",

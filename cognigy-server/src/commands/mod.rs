@@ -22,6 +22,7 @@ mod serve;
 mod sources;
 mod stats;
 mod tail;
+mod verify;
 mod webhooks;
 mod why;
 
@@ -69,6 +70,7 @@ pub(crate) async fn run(
         "webhooks" => webhooks::run(arguments, settings).await,
         "pause" => sources::run(arguments, deployment, true).await,
         "resume" => sources::run(arguments, deployment, false).await,
+        "verify" => verify::run(arguments, deployment).await,
         "doctor" => doctor::run(arguments, deployment, &layers).await,
         "backup" => backup::run(arguments, deployment).await,
         _ => Err(StartError::Failed(format!("{name} is not a command"))),
