@@ -26,19 +26,19 @@ fn named(source: &SourceName) -> Option<String> {
 /// An event in a list.
 #[derive(Serialize)]
 pub(crate) struct EventLine {
-    event_id: String,
+    pub(crate) event_id: String,
     #[serde(rename = "type")]
-    kind: EventType,
-    status: &'static str,
-    timestamp: EventTime,
-    external_id: Option<String>,
-    user_id: Option<String>,
-    conversation: Option<String>,
-    correlation: &'static str,
-    received_at: String,
-    processed_at: Option<String>,
+    pub(crate) kind: EventType,
+    pub(crate) status: &'static str,
+    pub(crate) timestamp: EventTime,
+    pub(crate) external_id: Option<String>,
+    pub(crate) user_id: Option<String>,
+    pub(crate) conversation: Option<String>,
+    pub(crate) correlation: &'static str,
+    pub(crate) received_at: String,
+    pub(crate) processed_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<String>,
+    pub(crate) source: Option<String>,
 }
 
 impl From<EventSummary> for EventLine {
@@ -270,20 +270,20 @@ impl From<QuarantinedItem> for QuarantineLine {
 pub(crate) struct Stats {
     /// Since the process started: `received` = `new` + `duplicates` + `conflicts` + `refused`.
     /// None in the answer of a command, which sees the database only.
-    deliveries: Option<Deliveries>,
-    events: EventCounts,
-    by_status: std::collections::BTreeMap<&'static str, u64>,
-    by_type: std::collections::BTreeMap<String, u64>,
-    oldest_pending_seconds: f64,
-    unsent_dead_letters: u64,
-    quarantined: u64,
+    pub(crate) deliveries: Option<Deliveries>,
+    pub(crate) events: EventCounts,
+    pub(crate) by_status: std::collections::BTreeMap<&'static str, u64>,
+    pub(crate) by_type: std::collections::BTreeMap<String, u64>,
+    pub(crate) oldest_pending_seconds: f64,
+    pub(crate) unsent_dead_letters: u64,
+    pub(crate) quarantined: u64,
     /// Waiting events that wait for an earlier one of the same contact.
-    held_back: u64,
-    stopped_contacts: u64,
+    pub(crate) held_back: u64,
+    pub(crate) stopped_contacts: u64,
     /// The sources whose workers are paused, and who paused each.
-    paused: Paused,
+    pub(crate) paused: Paused,
     /// None in the answer of a command.
-    rates: Option<Rates>,
+    pub(crate) rates: Option<Rates>,
 }
 
 /// What is stored: `total` = `processed` + `dead_lettered` + `discarded` + `waiting`.

@@ -26,7 +26,7 @@ use crate::{
 /// The digests of the operators' tokens. Comparing digests takes the same time for every token that
 /// is sent, whatever its length, and each of them is compared.
 #[derive(Clone)]
-pub(super) struct Tokens {
+pub(crate) struct Tokens {
     operators: Arc<[([u8; 32], Operator)]>,
     guard: Arc<Guard>,
 }
@@ -45,7 +45,17 @@ pub(super) struct Reader(pub(super) Operator);
 pub(super) struct Change(pub(super) Operator);
 
 /// A request that is refused: its answer, and the wait before it.
-struct Refused(ProblemResponse, Option<Pause>);
+pub(crate) struct Refused(ProblemResponse, Option<Pause>);
+
+impl Refused {
+    /// The answer, once the wait is over.
+    pub(crate) async fn answer(self) -> ProblemResponse {
+        if let Some(pause) = self.1 {
+            pause.over().await;
+        }
+        self.0
+    }
+}
 
 impl Tokens {
     pub(super) fn new(operators: &[OperatorSettings]) -> Self {
@@ -68,39 +78,94 @@ impl Tokens {
     }
 
     fn check(&self, request: &HttpRequest, app: &App, changes: bool) -> Result<Operator, Refused> {
-        let from = sender_of(request, app);
-        let refused = |reason: &str, problem, pause| {
-            app.telemetry.operator_refused();
-            let method = request.method();
-            refusal!(app.refusals.first(reason, from), peer = %from, %method, "operator refused: {reason}");
-            Err(Refused(problem, pause))
-        };
-        let forbidden = |detail: &str| ProblemResponse::new(403, "Forbidden", detail);
-        if self.operators.is_empty() {
+        let operator = self.identify(bearer_of(request), request, app)?;
+        if changes {
+            self.may_change(&operator, request, app)?;
+        }
+        Ok(operator)
+    }
+
+    /// The operator whose token was sent with the request. A wrong token counts, and slows the next
+    /// answers to its sender down.
+    pub(crate) fn identify(
+        &self,
+        token: Option<&[u8]>,
+        request: &HttpRequest,
+        app: &App,
+    ) -> Result<Operator, Refused> {
+        if self.are_none() {
             let detail = "The operator API is closed: COGNIGY_ADMIN_TOKEN is not set";
-            return refused("no token is set", forbidden(detail), None);
+            return Err(refused("no token is set", forbidden(detail), None, request, app));
         }
-        let mut sent = request.headers().get_all(header::AUTHORIZATION);
-        let token = match (sent.next(), sent.next()) {
-            (Some(value), None) => bearer(value.as_bytes()),
-            _ => None,
-        };
         match (self.find(token.unwrap_or_default()), token) {
-            (Some(operator), Some(_)) if changes && !operator.role.may_change() => {
-                let (name, role) = (&operator.name, operator.role.as_str());
-                let detail = format!("The operator {name} has the role {role} and changes nothing");
-                refused("the operator may only read", forbidden(&detail), None)
-            }
             (Some(operator), Some(_)) => Ok(operator.clone()),
-            (_, sent) => {
-                let detail = "The operator's bearer token is missing or wrong";
-                let problem = ProblemResponse::new(401, "Unauthorized", detail);
-                match sent {
-                    Some(_) => refused("wrong operator token", problem, self.guard.wrong(from)),
-                    None => refused("no operator token", problem, None),
-                }
-            }
+            (_, Some(_)) => Err(self.guessed("wrong operator token", request, app)),
+            (_, None) => Err(refused("no operator token", unauthorized(), None, request, app)),
         }
+    }
+
+    /// The refusal of a guess: of a wrong token, or of what only the owner of a token can make.
+    pub(crate) fn guessed(&self, reason: &str, request: &HttpRequest, app: &App) -> Refused {
+        let pause = self.guard.wrong(sender_of(request, app));
+        refused(reason, unauthorized(), pause, request, app)
+    }
+
+    /// Refuses an operator who only reads.
+    pub(crate) fn may_change(
+        &self,
+        operator: &Operator,
+        request: &HttpRequest,
+        app: &App,
+    ) -> Result<(), Refused> {
+        if operator.role.may_change() {
+            return Ok(());
+        }
+        let (name, role) = (&operator.name, operator.role.as_str());
+        let detail = format!("The operator {name} has the role {role} and changes nothing");
+        Err(refused("the operator may only read", forbidden(&detail), None, request, app))
+    }
+
+    /// Whether no operator is set, so that everything for operators is closed.
+    pub(crate) fn are_none(&self) -> bool {
+        self.operators.is_empty()
+    }
+
+    /// The operator of that name, and the digest of the operator's token.
+    pub(crate) fn named(&self, name: &str) -> Option<(&Operator, &[u8; 32])> {
+        let named = self.operators.iter().find(|(_, operator)| *operator.name == *name);
+        named.map(|(digest, operator)| (operator, digest))
+    }
+}
+
+fn forbidden(detail: &str) -> ProblemResponse {
+    ProblemResponse::new(403, "Forbidden", detail)
+}
+
+fn unauthorized() -> ProblemResponse {
+    let detail = "The operator's bearer token is missing or wrong";
+    ProblemResponse::new(401, "Unauthorized", detail)
+}
+
+/// Counts and logs a refusal.
+fn refused(
+    reason: &str,
+    problem: ProblemResponse,
+    pause: Option<Pause>,
+    request: &HttpRequest,
+    app: &App,
+) -> Refused {
+    let (from, method) = (sender_of(request, app), request.method());
+    app.telemetry.operator_refused();
+    refusal!(app.refusals.first(reason, from), peer = %from, %method, "operator refused: {reason}");
+    Refused(problem, pause)
+}
+
+/// The bearer token of a request, if it has just one.
+pub(crate) fn bearer_of(request: &HttpRequest) -> Option<&[u8]> {
+    let mut sent = request.headers().get_all(header::AUTHORIZATION);
+    match (sent.next(), sent.next()) {
+        (Some(value), None) => bearer(value.as_bytes()),
+        _ => None,
     }
 }
 
@@ -124,12 +189,7 @@ fn operator_of(
     Box::pin(async move {
         match checked {
             Ok(operator) => Ok(operator),
-            Err(Refused(problem, pause)) => {
-                if let Some(pause) = pause {
-                    pause.over().await;
-                }
-                Err(problem)
-            }
+            Err(refused) => Err(refused.answer().await),
         }
     })
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     Answer, ProblemResponse, Shared,
-    access::{Change, Reader},
+    access::{Change, Operator, Reader},
 };
 use crate::{
     app::App,
@@ -68,24 +68,43 @@ pub(super) async fn begin(
     body: Result<web::Bytes, actix_web::Error>,
 ) -> Answer {
     let body = body.map_err(|error| unreadable(&error))?;
-    let app = &service.app;
+    match replay_selected(&service.app, &operator, &body).await? {
+        Begun::NotYet(chosen) => Ok(HttpResponse::Ok().json(chosen)),
+        Begun::Replay(replay) => {
+            let answer = json!({ "id": replay.id.to_string(), "total": replay.total });
+            Ok(HttpResponse::Accepted().json(answer))
+        }
+    }
+}
+
+/// What a request for a bulk replay came to.
+pub(crate) enum Begun {
+    /// A dry run: what would be run.
+    NotYet(Selected),
+    Replay(BulkReplay),
+}
+
+/// Begins the bulk replay that an operator's request describes, or only looks at its events.
+pub(crate) async fn replay_selected(
+    app: &App,
+    operator: &Operator,
+    body: &[u8],
+) -> Result<Begun, ProblemResponse> {
     let now = app.clock.now();
     let Asked { selection, rate, dry_run } =
-        asked(&body, now, app.types).map_err(|error| ProblemResponse::bad_request(&error))?;
+        asked(body, now, app.types).map_err(|error| ProblemResponse::bad_request(&error))?;
     if dry_run {
-        let chosen = selected(app, selection).await?;
-        return Ok(HttpResponse::Ok().json(chosen));
+        return Ok(Begun::NotYet(selected(app, selection).await?));
     }
     let keys = keys_of(app, selection).await?.ok_or_else(|| {
         let detail = format!("More than {MAX_EVENTS} events match: narrow the filter");
         ProblemResponse::bad_request(&detail)
     })?;
     let replay = bulk_replays::begin(&*app.store, &keys, rate, &operator.name, now).await?;
-    let filter = serde_json::from_slice(&body).ok();
+    let filter = serde_json::from_slice(body).ok();
     let (count, told) = (Some(replay.total), "begun");
-    audit(app, &operator, "replay", Target::Selected, filter.as_ref(), count, told).await;
-    let answer = json!({ "id": replay.id.to_string(), "total": replay.total });
-    Ok(HttpResponse::Accepted().json(answer))
+    audit(app, operator, "replay", Target::Selected, filter.as_ref(), count, told).await;
+    Ok(Begun::Replay(replay))
 }
 
 /// The bulk replays that are remembered.
@@ -110,11 +129,7 @@ pub(super) fn unreadable(error: &actix_web::Error) -> ProblemResponse {
 
 /// The progress of one bulk replay.
 pub(super) async fn progress(_: Reader, service: Shared, id: web::Path<String>) -> Answer {
-    let found = match id.parse() {
-        Ok(id) => bulk_replays::get(&*service.app.store, id).await?,
-        Err(_) => None,
-    };
-    shown(found)
+    Ok(HttpResponse::Ok().json(Line::from(bulk_replay(&service.app, &id).await?)))
 }
 
 /// Ends a bulk replay before all its events were run.
@@ -123,21 +138,30 @@ pub(super) async fn cancel(
     service: Shared,
     id: web::Path<String>,
 ) -> Answer {
-    let app = &service.app;
-    let found = match id.parse() {
-        Ok(id) => bulk_replays::cancel(&*app.store, id).await?,
-        Err(_) => None,
-    };
-    if let Some(replay) = &found {
-        let (target, count) = (Target::Named(&id), Some(replay.done));
-        audit(app, &operator, "cancel_replay", target, None, count, "cancelled").await;
-    }
-    shown(found)
+    Ok(HttpResponse::Ok().json(Line::from(cancel_replay(&service.app, &operator, &id).await?)))
 }
 
-fn shown(replay: Option<BulkReplay>) -> Answer {
-    let missing = || ProblemResponse::new(404, "Not Found", "There is no such replay");
-    Ok(HttpResponse::Ok().json(Line::from(replay.ok_or_else(missing)?)))
+fn no_replay() -> ProblemResponse {
+    ProblemResponse::new(404, "Not Found", "There is no such replay")
+}
+
+/// The bulk replay with that id.
+pub(crate) async fn bulk_replay(app: &App, id: &str) -> Result<BulkReplay, ProblemResponse> {
+    let id = id.parse().map_err(|_| no_replay())?;
+    bulk_replays::get(&*app.store, id).await?.ok_or_else(no_replay)
+}
+
+/// Ends a bulk replay for an operator.
+pub(crate) async fn cancel_replay(
+    app: &App,
+    operator: &Operator,
+    id: &str,
+) -> Result<BulkReplay, ProblemResponse> {
+    let number = id.parse().map_err(|_| no_replay())?;
+    let replay = bulk_replays::cancel(&*app.store, number).await?.ok_or_else(no_replay)?;
+    let (target, count) = (Target::Named(id), Some(replay.done));
+    audit(app, operator, "cancel_replay", target, None, count, "cancelled").await;
+    Ok(replay)
 }
 
 /// The events that are selected, the earliest first. None if they are too many.
@@ -165,10 +189,10 @@ async fn keys_of(app: &App, selection: Selection) -> Result<Option<Vec<EventKey>
 
 /// How many events were chosen, and some of them.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Selected {
-    count: u64,
+pub(crate) struct Selected {
+    pub(crate) count: u64,
     /// The newest ones, or the first that were named.
-    sample: Vec<String>,
+    pub(crate) sample: Vec<String>,
 }
 
 /// How many events a dry run names.

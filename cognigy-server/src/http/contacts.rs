@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     Answer, Shared,
-    access::Reader,
+    access::{Operator, Reader},
     operator::{no_other, parameters},
 };
 use crate::{
@@ -30,43 +30,43 @@ const PAGE: usize = 250;
 
 /// What is known of a contact.
 #[derive(Serialize)]
-struct Contact {
-    key: String,
-    events: Vec<EventLine>,
-    conversations: Vec<Conversation>,
+pub(crate) struct Contact {
+    pub(crate) key: String,
+    pub(crate) events: Vec<EventLine>,
+    pub(crate) conversations: Vec<Conversation>,
     /// Bodies that name the contact or one of its events.
-    quarantine: Vec<QuarantineLine>,
-    dead_letters: Vec<DeadLetter>,
-    replays: Vec<Replay>,
+    pub(crate) quarantine: Vec<QuarantineLine>,
+    pub(crate) dead_letters: Vec<DeadLetter>,
+    pub(crate) replays: Vec<Replay>,
     /// Whether there are more events than are shown.
-    more: bool,
+    pub(crate) more: bool,
 }
 
 #[derive(Serialize)]
-struct Conversation {
-    conversation: String,
-    events: u64,
-    first: String,
-    last: String,
+pub(crate) struct Conversation {
+    pub(crate) conversation: String,
+    pub(crate) events: u64,
+    pub(crate) first: String,
+    pub(crate) last: String,
 }
 
 /// An event that was given up.
 #[derive(Serialize)]
-struct DeadLetter {
-    event_id: String,
-    status: &'static str,
-    error: Option<String>,
+pub(crate) struct DeadLetter {
+    pub(crate) event_id: String,
+    pub(crate) status: &'static str,
+    pub(crate) error: Option<String>,
     /// When its last attempt began.
-    at: Option<String>,
+    pub(crate) at: Option<String>,
 }
 
 /// An attempt of a run after the first.
 #[derive(Serialize)]
-struct Replay {
-    event_id: String,
-    run: u32,
-    outcome: &'static str,
-    at: String,
+pub(crate) struct Replay {
+    pub(crate) event_id: String,
+    pub(crate) run: u32,
+    pub(crate) outcome: &'static str,
+    pub(crate) at: String,
 }
 
 pub(super) async fn show(
@@ -75,9 +75,17 @@ pub(super) async fn show(
     service: Shared,
     key: web::Path<String>,
 ) -> Answer {
-    let app = &service.app;
     no_other(&parameters(&request)?, &[])?;
-    let key = key.into_inner();
+    let contact = contact(&service.app, &operator, key.into_inner()).await?;
+    Ok(HttpResponse::Ok().json(contact))
+}
+
+/// What an operator sees of a contact.
+pub(crate) async fn contact(
+    app: &App,
+    operator: &Operator,
+    key: String,
+) -> Result<Contact, StoreError> {
     let (events, more) = events(app, &key).await?;
     let quarantined = quarantine(app, &key, &events).await?;
     let seen = |line: QuarantineLine| line.seen_by(operator.role);
@@ -101,7 +109,7 @@ pub(super) async fn show(
     }
     replays.sort_by_key(|(at, _)| *at);
     contact.replays = replays.into_iter().map(|(_, replay)| replay).collect();
-    Ok(HttpResponse::Ok().json(contact))
+    Ok(contact)
 }
 
 /// The contact's events, and whether there are more.

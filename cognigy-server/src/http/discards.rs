@@ -3,8 +3,9 @@
 use actix_web::{HttpResponse, web};
 use cognigy_core::Clock;
 
-use super::{Answer, ProblemResponse, Shared, access::Change, bulk};
+use super::{Answer, ProblemResponse, Shared, access::{Change, Operator}, bulk};
 use crate::{
+    app::App,
     audit::{Target, audit},
     discards,
 };
@@ -16,9 +17,17 @@ pub(super) async fn discard(
     body: Result<web::Bytes, actix_web::Error>,
 ) -> Answer {
     let body = body.map_err(|error| bulk::unreadable(&error))?;
-    let app = &service.app;
+    Ok(HttpResponse::Ok().json(discard_selected(&service.app, &operator, &body).await?))
+}
+
+/// Drops the dead letters that an operator's request selects, or only looks at them.
+pub(crate) async fn discard_selected(
+    app: &App,
+    operator: &Operator,
+    body: &[u8],
+) -> Result<discards::Outcome, ProblemResponse> {
     let now = app.clock.now();
-    let (selection, dry_run) = bulk::selection(&body, now, app.types)
+    let (selection, dry_run) = bulk::selection(body, now, app.types)
         .map_err(|error| ProblemResponse::bad_request(&error))?;
     let discarded = match selection {
         bulk::Selection::Ids(keys) => discards::of_keys(&*app.store, &keys, dry_run, now).await?,
@@ -27,10 +36,10 @@ pub(super) async fn discard(
         }
     };
     if !dry_run {
-        let filter = serde_json::from_slice(&body).ok();
+        let filter = serde_json::from_slice(body).ok();
         let count = Some(discarded.count);
-        audit(app, &operator, "discard", Target::Selected, filter.as_ref(), count, "discarded")
+        audit(app, operator, "discard", Target::Selected, filter.as_ref(), count, "discarded")
             .await;
     }
-    Ok(HttpResponse::Ok().json(discarded))
+    Ok(discarded)
 }

@@ -4,8 +4,9 @@ use actix_web::{HttpResponse, web};
 use cognigy_core::{Clock, Person};
 use serde::Deserialize;
 
-use super::{Answer, ProblemResponse, Shared, access::Change, bulk};
+use super::{Answer, ProblemResponse, Shared, access::{Change, Operator}, bulk};
 use crate::{
+    app::App,
     audit::{Target, audit},
     view::ErasureLine,
 };
@@ -33,18 +34,26 @@ pub(super) async fn erase(
     body: Result<web::Bytes, actix_web::Error>,
 ) -> Answer {
     let body = body.map_err(|error| bulk::unreadable(&error))?;
-    let app = &service.app;
     let person = person(&body).ok_or_else(|| {
         ProblemResponse::bad_request(
             "expected a JSON object with the person's external_id or user_id, not empty",
         )
     })?;
-    let erasure = app.store.erase(&person, &operator.name, app.clock.now()).await?;
+    Ok(HttpResponse::Ok().json(erase_person(&service.app, &operator, &person).await?))
+}
+
+/// Erases what is stored about a person, for an operator. Yields the receipt.
+pub(crate) async fn erase_person(
+    app: &App,
+    operator: &Operator,
+    person: &Person,
+) -> Result<ErasureLine, ProblemResponse> {
+    let erasure = app.store.erase(person, &operator.name, app.clock.now()).await?;
     // By the number of its receipt: the person's id is gone, here too.
     let receipt = erasure.id.to_string();
     let (target, count) = (Target::Named(&receipt), Some(erasure.events));
-    audit(app, &operator, "erase", target, None, count, "erased").await;
-    Ok(HttpResponse::Ok().json(ErasureLine::from(erasure)))
+    audit(app, operator, "erase", target, None, count, "erased").await;
+    Ok(ErasureLine::from(erasure))
 }
 
 #[cfg(test)]

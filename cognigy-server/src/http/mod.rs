@@ -36,15 +36,14 @@ use cognigy_core::{Failure, Reply, StoreError};
 pub(crate) use listen::{Listening, Size, bind, serve};
 
 use crate::{app::App, pipelines::Pipelines, settings::Settings, telemetry::Hints};
-pub(crate) use access::Operator;
-use access::Tokens;
+pub(crate) use access::{Operator, Refused, Tokens, bearer_of};
 use probes::Readiness;
 
 /// What the routes of all listeners share: the app, and what only requests need.
 #[derive(Clone)]
 pub(crate) struct Service {
     pub(crate) app: App,
-    tokens: Tokens,
+    pub(crate) tokens: Tokens,
     readiness: Readiness,
     hints: Arc<Hints>,
 }
@@ -213,15 +212,23 @@ fn answer(reply: &Reply) -> HttpResponse {
 
 /// The problem document that a handler answers with when it cannot go on.
 #[derive(Debug)]
-struct ProblemResponse(Reply);
+pub(crate) struct ProblemResponse(Reply);
 
 impl ProblemResponse {
-    fn new(status: u16, title: &'static str, detail: &str) -> Self {
+    pub(crate) fn new(status: u16, title: &'static str, detail: &str) -> Self {
         Self(Reply::problem(status, title, detail))
     }
 
-    fn bad_request(detail: &str) -> Self {
+    pub(crate) fn bad_request(detail: &str) -> Self {
         Self::new(400, "Bad Request", detail)
+    }
+
+    /// Its status, its title and its detail, for an answer in another form.
+    pub(crate) fn told(&self) -> (u16, String, String) {
+        let problem: serde_json::Value =
+            serde_json::from_slice(self.0.body()).unwrap_or_default();
+        let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+        (self.0.status(), text("title"), text("detail"))
     }
 }
 
@@ -260,4 +267,4 @@ impl From<StoreError> for ProblemResponse {
 }
 
 type Answer = Result<HttpResponse, ProblemResponse>;
-type Shared = web::Data<Service>;
+pub(crate) type Shared = web::Data<Service>;

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use cognigy_core::{
-    Clock, EventFilter, EventId, EventKey, PageRequest, QuarantineRetry, ReplayOutcome, SourceName,
+    Clock, Contact, EventFilter, EventId, EventKey, EventPage, PageRequest, QuarantineRetry,
+    QuarantinedItem, ReplayOutcome, SourceName,
 };
 use serde_json::json;
 
 use super::{
     Answer, ProblemResponse, Shared,
-    access::{Change, Reader},
+    access::{Change, Operator, Reader},
 };
 use crate::{
     app::App,
@@ -65,7 +66,7 @@ fn not_configured(source: &SourceName) -> ProblemResponse {
     ProblemResponse::new(409, "Conflict", &detail)
 }
 
-fn not_found() -> ProblemResponse {
+pub(crate) fn not_found() -> ProblemResponse {
     ProblemResponse::new(404, "Not Found", "Event not found in local store")
 }
 
@@ -76,10 +77,19 @@ pub(super) async fn replay(
     service: Shared,
     event_id: web::Path<String>,
 ) -> Answer {
-    let app = &service.app;
-    let key = key(app, &event_id, &request).await?;
+    let key = key(&service.app, &event_id, &request).await?;
+    let contact = replay_event(&service.app, &operator, key).await?;
+    Ok(HttpResponse::Ok().json(json!({ "status": "replayed", "crm_context": contact })))
+}
+
+/// Runs an event for an operator. Yields what the CRM knew.
+pub(crate) async fn replay_event(
+    app: &App,
+    operator: &Operator,
+    key: EventKey,
+) -> Result<Option<Contact>, ProblemResponse> {
     let source = app.pipelines.get(&key.source).ok_or_else(|| not_configured(&key.source))?;
-    let (pipeline, app) = (source.pipeline.clone(), app.clone());
+    let (pipeline, app, operator) = (source.pipeline.clone(), app.clone(), operator.clone());
     // The run is a task of its own: if the operator hangs up, it goes on to its end.
     let run = tokio::spawn(async move {
         let outcome = pipeline.replay(&key, &app.clock).await;
@@ -96,9 +106,7 @@ pub(super) async fn replay(
     });
     let failed = |detail: &str| ProblemResponse::new(500, "Internal Server Error", detail);
     match run.await.map_err(|_| failed("Replay failed: the run broke off"))? {
-        Ok(ReplayOutcome::Replayed(contact)) => {
-            Ok(HttpResponse::Ok().json(json!({ "status": "replayed", "crm_context": contact })))
-        }
+        Ok(ReplayOutcome::Replayed(contact)) => Ok(contact),
         Ok(ReplayOutcome::Failed(reason)) => Err(failed(&format!("Replay failed: {reason}"))),
         Ok(ReplayOutcome::NotFound) => Err(not_found()),
         Ok(ReplayOutcome::Forgotten) => Err(ProblemResponse::new(
@@ -123,7 +131,7 @@ pub(super) async fn replay(
 }
 
 /// The query's parameters, each at most once.
-pub(super) fn parameters(
+pub(crate) fn parameters(
     request: &HttpRequest,
 ) -> Result<BTreeMap<String, String>, ProblemResponse> {
     let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
@@ -152,7 +160,7 @@ pub(super) fn no_other(
 }
 
 /// Takes `limit` and `cursor` out of the parameters.
-pub(super) fn page(
+pub(crate) fn page(
     parameters: &mut BTreeMap<String, String>,
 ) -> Result<PageRequest, ProblemResponse> {
     let limit = match parameters.remove("limit") {
@@ -177,8 +185,18 @@ pub(super) async fn list(
     request: HttpRequest,
     service: Shared,
 ) -> Answer {
-    let app = &service.app;
-    let mut parameters = parameters(&request)?;
+    let found = events(&service.app, &operator, parameters(&request)?).await?;
+    let events: Vec<EventLine> = found.events.into_iter().map(EventLine::from).collect();
+    let next = found.next.map(|cursor| cursor.to_string());
+    Ok(HttpResponse::Ok().json(EventsPage { events, next_cursor: next }))
+}
+
+/// The page of events that an operator asks for with these parameters.
+pub(crate) async fn events(
+    app: &App,
+    operator: &Operator,
+    mut parameters: BTreeMap<String, String>,
+) -> Result<EventPage, ProblemResponse> {
     let page = page(&mut parameters)?;
     // A search field that is left blank is no condition.
     if parameters.get("q").is_some_and(|words| words.trim().is_empty()) {
@@ -191,10 +209,7 @@ pub(super) async fn list(
     }
     let filter: EventFilter = filter::from_pairs(&parameters, app.clock.now(), app.types)
         .map_err(|error| ProblemResponse::bad_request(&error))?;
-    let found = app.store.list(&filter, page).await?;
-    let events: Vec<EventLine> = found.events.into_iter().map(EventLine::from).collect();
-    let next = found.next.map(|cursor| cursor.to_string());
-    Ok(HttpResponse::Ok().json(EventsPage { events, next_cursor: next }))
+    Ok(app.store.list(&filter, page).await?)
 }
 
 pub(super) async fn show(
@@ -203,14 +218,21 @@ pub(super) async fn show(
     service: Shared,
     event_id: web::Path<String>,
 ) -> Answer {
-    let app = &service.app;
-    let key = key(app, &event_id, &request).await?;
-    let stored = app.store.find(&key).await?.ok_or_else(not_found)?;
-    let attempts = app.store.attempts(&key).await?;
+    let key = key(&service.app, &event_id, &request).await?;
+    Ok(HttpResponse::Ok().json(event(&service.app, &operator, &key).await?))
+}
+
+/// What an operator sees of an event.
+pub(crate) async fn event(
+    app: &App,
+    operator: &Operator,
+    key: &EventKey,
+) -> Result<EventDetail, ProblemResponse> {
+    let stored = app.store.find(key).await?.ok_or_else(not_found)?;
+    let attempts = app.store.attempts(key).await?;
     let audit = PageRequest { limit: MAX_PAGE, after: None };
-    let audit = app.store.audited(Some(&key), audit).await?.entries;
-    let detail = EventDetail::new(stored, attempts, audit).seen_by(operator.role);
-    Ok(HttpResponse::Ok().json(detail))
+    let audit = app.store.audited(Some(key), audit).await?.entries;
+    Ok(EventDetail::new(stored, attempts, audit).seen_by(operator.role))
 }
 
 pub(super) async fn quarantine(
@@ -218,15 +240,21 @@ pub(super) async fn quarantine(
     request: HttpRequest,
     service: Shared,
 ) -> Answer {
-    let app = &service.app;
-    let mut parameters = parameters(&request)?;
-    let page = page(&mut parameters)?;
-    no_other(&parameters, &[])?;
-    let found = app.store.quarantined(page).await?;
+    let found = quarantine_page(&service.app, parameters(&request)?).await?;
     let seen = |item| QuarantineLine::from(item).seen_by(operator.role);
     let items: Vec<_> = found.items.into_iter().map(seen).collect();
     let next = found.next.map(|cursor| cursor.to_string());
     Ok(HttpResponse::Ok().json(QuarantinePage { items, next_cursor: next }))
+}
+
+/// The page of the quarantine that these parameters ask for.
+pub(crate) async fn quarantine_page(
+    app: &App,
+    mut parameters: BTreeMap<String, String>,
+) -> Result<cognigy_core::QuarantinePage, ProblemResponse> {
+    let page = page(&mut parameters)?;
+    no_other(&parameters, &[])?;
+    Ok(app.store.quarantined(page).await?)
 }
 
 /// One body in full.
@@ -235,11 +263,21 @@ pub(super) async fn quarantined(
     service: Shared,
     id: web::Path<String>,
 ) -> Answer {
-    let app = &service.app;
-    let missing = || ProblemResponse::new(404, "Not Found", "There is no such item in quarantine");
-    let id = id.parse().map_err(|_| missing())?;
-    let item = app.store.quarantined_item(id).await?.ok_or_else(missing)?;
+    let item = quarantined_item(&service.app, &id).await?;
     Ok(HttpResponse::Ok().json(QuarantineLine::from(item).seen_by(operator.role)))
+}
+
+fn not_quarantined() -> ProblemResponse {
+    ProblemResponse::new(404, "Not Found", "There is no such item in quarantine")
+}
+
+/// The item in quarantine with that id.
+pub(crate) async fn quarantined_item(
+    app: &App,
+    id: &str,
+) -> Result<QuarantinedItem, ProblemResponse> {
+    let id = id.parse().map_err(|_| not_quarantined())?;
+    app.store.quarantined_item(id).await?.ok_or_else(not_quarantined)
 }
 
 pub(super) async fn retry_quarantined(
@@ -247,11 +285,23 @@ pub(super) async fn retry_quarantined(
     service: Shared,
     id: web::Path<String>,
 ) -> Answer {
-    let app = &service.app;
-    let missing = || ProblemResponse::new(404, "Not Found", "There is no such item in quarantine");
-    let id: i64 = id.parse().map_err(|_| missing())?;
+    let (key, is_duplicate) = retry_body(&service.app, &operator, &id).await?;
+    let mut answer = json!({ "status": "accepted", "event_id": key.id.as_str() });
+    if is_duplicate {
+        answer["duplicate"] = true.into();
+    }
+    Ok(HttpResponse::Ok().json(answer))
+}
+
+/// Takes a body in quarantine in once more. Yields its event, and whether that was known already.
+pub(crate) async fn retry_body(
+    app: &App,
+    operator: &Operator,
+    id: &str,
+) -> Result<(EventKey, bool), ProblemResponse> {
     let conflict = |detail: &str| Err(ProblemResponse::new(409, "Conflict", detail));
-    let item = app.store.quarantined_item(id).await?.ok_or_else(missing)?;
+    let item = quarantined_item(app, id).await?;
+    let id = item.id;
     let source = app.pipelines.get(&item.source).ok_or_else(|| not_configured(&item.source))?;
     let outcome = source.pipeline.retry_quarantined(id, app.clock.now()).await?;
     let told = match &outcome {
@@ -262,27 +312,24 @@ pub(super) async fn retry_quarantined(
         QuarantineRetry::NotFound => "not_found",
     };
     let target = id.to_string();
-    audit(app, &operator, "quarantine_retry", Target::Named(&target), None, Some(1), told).await;
+    audit(app, operator, "quarantine_retry", Target::Named(&target), None, Some(1), told).await;
     match outcome {
-        QuarantineRetry::Accepted(key) => {
-            let id = key.id.as_str();
-            Ok(HttpResponse::Ok().json(json!({ "status": "accepted", "event_id": id })))
-        }
-        QuarantineRetry::Duplicate(key) => {
-            let id = key.id.as_str();
-            let answer = json!({ "status": "accepted", "duplicate": true, "event_id": id });
-            Ok(HttpResponse::Ok().json(answer))
-        }
+        QuarantineRetry::Accepted(key) => Ok((key, false)),
+        QuarantineRetry::Duplicate(key) => Ok((key, true)),
         QuarantineRetry::Invalid(invalid) => conflict(&format!("Still in quarantine. {invalid}")),
         QuarantineRetry::Conflict(_) => {
             conflict("Still in quarantine: its event id is known with other content")
         }
-        QuarantineRetry::NotFound => Err(missing()),
+        QuarantineRetry::NotFound => Err(not_quarantined()),
     }
 }
 
 pub(super) async fn stats(_: Reader, service: Shared) -> Answer {
-    let app = &service.app;
+    Ok(HttpResponse::Ok().json(statistics(&service.app).await?))
+}
+
+/// The statistics of this moment.
+pub(crate) async fn statistics(app: &App) -> Result<Stats, ProblemResponse> {
     let counts = app.store.counts().await?;
     let telemetry = || app.pipelines.iter().map(|source| &source.telemetry);
     let rates = Rates {
@@ -291,6 +338,5 @@ pub(super) async fn stats(_: Reader, service: Shared) -> Answer {
     };
     let deliveries = telemetry().fold(Deliveries::default(), |sum, it| sum + it.deliveries());
     let paused = pausing::paused(&*app.store).await?;
-    let stats = Stats::new(counts, Some((deliveries, rates)), paused, app.clock.now());
-    Ok(HttpResponse::Ok().json(stats))
+    Ok(Stats::new(counts, Some((deliveries, rates)), paused, app.clock.now()))
 }

@@ -9,6 +9,7 @@ use super::{
     access::{Change, Operator},
 };
 use crate::{
+    app::App,
     audit::{Target, audit},
     pausing,
 };
@@ -30,7 +31,17 @@ pub(super) async fn resume(
 }
 
 async fn set(operator: &Operator, service: &Shared, source: &str, paused: bool) -> Answer {
-    let app = &service.app;
+    let name = set_paused(&service.app, operator, source, paused).await?;
+    Ok(HttpResponse::Ok().json(json!({ "source": name.as_str(), "paused": paused })))
+}
+
+/// Pauses or resumes a source, for an operator.
+pub(crate) async fn set_paused(
+    app: &App,
+    operator: &Operator,
+    source: &str,
+    paused: bool,
+) -> Result<SourceName, ProblemResponse> {
     let name = source.parse::<SourceName>().ok();
     let known = name.filter(|name| app.pipelines.get(name).is_some());
     let Some(name) = known else {
@@ -42,5 +53,5 @@ async fn set(operator: &Operator, service: &Shared, source: &str, paused: bool) 
     let action = if paused { "pause" } else { "resume" };
     let outcome = if changed { "done" } else { "unchanged" };
     audit(app, operator, action, Target::Named(name.as_str()), None, None, outcome).await;
-    Ok(HttpResponse::Ok().json(json!({ "source": name.as_str(), "paused": paused })))
+    Ok(name)
 }
