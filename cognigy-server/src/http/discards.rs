@@ -3,7 +3,11 @@
 use actix_web::{HttpResponse, web};
 use cognigy_core::Clock;
 
-use super::{Answer, ProblemResponse, Shared, access::{Change, Operator}, bulk};
+use super::{
+    Answer, ProblemResponse, Shared,
+    access::{Change, Operator},
+    bulk,
+};
 use crate::{
     app::App,
     audit::{Target, audit},

@@ -4,7 +4,11 @@ use actix_web::{HttpResponse, web};
 use cognigy_core::{Clock, Person};
 use serde::Deserialize;
 
-use super::{Answer, ProblemResponse, Shared, access::{Change, Operator}, bulk};
+use super::{
+    Answer, ProblemResponse, Shared,
+    access::{Change, Operator},
+    bulk,
+};
 use crate::{
     app::App,
     audit::{Target, audit},
