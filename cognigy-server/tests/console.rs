@@ -161,7 +161,8 @@ fn a_session_is_a_cookie_that_holds_no_token_and_ends_with_it() {
 
 #[test]
 fn wrong_tokens_are_counted_and_slowed_down_as_the_api_does() {
-    let server = site().serve();
+    let site = site();
+    let server = site.serve();
     let refusals = || {
         let metrics = server.get("/metrics").body;
         let line = metrics.lines().find(|it| it.starts_with("cognigy_operator_refusals_total "));
@@ -174,7 +175,10 @@ fn wrong_tokens_are_counted_and_slowed_down_as_the_api_does() {
     assert!(answer.body.contains("no operator") && !answer.body.contains("wrong\""), "{answer:?}");
     let bearer = [("Authorization", "Bearer wrong")];
     let answer = server.request("GET", "/console", &bearer, b"");
-    assert_eq!((answer.status, answer.header("www-authenticate").as_deref()), (401, Some("Bearer")));
+    assert_eq!(
+        (answer.status, answer.header("www-authenticate").as_deref()),
+        (401, Some("Bearer"))
+    );
     // A cookie that is signed with a guessed token is a guess, too.
     let guess = [("Cookie", "cognigy_console=anna.99999999999.00")];
     assert_eq!(server.request("GET", "/console", &guess, b"").status, 303);
@@ -204,7 +208,8 @@ fn without_an_operator_the_console_is_closed_and_says_what_to_set() {
 
 #[test]
 fn pages_take_a_bearer_token_and_let_nothing_foreign_in() {
-    let server = site().serve();
+    let site = site();
+    let server = site.serve();
     for path in PAGES {
         let answer = server.get(path);
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
@@ -225,8 +230,13 @@ fn pages_take_a_bearer_token_and_let_nothing_foreign_in() {
         assert_eq!(answer.header("referrer-policy").as_deref(), Some("no-referrer"));
         assert_eq!(answer.header("cache-control").as_deref(), Some("no-store"));
         let body = &answer.body;
-        assert!(!body.contains(" style=") && !body.contains("<style") && !body.contains(" onclick"));
-        assert_eq!(body.matches("<script").count(), body.matches("<script src=\"/console/").count());
+        assert!(
+            !body.contains(" style=") && !body.contains("<style") && !body.contains(" onclick")
+        );
+        assert_eq!(
+            body.matches("<script").count(),
+            body.matches("<script src=\"/console/").count()
+        );
         assert!(!body.contains("://") || path == "/console/settings", "{path}: a foreign address");
         assert_eq!(body.matches("<h1").count(), 1, "{path}");
     }
@@ -345,7 +355,10 @@ fn what_senders_write_stays_text() {
     assert_eq!(server.deliver(body.as_bytes()).status, 200);
     let conflict = body.replace("2026-03-01", "2026-03-02");
     assert_eq!(server.deliver(conflict.as_bytes()).status, 200);
-    assert_eq!(server.deliver(format!("{{\"eventId\":\"{script}\u{202E}\"").as_bytes()).status, 400);
+    assert_eq!(
+        server.deliver(format!("{{\"eventId\":\"{script}\u{202E}\"").as_bytes()).status,
+        400
+    );
     let items = server.get("/admin/quarantine").json()["items"].clone();
     let browser = Browser::new(&server, ANNA);
     let mut paths = vec![
@@ -380,9 +393,13 @@ fn what_senders_write_stays_text() {
     for spelt in ["U+202E", "U+2066", "U+200F", "U+061C", "U+202D", "&lt;script&gt;", "<bdi>"] {
         assert!(event.contains(spelt), "{spelt}: {event}");
     }
-    let difference = browser.get(&paths[7..].iter().find(|path| {
-        browser.get(path).body.contains("Against the event")
-    }).expect("a conflict").clone());
+    let difference = browser.get(
+        &paths[7..]
+            .iter()
+            .find(|path| browser.get(path).body.contains("Against the event"))
+            .expect("a conflict")
+            .clone(),
+    );
     assert!(difference.body.contains("<del>") && difference.body.contains("<ins>"));
     // The addresses on the pages lead to the event, whatever its id is.
     let list = browser.get("/console/events").body;

@@ -99,7 +99,7 @@ impl Chart<'_> {
         };
         let (came, went) = (sum(|it| it.received), sum(|it| it.processed));
         let failed = sum(|it| it.failed);
-        let title = format!("{}-title", self.id);
+        let (title, hatch) = (format!("{}-title", self.id), format!("{}-hatch", self.id));
         let told =
             format!("{}: {came} received, {went} processed, {failed} failed attempts", self.title);
         html! {
@@ -117,7 +117,10 @@ impl Chart<'_> {
                     svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none"
                         role="img" aria-label=(told) {
                         @if self.unknown > 0 {
-                            rect.unknown x="0" y="0" width=(self.x(self.unknown)) height=(HEIGHT) {}
+                            defs { pattern id=(hatch) width="7" height="7" patternUnits="userSpaceOnUse" {
+                                path.hatch d="M0 7L7 0" {}
+                            } }
+                            rect fill=(format!("url(#{hatch})")) x="0" y="0" width=(self.x(self.unknown)) height=(HEIGHT) {}
                         }
                         @for quarter in 0..4 {
                             @let y = HEIGHT * quarter / 4;
@@ -205,7 +208,7 @@ mod tests {
             drawn.contains("Last day: 3,600 received, 6 processed, 3 failed attempts"),
             "{drawn}"
         );
-        assert!(drawn.contains("class=\"unknown\"") && !drawn.contains("style="), "{drawn}");
+        assert!(drawn.contains("url(#c-hatch)") && !drawn.contains("style="), "{drawn}");
         assert!(drawn.contains("2 to 0"), "{drawn}");
     }
 }

@@ -99,7 +99,7 @@ fn empty(state: &str) -> Markup {
 
 fn table(rows: &[(&EventSummary, Option<String>)]) -> Markup {
     html! {
-        table.cards.events {
+        div.wide { table.cards.events {
             caption.spoken { "Dead letters, newest first" }
             thead { tr {
                 th scope="col" { "Event" } th scope="col" { "Received" } th scope="col" { "Type" }
@@ -121,6 +121,6 @@ fn table(rows: &[(&EventSummary, Option<String>)]) -> Markup {
                     td data-label="Status" { (status(event.state.as_str())) }
                 }
             } }
-        }
+        } }
     }
 }

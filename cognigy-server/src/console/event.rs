@@ -10,7 +10,7 @@ use super::{
     events::{of_contact, of_event, status},
     page::{Place, Shown, Sorry, change, may_change, page, see},
     session::{Act, Fields, Viewer},
-    text::{Seen, duration, link, maybe, number, user, when},
+    text::{Seen, duration, encoded, link, maybe, number, user, when},
 };
 use crate::{
     http::{self, ProblemResponse, Shared},
@@ -193,8 +193,7 @@ fn by_hand(request: &HttpRequest, event: &EventDetail, source: &str) -> Markup {
     let plain =
         |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:[]-".contains(&b));
     let host = host.filter(plain).unwrap_or("localhost:8080");
-    let path = link("", &[("", &event.event_id)]);
-    let path = path.trim_start_matches("?=");
+    let path = encoded(&event.event_id);
     let command = format!(
         "curl --request POST --header \"Authorization: Bearer $COGNIGY_ADMIN_TOKEN\" \\\n  \
          'http://{host}/webhooks/replay/{path}?source={source}'"

@@ -101,7 +101,7 @@ pub(super) fn status(state: &str) -> Markup {
 pub(super) fn table(app: &App, events: &[EventSummary]) -> Markup {
     let has_sources = app.pipelines.iter().count() > 1;
     html! {
-        table.cards.events {
+        div.wide { table.cards.events {
             caption.spoken { "Events, newest first" }
             thead { tr {
                 th scope="col" { "Event" } th scope="col" { "Received" } th scope="col" { "Type" }
@@ -128,7 +128,7 @@ pub(super) fn table(app: &App, events: &[EventSummary]) -> Markup {
                     }
                 }
             }
-        }
+        } }
     }
 }
 

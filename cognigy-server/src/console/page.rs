@@ -5,8 +5,8 @@ use actix_web::{
     http::{
         ConnectionType, StatusCode,
         header::{
-            CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, REFERRER_POLICY, SET_COOKIE,
-            WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, LOCATION, REFERRER_POLICY,
+            RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
         },
     },
 };
@@ -241,8 +241,12 @@ impl ResponseError for Sorry {
                 headers(code).body(page)
             }
         };
+        if status == 503 {
+            let soon = HeaderValue::from_static("1");
+            response.headers_mut().insert(RETRY_AFTER, soon);
+        }
         if status == 401 {
-            let challenge = actix_web::http::header::HeaderValue::from_static("Bearer");
+            let challenge = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
             response.head_mut().set_connection_type(ConnectionType::Close);
         }

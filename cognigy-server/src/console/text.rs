@@ -4,7 +4,10 @@
 //! anything. `maud` escapes it, `<bdi>` isolates it, and characters that cannot be seen are spelt out.
 
 use maud::{Markup, Render, html};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// What is encoded within an address: all but letters, digits, `-` and `_`.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// Whether a character would be invisible, or would move others.
 fn is_unseen(c: char) -> bool {
@@ -107,6 +110,11 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
+/// A text as a part of an address. Dots are encoded, too: `..` would lead elsewhere.
+pub(super) fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, ENCODED).to_string()
+}
+
 /// The address of a page with parameters. Ids stand in parameters and not in paths, since a browser takes
 /// a path such as `/console/..` for another one.
 pub(super) fn link(path: &str, parameters: &[(&str, &str)]) -> String {
@@ -115,7 +123,7 @@ pub(super) fn link(path: &str, parameters: &[(&str, &str)]) -> String {
         text.push(if place == 0 { '?' } else { '&' });
         text.push_str(name);
         text.push('=');
-        text.extend(utf8_percent_encode(value, NON_ALPHANUMERIC));
+        text.push_str(&encoded(value));
     }
     text
 }
