@@ -57,6 +57,8 @@ fn target(entry: &AuditLine, is_of_event: bool) -> Markup {
         @match (&entry.target, &entry.filter) {
             (Some(id), _) if is_of_event => { (named(entry.source.as_deref(), id)) }
             (Some(id), _) if entry.action == "cancel_replay" => { a href=(link("/console/replay", &[("id", id)])) { "replay " (user(id)) } }
+            (Some(id), _) if entry.action == "quarantine_retry" => { a href=(link("/console/quarantined", &[("id", id)])) { "body " (user(id)) } }
+            (Some(id), _) if entry.action == "erase" => { "receipt " (user(id)) }
             (Some(target), _) => { (user(target)) }
             (None, Some(filter)) => { code { (user(&filter.to_string())) } }
             (None, None) => { (maybe(None)) }

@@ -28,8 +28,9 @@ pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) 
     let content = html! {
         p.lead { span.mono { (user(&contact.key)) } }
         @if is_known {
-            p { (count(contact.events.len() as u64, "event", "events")) " in "
-                (count(contact.conversations.len() as u64, "conversation", "conversations")) ", "
+            p { (count(contact.events.len() as u64, "event", "events"))
+                @if !contact.conversations.is_empty() { " in " (count(contact.conversations.len() as u64, "conversation", "conversations")) }
+                ", "
                 (count(contact.dead_letters.len() as u64, "dead letter", "dead letters")) ", "
                 (count(contact.quarantine.len() as u64, "body", "bodies")) " in quarantine."
                 @if contact.more { " There are older events, which are not shown." } }

@@ -10,6 +10,7 @@ use super::{
     events::{of_contact, of_event, status},
     page::{Place, Shown, Sorry, change, may_change, page, see},
     session::{Act, Fields, Viewer},
+    sign_in::is_behind_tls,
     text::{Seen, duration, encoded, link, maybe, number, user, when},
 };
 use crate::{
@@ -193,10 +194,11 @@ fn by_hand(request: &HttpRequest, event: &EventDetail, source: &str) -> Markup {
     let plain =
         |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:[]-".contains(&b));
     let host = host.filter(plain).unwrap_or("localhost:8080");
+    let scheme = if is_behind_tls(request) { "https" } else { "http" };
     let path = encoded(&event.event_id);
     let command = format!(
         "curl --request POST --header \"Authorization: Bearer $COGNIGY_ADMIN_TOKEN\" \\\n  \
-         'http://{host}/webhooks/replay/{path}?source={source}'"
+         '{scheme}://{host}/webhooks/replay/{path}?source={source}'"
     );
     html! {
         section aria-labelledby="by-hand" {

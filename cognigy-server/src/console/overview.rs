@@ -143,11 +143,11 @@ fn tiles(stats: &Stats, day: &[Minute]) -> Markup {
     let failed = hour.first().map_or(0, |hour| u64::from(hour.failed));
     let tried = failed + hour.first().map_or(0, |hour| u64::from(hour.processed));
     let share = match tried {
-        0 => "no attempt in the last hour".to_owned(),
+        0 => "none in the last hour".to_owned(),
         // Attempts of an hour are far below 2^53.
         #[allow(clippy::cast_precision_loss)]
         tried => {
-            format!("{:.1} % of the attempts of an hour", failed as f64 * 100.0 / tried as f64)
+            format!("{:.1} % in the last hour", failed as f64 * 100.0 / tried as f64)
         }
     };
     let waiting = stats.events.waiting;

@@ -97,7 +97,7 @@ fn next_page(next: &str) -> &str {
 
 /// Whether the browser speaks TLS to the proxy in front. To believe that wrongly does no harm: the browser
 /// then keeps the cookie back.
-fn is_behind_tls(request: &HttpRequest) -> bool {
+pub(super) fn is_behind_tls(request: &HttpRequest) -> bool {
     let says = |name: &str, wanted: &str| {
         let value = request.headers().get(name).and_then(|value| value.to_str().ok());
         value.is_some_and(|value| value.to_ascii_lowercase().contains(wanted))

@@ -243,7 +243,11 @@ const step = async (name, work) => {
 
 try {
   await step('seed', () => site.seed());
-  if (process.env.IMAGES) await step('images', () => images(process.env.IMAGES));
+  if (process.env.IMAGES) {
+    await step('traffic', () => site.live(Number(process.env.TRAFFIC_MINUTES ?? 0)));
+    await step('images', () => images(process.env.IMAGES));
+    process.exitCode = 0;
+  }
   await step('sign-in', signIn);
   for (const colorScheme of ['light', 'dark']) {
     await step(`every page, ${colorScheme}`, () => everyPage(colorScheme, { colorScheme }));

@@ -25,7 +25,8 @@ async function listen(server) {
 // A CRM that knows everybody.
 function crm() {
   return createServer((request, response) => {
-    const key = decodeURIComponent(request.url.split('/').pop().split('?')[0]);
+    const asked = new URL(request.url, 'http://crm');
+    const key = [...asked.searchParams.values()][0] ?? decodeURIComponent(asked.pathname.split('/').pop());
     const status = [...failing].find(([contact]) => request.url.includes(contact))?.[1] ?? 200;
     response.writeHead(status, { 'Content-Type': 'application/json' });
     response.end(status === 200
@@ -53,6 +54,7 @@ export class Site {
       COGNIGY_RETRY_MAX_ATTEMPTS: '3',
       COGNIGY_RETRY_BASE_DELAY: '50ms',
       COGNIGY_LOG_FORMAT: 'json',
+      COGNIGY_CONVERSATION_POINTER: '/payload/sessionId',
       CRM_BASE_URL: `http://127.0.0.1:${crmPort}`,
       CRM_TOKEN: 'a-crm-token-for-this-check',
     };
@@ -90,8 +92,28 @@ export class Site {
     return answer.json();
   }
 
-  // Events as they are in a shop's day.
+  // Some events of each kind.
   async seed() {
+    await this.#some();
+    await this.until('every event is finished', async () => (await this.admin('/admin/stats')).events.waiting === 0);
+  }
+
+  // Traffic like that of a shop, for charts with something in them.
+  async live(minutes) {
+    const end = Date.now() + minutes * 60_000;
+    for (let number = 1000; Date.now() < end; number += 1) {
+      const minute = Date.now() / 60_000;
+      const many = 4 + 3 * Math.sin(minute / 4) + 2 * Math.sin(minute * 1.7) + (number % 7 === 0 ? 3 : 0);
+      for (let place = 0; place < many; place += 1) {
+        const id = `evt_01J9${(number * 16 + place).toString(36).toUpperCase()}`;
+        const contact = number % 41 === 0 && place === 0 ? 'customer-1042' : `customer-${1001 + (number + place) % 40}`;
+        await this.deliver({ eventId: id, timestamp: new Date().toISOString(), type: 'USER_INPUT_RECEIVED', externalId: contact, userId: `user-${number % 9}`, payload: { sessionId: `session-${number % 50}`, input: { text: 'Where is my parcel?' } } });
+      }
+      await new Promise((done) => setTimeout(done, 3000));
+    }
+  }
+
+  async #some() {
     const words = ['Where is my parcel?', 'I would like to change my address', 'Please call me back', 'Thanks!'];
     const types = ['DIALOG_STARTED', 'USER_INPUT_RECEIVED', 'USER_INPUT_RECEIVED', 'PROFILE_UPDATED', 'DIALOG_ENDED'];
     const event = (number, contact, more = {}) => ({
@@ -117,7 +139,6 @@ export class Site {
     await this.deliver('{"eventId":');
     await this.deliver(event(1, 'customer-1'), { secret: 'wrong' });
     await this.deliver(event(400, `c-${HOSTILE}`, { eventId: HOSTILE, payload: { input: { text: HOSTILE } } }));
-    await this.until('every event is finished', async () => (await this.admin('/admin/stats')).events.waiting === 0);
   }
 
   async until(what, ask) {
