@@ -84,7 +84,6 @@ mod tests {
             ("COGNIGY_WEBHOOK_SECRET", "marked-secret"),
             ("COGNIGY_ADMIN_TOKEN", "marked-token"),
             ("COGNIGY_DATABASE_URL", "sqlite:events.db"),
-            ("CRM_BASE_URL", "https://user:marked-password@crm.example"),
             ("COGNIGY_SOURCES", "shop"),
             ("COGNIGY_SOURCE_SHOP_WEBHOOK_SECRET", "marked-secret-of-the-shop"),
             ("COGNIGY_SOURCE_SHOP_MAX_BODY_BYTES", "7"),
@@ -107,5 +106,8 @@ mod tests {
         let origin = "set by the variable COGNIGY_SOURCE_SHOP_MAX_BODY_BYTES";
         assert_eq!(own, (shown("7"), origin));
         assert!(!format!("{:?}", settings.effective).contains("marked"));
+        for url in ["postgres://user:password@host/events", "https://host/path?key=secret"] {
+            assert_eq!(EffectiveValue::of("database_url", url), EffectiveValue::Hidden);
+        }
     }
 }
