@@ -120,7 +120,9 @@ impl Chart<'_> {
                             defs { pattern id=(hatch) width="7" height="7" patternUnits="userSpaceOnUse" {
                                 path.hatch d="M0 7L7 0" {}
                             } }
-                            rect fill=(format!("url(#{hatch})")) x="0" y="0" width=(self.x(self.unknown)) height=(HEIGHT) {}
+                            rect fill=(format!("url(#{hatch})")) x="0" y="0" width=(self.x(self.unknown)) height=(HEIGHT) {
+
+                            }
                         }
                         @for quarter in 0..4 {
                             @let y = HEIGHT * quarter / 4;

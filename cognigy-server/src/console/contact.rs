@@ -29,7 +29,10 @@ pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) 
         p.lead { span.mono { (user(&contact.key)) } }
         @if is_known {
             p { (count(contact.events.len() as u64, "event", "events"))
-                @if !contact.conversations.is_empty() { " in " (count(contact.conversations.len() as u64, "conversation", "conversations")) }
+                @if !contact.conversations.is_empty() {
+                    " in "
+                    (count(contact.conversations.len() as u64, "conversation", "conversations"))
+                }
                 ", "
                 (count(contact.dead_letters.len() as u64, "dead letter", "dead letters")) ", "
                 (count(contact.quarantine.len() as u64, "body", "bodies")) " in quarantine."
@@ -39,7 +42,10 @@ pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) 
         } @else {
             div.empty {
                 p { strong { "Nothing is stored about this contact." } }
-                p { "Ids are compared exactly. " a href="/console/events" { "Search the events" } " for a part of it." }
+                p {
+                    "Ids are compared exactly. " a href="/console/events" { "Search the events" }
+                    " for a part of it."
+                }
             }
         }
         @if may_change(&viewer) { (erasure(&viewer, &contact.key)) }
@@ -56,11 +62,20 @@ fn conversations(contact: &Contact) -> Markup {
             h2 #conversations { "Conversations" }
             table.cards {
                 caption.spoken { "Conversations of this contact" }
-                thead { tr { th scope="col" { "Conversation" } th.number scope="col" { "Events" } th scope="col" { "First" } th scope="col" { "Last" } } }
+                thead {
+                    tr {
+                        th scope="col" { "Conversation" } th.number scope="col" { "Events" }
+                        th scope="col" { "First" } th scope="col" { "Last" }
+                    }
+                }
                 tbody {
                     @for it in &contact.conversations {
                         tr {
-                            th.id scope="row" { a href=(link("/console/events", &[("conversation", &it.conversation)])) { (user(&it.conversation)) } }
+                            th.id scope="row" {
+                                a href=(link("/console/events", &[("conversation", &it.conversation)])) {
+                                    (user(&it.conversation))
+                                }
+                            }
                             td.number data-label="Events" { (it.events) }
                             td data-label="First" { (when(&it.first)) }
                             td data-label="Last" { (when(&it.last)) }
@@ -80,27 +95,44 @@ fn history(contact: &Contact) -> Markup {
     };
     let mut steps: Vec<(&str, Markup)> = Vec::new();
     for event in &contact.events {
-        steps.push((&event.received_at, html! {
-            strong { (user(event.kind.as_str())) } " " (named(event.source.as_deref(), &event.event_id)) " " (status(event.status))
-        }));
+        steps.push((
+            &event.received_at,
+            html! {
+                strong { (user(event.kind.as_str())) } " "
+                (named(event.source.as_deref(), &event.event_id)) " " (status(event.status))
+            },
+        ));
     }
     for replay in &contact.replays {
-        steps.push((&replay.at, html! {
-            strong { "Replay" } ", run " (replay.run) " of " (named(source_of(&replay.event_id), &replay.event_id)) " " (status(replay.outcome))
-        }));
+        steps.push((
+            &replay.at,
+            html! {
+                strong { "Replay" } ", run " (replay.run) " of "
+                (named(source_of(&replay.event_id), &replay.event_id)) " " (status(replay.outcome))
+            },
+        ));
     }
     for dead in &contact.dead_letters {
-        steps.push((dead.at.as_deref().unwrap_or_default(), html! {
-            strong { "Given up" } " " (named(source_of(&dead.event_id), &dead.event_id)) " " (status(dead.status))
-            @if let Some(error) = &dead.error { p.error { (user(error)) } }
-        }));
+        steps.push((
+            dead.at.as_deref().unwrap_or_default(),
+            html! {
+                strong { "Given up" } " " (named(source_of(&dead.event_id), &dead.event_id)) " "
+                (status(dead.status))
+                @if let Some(error) = &dead.error { p.error { (user(error)) } }
+            },
+        ));
     }
     for item in &contact.quarantine {
         let id = item.id.to_string();
-        steps.push((&item.received_at, html! {
-            strong { "Quarantined" } " " a href=(link("/console/quarantined", &[("id", &id)])) { "body " (id) } " " (status(item.reason))
-            p.error { (user(&item.detail)) }
-        }));
+        steps.push((
+            &item.received_at,
+            html! {
+                strong { "Quarantined" } " "
+                a href=(link("/console/quarantined", &[("id", &id)])) { "body " (id) } " "
+                (status(item.reason))
+                p.error { (user(&item.detail)) }
+            },
+        ));
     }
     steps.sort_by(|one, other| one.0.cmp(other.0));
     html! {
@@ -122,10 +154,16 @@ fn erasure(viewer: &Viewer, key: &str) -> Markup {
                 (change(viewer, &link("/console/contact/erase", &[("key", key)]), html! {
                     fieldset {
                         legend { "What kind of id is " (user(key)) "?" }
-                        label { input type="radio" name="kind" value="external_id" required; " An external id" }
+                        label {
+                            input type="radio" name="kind" value="external_id" required;
+                            " An external id"
+                        }
                         label { input type="radio" name="kind" value="user_id"; " A user id" }
                     }
-                    label { input type="checkbox" name="confirmed" value="yes" required; " Erase everything about this person, for good" }
+                    label {
+                        input type="checkbox" name="confirmed" value="yes" required;
+                        " Erase everything about this person, for good"
+                    }
                     button.danger { "Erase" }
                 }))
             }
@@ -159,10 +197,15 @@ fn receipt_of(receipt: &ErasureLine) -> Markup {
                 (count(receipt.quarantined, "body in quarantine", "bodies in quarantine")) ", "
                 (count(receipt.dead_letters, "dead letter", "dead letters")) "." }
         }
-        p { "The number of this receipt is " strong { (receipt.id) } ". It stands in the " a href="/console/audit" { "audit" } "." }
+        p {
+            "The number of this receipt is " strong { (receipt.id) } ". It stands in the "
+            a href="/console/audit" { "audit" } "."
+        }
         @if !receipt.sent_dead_letters.is_empty() {
             h2 { "Messages that are in the queue" }
-            p { "The dead letters of these events were sent. Delete their messages in the queue, too:" }
+            p {
+                "The dead letters of these events were sent. Delete their messages in the queue, too:"
+            }
             ul { @for id in &receipt.sent_dead_letters { li.mono { bdi { (Seen(id)) } } } }
         }
     }

@@ -47,16 +47,25 @@ pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) 
     let content = html! {
         nav.tabs aria-label="State" {
             ul { @for (of, name) in STATES {
-                li { a href=(link("/console/dead-letters", &[("status", of)])) aria-current=[(of == state).then_some("true")] { (name) } }
+                li {
+                    a href=(link("/console/dead-letters", &[("status", of)])) aria-current=[(of == state).then_some("true")] {
+                        (name)
+                    }
+                }
             } }
         }
         @if rows.is_empty() { (empty(&state)) } @else {
             @if may_change(&viewer) {
                 p.bulk {
                     "All of these: "
-                    a.button href=(filters::address("/console/replays/new", &conditions)) { "Replay …" }
+                    a.button href=(filters::address("/console/replays/new", &conditions)) {
+                        "Replay …"
+                    }
                     @if state != "discarded" {
-                        " " a.button href=(filters::address("/console/discards/new", &conditions)) { "Discard …" }
+                        " "
+                        a.button href=(filters::address("/console/discards/new", &conditions)) {
+                            "Discard …"
+                        }
                     }
                 }
             }
@@ -82,7 +91,9 @@ fn empty(state: &str) -> Markup {
             @match state {
                 "dead_lettered" => {
                     p { strong { "No event was given up." } }
-                    p { "An event that keeps failing ends here. From here it can be replayed or discarded." }
+                    p {
+                        "An event that keeps failing ends here. From here it can be replayed or discarded."
+                    }
                 }
                 "dead_lettering" => {
                     p { strong { "No dead letter waits." } }
@@ -103,12 +114,17 @@ fn table(rows: &[(&EventSummary, Option<String>)]) -> Markup {
             caption.spoken { "Dead letters, newest first" }
             thead { tr {
                 th scope="col" { "Event" } th scope="col" { "Received" } th scope="col" { "Type" }
-                th scope="col" { "Contact" } th scope="col" { "Last error" } th scope="col" { "Status" }
+                th scope="col" { "Contact" } th scope="col" { "Last error" }
+                th scope="col" { "Status" }
             } }
             tbody { @for (event, reason) in rows {
                 @let contact = event.external_id.as_deref().or(event.user_id.as_deref());
                 tr {
-                    th.id scope="row" { a href=(of_event(event.source.as_str(), event.id.as_str())) { (user(event.id.as_str())) } }
+                    th.id scope="row" {
+                        a href=(of_event(event.source.as_str(), event.id.as_str())) {
+                            (user(event.id.as_str()))
+                        }
+                    }
                     td data-label="Received" { (when(&time(event.received_at))) }
                     td.kind data-label="Type" { (user(event.kind.as_str())) }
                     td.id data-label="Contact" {

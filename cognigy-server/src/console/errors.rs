@@ -31,8 +31,12 @@ pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) 
         @if groups.is_empty() {
             div.empty {
                 p { strong { "Nothing failed." } }
-                @if pairs.contains_key("from") { p { "Look further back, or " a href="/console/events" { "at the events" } "." } }
-                @else { p { "Attempts that fail are grouped here by what their errors have in common." } }
+                @if pairs.contains_key("from") {
+                    p { "Look further back, or " a href="/console/events" { "at the events" } "." }
+                }
+                @else {
+                    p { "Attempts that fail are grouped here by what their errors have in common." }
+                }
             }
         } @else {
             ol.groups { @for group in &groups { (one(&viewer, group, &pairs)) } }
@@ -47,8 +51,13 @@ fn periods(pairs: &Pairs) -> Markup {
         nav.tabs aria-label="Period" {
             ul {
                 @for (from, name) in BACK {
-                    @let address = if from.is_empty() { "/console/errors".to_owned() } else { link("/console/errors", &[("from", from)]) };
-                    li { a href=(address) aria-current=[(from == chosen).then_some("true")] { (name) } }
+                    @let address = if from.is_empty() { "/console/errors".to_owned() }
+                    else { link("/console/errors", &[("from", from)]) } ;
+                    li {
+                        a href=(address) aria-current=[(from == chosen).then_some("true")] {
+                            (name)
+                        }
+                    }
                 }
             }
         }
@@ -64,7 +73,8 @@ fn one(viewer: &Viewer, group: &ErrorGroup, pairs: &Pairs) -> Markup {
         li.group {
             h2 { (Seen(&group.class.message)) }
             p.facts-line {
-                strong { (number(group.count)) } @if group.count == 1 { " failure" } @else { " failures" }
+                strong { (number(group.count)) }
+                @if group.count == 1 { " failure" } @else { " failures" }
                 " · first " (when(&time(group.first))) " · last " (when(&time(group.last)))
                 " · class " span.mono { (user(name)) }
             }
@@ -72,14 +82,22 @@ fn one(viewer: &Viewer, group: &ErrorGroup, pairs: &Pairs) -> Markup {
                 "For example "
                 @for (place, key) in group.sample.iter().take(SAMPLE).enumerate() {
                     @if place > 0 { ", " }
-                    a href=(of_event(key.source.as_str(), key.id.as_str())) { (user(key.id.as_str())) }
+                    a href=(of_event(key.source.as_str(), key.id.as_str())) {
+                        (user(key.id.as_str()))
+                    }
                 }
             }
             div.actions {
-                a.button href=(link("/console/events", &filter)) { "Unresolved events" span.spoken { " of " (user(name)) } }
+                a.button href=(link("/console/events", &filter)) {
+                    "Unresolved events" span.spoken { " of " (user(name)) }
+                }
                 @if may_change(viewer) {
-                    a.button href=(link("/console/replays/new", &filter)) { "Replay …" span.spoken { " " (user(name)) } }
-                    a.button href=(link("/console/discards/new", &filter)) { "Discard …" span.spoken { " " (user(name)) } }
+                    a.button href=(link("/console/replays/new", &filter)) {
+                        "Replay …" span.spoken { " " (user(name)) }
+                    }
+                    a.button href=(link("/console/discards/new", &filter)) {
+                        "Discard …" span.spoken { " " (user(name)) }
+                    }
                 }
             }
         }

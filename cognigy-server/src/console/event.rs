@@ -148,7 +148,8 @@ fn attempt(attempt: &AttemptLine) -> Markup {
 
 fn by_operator(entry: &AuditLine) -> Markup {
     html! {
-        strong { (user(&entry.by)) } ": " (entry.action.replace('_', " ")) " " (status(&entry.outcome))
+        strong { (user(&entry.by)) } ": " (entry.action.replace('_', " ")) " "
+        (status(&entry.outcome))
     }
 }
 

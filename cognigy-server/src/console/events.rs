@@ -53,7 +53,9 @@ pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) 
                 "All that match: "
                 a.button href=(filters::address("/console/replays/new", &conditions)) { "Replay …" }
                 " "
-                a.button href=(filters::address("/console/discards/new", &conditions)) { "Discard the dead letters …" }
+                a.button href=(filters::address("/console/discards/new", &conditions)) {
+                    "Discard the dead letters …"
+                }
             }
         }
     };
@@ -66,10 +68,14 @@ fn empty(conditions: &Pairs) -> Markup {
             @if conditions.is_empty() {
                 p { strong { "No event is stored yet." } }
                 p { "Send one with " code { "cognigy-server send" } ", or enter this server's address at the sender. "
-                    "A delivery that is refused shows under " a href="/console/sources" { "Sources" } "." }
+                    "A delivery that is refused shows under "
+                    a href="/console/sources" { "Sources" } "." }
             } @else {
                 p { strong { "No event matches." } }
-                p { "Take a condition out, or " a href="/console/events" { "look at all events" } "." }
+                p {
+                    "Take a condition out, or " a href="/console/events" { "look at all events" }
+                    "."
+                }
             }
         }
     }
@@ -113,13 +119,19 @@ pub(super) fn table(app: &App, events: &[EventSummary]) -> Markup {
                 @for event in events {
                     @let contact = event.external_id.as_deref().or(event.user_id.as_deref());
                     tr {
-                        th.id scope="row" { a href=(of_event(event.source.as_str(), event.id.as_str())) { (user(event.id.as_str())) } }
+                        th.id scope="row" {
+                            a href=(of_event(event.source.as_str(), event.id.as_str())) {
+                                (user(event.id.as_str()))
+                            }
+                        }
                         td data-label="Received" { (when(&time(event.received_at))) }
                         td.kind data-label="Type" { (user(event.kind.as_str())) }
                         td data-label="Status" { (status(event.state.as_str())) }
                         td.id data-label="Contact" {
                             @match contact {
-                                Some(contact) => { a href=(of_contact(contact)) { (user(contact)) } }
+                                Some(contact) => {
+                                    a href=(of_contact(contact)) { (user(contact)) }
+                                }
                                 None => { (maybe(None)) }
                             }
                         }

@@ -25,7 +25,10 @@ pub(super) async fn show(viewer: Viewer, service: Shared) -> Shown {
     let day = last_day(app);
     let content = html! {
         div.live-bar {
-            p.help { "This server since " (when(&started(app))) ". Stored numbers are of the whole database." }
+            p.help {
+                "This server since " (when(&started(app)))
+                ". Stored numbers are of the whole database."
+            }
             p.live data-live-state="/console/live" hidden {}
         }
         div data-live="overview" {
@@ -61,16 +64,24 @@ fn attention(app: &App, stats: &Stats) -> Markup {
     let mut items: Vec<(&str, Markup)> = Vec::new();
     for source in app.pipelines.iter().filter(|source| source.pipeline.breaker_is_open()) {
         let name = source.telemetry.label();
-        items.push(("bad", html! {
-            "The CRM of " (user(name)) " is out of reach. Its events wait until it answers; no attempt is used up. "
-            a href="/console/sources" { "Sources" }
-        }));
+        items.push((
+            "bad",
+            html! {
+                "The CRM of " (user(name))
+                " is out of reach. Its events wait until it answers; no attempt is used up. "
+                a href="/console/sources" { "Sources" }
+            },
+        ));
     }
     for (name, paused) in &stats.paused {
-        items.push(("warn", html! {
-            "The source " (user(name)) " is paused by " (user(&paused.by)) " since " (when(&paused.at)) ". "
-            a href="/console/sources" { "Resume it" }
-        }));
+        items.push((
+            "warn",
+            html! {
+                "The source " (user(name)) " is paused by " (user(&paused.by)) " since "
+                (when(&paused.at)) ". "
+                a href="/console/sources" { "Resume it" }
+            },
+        ));
     }
     if stats.events.dead_lettered > 0 {
         items.push((
@@ -84,7 +95,8 @@ fn attention(app: &App, stats: &Stats) -> Markup {
     }
     if stats.unsent_dead_letters > 0 {
         items.push(("warn", html! {
-            (count(stats.unsent_dead_letters, "dead letter waits", "dead letters wait")) " for the queue. "
+            (count(stats.unsent_dead_letters, "dead letter waits", "dead letters wait"))
+            " for the queue. "
             a href=(link("/console/dead-letters", &[("status", "dead_lettering")])) { "See which" }
         }));
     }
@@ -200,7 +212,9 @@ fn charts(app: &App, day: &[Minute]) -> Markup {
             h2 #over-time { "Over time" }
             div.charts { (of_hour.draw()) (of_day.draw()) }
             @if lived < MINUTES {
-                p.help { "Hatched: before this server started. The charts are of this server alone." }
+                p.help {
+                    "Hatched: before this server started. The charts are of this server alone."
+                }
             }
         }
     }
@@ -221,10 +235,18 @@ fn sources(app: &App, stats: &Stats) -> Markup {
                     @for source in app.pipelines.iter() {
                         @let name = source.telemetry.label();
                         tr {
-                            th scope="row" { a href=(link("/console/events", &[("source", name)])) { (user(name)) } }
+                            th scope="row" {
+                                a href=(link("/console/events", &[("source", name)])) {
+                                    (user(name))
+                                }
+                            }
                             td data-label="State" { (super::sources::state(source, &stats.paused)) }
-                            td.number data-label="Received a second" { (rate(source.telemetry.received.per_second())) }
-                            td.number data-label="Processed a second" { (rate(source.telemetry.processed.per_second())) }
+                            td.number data-label="Received a second" {
+                                (rate(source.telemetry.received.per_second()))
+                            }
+                            td.number data-label="Processed a second" {
+                                (rate(source.telemetry.processed.per_second()))
+                            }
                         }
                     }
                 }
@@ -260,7 +282,9 @@ fn latencies(app: &App) -> Markup {
                 caption.spoken { "Percentiles of durations since the start of this server" }
                 thead { tr {
                     th scope="col" { "What" }
-                    @for name in ["Half", "95 %", "99 %", "Count"] { th.number scope="col" { (name) } }
+                    @for name in ["Half", "95 %", "99 %", "Count"] {
+                        th.number scope="col" { (name) }
+                    }
                 } }
                 tbody {
                     @for (name, durations) in &rows {

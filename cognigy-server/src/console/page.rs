@@ -127,13 +127,20 @@ fn frame(viewer: Option<&Viewer>, place: Place, title: &str, content: &Markup) -
             nav aria-label="Console" {
                 ul {
                     @for (of, address, name) in PLACES {
-                        li { a href=(address) aria-current=[(of == place).then_some("page")] { (name) } }
+                        li {
+                            a href=(address) aria-current=[(of == place).then_some("page")] {
+                                (name)
+                            }
+                        }
                     }
                 }
             }
             @if let Some(viewer) = viewer {
                 div.who {
-                    span { strong { (viewer.operator.name) } " " span.role { (viewer.operator.role.as_str()) } }
+                    span {
+                        strong { (viewer.operator.name) } " "
+                        span.role { (viewer.operator.role.as_str()) }
+                    }
                     @if viewer.form_token.is_some() {
                         (change(viewer, "/console/sign-out", html! { button.quiet { "Sign out" } }))
                     }

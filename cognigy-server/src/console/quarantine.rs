@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{self, ProblemResponse, Shared},
+    http::{self, Shared},
     view::QuarantineLine,
 };
 
@@ -40,7 +40,8 @@ pub(super) async fn list(request: HttpRequest, viewer: Viewer, service: Shared) 
             table.cards {
                 caption.spoken { "Bodies in quarantine, newest first" }
                 thead { tr {
-                    th scope="col" { "Body" } th scope="col" { "Reason" } th scope="col" { "Received" } th scope="col" { "What is wrong" }
+                    th scope="col" { "Body" } th scope="col" { "Reason" }
+                    th scope="col" { "Received" } th scope="col" { "What is wrong" }
                     th scope="col" { "Event" } th.number scope="col" { "Bytes" }
                 } }
                 tbody { @for item in &items {
@@ -49,7 +50,12 @@ pub(super) async fn list(request: HttpRequest, viewer: Viewer, service: Shared) 
                         td data-label="Reason" { (status(item.reason)) }
                         td data-label="Received" { (when(&item.received_at)) }
                         td.error data-label="What is wrong" { (user(&item.detail)) }
-                        td.id data-label="Event" { @match &item.event_id { Some(id) => { (named(item.source.as_deref(), id)) } None => { (super::text::none()) } } }
+                        td.id data-label="Event" {
+                            @match &item.event_id {
+                                Some(id) => { (named(item.source.as_deref(), id)) }
+                                None => { (super::text::none()) }
+                            }
+                        }
                         td.number data-label="Bytes" { (number(item.body_bytes)) }
                     }
                 } }
@@ -74,14 +80,24 @@ pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) 
         dl.facts {
             div { dt { "Received" } dd { (when(&line.received_at)) } }
             div { dt { "Source" } dd { (line.source.as_deref().unwrap_or("cognigy")) } }
-            div { dt { "Event" } dd { @match &line.event_id { Some(id) => { (named(line.source.as_deref(), id)) } None => { (super::text::none()) } } } }
+            div {
+                dt { "Event" }
+                dd {
+                    @match &line.event_id {
+                        Some(id) => { (named(line.source.as_deref(), id)) }
+                        None => { (super::text::none()) }
+                    }
+                }
+            }
             div { dt { "Length" } dd { (number(line.body_bytes)) " bytes" } }
         }
         @if may_change(&viewer) {
             div.actions {
                 (change(&viewer, &link("/console/quarantine/retry", &[("id", &line.id.to_string())]), html! { button.main { "Try again" } }))
             }
-            p.help { "The body is read once more, with the settings of today. If it is right now, it becomes an event." }
+            p.help {
+                "The body is read once more, with the settings of today. If it is right now, it becomes an event."
+            }
         }
         (bodies(&line, known.as_deref()))
         p { a href="/console/quarantine" { "All of the quarantine" } }
@@ -119,11 +135,6 @@ async fn known_body(
 
 pub(super) async fn retry(request: HttpRequest, act: Act, service: Shared) -> Shown {
     let id = id_of(&request);
-    let tried = http::retry_body(&service.app, &act.viewer.operator, &id).await;
-    let (key, _) = tried.map_err(|problem| match problem.told() {
-        // The operator sees that the try was made, and why it came to nothing.
-        (409, _, detail) => ProblemResponse::new(409, "Conflict", &detail),
-        _ => problem,
-    })?;
+    let (key, _) = http::retry_body(&service.app, &act.viewer.operator, &id).await?;
     Ok(see(&of_event(key.source.as_str(), key.id.as_str())))
 }

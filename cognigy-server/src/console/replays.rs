@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     bulk_replays::{self, BulkReplay, State},
-    http::{self, Begun, ProblemResponse, Shared},
+    http::{self, Begun, Shared},
 };
 
 fn of_replay(id: u64) -> String {
@@ -35,14 +35,17 @@ pub(super) async fn list(viewer: Viewer, service: Shared) -> Shown {
             div.empty {
                 p { strong { "There was no bulk replay yet." } }
                 p { "Begin one from " a href="/console/errors" { "a group of errors" } ", from the "
-                    a href="/console/dead-letters" { "dead letters" } " or from any filter of the " a href="/console/events" { "events" } "." }
+                    a href="/console/dead-letters" { "dead letters" } " or from any filter of the "
+                    a href="/console/events" { "events" } "." }
             }
         } @else {
             table.cards {
                 caption.spoken { "Bulk replays, newest first" }
                 thead { tr {
-                    th scope="col" { "Replay" } th scope="col" { "State" } th scope="col" { "Begun" } th scope="col" { "By" }
-                    th.number scope="col" { "Done" } th.number scope="col" { "Succeeded" } th.number scope="col" { "Failed" }
+                    th scope="col" { "Replay" } th scope="col" { "State" }
+                    th scope="col" { "Begun" } th scope="col" { "By" }
+                    th.number scope="col" { "Done" } th.number scope="col" { "Succeeded" }
+                    th.number scope="col" { "Failed" }
                 } }
                 tbody { @for replay in &replays {
                     tr {
@@ -50,7 +53,9 @@ pub(super) async fn list(viewer: Viewer, service: Shared) -> Shown {
                         td data-label="State" { (status(state(replay))) }
                         td data-label="Begun" { (when(&replay.begun_at)) }
                         td data-label="By" { (user(&replay.by)) }
-                        td.number data-label="Done" { (number(replay.done)) " of " (number(replay.total)) }
+                        td.number data-label="Done" {
+                            (number(replay.done)) " of " (number(replay.total))
+                        }
                         td.number data-label="Succeeded" { (number(replay.succeeded)) }
                         td.number data-label="Failed" { (number(replay.failed)) }
                     }
@@ -68,13 +73,28 @@ pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) 
     let runs = replay.state == State::Running;
     let content = html! {
         div data-live="replay" data-poll=[runs.then_some("1")] {
-            p.lead { (status(state(&replay))) " begun " (when(&replay.begun_at)) " by " (user(&replay.by)) }
-            label for="progress" { (number(replay.done)) " of " (count(replay.total, "event", "events")) }
-            progress #progress max=(replay.total.max(1)) value=(if replay.total == 0 { 1 } else { replay.done }) { (number(replay.done)) }
+            p.lead {
+                (status(state(&replay))) " begun " (when(&replay.begun_at)) " by "
+                (user(&replay.by))
+            }
+            label for="progress" {
+                (number(replay.done)) " of " (count(replay.total, "event", "events"))
+            }
+            progress #progress max=(replay.total.max(1)) value=(if replay.total == 0 { 1 } else { replay.done }) {
+                (number(replay.done))
+            }
             dl.facts {
                 div { dt { "Succeeded" } dd { (number(replay.succeeded)) } }
                 div { dt { "Failed" } dd { (number(replay.failed)) } }
-                div { dt { "Rate" } dd { @match replay.rate { Some(most) => { "at most " (rate(most)) " a second" } None => "as fast as it goes" } } }
+                div {
+                    dt { "Rate" }
+                    dd {
+                        @match replay.rate {
+                            Some(most) => { "at most " (rate(most)) " a second" }
+                            None => "as fast as it goes"
+                        }
+                    }
+                }
             }
             @if runs && may_change(&viewer) {
                 div.actions {
@@ -83,7 +103,10 @@ pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) 
                 p.help { "Events that are being run come to their end." }
             }
             @if replay.failed > 0 {
-                p { "Why events failed stands under " a href=(link("/console/errors", &[("from", "1d")])) { "Errors" } "." }
+                p {
+                    "Why events failed stands under "
+                    a href=(link("/console/errors", &[("from", "1d")])) { "Errors" } "."
+                }
             }
         }
         p { a href="/console/replays" { "All replays" } }
@@ -92,17 +115,15 @@ pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) 
 }
 
 /// Only who may change something may ask what a change would do, as in the operator API.
-pub(super) fn only_operators(
+pub(super) async fn only_operators(
     request: &HttpRequest,
     viewer: &Viewer,
     service: &Shared,
 ) -> Result<(), Sorry> {
-    let allowed = service.tokens.may_change(&viewer.operator, request, &service.app);
-    allowed.map_err(|_| {
-        let (name, role) = (&viewer.operator.name, viewer.operator.role.as_str());
-        let detail = format!("The operator {name} has the role {role} and changes nothing");
-        ProblemResponse::new(403, "Forbidden", &detail).into()
-    })
+    match service.tokens.may_change(&viewer.operator, request, &service.app) {
+        Ok(()) => Ok(()),
+        Err(refused) => Err(refused.answer().await.into()),
+    }
 }
 
 /// The filter that a page's address holds, without what names a page of a list.
@@ -115,7 +136,7 @@ pub(super) fn filter_of(request: &HttpRequest) -> Result<Pairs, Sorry> {
 
 /// Shows what would be run.
 pub(super) async fn preview(request: HttpRequest, viewer: Viewer, service: Shared) -> Shown {
-    only_operators(&request, &viewer, &service)?;
+    only_operators(&request, &viewer, &service).await?;
     let pairs = filter_of(&request)?;
     let asked = selection(&pairs, &[("dry_run", true.into())]);
     let Begun::NotYet(chosen) =
@@ -127,9 +148,15 @@ pub(super) async fn preview(request: HttpRequest, viewer: Viewer, service: Share
         p { "Events that match:" }
         (in_words(&pairs))
         @if chosen.count == 0 {
-            div.empty { p { strong { "No event matches." } } p { a href=(filters::address("/console/events", &pairs)) { "Look at the filter" } } }
+            div.empty {
+                p { strong { "No event matches." } }
+                p { a href=(filters::address("/console/events", &pairs)) { "Look at the filter" } }
+            }
         } @else {
-            p.lead { strong { (count(chosen.count, "event", "events")) } " would be run again, the earliest first." }
+            p.lead {
+                strong { (count(chosen.count, "event", "events")) }
+                " would be run again, the earliest first."
+            }
             (sample(&chosen.sample, chosen.count))
             (change(&viewer, &filters::address("/console/replays", &pairs), html! {
                 div.field {

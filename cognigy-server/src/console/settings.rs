@@ -20,7 +20,11 @@ pub(super) async fn show(viewer: Viewer, service: Shared) -> Shown {
             "A change takes effect with the next start." }
         section aria-labelledby="set" {
             h2 #set { "Set here" }
-            @if set.is_empty() { p.help { "Every setting has its default." } } @else { (table("Settings that are set", &set)) }
+            @if set.is_empty() {
+                p.help { "Every setting has its default." }
+            } @else {
+                (table("Settings that are set", &set))
+            }
         }
         section aria-labelledby="defaults" {
             h2 #defaults { "Defaults" }
@@ -38,12 +42,19 @@ fn table(caption: &str, settings: &[&Effective]) -> Markup {
     html! {
         table.cards.settings {
             caption.spoken { (caption) }
-            thead { tr { th scope="col" { "Setting" } th scope="col" { "Value" } th scope="col" { "Comes from" } } }
+            thead {
+                tr {
+                    th scope="col" { "Setting" } th scope="col" { "Value" }
+                    th scope="col" { "Comes from" }
+                }
+            }
             tbody { @for setting in settings {
                 tr {
                     th scope="row" {
                         code { (setting.variable) }
-                        @if let Some(source) = &setting.source { span.help { "of " (user(source)) } }
+                        @if let Some(source) = &setting.source {
+                            span.help { "of " (user(source)) }
+                        }
                         p.help { (setting.help) }
                     }
                     td.id data-label="Value" { @match &setting.value {

@@ -59,8 +59,17 @@ pub(super) async fn show(viewer: Viewer, service: Shared) -> Shown {
         @if !gone.is_empty() {
             section aria-labelledby="gone" {
                 h2 #gone { "Not configured any more" }
-                p { "These sources have unfinished work that nobody takes. Configure them again, or replay their events at another server." }
-                ul { @for (name, work) in gone { li { (user(name.as_str())) ": " (count(work.events, "event", "events")) ", " (count(work.dead_letters, "dead letter", "dead letters")) } } }
+                p {
+                    "These sources have unfinished work that nobody takes. Configure them again, or replay their events at another server."
+                }
+                ul {
+                    @for (name, work) in gone {
+                        li {
+                            (user(name.as_str())) ": " (count(work.events, "event", "events")) ", "
+                            (count(work.dead_letters, "dead letter", "dead letters"))
+                        }
+                    }
+                }
             }
         }
     };
@@ -77,13 +86,37 @@ fn one(viewer: &Viewer, source: &SourcePipeline, paused: &Paused, waiting: u64) 
         section.source aria-labelledby=(heading) {
             h2 id=(heading) { (user(name)) " " (state(source, paused)) }
             @if let Some(by) = by {
-                p { "Paused by " (user(&by.by)) " since " (when(&by.at)) ". Deliveries are taken in, and no event is run." }
+                p {
+                    "Paused by " (user(&by.by)) " since " (when(&by.at))
+                    ". Deliveries are taken in, and no event is run."
+                }
             }
             dl.facts {
-                div { dt { "Path" } dd { @match &source.path { Some(path) => { span.mono { (user(path)) } } None => "takes no deliveries" } } }
-                div { dt { "Received" } dd { (rate(source.telemetry.received.per_second())) " a second" } }
-                div { dt { "Processed" } dd { (rate(source.telemetry.processed.per_second())) " a second" } }
-                div { dt { "Unfinished" } dd { a href=(link("/console/events", &[("source", name)])) { (count(waiting, "event", "events")) } } }
+                div {
+                    dt { "Path" }
+                    dd {
+                        @match &source.path {
+                            Some(path) => { span.mono { (user(path)) } }
+                            None => "takes no deliveries"
+                        }
+                    }
+                }
+                div {
+                    dt { "Received" }
+                    dd { (rate(source.telemetry.received.per_second())) " a second" }
+                }
+                div {
+                    dt { "Processed" }
+                    dd { (rate(source.telemetry.processed.per_second())) " a second" }
+                }
+                div {
+                    dt { "Unfinished" }
+                    dd {
+                        a href=(link("/console/events", &[("source", name)])) {
+                            (count(waiting, "event", "events"))
+                        }
+                    }
+                }
                 div { dt { "Runs at once" } dd { (number(source.concurrency as u64)) } }
             }
             @if outcomes.is_empty() {
@@ -91,14 +124,20 @@ fn one(viewer: &Viewer, source: &SourcePipeline, paused: &Paused, waiting: u64) 
             } @else {
                 table.cards {
                     caption { "Deliveries of " (user(name)) }
-                    thead { tr { th scope="col" { "Outcome" } th scope="col" { "Meaning" } th.number scope="col" { "Count" } } }
+                    thead {
+                        tr {
+                            th scope="col" { "Outcome" } th scope="col" { "Meaning" }
+                            th.number scope="col" { "Count" }
+                        }
+                    }
                     tbody { @for (outcome, times) in &outcomes {
                         tr {
                             th scope="row" { (outcome.replace('_', " ")) }
                             td data-label="Meaning" { (meaning(outcome))
                                 @if outcome == "unsigned" && !credentials.is_empty() {
                                     ": " @for (place, (reason, times)) in credentials.iter().enumerate() {
-                                        @if place > 0 { ", " } (reason.replace('_', " ")) " (" (number(*times)) ")"
+                                        @if place > 0 { ", " }
+                                        (reason.replace('_', " ")) " (" (number(*times)) ")"
                                     }
                                 }
                             }
