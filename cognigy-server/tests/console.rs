@@ -327,6 +327,14 @@ fn no_change_without_a_role_and_a_form_of_the_session() {
         }
     }
     assert!(bill.get(event_page).body.contains("marked-body"));
+    let file = "/console/event/body?source=cognigy&id=e1";
+    let saved = bill.get(file);
+    assert_eq!(saved.body.as_bytes(), event("e1", "c1"), "byte for byte");
+    assert!(saved.header("content-disposition").unwrap().starts_with("attachment"), "{saved:?}");
+    assert_eq!(rita.get(file).status, 403);
+    let file = format!("/console/quarantined/body?id={item}");
+    assert_eq!(bill.get(&file).body, r#"{"marked-body":1}"#);
+    assert_eq!(rita.get(&file).status, 403);
     assert!(bill.get(&quarantined).body.contains("marked-body"));
     assert_eq!(rita.get("/console/events?q=marked").status, 403);
     assert_eq!(bill.get("/console/events?q=marked").status, 200);
@@ -336,6 +344,7 @@ fn no_change_without_a_role_and_a_form_of_the_session() {
     }
     let page = rita.get("/console/settings").body;
     assert!(page.contains("set by the variable COGNIGY_RETRY_MAX_ATTEMPTS"), "{page}");
+    assert!(page.contains("<bdi>bill</bdi>") && page.contains("reader,bodies"), "{page}");
     assert!(!page.contains("marked-"), "a secret is shown");
 }
 

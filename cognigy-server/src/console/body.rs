@@ -68,8 +68,8 @@ pub(super) fn block(label: &str, text: &str) -> Markup {
     }
 }
 
-/// A body: for people, and exactly as it was received.
-pub(super) fn body(text: &str) -> Markup {
+/// A body: for people, as it was received, and its bytes to save.
+pub(super) fn body(text: &str, file: &str) -> Markup {
     let pretty = indented(text);
     html! {
         @if let Some(pretty) = &pretty {
@@ -79,6 +79,7 @@ pub(super) fn body(text: &str) -> Markup {
             summary { "As received" }
             (block("Body, as received", text))
         }
+        p { a href=(file) download { "Save the bytes" } }
     }
 }
 

@@ -173,17 +173,17 @@ fn erasure(viewer: &Viewer, key: &str) -> Markup {
 
 pub(super) async fn erase(request: HttpRequest, act: Act, service: Shared) -> Shown {
     let key = key_of(&request)?;
+    let refused = |detail: &str| {
+        let problem = Sorry::from(ProblemResponse::bad_request(detail));
+        Err(problem.back_to(super::events::of_contact(&key)))
+    };
     if act.fields.get("confirmed") != "yes" {
-        let detail = "The erasure was not confirmed, so nothing was erased";
-        return Err(ProblemResponse::bad_request(detail).into());
+        return refused("The erasure was not confirmed, so nothing was erased");
     }
     let person = match act.fields.get("kind") {
-        "external_id" => Person::ExternalId(key),
-        "user_id" => Person::UserId(key),
-        _ => {
-            let detail = "The kind of the id was not chosen, so nothing was erased";
-            return Err(ProblemResponse::bad_request(detail).into());
-        }
+        "external_id" => Person::ExternalId(key.clone()),
+        "user_id" => Person::UserId(key.clone()),
+        _ => return refused("The kind of the id was not chosen, so nothing was erased"),
     };
     let receipt = http::erase_person(&service.app, &act.viewer.operator, &person).await?;
     let viewer = &act.viewer;

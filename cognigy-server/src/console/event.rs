@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The event that a page's parameters name.
-fn key_of(request: &HttpRequest) -> Result<EventKey, Sorry> {
+pub(super) fn key_of(request: &HttpRequest) -> Result<EventKey, Sorry> {
     let query = Fields::read(request.query_string().as_bytes());
     let query = query.ok_or_else(|| ProblemResponse::bad_request("The address cannot be read"))?;
     let (source, id) = (query.get("source").parse(), query.get("id").parse());
@@ -41,7 +41,7 @@ pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) 
         @if may_change(&viewer) { (buttons(&viewer, &event, source)) }
         (facts(&event, source))
         (timeline(&event))
-        (bodies(&viewer, &event))
+        (bodies(&viewer, &event, source))
         (by_hand(&request, &event, source))
     };
     Ok(page(&viewer, Place::Events, "Event", content))
@@ -153,7 +153,7 @@ fn by_operator(entry: &AuditLine) -> Markup {
     }
 }
 
-fn bodies(viewer: &Viewer, event: &EventDetail) -> Markup {
+fn bodies(viewer: &Viewer, event: &EventDetail, source: &str) -> Markup {
     let hidden = match (&event.body, viewer.operator.role.sees_bodies()) {
         (Some(_), _) => None,
         (None, false) => Some("Your role does not show what people wrote."),
@@ -169,7 +169,7 @@ fn bodies(viewer: &Viewer, event: &EventDetail) -> Markup {
             @if let Some(why) = hidden { p.help { (why) } }
             @if let Some(text) = &event.body {
                 p.help { (number(text.len() as u64)) " bytes, as the sender signed them." }
-                (body::body(text))
+                (body::body(text, &link("/console/event/body", &[("source", source), ("id", &event.event_id)])))
             }
         }
         @if let Some(contact) = &event.crm_context {
@@ -212,7 +212,8 @@ fn by_hand(request: &HttpRequest, event: &EventDetail, source: &str) -> Markup {
 pub(super) async fn replay(request: HttpRequest, act: Act, service: Shared) -> Shown {
     let key = key_of(&request)?;
     let page = of_event(key.source.as_str(), key.id.as_str());
-    http::replay_event(&service.app, &act.viewer.operator, key).await?;
+    let run = http::replay_event(&service.app, &act.viewer.operator, key).await;
+    run.map_err(|problem| Sorry::from(problem).back_to(page.clone()))?;
     Ok(see(&format!("{page}&did=replayed")))
 }
 
@@ -224,7 +225,8 @@ pub(super) async fn discard(request: HttpRequest, act: Act, service: Shared) -> 
         http::discard_selected(&service.app, &act.viewer.operator, body.as_bytes()).await?;
     if outcome.count == 0 {
         let detail = "The event is not dead-lettered any more, so it was not discarded";
-        return Err(ProblemResponse::new(409, "Conflict", detail).into());
+        let problem = Sorry::from(ProblemResponse::new(409, "Conflict", detail));
+        return Err(problem.back_to(of_event(source, id)));
     }
     Ok(see(&format!("{}&did=discarded", of_event(source, id))))
 }

@@ -15,6 +15,7 @@ mod chart;
 mod contact;
 mod dead_letters;
 mod discards;
+mod download;
 mod errors;
 mod event;
 mod events;
@@ -74,6 +75,7 @@ pub(crate) fn configure(
         .service(page(&format!("{FOLDER}{{name}}")).route(web::get().to(assets::asset)))
         .service(page("/console/events").route(web::get().to(events::show)))
         .service(page("/console/event").route(web::get().to(event::show)))
+        .service(page("/console/event/body").route(web::get().to(download::of_event)))
         .service(action("/console/event/replay").route(web::post().to(event::replay)))
         .service(action("/console/event/discard").route(web::post().to(event::discard)))
         .service(page("/console/contact").route(web::get().to(contact::show)))
@@ -93,6 +95,7 @@ pub(crate) fn configure(
         .service(action("/console/discards").route(web::post().to(discards::discard)))
         .service(page("/console/quarantine").route(web::get().to(quarantine::list)))
         .service(page("/console/quarantined").route(web::get().to(quarantine::show)))
+        .service(page("/console/quarantined/body").route(web::get().to(download::of_item)))
         .service(action("/console/quarantine/retry").route(web::post().to(quarantine::retry)))
         .service(page("/console/sources").route(web::get().to(sources::show)))
         .service(action("/console/sources/pause").route(web::post().to(sources::pause)))

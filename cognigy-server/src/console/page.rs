@@ -166,11 +166,9 @@ pub(super) struct Sorry(Kind);
 #[derive(Debug)]
 enum Kind {
     /// Sign in, then go to this page.
-    SignIn {
-        next: String,
-        forget: bool,
-    },
-    Problem(ProblemResponse),
+    SignIn { next: String, forget: bool },
+    /// What went wrong, and the page to go back to.
+    Problem(ProblemResponse, String),
 }
 
 impl Sorry {
@@ -187,7 +185,17 @@ impl Sorry {
 
 impl From<ProblemResponse> for Sorry {
     fn from(problem: ProblemResponse) -> Self {
-        Self(Kind::Problem(problem))
+        Self(Kind::Problem(problem, "/console".to_owned()))
+    }
+}
+
+impl Sorry {
+    /// Offers that page to go back to, if there is an error page.
+    pub(super) fn back_to(mut self, page: String) -> Self {
+        if let Kind::Problem(_, back) = &mut self.0 {
+            *back = page;
+        }
+        self
     }
 }
 
@@ -212,12 +220,12 @@ impl ResponseError for Sorry {
     fn status_code(&self) -> StatusCode {
         match &self.0 {
             Kind::SignIn { .. } => StatusCode::SEE_OTHER,
-            Kind::Problem(problem) => problem.status_code(),
+            Kind::Problem(problem, _) => problem.status_code(),
         }
     }
 
     fn error_response(&self) -> HttpResponse {
-        let problem = match &self.0 {
+        let (problem, back) = match &self.0 {
             Kind::SignIn { next, forget } => {
                 let parameters = [("next", next.as_str())];
                 let parameters = if next == "/console" { &[][..] } else { &parameters };
@@ -231,7 +239,7 @@ impl ResponseError for Sorry {
                 }
                 return response;
             }
-            Kind::Problem(problem) => problem,
+            Kind::Problem(problem, back) => (problem, back),
         };
         let (status, title, detail) = problem.told();
         let code = problem.status_code();
@@ -241,7 +249,7 @@ impl ResponseError for Sorry {
             _ => {
                 let content = html! {
                     div.note.bad role="alert" { p { (super::text::Seen(&detail)) "." } }
-                    p { a href="/console" { "Back to the overview" } }
+                    p { a.button href=(back) { "Back" } }
                 };
                 let title = title_of(status, &title);
                 let page = frame(None, Place::Other, title, &content).into_string();

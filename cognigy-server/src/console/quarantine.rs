@@ -9,7 +9,7 @@ use super::{
     event::named,
     events::{further, of_event, status},
     filters::pairs_of,
-    page::{Place, Shown, change, may_change, page, see},
+    page::{Place, Shown, Sorry, change, may_change, page, see},
     session::{Act, Fields, Viewer},
     text::{link, number, user, when},
 };
@@ -66,7 +66,7 @@ pub(super) async fn list(request: HttpRequest, viewer: Viewer, service: Shared) 
     Ok(page(&viewer, Place::Quarantine, "Quarantine", content))
 }
 
-fn id_of(request: &HttpRequest) -> String {
+pub(super) fn id_of(request: &HttpRequest) -> String {
     let query = Fields::read(request.query_string().as_bytes());
     query.map(|query| query.get("id").to_owned()).unwrap_or_default()
 }
@@ -117,7 +117,7 @@ fn bodies(line: &QuarantineLine, known: Option<&str>) -> Markup {
                 (body::difference(known, text))
             }
         }
-        section aria-labelledby="body" { h2 #body { "Body" } (body::body(text)) }
+        section aria-labelledby="body" { h2 #body { "Body" } (body::body(text, &link("/console/quarantined/body", &[("id", &line.id.to_string())]))) }
     }
 }
 
@@ -135,6 +135,8 @@ async fn known_body(
 
 pub(super) async fn retry(request: HttpRequest, act: Act, service: Shared) -> Shown {
     let id = id_of(&request);
-    let (key, _) = http::retry_body(&service.app, &act.viewer.operator, &id).await?;
+    let tried = http::retry_body(&service.app, &act.viewer.operator, &id).await;
+    let back = || link("/console/quarantined", &[("id", &id)]);
+    let (key, _) = tried.map_err(|problem| Sorry::from(problem).back_to(back()))?;
     Ok(see(&of_event(key.source.as_str(), key.id.as_str())))
 }

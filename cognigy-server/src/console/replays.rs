@@ -191,7 +191,9 @@ pub(super) async fn begin(request: HttpRequest, act: Act, service: Shared) -> Sh
         more.push(("rate", most.parse::<f64>().ok().into()));
     }
     let asked = selection(&pairs, &more);
-    match http::replay_selected(&service.app, &act.viewer.operator, &asked).await? {
+    let begun = http::replay_selected(&service.app, &act.viewer.operator, &asked).await;
+    let back = || filters::address("/console/replays/new", &pairs);
+    match begun.map_err(|problem| Sorry::from(problem).back_to(back()))? {
         Begun::Replay(replay) => Ok(see(&of_replay(replay.id))),
         Begun::NotYet(_) => Ok(see("/console/replays")),
     }

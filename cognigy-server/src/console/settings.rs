@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     http::Shared,
-    settings::{Effective, EffectiveValue},
+    settings::{Effective, EffectiveValue, Role},
 };
 
 pub(super) async fn show(viewer: Viewer, service: Shared) -> Shown {
@@ -26,12 +26,34 @@ pub(super) async fn show(viewer: Viewer, service: Shared) -> Shown {
                 (table("Settings that are set", &set))
             }
         }
+        section aria-labelledby="operators" {
+            h2 #operators { "Operators" }
+            table.cards {
+                caption.spoken { "Operators and their roles" }
+                thead { tr { th scope="col" { "Name" } th scope="col" { "Role" } th scope="col" { "May" } } }
+                tbody { @for operator in service.tokens.operators() {
+                    tr {
+                        th scope="row" { (user(&operator.name)) }
+                        td data-label="Role" { (operator.role.as_str()) }
+                        td data-label="May" { (may(operator.role)) }
+                    }
+                } }
+            }
+        }
         section aria-labelledby="defaults" {
             h2 #defaults { "Defaults" }
             (table("Settings with their defaults", &left))
         }
     };
     Ok(page(&viewer, Place::Settings, "Settings", content))
+}
+
+fn may(role: Role) -> &'static str {
+    match role {
+        Role::Reader => "read, without what people wrote",
+        Role::ReaderOfBodies => "read everything",
+        Role::Operator => "read and change everything",
+    }
 }
 
 fn is_set(setting: &Effective) -> bool {

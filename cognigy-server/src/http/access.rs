@@ -130,6 +130,11 @@ impl Tokens {
         self.operators.is_empty()
     }
 
+    /// All operators, in the order of the settings.
+    pub(crate) fn operators(&self) -> impl Iterator<Item = &Operator> {
+        self.operators.iter().map(|(_, operator)| operator)
+    }
+
     /// The operator of that name, and the digest of the operator's token.
     pub(crate) fn named(&self, name: &str) -> Option<(&Operator, &[u8; 32])> {
         let named = self.operators.iter().find(|(_, operator)| *operator.name == *name);

@@ -125,6 +125,18 @@ function follow(place) {
       else show('waiting', 'Connecting again …');
     };
   };
+  // A page that nobody looks at holds no connection: a browser has few for each server.
+  let isHidden = false;
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden && events) {
+      isHidden = true;
+      stop('paused', 'Paused while hidden');
+    } else if (!document.hidden && isHidden) {
+      isHidden = false;
+      delete place.dataset.fresh;
+      begin();
+    }
+  });
   button.addEventListener('click', () => {
     delete place.dataset.fresh;
     if (events) stop('paused', 'Paused');
