@@ -46,11 +46,15 @@ async function open(options, token = TOKEN) {
   return page;
 }
 
+async function fits(page, name) {
+  const wide = await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
+  sure(wide <= 0, `${name}: scrolls sideways by ${wide} pixels`);
+}
+
 async function checked(page, name) {
   const found = await page.evaluate(`${axe}; axe.run(document, { resultTypes: ['violations'] })`);
   for (const { id, nodes } of found.violations) wrong(`${name}: axe: ${id}: ${nodes.slice(0, 3).map((it) => it.html.slice(0, 160)).join(' | ')}`);
-  const wide = await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
-  sure(wide <= 0, `${name}: scrolls sideways by ${wide} pixels`);
+  await fits(page, name);
 }
 
 const address = (path, parameters) => `${path}?${new URLSearchParams(parameters)}`;
@@ -110,6 +114,19 @@ async function signIn() {
     await checked(page, `sign-in refused (${colorScheme})`);
     await page.context().close();
   }
+}
+
+async function otherWidths() {
+  const page = await open({});
+  for (const width of [320, 768, 1000, 1920]) {
+    await page.setViewportSize({ width, height: 800 });
+    for (const [place, path] of Object.entries(await pages())) {
+      await page.goto(site.url + path);
+      await fits(page, `${place} (${width} pixels)`);
+      if (width === 768) await page.screenshot({ path: join(pictures, `${place}-${width}.png`) });
+    }
+  }
+  await page.context().close();
 }
 
 async function withoutScript() {
@@ -246,13 +263,13 @@ try {
   if (process.env.IMAGES) {
     await step('traffic', () => site.live(Number(process.env.TRAFFIC_MINUTES ?? 0)));
     await step('images', () => images(process.env.IMAGES));
-    process.exitCode = 0;
   }
   await step('sign-in', signIn);
   for (const colorScheme of ['light', 'dark']) {
     await step(`every page, ${colorScheme}`, () => everyPage(colorScheme, { colorScheme }));
     await step(`every page, ${colorScheme}, phone`, () => everyPage(`${colorScheme}-phone`, { colorScheme, viewport: { width: 360, height: 740 } }));
   }
+  await step('other widths', otherWidths);
   await step('without script', withoutScript);
   await step('readers', readers);
   await step('actions', actions);
