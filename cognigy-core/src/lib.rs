@@ -51,7 +51,8 @@ pub use intake::{
     ToSign, UnknownPreset, UnknownScheme, UnusableKey, VerifiedDelivery, WebhookHandshake, sign,
 };
 pub use operations::{
-    LeftMessage, QuarantineRetry, Recorrelated, RedriveReport, Redriven, ReplayError, ReplayOutcome,
+    LeftMessage, QuarantineRetry, Recorrelated, RedriveReport, Redriven, Rehearsal, Rehearsed,
+    ReplayError, ReplayOutcome, RunOutcome,
 };
 pub use pipeline::{
     DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_LOST_LEASES, NeedsStore, OnAmbiguous,

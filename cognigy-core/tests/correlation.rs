@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use cognigy_core::{
     Contact, ContactQuery, Correlation, CrmClient, Event, Failure, Observation, Observer,
-    OnAmbiguous, PipelineBuilder, Recorrelated, State,
+    OnAmbiguous, PipelineBuilder, Recorrelated, Rehearsed, State,
     memory::MemoryStore,
     testing::{CrmAnswer, ManualClock, sample},
 };
@@ -190,4 +190,66 @@ fn a_processed_event_is_asked_for_again_without_its_handler() {
     assert_eq!((stored.contact.is_some(), *handled.lock().unwrap()), (true, 1));
     let unknown = block_on(world.pipeline.recorrelate(&sample::key("b"), &world.clock)).unwrap();
     assert!(matches!(unknown, Recorrelated::NotFound));
+}
+
+#[test]
+fn a_rehearsal_says_what_a_replay_would_come_to_and_changes_nothing() {
+    let handled = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&handled);
+    let handler = move |_: Arc<Event>, _: Option<Contact>| {
+        *count.lock().unwrap() += 1;
+        async { Ok(()) }
+    };
+    let mut world = world(|pipeline| pipeline.handler(handler));
+    world.deliver("processed");
+    world.pass(SECOND);
+    world.crm.set_default(CrmAnswer::Permanent("403".into()));
+    world.deliver("dead");
+    world.pass(SECOND);
+    let before = [world.find("processed"), world.find("dead")].map(|it| format!("{it:?}"));
+    let runs = *handled.lock().unwrap();
+    let rehearse = |world: &Scenario, id| {
+        let rehearsed = block_on(world.pipeline.rehearse(&sample::key(id), &world.clock)).unwrap();
+        match rehearsed {
+            Rehearsed::Compared(rehearsal) => {
+                let (now, differs) = (rehearsal.now.clone(), rehearsal.differences());
+                (now.state, now.correlation, now.error, differs)
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let failed = Some("403".to_owned());
+    let (dead, done) = (State::DeadLettered, State::Processed);
+    for (answer, id, expected) in [
+        (found(), "processed", (done, Correlation::Matched, None, vec![])),
+        (
+            CrmAnswer::Found(r#"{"name":"Grace"}"#.into()),
+            "processed",
+            (done, Correlation::Matched, None, vec!["contact"]),
+        ),
+        (
+            found(),
+            "dead",
+            (done, Correlation::Matched, None, vec!["status", "correlation", "contact"]),
+        ),
+        (
+            CrmAnswer::Permanent("403".into()),
+            "dead",
+            (dead, Correlation::Failed, failed.clone(), vec![]),
+        ),
+        (
+            CrmAnswer::Permanent("403".into()),
+            "processed",
+            (dead, Correlation::Failed, failed, vec!["status", "correlation", "contact"]),
+        ),
+        (CrmAnswer::Nobody, "dead", (done, Correlation::None, None, vec!["status", "correlation"])),
+    ] {
+        world.crm.set_default(answer);
+        assert_eq!(rehearse(&world, id), expected, "{id}");
+    }
+    world.pass(SECOND);
+    let after = [world.find("processed"), world.find("dead")].map(|it| format!("{it:?}"));
+    assert_eq!((before, runs), (after, *handled.lock().unwrap()));
+    let unknown = block_on(world.pipeline.rehearse(&sample::key("none"), &world.clock)).unwrap();
+    assert!(matches!(unknown, Rehearsed::NotFound));
 }

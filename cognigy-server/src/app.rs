@@ -10,6 +10,7 @@ use crate::{
     error::StartError,
     filter::Types,
     pipelines::Pipelines,
+    settings::Settings,
     store::{self, Access},
     telemetry::{Refusals, Telemetry},
 };
@@ -25,6 +26,7 @@ pub(crate) struct App {
     pub(crate) refusals: Arc<Refusals>,
     /// Which types of events the sources take.
     pub(crate) types: Types,
+    pub(crate) settings: Arc<Settings>,
 }
 
 impl App {
@@ -48,6 +50,7 @@ impl App {
             trusted: TrustedProxies::new(&settings.trusted_proxies),
             refusals,
             types: settings.types(),
+            settings: Arc::new(settings.clone()),
         })
     }
 }

@@ -265,6 +265,7 @@ fn subcommands() -> Vec<Command> {
              CRM_CONCURRENCY says. An interrupt gives back what has not ended.",
         )
         .arg(id().num_args(0..).help("The events' ids"))
+        .arg(flag("rehearse", "Run nothing: ask the CRM, and say how the newest 100 of the events would end").conflicts_with_all(["here", "hand-over", "no-wait"]))
         .arg(flag("here", "Run the events in this process, whether or not a server is seen").conflicts_with("hand-over"))
         .arg(flag("hand-over", "Hand the events to a server's workers, whether or not one is seen"))
         .arg(flag("no-wait", "Do not wait for events that are handed over").conflicts_with("here"))
@@ -276,6 +277,7 @@ fn subcommands() -> Vec<Command> {
             "cognigy-server recorrelate --from 1d",
         ))
         .arg(flag("run", "Run the events again whose contact is known now, and those that were given up"))
+        .arg(server())
         .arg(json()),
         named(
             "redrive",
@@ -284,6 +286,7 @@ fn subcommands() -> Vec<Command> {
         )
         .arg(number("max", "0", "Stop after this many messages; 0: all there are"))
         .arg(source("From this source's queue (default: the plain path's)"))
+        .arg(server())
         .arg(json()),
         named(
             "errors",
@@ -335,7 +338,7 @@ fn subcommands() -> Vec<Command> {
         .arg(Arg::new("show").long("show").value_name("ID").value_parser(value_parser!(i64)).conflicts_with_all(["retry", "discard"]).help("Show the body with this number in full"))
         .arg(
             Arg::new("discard").long("discard").value_name("ID").value_parser(value_parser!(i64))
-                .conflicts_with_all(["retry", "server"]).help("Remove the body with this number"),
+                .conflicts_with("retry").help("Remove the body with this number"),
         )
         .arg(server())
         .arg(json()),
@@ -345,6 +348,7 @@ fn subcommands() -> Vec<Command> {
             "cognigy-server purge --dry-run\n  cognigy-server purge --retention 7d --yes",
         )
         .arg(flag("dry-run", "Only count what would be forgotten"))
+        .arg(server())
         .arg(flag("yes", "Do not ask on a terminal"))
         .arg(json()),
         named(
@@ -416,6 +420,20 @@ fn subcommands() -> Vec<Command> {
             "Look at everything that a server needs, and say how to mend what is wrong",
             "cognigy-server doctor",
         )
+        .arg(json()),
+        named(
+            "verify",
+            "Look at every stored event and body, and say whether each is where it may be",
+            "cognigy-server verify --json > report.json",
+        )
+        .long_about(
+            "Look at every stored event, and say whether each is where it may be.\n\nEvery event has to be in a \
+             status that its attempts, its dead letter and its times agree with, its body has to be there and \
+             be its own, none may be stuck for longer than the bound, and the numbers that the store keeps \
+             have to be those of what is there. Servers go on meanwhile.",
+        )
+        .arg(Arg::new("bound").long("bound").value_name("DURATION").default_value("15m").help("How long nothing may happen to an event that is not paused, once it is due"))
+        .arg(server())
         .arg(json()),
         named(
             "backup",

@@ -266,7 +266,7 @@ fn operators_with_an_address_of_their_own_have_the_console_there() {
 }
 
 /// Every change of the console, with fields that would do it.
-const CHANGES: [(&str, &[(&str, &str)]); 9] = [
+const CHANGES: [(&str, &[(&str, &str)]); 10] = [
     ("/console/event/replay?source=cognigy&id=e1", &[]),
     ("/console/event/discard?source=cognigy&id=e1", &[]),
     ("/console/contact/erase?key=c1", &[("kind", "external_id"), ("confirmed", "yes")]),
@@ -274,6 +274,7 @@ const CHANGES: [(&str, &[(&str, &str)]); 9] = [
     ("/console/replay/cancel?id=1", &[]),
     ("/console/discards?status=dead_lettered", &[]),
     ("/console/quarantine/retry?id=1", &[]),
+    ("/console/quarantine/discard?id=1", &[]),
     ("/console/sources/pause?source=cognigy", &[]),
     ("/console/sources/resume?source=cognigy", &[]),
 ];
@@ -491,6 +492,8 @@ fn every_action_does_its_work_and_is_recorded() {
     let item = server.get("/admin/quarantine").json()["items"][0]["id"].to_string();
     let tried = anna.post(&format!("/console/quarantine/retry?id={item}"), &[]);
     assert!(tried.status == 409 && tried.body.contains("Still in quarantine"), "{tried:?}");
+    let (_, page) = anna.change(&format!("/console/quarantine/discard?id={item}"), &[]);
+    assert!(page.body.contains("Nothing is in quarantine"), "{page:?}");
 
     // Sources.
     let (_, page) = anna.change("/console/sources/pause?source=cognigy", &[]);
@@ -518,6 +521,7 @@ fn every_action_does_its_work_and_is_recorded() {
         "anna erase erased",
         "anna resume done",
         "anna pause done",
+        "anna quarantine_discard discarded",
         "anna quarantine_retry invalid",
         "anna discard discarded",
         "anna replay begun",

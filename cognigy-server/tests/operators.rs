@@ -44,7 +44,7 @@ const READING: [&str; 11] = [
     "/admin/openapi.json",
 ];
 
-const CHANGES: [(&str, &str); 9] = [
+const CHANGES: [(&str, &str); 14] = [
     ("POST", "/webhooks/replay/e1"),
     ("GET", "/webhooks/replay/e1"),
     ("POST", "/admin/replays"),
@@ -52,6 +52,11 @@ const CHANGES: [(&str, &str); 9] = [
     ("DELETE", "/admin/replays/1"),
     ("POST", "/admin/discards"),
     ("POST", "/admin/erasures"),
+    ("DELETE", "/admin/quarantine/1"),
+    ("POST", "/admin/purges"),
+    ("POST", "/admin/redrives"),
+    ("POST", "/admin/rehearsals"),
+    ("POST", "/admin/recorrelations"),
     ("POST", "/admin/sources/cognigy/pause"),
     ("POST", "/admin/sources/cognigy/resume"),
 ];
@@ -333,9 +338,10 @@ fn answers_are_as_the_openapi_document_says() {
                 let method = method.to_uppercase();
                 let body = match (path.as_str(), round) {
                     ("/admin/replays", 1) | ("/admin/discards", 2) => r#"{"ids":["e1","e9"]}"#,
-                    ("/admin/replays" | "/admin/discards", _) => {
+                    ("/admin/replays" | "/admin/recorrelations" | "/admin/discards", _) => {
                         r#"{"status":"dead_lettered","dry_run":true}"#
                     }
+                    ("/admin/rehearsals", _) => r#"{"ids":["e1","e2","e9"]}"#,
                     ("/admin/erasures", 2) => r#"{"external_id":"customer-2"}"#,
                     _ => "",
                 };

@@ -20,6 +20,8 @@ mod no_one_in;
 mod operators;
 #[path = "ordering.rs"]
 mod ordering;
+#[path = "remote.rs"]
+mod remote;
 #[path = "replays.rs"]
 mod replays;
 #[path = "sources.rs"]

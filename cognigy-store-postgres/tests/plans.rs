@@ -7,8 +7,8 @@ mod common;
 use std::collections::BTreeSet;
 
 use cognigy_core::{
-    AfterDeadLetter, DeadLetterEnd, EventArchive, EventOrder, EventStore, RunEnd, Settled,
-    testing::sample,
+    AfterDeadLetter, DeadLetterEnd, EventArchive, EventFilter, EventOrder, EventStore, PageRequest,
+    RunEnd, Settled, State, testing::sample,
 };
 use cognigy_store_postgres::PostgresOptions;
 use cognigy_test_postgres::Cluster;
@@ -105,4 +105,65 @@ async fn look_at_plans(order: EventOrder) {
     assert!(log.contains("Update on cognigy_queue") && log.contains("Insert on cognigy_events"));
     let greedy = greedy_scans(&log);
     assert!(greedy.is_empty(), "{greedy:#?}");
+}
+
+#[tokio::test]
+async fn the_events_of_a_contact_are_found_by_an_index_and_a_walk_ends() {
+    let cluster = Cluster::start_with(&[
+        ("fsync", "off"),
+        ("shared_preload_libraries", "auto_explain"),
+        ("auto_explain.log_min_duration", "0"),
+    ]);
+    let place = Place::in_cluster(&cluster);
+    let store = place.open().await;
+    // Every 30,000th event is of a rare type, and its contact and conversation have no other.
+    place.sql(
+        "INSERT INTO cognigy_events (received_at, processed_at, state, source, event_id, type,
+                                     timestamp_json, external_id, user_id, conversation)
+         SELECT to_timestamp(n), to_timestamp(n), 'processed', 'cognigy', n,
+                CASE WHEN n % 30000 = 0 THEN 'DIALOG_STARTED' ELSE 'DIALOG_ENDED' END, '0',
+                'x' || n / 30000, 'u' || n / 30000, 'c' || n / 30000
+         FROM generate_series(1, 100000) AS n",
+    );
+    place.sql("VACUUM ANALYZE");
+    let text = || Some("x1".to_owned());
+    let filters = [
+        EventFilter { external_id: text(), ..EventFilter::default() },
+        EventFilter { user_id: text(), ..EventFilter::default() },
+        EventFilter { conversation: text(), ..EventFilter::default() },
+    ];
+    let states = State::ALL.map(Some);
+    for filter in filters {
+        for state in states.into_iter().chain([None]) {
+            let filter = EventFilter { state, ..filter.clone() };
+            let before = cluster.log().len();
+            store.list(&filter, PageRequest { limit: 100, after: None }).await.unwrap();
+            let log = cluster.log().split_off(before);
+            let index = match () {
+                () if filter.external_id.is_some() => "cognigy_events_external_id",
+                () if filter.user_id.is_some() => "cognigy_events_user_id",
+                () => "cognigy_events_conversation",
+            };
+            assert!(log.contains(&format!("using {index}")), "{filter:?}: {log}");
+            assert!(!log.contains("Sort Key: events.id"), "{filter:?}: {log}");
+        }
+    }
+    let rare = EventFilter {
+        kind: Some(cognigy_core::EventType::DialogStarted),
+        ..EventFilter::default()
+    };
+    let (mut page, mut found, mut pages) = (PageRequest { limit: 2, after: None }, vec![], 0);
+    loop {
+        let events = store.list(&rare, page).await.unwrap();
+        found.extend(events.events.iter().map(|event| event.id.to_string()));
+        pages += 1;
+        page.after = events.next;
+        if page.after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(
+        (found, pages),
+        (vec!["90000".to_owned(), "60000".to_owned(), "30000".to_owned()], 5)
+    );
 }

@@ -1,11 +1,13 @@
-//! What operators have done: replays, redrives, retries from the quarantine.
+//! What operators have done: replays and their rehearsals, redrives, retries from the quarantine.
 
 mod quarantine;
 mod recorrelate;
 mod redrive;
+mod rehearse;
 mod replay;
 
 pub use quarantine::QuarantineRetry;
 pub use recorrelate::Recorrelated;
 pub use redrive::{LeftMessage, RedriveReport, Redriven};
+pub use rehearse::{Rehearsal, Rehearsed, RunOutcome};
 pub use replay::{ReplayError, ReplayOutcome};

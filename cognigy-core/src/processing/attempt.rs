@@ -288,27 +288,9 @@ impl Pipeline {
         found.set(Correlation::Failed);
         let answer = self.find_contact(query, clock).await;
         self.tell_breaker(&answer, found, clock.now());
-        match answer {
-            Ok(contact) => {
-                let correlation = match contact {
-                    Some(_) => Correlation::Matched,
-                    None => Correlation::None,
-                };
-                found.set(correlation);
-                Ok(contact)
-            }
-            Err(failure) => {
-                let FailureScope::Ambiguous { first } = failure.scope() else {
-                    return Err(failure);
-                };
-                found.set(Correlation::Ambiguous);
-                match self.inner.on_ambiguous {
-                    OnAmbiguous::DeadLetter => Err(failure),
-                    OnAmbiguous::NoContact => Ok(None),
-                    OnAmbiguous::First => Ok(first.clone()),
-                }
-            }
-        }
+        let (correlation, contact) = of_answer(answer, self.inner.on_ambiguous);
+        found.set(correlation);
+        contact
     }
 
     /// Opens the breaker, or closes it, by how a look-up ended.
@@ -336,7 +318,7 @@ impl Pipeline {
         }
     }
 
-    async fn find_contact(
+    pub(crate) async fn find_contact(
         &self,
         query: &ContactQuery,
         clock: &dyn Clock,
@@ -355,5 +337,27 @@ impl Pipeline {
         let duration = (clock.now() - started_at).to_std().unwrap_or_default();
         self.inner.observer.observe(&Observation::CrmRequest { outcome, duration });
         answer
+    }
+}
+
+/// What the CRM's answer means for an event: what asking came to, and the contact or the failure.
+pub(crate) fn of_answer(
+    answer: Result<Option<Contact>, Failure>,
+    on_ambiguous: OnAmbiguous,
+) -> (Correlation, Result<Option<Contact>, Failure>) {
+    match answer {
+        Ok(Some(contact)) => (Correlation::Matched, Ok(Some(contact))),
+        Ok(None) => (Correlation::None, Ok(None)),
+        Err(failure) => match failure.scope() {
+            FailureScope::Ambiguous { first } => {
+                let contact = match on_ambiguous {
+                    OnAmbiguous::NoContact => Ok(None),
+                    OnAmbiguous::First => Ok(first.clone()),
+                    OnAmbiguous::DeadLetter => Err(failure),
+                };
+                (Correlation::Ambiguous, contact)
+            }
+            _ => (Correlation::Failed, Err(failure)),
+        },
     }
 }

@@ -40,7 +40,9 @@ impl FromStr for Cursor {
     type Err = InvalidCursor;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self).map_err(|_| InvalidCursor)
+        // The one way to write it: no sign, no zeros in front.
+        let number = text.parse::<i64>().ok().filter(|number| number.to_string() == text);
+        number.map(Self).ok_or(InvalidCursor)
     }
 }
 
@@ -383,6 +385,8 @@ mod tests {
     #[test]
     fn cursors_read_back() {
         assert_eq!(Cursor(-7).to_string().parse(), Ok(Cursor(-7)));
-        assert!("".parse::<Cursor>().is_err());
+        for text in ["", "+7", "007", " 7", "7 ", "-0"] {
+            assert!(text.parse::<Cursor>().is_err(), "{text:?}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! same JSON, that of the operator API, so that each command prints the same for both. It is kept as it
 //! was written: numbers and the order of names may matter to whoever reads it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use clap::ArgMatches;
 use cognigy_core::{Clock, PageRequest, QuarantinedItem, SourceName, Store, TokioClock};
@@ -26,6 +26,8 @@ use crate::{
 
 /// How many entries one request or store call asks for.
 pub(super) const PAGE: usize = 250;
+/// How long an answer may take. An erasure is answered when its last byte is overwritten.
+const TIMEOUT: Duration = Duration::from_secs(600);
 /// The longest answer that is read: a page of events with the longest ids, or an event with a body of the
 /// largest size that can be set and its escapes.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
@@ -198,7 +200,7 @@ impl Remote {
         let token = settings.admin_token().ok_or_else(|| {
             wrong("COGNIGY_ADMIN_TOKEN is required, with your token at that server".to_owned())
         })?;
-        let client = client(url, settings.proxy_from_env)?;
+        let client = client(url, settings.proxy_from_env, TIMEOUT)?;
         Ok(Some(Self { client, base, url: url.clone(), token: token.as_str().to_owned() }))
     }
 
@@ -247,6 +249,17 @@ impl Remote {
             200 => serde_json::from_slice(&answer)
                 .map_err(|_| self.failed("the answer is not that of an operator API")),
             _ => Err(self.refused(status, &answer)),
+        }
+    }
+
+    /// Has the server remove or end something. None if it is not there.
+    pub(super) async fn delete(&self, path: &[&str]) -> Result<Option<Value>, StartError> {
+        let (status, body) =
+            self.ask(reqwest::Method::DELETE, path, &BTreeMap::new(), None).await?;
+        match status {
+            404 => Ok(None),
+            200 => Ok(Some(serde_json::from_slice(&body).unwrap_or_default())),
+            _ => Err(self.refused(status, &body)),
         }
     }
 

@@ -10,7 +10,10 @@ use clap::ArgMatches;
 use cognigy_core::{EventArchive, EventFilter, PageRequest, Timestamp};
 use serde_json::json;
 
-use super::{print_json, send::client};
+use super::{
+    print_json,
+    send::{TIMEOUT, client},
+};
 use crate::{
     deployment::Deployment,
     error::StartError,
@@ -154,7 +157,7 @@ async fn crm(
         findings.wrong(check, "CRM_BASE_URL is not set, and its default is an example", mend)?;
         return Ok(None);
     }
-    let answer = match client(url, proxy_from_env) {
+    let answer = match client(url, proxy_from_env, TIMEOUT) {
         Ok(client) => client.get(url).timeout(PATIENCE).send().await,
         Err(error) => {
             findings.wrong(check, &error.to_string(), "correct CRM_BASE_URL")?;

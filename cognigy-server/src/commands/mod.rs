@@ -15,12 +15,14 @@ mod quarantine;
 mod recorrelate;
 mod redrive;
 mod register;
+mod rehearse;
 mod replay;
 mod send;
 mod serve;
 mod sources;
 mod stats;
 mod tail;
+mod verify;
 mod webhooks;
 mod why;
 
@@ -59,7 +61,7 @@ pub(crate) async fn run(
         "errors" => shown(errors::run(arguments, deployment).await),
         "discard" => discard::run(arguments, deployment).await,
         "erase" => erase::run(arguments, deployment).await,
-        "redrive" => redrive::redrive(arguments, deployment).await,
+        "redrive" => redrive::run(arguments, deployment).await,
         "register" => register::run(arguments, settings).await,
         "quarantine" => quarantine::run(arguments, deployment).await,
         "stats" => shown(stats::run(arguments, deployment).await),
@@ -68,6 +70,7 @@ pub(crate) async fn run(
         "webhooks" => webhooks::run(arguments, settings).await,
         "pause" => sources::run(arguments, deployment, true).await,
         "resume" => sources::run(arguments, deployment, false).await,
+        "verify" => verify::run(arguments, deployment).await,
         "doctor" => doctor::run(arguments, deployment, &layers).await,
         "backup" => backup::run(arguments, deployment).await,
         _ => Err(StartError::Failed(format!("{name} is not a command"))),

@@ -1,32 +1,24 @@
 //! `purge`: forget what is older than the retention, now.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, IsTerminal, Write},
+    time::Duration,
+};
 
 use clap::ArgMatches;
-use cognigy_core::{Clock, EventArchive, PurgeRequest, Purged, Timestamp, TokioClock};
-use serde_json::{Value, json};
+use cognigy_core::{Clock, TokioClock};
+use serde_json::json;
 
-use super::{Progress, print_json};
+use super::{Progress, desk::Remote, print_json};
 use crate::{
+    audit::{Target, audit_command},
     deployment::Deployment,
     error::StartError,
     output::say,
-    settings::Settings,
+    purging::{self, Outcome},
     store::{self, Access},
 };
-
-/// How many events one transaction forgets.
-const STEP: usize = 256;
-
-/// Asks for what is older than the retention at `now`.
-pub(super) fn request(settings: &Settings, now: Timestamp, limit: usize) -> PurgeRequest {
-    PurgeRequest {
-        before: now - settings.retention,
-        unresolved_before: settings.dead_letter_retention.map(|retention| now - retention),
-        limit,
-        after: None,
-    }
-}
 
 pub(super) async fn run(
     arguments: &ArgMatches,
@@ -34,18 +26,12 @@ pub(super) async fn run(
 ) -> Result<bool, StartError> {
     let as_json = arguments.get_flag("json");
     let dry_run = arguments.get_flag("dry-run");
-    let access = if dry_run { Access::Read } else { Access::Write };
-    let store = store::open(deployment, access, None).await?;
-    let mut request = request(&deployment.settings, TokioClock::new().now(), STEP);
-    if dry_run {
-        let counted = store.purgeable(request).await?;
-        report(&counted, &request, "would be forgotten", as_json)?;
-        return Ok(true);
-    }
-    if !arguments.get_flag("yes") && std::io::stdin().is_terminal() {
-        let counted = store.purgeable(request).await?;
-        report(&counted, &request, "would be forgotten", false)?;
-        if counted.is_empty() {
+    let asks = !dry_run && !arguments.get_flag("yes") && std::io::stdin().is_terminal();
+    let place = Place::open(arguments, deployment, dry_run).await?;
+    if dry_run || asks {
+        let counted = place.count().await?;
+        report(&counted, "would be forgotten", as_json && !asks)?;
+        if dry_run || counted.is_empty() {
             return Ok(true);
         }
         if !confirmed("Forget them for good?")? {
@@ -53,20 +39,72 @@ pub(super) async fn run(
             return Ok(false);
         }
     }
-    let progress = Progress::new();
-    let mut total = Purged::default();
-    loop {
-        let step = store.purge(request).await?;
-        total.add(&step.purged);
-        progress.show(&format!("{} events forgotten", total.total_events()));
-        request.after = step.next;
-        if request.after.is_none() {
-            break;
+    let outcome = place.purge().await?;
+    report(&outcome, "forgotten", as_json)?;
+    Ok(true)
+}
+
+/// Where is purged: by a server, with its retention, or in the database, with the one that is set here.
+enum Place<'a> {
+    Server(Remote),
+    Database(std::sync::Arc<dyn cognigy_core::Store>, &'a Deployment),
+}
+
+impl<'a> Place<'a> {
+    async fn open(
+        arguments: &ArgMatches,
+        deployment: &'a Deployment,
+        dry_run: bool,
+    ) -> Result<Self, StartError> {
+        let Some(server) = Remote::named(arguments, deployment)? else {
+            let access = if dry_run { Access::Read } else { Access::Write };
+            return Ok(Self::Database(store::open(deployment, access, None).await?, deployment));
+        };
+        for name in ["retention", "dead_letter_retention"] {
+            if arguments.get_one::<String>(name).is_some() {
+                let flag = name.replace('_', "-");
+                let why = format!("--{flag}: with --server, the server's own setting counts");
+                return Err(StartError::Usage(why));
+            }
+        }
+        Ok(Self::Server(server))
+    }
+
+    async fn count(&self) -> Result<Outcome, StartError> {
+        match self {
+            Self::Server(server) => {
+                server.have_done(&["admin", "purges"], &json!({ "dry_run": true })).await
+            }
+            Self::Database(store, deployment) => {
+                let now = TokioClock::new().now();
+                Ok(purging::would(&**store, &deployment.settings, now).await?)
+            }
         }
     }
-    drop(progress);
-    report(&total, &request, "forgotten", as_json)?;
-    Ok(true)
+
+    async fn purge(&self) -> Result<Outcome, StartError> {
+        let progress = Progress::new();
+        let shown = |count| progress.show(&format!("{count} events forgotten"));
+        let (store, deployment) = match self {
+            Self::Server(server) => {
+                let path = ["admin", "purges"];
+                let mut total: Outcome = server.have_done(&path, &json!({})).await?;
+                // The server answers after some seconds, whether or not it is done.
+                while let Some(cursor) = &total.next_cursor {
+                    shown(total.purged);
+                    let go_on = json!({ "cursor": cursor });
+                    total.go_on(server.have_done(&path, &go_on).await?);
+                }
+                return Ok(total);
+            }
+            Self::Database(store, deployment) => (store, deployment),
+        };
+        let (settings, now) = (&deployment.settings, TokioClock::new().now());
+        let outcome = purging::purge(&**store, settings, now, None, Duration::MAX, shown).await?;
+        let count = Some(outcome.purged);
+        audit_command(&**store, "purge", Target::Selected, None, count, "forgotten").await;
+        Ok(outcome)
+    }
 }
 
 /// Asks on the terminal.
@@ -79,37 +117,20 @@ pub(super) fn confirmed(question: &str) -> Result<bool, StartError> {
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
-fn report(
-    purged: &Purged,
-    request: &PurgeRequest,
-    what: &str,
-    as_json: bool,
-) -> Result<(), StartError> {
-    let time = crate::view::time;
-    let unresolved_before = request.unresolved_before.map(time);
+fn report(outcome: &Outcome, what: &str, as_json: bool) -> Result<(), StartError> {
     if as_json {
-        let events = purged.events.iter().map(|(state, n)| (state.to_string(), json!(n)));
-        let bodies = purged.quarantined.iter().map(|(why, n)| (why.as_str().to_owned(), json!(n)));
-        return print_json(&json!({
-            "purged": purged.total_events(),
-            "events": Value::Object(events.collect()),
-            "quarantined": Value::Object(bodies.collect()),
-            "before": time(request.before),
-            "dead_letters_before": unresolved_before,
-        }));
+        return print_json(outcome);
     }
-    let parts = purged.events.iter().map(|(state, count)| format!("{count} {state}"));
-    let parts: Vec<_> = parts.collect();
-    let parts = if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) };
-    say!(
-        "{} events{parts} {what}, received before {}",
-        purged.total_events(),
-        time(request.before)
-    )?;
-    for (reason, count) in &purged.quarantined {
-        say!("{count} quarantined bodies {what} ({})", reason.as_str())?;
+    let listed = |counts: &BTreeMap<String, u64>| {
+        let parts: Vec<_> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+    };
+    let Outcome { purged, events, before, .. } = outcome;
+    say!("{purged} events{} {what}, received before {before}", listed(events))?;
+    for (reason, count) in &outcome.quarantined {
+        say!("{count} quarantined bodies {what} ({reason})")?;
     }
-    match unresolved_before {
+    match &outcome.dead_letters_before {
         Some(before) => say!("of dead letters and conflicts, those received before {before}"),
         None => say!("dead letters and conflicts stay (COGNIGY_DEAD_LETTER_RETENTION is never)"),
     }

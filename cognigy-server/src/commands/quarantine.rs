@@ -62,6 +62,13 @@ pub(super) async fn run(
         return shown(show(*id, as_json, &desk).await);
     }
     if let Some(id) = arguments.get_one::<i64>("discard") {
+        if let Some(server) = Remote::named(arguments, deployment)? {
+            let path = ["admin", "quarantine", &id.to_string()];
+            let found = server.delete(&path).await?.is_some();
+            let status = if found { Status::Discarded } else { Status::NotFound };
+            report(*id, status, None, as_json)?;
+            return Ok(found);
+        }
         let store = store::open(deployment, Access::Write, None).await?;
         let found = store.discharge(*id).await?;
         let status = if found { Status::Discarded } else { Status::NotFound };

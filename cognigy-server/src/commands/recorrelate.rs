@@ -1,23 +1,72 @@
 //! `recorrelate`: ask the CRM again for events whose contact was not found then.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use clap::ArgMatches;
-use cognigy_core::{Clock, Correlation, EventFilter, EventKey, Recorrelated, Requeued};
 use futures_util::{StreamExt, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Progress, events::filter_of, interrupt::Interrupt, print_json, replay::matching};
+use super::{
+    Progress,
+    desk::Remote,
+    events::{filter_of, pairs_of},
+    interrupt::Interrupt,
+    print_json,
+    replay::matching,
+};
 use crate::{
     app::App,
+    audit::{Target, audit_command},
     deployment::Deployment,
     error::StartError,
     output::{printable, say},
+    recorrelation,
     store::Access,
 };
 
-/// What is asked for again unless `--correlation` says otherwise.
-const UNKNOWN: [Correlation; 3] = [Correlation::None, Correlation::Ambiguous, Correlation::Failed];
+/// How often a server is asked how far it has come.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Has a running server ask, and waits until it has. The exit status is 1 if the contact of an event is
+/// still not known.
+async fn run_at(
+    server: &Remote,
+    filter: &BTreeMap<String, String>,
+    runs_handler: bool,
+    as_json: bool,
+) -> Result<bool, StartError> {
+    let interrupt = Interrupt::listen()?;
+    let mut request = json!(filter);
+    request["run"] = json!(runs_handler);
+    let path = ["admin", "recorrelations"];
+    let (status, begun) = server.post(&path, &BTreeMap::new(), Some(&request)).await?;
+    if status != 202 {
+        return Err(server.refused(status, begun.to_string().as_bytes()));
+    }
+    let id = begun["id"].as_str().unwrap_or_default();
+    let progress = Progress::new();
+    let ended = loop {
+        let path = ["admin", "replays", id];
+        let now: Option<Value> = server.get(&path, &BTreeMap::new()).await?;
+        let now = now.unwrap_or_default();
+        if now["state"] != "running" {
+            break now;
+        }
+        progress.show(&format!("{} of {}", now["done"], now["total"]));
+        if interrupt.is_requested() {
+            return Err(StartError::Interrupted(format!(
+                "the server goes on: it is replay {id} there"
+            )));
+        }
+        tokio::time::sleep(INTERVAL).await;
+    };
+    drop(progress);
+    match as_json {
+        true => print_json(&ended)?,
+        false => say!("{} of {} have a contact now", ended["succeeded"], ended["total"])?,
+    }
+    Ok(ended["state"] == "done" && ended["failed"] == 0)
+}
 
 /// Runs the command. The exit status is 1 if the CRM did not answer for an event.
 pub(super) async fn run(
@@ -27,14 +76,14 @@ pub(super) async fn run(
     let filter = filter_of(arguments, &deployment.settings)?;
     let runs_handler = arguments.get_flag("run");
     let as_json = arguments.get_flag("json");
+    if let Some(server) = Remote::named(arguments, deployment)? {
+        return run_at(&server, &pairs_of(arguments), runs_handler, as_json).await;
+    }
     let interrupt = Interrupt::listen()?;
     let app = App::build(deployment, Access::Write, None).await?;
     let mut keys = Vec::new();
-    for correlation in UNKNOWN {
-        if filter.correlation.is_none_or(|wanted| wanted == correlation) {
-            let filter = EventFilter { correlation: Some(correlation), ..filter.clone() };
-            keys.extend(matching(&app, &filter).await?);
-        }
+    for filter in recorrelation::filters(&filter) {
+        keys.extend(matching(&app, &filter).await?);
     }
     for source in app.pipelines.iter() {
         source.telemetry.leave_attempts_unlogged();
@@ -48,7 +97,11 @@ pub(super) async fn run(
             let app = &app;
             let stopped = interrupt.is_requested();
             async move {
-                let outcome = if stopped { None } else { Some(ask(app, &key, runs_handler).await) };
+                let outcome = if stopped {
+                    None
+                } else {
+                    Some(recorrelation::ask(app, &key, runs_handler).await)
+                };
                 (key, outcome)
             }
         })
@@ -56,7 +109,7 @@ pub(super) async fn run(
     let mut done = 0_usize;
     while let Some((key, outcome)) = outcomes.next().await {
         let Some(outcome) = outcome else { continue };
-        let (name, detail) = outcome?;
+        let recorrelation::Answer { outcome: name, detail } = outcome?;
         *counts.entry(name).or_default() += 1;
         done += 1;
         progress.show("");
@@ -73,6 +126,10 @@ pub(super) async fn run(
         progress.show(&format!("{done} of {total}"));
     }
     drop(progress);
+    let (filter, count) = (json!(pairs_of(arguments)), Some(done as u64));
+    let told = if interrupt.is_requested() { "broke_off" } else { "done" };
+    let target = Target::Selected;
+    audit_command(&*app.store, "recorrelate", target, Some(&filter), count, told).await;
     if interrupt.is_requested() {
         return Err(StartError::Interrupted(format!("{done} of {total} events were asked for")));
     }
@@ -81,33 +138,4 @@ pub(super) async fn run(
         say!("{matched} of {total} have a contact now")?;
     }
     Ok(!counts.contains_key("failed"))
-}
-
-/// Asks for one event. Yields the outcome's name, and why it failed.
-async fn ask(
-    app: &App,
-    key: &EventKey,
-    runs_handler: bool,
-) -> Result<(&'static str, Option<String>), StartError> {
-    let Some(source) = app.pipelines.get(&key.source) else {
-        return Ok(("not_configured", None));
-    };
-    let outcome = source.pipeline.recorrelate(key, &app.clock).await?;
-    let is_dead = matches!(outcome, Recorrelated::NotApplicable);
-    let has_contact = matches!(outcome, Recorrelated::Matched(_));
-    if runs_handler && (has_contact || is_dead) {
-        // An event that was given up has no end but a run of its own.
-        let answers = source.pipeline.requeue(std::slice::from_ref(key), app.clock.now()).await?;
-        return Ok(match answers.first() {
-            Some(Requeued::Scheduled | Requeued::Waiting) if has_contact => ("matched", None),
-            Some(Requeued::Scheduled | Requeued::Waiting) => ("handed_over", None),
-            _ => ("busy", None),
-        });
-    }
-    let detail = match &outcome {
-        Recorrelated::Failed(failure) => Some(failure.report()),
-        Recorrelated::NotApplicable => Some("it is not processed; --run runs it again".to_owned()),
-        _ => None,
-    };
-    Ok((outcome.as_str(), detail))
 }

@@ -1,110 +1,87 @@
 //! `redrive`: bring dead letters back from the queue.
 
 use clap::ArgMatches;
+use serde_json::json;
 
-use crate::{deployment::Deployment, error::StartError};
+use super::{Progress, desk::Remote, events::source_of, number, print_json};
+use crate::{
+    app::App,
+    audit::{Target, audit_command},
+    deployment::Deployment,
+    error::StartError,
+    output::{complain, printable, say},
+    redriving::{Left, Outcome, redrive},
+    store::Access,
+};
 
 /// Takes dead letters back from the queue. The exit status is 1 if a message could not be taken
 /// back.
-#[cfg(feature = "sqs")]
-pub(super) async fn redrive(
+pub(super) async fn run(
     arguments: &ArgMatches,
     deployment: &Deployment,
 ) -> Result<bool, StartError> {
-    use cognigy_core::{Pipeline, RedriveReport};
-
-    use super::{Progress, number};
-    use crate::{app::App, store::Access};
-
-    let settings = &deployment.settings;
-    let of = super::source(arguments, settings)?;
-    let source = crate::pipelines::dead_letter_source(of, settings.proxy_from_env).await?;
-    let app = App::build(deployment, Access::Write, None).await?;
     let max = Some(u64::from(number(arguments, "max"))).filter(|max| *max > 0);
-    let progress = Progress::new();
-    let shown = |report: &RedriveReport| progress.show(&format!("{} messages", report.seen()));
-    // Sources may share a queue: each message goes to the pipeline of its own source.
-    let pipelines = app.pipelines.all();
-    let report = Pipeline::redrive_among(&pipelines, &source, max, &app.clock, shown).await?;
-    drop(progress);
-    let length = source.approximate_len().await.ok();
-    print::report(&report, length, arguments.get_flag("json"))?;
+    let server = Remote::named(arguments, deployment)?;
+    let outcome = match &server {
+        Some(server) => {
+            let source = source_of(arguments)?.map(|source| source.to_string());
+            let mut request = json!({ "max": max, "source": source });
+            if let Some(members) = request.as_object_mut() {
+                members.retain(|_, value| !value.is_null());
+            }
+            server.have_done(&["admin", "redrives"], &request).await?
+        }
+        None => {
+            let of = super::source(arguments, &deployment.settings)?;
+            let app = App::build(deployment, Access::Write, None).await?;
+            let progress = Progress::new();
+            let shown = |seen| progress.show(&format!("{seen} messages"));
+            let outcome = redrive(&app, of, max, shown).await?;
+            drop(progress);
+            let (count, told) = (Some(outcome.requeued + outcome.stored), "done");
+            let target = Target::Named(of.name.as_str());
+            audit_command(&*app.store, "redrive", target, None, count, told).await;
+            outcome
+        }
+    };
+    report(&outcome, arguments.get_flag("json"))?;
     // The queue hides messages that another process has received, so a redrive may see none although some
     // are there. The queue's own count may be a minute old. It is used only if the redrive saw no message.
-    let hidden = report.seen() == 0 && length.is_some_and(|length| length.total() > 0);
+    let hidden = outcome.seen() == 0 && outcome.left.is_some_and(|left| left > 0);
     if hidden {
-        crate::output::complain(
+        complain(
             "the queue holds messages that were not handed out: another process has received them, \
              or a count is out of date; try again in a minute",
         );
     }
-    Ok(report.left.is_empty() && report.undeleted == 0 && !hidden)
+    Ok(outcome.left_messages.is_empty() && outcome.undeleted == 0 && !hidden)
 }
 
-#[cfg(not(feature = "sqs"))]
-pub(super) async fn redrive(_: &ArgMatches, _: &Deployment) -> Result<bool, StartError> {
-    Err(StartError::Failed("this build has no SQS support".to_owned()))
-}
-
-#[cfg(feature = "sqs")]
-mod print {
-    use cognigy_core::{LeftMessage, RedriveReport};
-    use cognigy_sink_sqs::QueueLength;
-    use serde_json::{Value, json};
-
-    use crate::{
-        commands::print_json,
-        error::StartError,
-        output::{printable, say},
-    };
-
-    pub(super) fn report(
-        report: &RedriveReport,
-        length: Option<QueueLength>,
-        as_json: bool,
-    ) -> Result<(), StartError> {
-        let RedriveReport { requeued, stored, busy, again, differs, unusable, undeleted, left } =
-            report;
-        let total = length.map(QueueLength::total);
-        if as_json {
-            let left_messages: Vec<Value> = left.iter().map(json_of).collect();
-            return print_json(&json!({
-                "requeued": requeued, "stored": stored, "busy": busy, "again": again,
-                "differs": differs, "unusable": unusable, "undeleted": undeleted, "left": total,
-                "left_messages": left_messages,
-            }));
-        }
+fn report(outcome: &Outcome, as_json: bool) -> Result<(), StartError> {
+    if as_json {
+        return print_json(outcome);
+    }
+    let Outcome { requeued, stored, busy, again, differs, unusable, undeleted, .. } = outcome;
+    say!(
+        "{requeued} events run again, {stored} were stored anew; not taken back: {busy} held by \
+         a run, {again} of events taken back already, {differs} with another payload than is \
+         stored, {unusable} unusable"
+    )?;
+    for Left { message_id, event_id, source, outcome: _, reason } in &outcome.left_messages {
+        let event = event_id.as_ref().map_or_else(String::new, |id| {
+            let of = match source.as_deref() {
+                None | Some(cognigy_core::DEFAULT_SOURCE) => String::new(),
+                Some(source) => format!(" of {}", printable(source)),
+            };
+            format!(" (event {}{of})", printable(id))
+        });
+        say!("left: {}{event}: {}", printable(message_id), printable(reason))?;
+    }
+    if *undeleted > 0 {
         say!(
-            "{requeued} events run again, {stored} were stored anew; not taken back: {busy} held by \
-             a run, {again} of events taken back already, {differs} with another payload than is \
-             stored, {unusable} unusable"
+            "{undeleted} messages could not be deleted after their events were taken back: the queue delivers them again"
         )?;
-        for LeftMessage { message_id, event, outcome: _, reason } in left {
-            let event = event.as_ref().map_or_else(String::new, |key| {
-                let of = match key.source.is_default() {
-                    true => String::new(),
-                    false => format!(" of {}", key.source),
-                };
-                format!(" (event {}{of})", printable(key.id.as_str()))
-            });
-            say!("left: {}{event}: {}", printable(message_id), printable(reason))?;
-        }
-        if *undeleted > 0 {
-            say!(
-                "{undeleted} messages could not be deleted after their events were taken back: the queue delivers them again"
-            )?;
-        }
-        say!("left in the queue: about {}", total.map_or("?".to_owned(), |left| left.to_string()))
     }
-
-    fn json_of(left: &LeftMessage) -> Value {
-        let LeftMessage { message_id, event, outcome, reason } = left;
-        json!({
-            "message_id": message_id,
-            "event_id": event.as_ref().map(|key| key.id.as_str()),
-            "source": event.as_ref().map(|key| key.source.as_str()),
-            "outcome": outcome.as_str(),
-            "reason": reason,
-        })
-    }
+    let left = outcome.left.map_or("?".to_owned(), |left| left.to_string());
+    say!("left in the queue: about {left}")
 }

@@ -33,6 +33,9 @@ pub(super) async fn replay(
     arguments: &ArgMatches,
     deployment: &Deployment,
 ) -> Result<bool, StartError> {
+    if arguments.get_flag("rehearse") {
+        return super::rehearse::run(arguments, deployment).await;
+    }
     let (filter, ids) = selection_of(arguments, &deployment.settings)?;
     if let Some(server) = Remote::named(arguments, deployment)? {
         let account = Account::new(ids.len(), arguments.get_flag("json"));

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How long an answer may take. The server refuses a slow body earlier.
-const TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest answer that is read. Answers are a line of JSON.
 const MAX_ANSWER: usize = 64 * 1024;
 
@@ -67,7 +67,7 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
     if BaseUrl::parse(&url).is_err() {
         return Err(StartError::Usage(format!("--url: {url:?} is not an http or https URL")));
     }
-    let client = client(&url, settings.proxy_from_env)?;
+    let client = client(&url, settings.proxy_from_env, TIMEOUT)?;
 
     let total = bodies.len();
     let progress = Progress::new();
@@ -122,10 +122,14 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
 
 /// A client for the server at `url`. If `proxy_from_env`, it uses the proxy that the environment
 /// names.
-pub(super) fn client(url: &str, proxy_from_env: bool) -> Result<reqwest::Client, StartError> {
+pub(super) fn client(
+    url: &str,
+    proxy_from_env: bool,
+    timeout: Duration,
+) -> Result<reqwest::Client, StartError> {
     let failed = |error: &dyn std::error::Error| StartError::failed("HTTP client", error);
     let mut options = ClientOptions::new(concat!("cognigy-server/", env!("CARGO_PKG_VERSION")));
-    options.timeout = TIMEOUT;
+    options.timeout = timeout;
     options.proxy_from_env = proxy_from_env;
     let base = BaseUrl::parse(url).map_err(|error| StartError::Usage(format!("--url: {error}")))?;
     cognigy_http::client(&base, &options).map_err(|error| failed(&error))

@@ -16,6 +16,7 @@ use crate::{
     http::{self, Listening, Routes, Service, Size},
     pausing,
     presence::Presence,
+    purging,
     settings::{EXAMPLE_CRM, Settings},
     store::Access,
 };
@@ -210,7 +211,7 @@ async fn forget_sensitive(app: App, settings: Settings) {
 }
 
 async fn purge_once(app: &App, settings: &Settings) -> Result<(), StoreError> {
-    let mut request = super::purge::request(settings, app.clock.now(), PURGE_BATCH);
+    let mut request = purging::request(settings, app.clock.now(), PURGE_BATCH);
     let mut total = Purged::default();
     let outcome = loop {
         match app.store.purge(request).await {

@@ -96,6 +96,7 @@ pub(crate) fn configure(
         .service(page("/console/quarantine").route(web::get().to(quarantine::list)))
         .service(page("/console/quarantined").route(web::get().to(quarantine::show)))
         .service(page("/console/quarantined/body").route(web::get().to(download::of_item)))
+        .service(action("/console/quarantine/discard").route(web::post().to(quarantine::discard)))
         .service(action("/console/quarantine/retry").route(web::post().to(quarantine::retry)))
         .service(page("/console/sources").route(web::get().to(sources::show)))
         .service(action("/console/sources/pause").route(web::post().to(sources::pause)))

@@ -92,11 +92,19 @@ pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) 
             div { dt { "Length" } dd { (number(line.body_bytes)) " bytes" } }
         }
         @if may_change(&viewer) {
+            @let id = line.id.to_string();
+            @let at = |path| link(path, &[("id", &id)]);
             div.actions {
-                (change(&viewer, &link("/console/quarantine/retry", &[("id", &line.id.to_string())]), html! { button.main { "Try again" } }))
+                (change(&viewer, &at("/console/quarantine/retry"), html! {
+                    button.main { "Try again" }
+                }))
+                (change(&viewer, &at("/console/quarantine/discard"), html! {
+                    button.danger { "Discard" }
+                }))
             }
             p.help {
-                "The body is read once more, with the settings of today. If it is right now, it becomes an event."
+                "To try again reads the body once more, with the settings of today: if it is right now, it "
+                "becomes an event. To discard it removes it for good."
             }
         }
         (bodies(&line, known.as_deref()))
@@ -139,4 +147,9 @@ pub(super) async fn retry(request: HttpRequest, act: Act, service: Shared) -> Sh
     let back = || link("/console/quarantined", &[("id", &id)]);
     let (key, _) = tried.map_err(|problem| Sorry::from(problem).back_to(back()))?;
     Ok(see(&of_event(key.source.as_str(), key.id.as_str())))
+}
+
+pub(super) async fn discard(request: HttpRequest, act: Act, service: Shared) -> Shown {
+    http::discard_item(&service.app, &act.viewer.operator, &id_of(&request)).await?;
+    Ok(see("/console/quarantine"))
 }

@@ -82,6 +82,7 @@ impl Tokens {
         if changes {
             self.may_change(&operator, request, app)?;
         }
+        super::request::check(request).map_err(|problem| Refused(problem, None))?;
         Ok(operator)
     }
 

@@ -1,6 +1,9 @@
 //! Bulk replays: the requests that begin, list and cancel them. [`bulk_replays`] carries them out.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use actix_web::{HttpResponse, web};
 use cognigy_core::{Clock, EventFilter, EventKey, PageRequest, SourceName, StoreError, Timestamp};
@@ -13,12 +16,14 @@ use serde_json::{Value, json};
 use super::{
     Answer, ProblemResponse, Shared,
     access::{Change, Operator, Reader},
+    request::number,
 };
 use crate::{
     app::App,
     audit::{Target, audit},
-    bulk_replays::{self, BulkReplay, Line, MAX_EVENTS},
+    bulk_replays::{self, BulkReplay, LEAST_RATE, Line, MAX_EVENTS, Work},
     filter::{self, Types},
+    recorrelation,
 };
 
 /// How many events one page of a selection holds.
@@ -67,12 +72,16 @@ pub(super) async fn begin(
     service: Shared,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> Answer {
-    let body = body.map_err(|error| unreadable(&error))?;
-    match replay_selected(&service.app, &operator, &body).await? {
-        Begun::NotYet(chosen) => Ok(HttpResponse::Ok().json(chosen)),
+    let body = body.map_err(|error| unreadable(&error, MAX_SELECTION))?;
+    Ok(begun(replay_selected(&service.app, &operator, &body).await?))
+}
+
+pub(super) fn begun(begun: Begun) -> HttpResponse {
+    match begun {
+        Begun::NotYet(chosen) => HttpResponse::Ok().json(chosen),
         Begun::Replay(replay) => {
             let answer = json!({ "id": replay.id.to_string(), "total": replay.total });
-            Ok(HttpResponse::Accepted().json(answer))
+            HttpResponse::Accepted().json(answer)
         }
     }
 }
@@ -90,20 +99,56 @@ pub(crate) async fn replay_selected(
     operator: &Operator,
     body: &[u8],
 ) -> Result<Begun, ProblemResponse> {
-    let now = app.clock.now();
-    let Asked { selection, rate, dry_run } =
-        asked(body, now, app.types).map_err(|error| ProblemResponse::bad_request(&error))?;
-    if dry_run {
-        return Ok(Begun::NotYet(selected(app, selection).await?));
-    }
-    let keys = keys_of(app, selection).await?.ok_or_else(|| {
-        let detail = format!("More than {MAX_EVENTS} events match: narrow the filter");
-        ProblemResponse::bad_request(&detail)
-    })?;
-    let replay = bulk_replays::begin(&*app.store, &keys, rate, &operator.name, now).await?;
+    let asked = asked(body, app.clock.now(), app.types)
+        .map_err(|error| ProblemResponse::bad_request(&error))?;
     let filter = serde_json::from_slice(body).ok();
-    let (count, told) = (Some(replay.total), "begun");
-    audit(app, operator, "replay", Target::Selected, filter.as_ref(), count, told).await;
+    asked.begin(app, operator, Work::Replay, filter).await
+}
+
+impl Asked {
+    /// Begins the work, or only looks at its events. The record of what operators did keeps `filter`.
+    pub(super) async fn begin(
+        self,
+        app: &App,
+        operator: &Operator,
+        work: Work,
+        filter: Option<Value>,
+    ) -> Result<Begun, ProblemResponse> {
+        let Self { selection, rate, dry_run } = self;
+        let filters = match selection {
+            Selection::Ids(keys) if dry_run => {
+                return Ok(Begun::NotYet(selected_of(app, keys).await?));
+            }
+            Selection::Ids(keys) => {
+                return begin_with(app, operator, work, keys, rate, filter).await;
+            }
+            Selection::Filter(filter) if work == Work::Replay => vec![filter],
+            Selection::Filter(filter) => recorrelation::filters(&filter).collect(),
+        };
+        if dry_run {
+            return Ok(Begun::NotYet(selected(app, &filters).await?));
+        }
+        let keys = keys_of(app, &filters).await?.ok_or_else(|| {
+            let detail = format!("More than {MAX_EVENTS} events match: narrow the filter");
+            ProblemResponse::bad_request(&detail)
+        })?;
+        begin_with(app, operator, work, keys, rate, filter).await
+    }
+}
+
+async fn begin_with(
+    app: &App,
+    operator: &Operator,
+    work: Work,
+    keys: Vec<EventKey>,
+    rate: Option<f64>,
+    filter: Option<Value>,
+) -> Result<Begun, ProblemResponse> {
+    let now = app.clock.now();
+    let replay = bulk_replays::begin(&*app.store, work, &keys, rate, &operator.name, now).await?;
+    let action = if work == Work::Replay { "replay" } else { "recorrelate" };
+    let count = Some(replay.total);
+    audit(app, operator, action, Target::Selected, filter.as_ref(), count, "begun").await;
     Ok(Begun::Replay(replay))
 }
 
@@ -115,12 +160,11 @@ pub(super) async fn list(_: Reader, service: Shared) -> Answer {
 }
 
 /// The answer to a body that is too long or broke off.
-pub(super) fn unreadable(error: &actix_web::Error) -> ProblemResponse {
+pub(super) fn unreadable(error: &actix_web::Error, limit: usize) -> ProblemResponse {
     match error.as_response_error().status_code().as_u16() {
         413 => {
-            let detail = format!(
-                "The body is longer than {MAX_SELECTION} bytes; a selection may be a filter"
-            );
+            let hint = if limit == MAX_SELECTION { "; a selection may be a filter" } else { "" };
+            let detail = format!("The body is longer than {limit} bytes{hint}");
             ProblemResponse::new(413, "Content Too Large", &detail)
         }
         _ => ProblemResponse::bad_request("The body cannot be read"),
@@ -147,7 +191,7 @@ fn no_replay() -> ProblemResponse {
 
 /// The bulk replay with that id.
 pub(crate) async fn bulk_replay(app: &App, id: &str) -> Result<BulkReplay, ProblemResponse> {
-    let id = id.parse().map_err(|_| no_replay())?;
+    let id = number(id).ok_or_else(no_replay)?;
     bulk_replays::get(&*app.store, id).await?.ok_or_else(no_replay)
 }
 
@@ -157,29 +201,29 @@ pub(crate) async fn cancel_replay(
     operator: &Operator,
     id: &str,
 ) -> Result<BulkReplay, ProblemResponse> {
-    let number = id.parse().map_err(|_| no_replay())?;
-    let replay = bulk_replays::cancel(&*app.store, number).await?.ok_or_else(no_replay)?;
+    let number = number(id).ok_or_else(no_replay)?;
+    let cancelled = bulk_replays::cancel(&*app.store, number).await?;
+    let (replay, ran) = cancelled.ok_or_else(no_replay)?;
     let (target, count) = (Target::Named(id), Some(replay.done));
-    audit(app, operator, "cancel_replay", target, None, count, "cancelled").await;
+    let told = if ran { "cancelled" } else { "unchanged" };
+    audit(app, operator, "cancel_replay", target, None, count, told).await;
     Ok(replay)
 }
 
-/// The events that are selected, the earliest first. None if they are too many.
-async fn keys_of(app: &App, selection: Selection) -> Result<Option<Vec<EventKey>>, StoreError> {
-    let filter = match selection {
-        Selection::Ids(keys) => return Ok(Some(keys)),
-        Selection::Filter(filter) => filter,
-    };
+/// The events that match one of the filters, the earliest first. None if they are too many.
+async fn keys_of(app: &App, filters: &[EventFilter]) -> Result<Option<Vec<EventKey>>, StoreError> {
     let mut keys = Vec::new();
-    let mut page = PageRequest { limit: BATCH, after: None };
-    loop {
-        let found = app.store.list(&filter, page).await?;
-        let of_page = found.events.into_iter();
-        keys.extend(of_page.map(|event| EventKey { source: event.source, id: event.id }));
-        match found.next {
-            _ if keys.len() > MAX_EVENTS => return Ok(None),
-            Some(next) => page.after = Some(next),
-            None => break,
+    for filter in filters {
+        let mut page = PageRequest { limit: BATCH, after: None };
+        loop {
+            let found = app.store.list(filter, page).await?;
+            let of_page = found.events.into_iter();
+            keys.extend(of_page.map(|event| EventKey { source: event.source, id: event.id }));
+            match found.next {
+                _ if keys.len() > MAX_EVENTS => return Ok(None),
+                Some(next) => page.after = Some(next),
+                None => break,
+            }
         }
     }
     // Where the order of a contact's events is kept, the earliest has to come first.
@@ -193,6 +237,9 @@ pub(crate) struct Selected {
     pub(crate) count: u64,
     /// The newest ones, or the first that were named.
     pub(crate) sample: Vec<String>,
+    /// Of those that were named, how many are not stored, or without a body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) not_found: Option<u64>,
 }
 
 /// How many events a dry run names.
@@ -207,27 +254,30 @@ impl Selected {
     }
 }
 
-/// The events that a replay would run. Changes nothing.
-async fn selected(app: &App, selection: Selection) -> Result<Selected, StoreError> {
-    let mut selected = Selected::default();
-    match selection {
-        Selection::Ids(keys) => {
-            for key in keys {
-                let stored = app.store.find(&key).await?;
-                if stored.is_some_and(|stored| stored.forgotten.is_none()) {
-                    selected.add(key.id.as_str());
-                }
-            }
+/// The named events that would be run. Changes nothing.
+async fn selected_of(app: &App, keys: Vec<EventKey>) -> Result<Selected, StoreError> {
+    let mut selected = Selected { not_found: Some(0), ..Selected::default() };
+    for key in keys {
+        let stored = app.store.find(&key).await?;
+        match stored.is_some_and(|stored| stored.forgotten.is_none()) {
+            true => selected.add(key.id.as_str()),
+            false => selected.not_found = selected.not_found.map(|count| count + 1),
         }
-        Selection::Filter(filter) => {
-            let mut page = PageRequest { limit: BATCH, after: None };
-            loop {
-                let found = app.store.list(&filter, page).await?;
-                found.events.iter().for_each(|event| selected.add(event.id.as_str()));
-                match found.next {
-                    Some(next) => page.after = Some(next),
-                    None => break,
-                }
+    }
+    Ok(selected)
+}
+
+/// The matching events that would be run. Changes nothing.
+async fn selected(app: &App, filters: &[EventFilter]) -> Result<Selected, StoreError> {
+    let mut selected = Selected::default();
+    for filter in filters {
+        let mut page = PageRequest { limit: BATCH, after: None };
+        loop {
+            let found = app.store.list(filter, page).await?;
+            found.events.iter().for_each(|event| selected.add(event.id.as_str()));
+            match found.next {
+                Some(next) => page.after = Some(next),
+                None => break,
             }
         }
     }
@@ -235,7 +285,7 @@ async fn selected(app: &App, selection: Selection) -> Result<Selected, StoreErro
 }
 
 /// What a request asks for.
-struct Asked {
+pub(super) struct Asked {
     selection: Selection,
     /// The most events a second.
     rate: Option<f64>,
@@ -256,6 +306,17 @@ pub(super) fn selection(
 }
 
 fn asked(body: &[u8], now: Timestamp, types: Types) -> Result<Asked, String> {
+    match members(body).and_then(|members| asked_by(members, now, types))? {
+        Asked { selection: Selection::Filter(filter), .. } if filter == EventFilter::default() => {
+            // An empty object would replay all events.
+            Err("name at least one condition, or ids".to_owned())
+        }
+        asked => Ok(asked),
+    }
+}
+
+/// The members of the object, each once.
+pub(super) fn members(body: &[u8]) -> Result<BTreeMap<String, Value>, String> {
     let Ok(Members(members)) = serde_json::from_slice(body) else {
         return Err("expected a JSON object: {\"ids\": […]} or a filter".to_owned());
     };
@@ -266,11 +327,22 @@ fn asked(body: &[u8], now: Timestamp, types: Types) -> Result<Asked, String> {
         }
         object.insert(name, value);
     }
+    Ok(object)
+}
+
+/// What the members of a selection ask for. No condition means all events.
+pub(super) fn asked_by(
+    mut object: BTreeMap<String, Value>,
+    now: Timestamp,
+    types: Types,
+) -> Result<Asked, String> {
     let rate = match object.remove("rate") {
         None => None,
         Some(rate) => {
-            let positive = rate.as_f64().filter(|rate| *rate > 0.0 && rate.is_finite());
-            Some(positive.ok_or("rate: expected a positive number of events a second")?)
+            let rate = rate.as_f64().filter(|rate| *rate >= LEAST_RATE && rate.is_finite());
+            Some(
+                rate.ok_or_else(|| format!("rate: expected {LEAST_RATE} events a second or more"))?,
+            )
         }
     };
     let dry_run = match object.remove("dry_run") {
@@ -297,7 +369,11 @@ fn asked(body: &[u8], now: Timestamp, types: Types) -> Result<Asked, String> {
         let key =
             |id: &Value| Some(EventKey { source: source.clone(), id: id.as_str()?.parse().ok()? });
         let keys: Option<Vec<EventKey>> = ids.iter().map(key).collect();
-        let selection = keys.map(Selection::Ids).ok_or_else(expected)?;
+        let mut keys = keys.ok_or_else(expected)?;
+        // An id that is named twice is one event.
+        let mut seen = BTreeSet::new();
+        keys.retain(|key| seen.insert(key.id.clone()));
+        let selection = Selection::Ids(keys);
         return Ok(Asked { selection, rate, dry_run });
     }
     let mut pairs = BTreeMap::new();
@@ -306,10 +382,6 @@ fn asked(body: &[u8], now: Timestamp, types: Types) -> Result<Asked, String> {
         pairs.insert(name, value);
     }
     let filter = filter::from_pairs(&pairs, now, types)?;
-    if filter == EventFilter::default() {
-        // An empty object would replay all events.
-        return Err("name at least one condition, or ids".to_owned());
-    }
     Ok(Asked { selection: Selection::Filter(filter), rate, dry_run })
 }
 

@@ -20,7 +20,7 @@ pub(super) async fn discard(
     service: Shared,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> Answer {
-    let body = body.map_err(|error| bulk::unreadable(&error))?;
+    let body = body.map_err(|error| bulk::unreadable(&error, bulk::MAX_SELECTION))?;
     Ok(HttpResponse::Ok().json(discard_selected(&service.app, &operator, &body).await?))
 }
 

@@ -15,6 +15,10 @@ use crate::{
     view::ErasureLine,
 };
 
+/// How long a request may be, in bytes. Ids of contacts are shorter, though a sender may give one of a body's size:
+/// such a person is erased from the command line.
+pub(super) const MAX_BODY: usize = 256 * 1024;
+
 /// The person, by one of the two ids.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,7 +41,7 @@ pub(super) async fn erase(
     service: Shared,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> Answer {
-    let body = body.map_err(|error| bulk::unreadable(&error))?;
+    let body = body.map_err(|error| bulk::unreadable(&error, MAX_BODY))?;
     let person = person(&body).ok_or_else(|| {
         ProblemResponse::bad_request(
             "expected a JSON object with the person's external_id or user_id, not empty",

@@ -19,6 +19,11 @@ mod operator;
 mod parts;
 mod paths;
 mod probes;
+mod purges;
+mod recorrelations;
+mod redrives;
+mod rehearsals;
+mod request;
 mod sources;
 mod unread;
 mod upgrade;
@@ -50,8 +55,8 @@ pub(crate) use discards::discard_selected;
 pub(crate) use erasures::erase_person;
 pub(crate) use errors::groups;
 pub(crate) use operator::{
-    event, events, not_found, parameters, quarantine_page, quarantined_item, replay_event,
-    retry_body, statistics,
+    discard_item, event, events, not_found, parameters, quarantine_page, quarantined_item,
+    replay_event, retry_body, statistics,
 };
 use probes::Readiness;
 pub(crate) use sources::set_paused;
@@ -175,7 +180,9 @@ fn operators(config: &mut web::ServiceConfig) {
         )
         .service(resource("/admin/quarantine", "GET").route(web::get().to(operator::quarantine)))
         .service(
-            resource("/admin/quarantine/{id}", "GET").route(web::get().to(operator::quarantined)),
+            resource("/admin/quarantine/{id}", "GET, DELETE")
+                .route(web::get().to(operator::quarantined))
+                .route(web::delete().to(operator::discard_quarantined)),
         )
         .service(
             resource("/admin/quarantine/{id}/retry", "POST")
@@ -197,7 +204,31 @@ fn operators(config: &mut web::ServiceConfig) {
                 .app_data(web::PayloadConfig::new(bulk::MAX_SELECTION))
                 .route(web::post().to(discards::discard)),
         )
-        .service(resource("/admin/erasures", "POST").route(web::post().to(erasures::erase)))
+        .service(
+            resource("/admin/erasures", "POST")
+                .app_data(web::PayloadConfig::new(erasures::MAX_BODY))
+                .route(web::post().to(erasures::erase)),
+        )
+        .service(
+            resource("/admin/purges", "POST")
+                .app_data(web::PayloadConfig::new(purges::MAX_BODY))
+                .route(web::post().to(purges::purge)),
+        )
+        .service(
+            resource("/admin/rehearsals", "POST")
+                .app_data(web::PayloadConfig::new(bulk::MAX_SELECTION))
+                .route(web::post().to(rehearsals::rehearse)),
+        )
+        .service(
+            resource("/admin/redrives", "POST")
+                .app_data(web::PayloadConfig::new(redrives::MAX_BODY))
+                .route(web::post().to(redrives::redrive)),
+        )
+        .service(
+            resource("/admin/recorrelations", "POST")
+                .app_data(web::PayloadConfig::new(bulk::MAX_SELECTION))
+                .route(web::post().to(recorrelations::begin)),
+        )
         .service(resource("/admin/stats", "GET").route(web::get().to(operator::stats)))
         .service(
             resource("/metrics", "GET, HEAD")

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{
     Answer, ProblemResponse, Shared,
     access::{Change, Operator, Reader},
+    request::number,
 };
 use crate::{
     app::App,
@@ -166,7 +167,7 @@ pub(crate) fn page(
     let limit = match parameters.remove("limit") {
         None => PAGE,
         Some(text) => {
-            text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit)).ok_or_else(|| {
+            number(&text).filter(|limit| (1..=MAX_PAGE).contains(limit)).ok_or_else(|| {
                 ProblemResponse::bad_request("limit: expected a number from 1 to 500")
             })?
         }
@@ -276,8 +277,32 @@ pub(crate) async fn quarantined_item(
     app: &App,
     id: &str,
 ) -> Result<QuarantinedItem, ProblemResponse> {
-    let id = id.parse().map_err(|_| not_quarantined())?;
+    let id = number(id).ok_or_else(not_quarantined)?;
     app.store.quarantined_item(id).await?.ok_or_else(not_quarantined)
+}
+
+/// Removes a body that no event is to be made of.
+pub(super) async fn discard_quarantined(
+    Change(operator): Change,
+    service: Shared,
+    id: web::Path<String>,
+) -> Answer {
+    discard_item(&service.app, &operator, &id).await?;
+    Ok(HttpResponse::Ok().json(json!({ "id": *id, "status": "discarded" })))
+}
+
+/// Removes a body from the quarantine, for an operator.
+pub(crate) async fn discard_item(
+    app: &App,
+    operator: &Operator,
+    id: &str,
+) -> Result<(), ProblemResponse> {
+    let number = number(id).ok_or_else(not_quarantined)?;
+    let found = app.store.discharge(number).await?;
+    let told = if found { "discarded" } else { "not_found" };
+    let target = Target::Named(id);
+    audit(app, operator, "quarantine_discard", target, None, Some(1), told).await;
+    if found { Ok(()) } else { Err(not_quarantined()) }
 }
 
 pub(super) async fn retry_quarantined(

@@ -195,6 +195,12 @@ impl Settings {
         self.all().find(|source| source.name == *name)
     }
 
+    /// The sources whose bodies are the contract's events.
+    pub(crate) fn native_sources(&self) -> Vec<SourceName> {
+        let native = self.all().filter(|source| source.bodies.preset == FormatPreset::Native);
+        native.map(|source| source.name.clone()).collect()
+    }
+
     /// Whether the settings suffice for serving: each source needs a secret. The plain path's
     /// source may have none if there are others; then its path is not served.
     pub(crate) fn can_serve(&self) -> Result<(), SettingError> {

@@ -89,9 +89,11 @@ pub(crate) async fn list(
     filter: &EventFilter,
     page: PageRequest,
 ) -> Result<EventPage, PostgresError> {
-    let conditions = Conditions::of(connection, filter, page.after).await?;
+    let mut conditions = Conditions::of(connection, filter, page.after).await?;
+    let floor = conditions.stop_the_walk(connection, page.after).await?;
     let rows = connection.query(&conditions.select(page.limit), &conditions.values()).await?;
-    let mut found = EventPage::default();
+    // Where the walk stopped, the next page goes on, however few events this one found.
+    let mut found = EventPage { next: floor, ..EventPage::default() };
     let (mut last, mut bytes) = (None, 0);
     for row in &rows {
         if found.events.len() == page.limit || bytes > PAGE_BYTES {
@@ -124,6 +126,10 @@ pub(crate) fn read_summary(row: &Row) -> Result<EventSummary, PostgresError> {
     })
 }
 
+/// How many events a page walks past at most: some ten milliseconds. Filters that no index serves may match few
+/// of many, and a page must not read them all.
+const WALK: i64 = 20_000;
+
 /// A WHERE clause and its values.
 pub(crate) struct Conditions {
     /// Where the wanted events are found without reading the others.
@@ -132,6 +138,11 @@ pub(crate) struct Conditions {
     id: &'static str,
     pub(crate) terms: Vec<String>,
     values: Vec<Box<dyn ToSql + Sync + Send>>,
+    /// Whether the events are found by walking back from the newest.
+    walks: bool,
+    /// The lowest and the highest id that can match, where a time says so.
+    lowest: Option<i64>,
+    highest: Option<i64>,
 }
 
 /// Newest first by the id of `events`: nearly every event ends as processed.
@@ -140,7 +151,9 @@ pub(crate) const FROM_EVENTS: &str = "cognigy_events AS events";
 const FROM_QUEUE: &str = "cognigy_queue AS queue
     CROSS JOIN LATERAL (SELECT * FROM cognigy_events WHERE id = queue.event LIMIT 1) AS events";
 /// Every run that was given up has left a dead letter, and every discarded event has one.
-const FROM_OUTBOX: &str = "(SELECT DISTINCT event FROM cognigy_outbox) AS letters
+/// Read in order, so that a page does not read them all.
+const FROM_OUTBOX: &str =
+    "(SELECT DISTINCT event FROM cognigy_outbox ORDER BY event DESC) AS letters
     CROSS JOIN LATERAL (SELECT * FROM cognigy_events WHERE id = letters.event LIMIT 1) AS events";
 
 /// What was given up, and what is unfinished.
@@ -154,16 +167,30 @@ impl Conditions {
         filter: &EventFilter,
         after: Option<Cursor>,
     ) -> Result<Self, PostgresError> {
-        let (from, id) = match filter.state {
+        let of_contact = filter.external_id.is_some()
+            || filter.user_id.is_some()
+            || filter.conversation.is_some();
+        // A contact's events are fewer than those of a state.
+        let (from, id) = match filter.state.filter(|_| !of_contact) {
             Some(State::Pending | State::Processing) => (FROM_QUEUE, "queue.event"),
             Some(State::DeadLettering | State::DeadLettered | State::Discarded) => {
                 (FROM_OUTBOX, "letters.event")
             }
             Some(State::Processed) | None => (FROM_EVENTS, "events.id"),
         };
-        let mut all = Self { from, id, terms: Vec::new(), values: Vec::new() };
+        let mut all = Self {
+            from,
+            id,
+            terms: Vec::new(),
+            values: Vec::new(),
+            walks: from == FROM_EVENTS && !of_contact,
+            lowest: None,
+            highest: None,
+        };
         match filter.state {
-            Some(State::Pending) => all.terms.push("queue.held_until IS NULL".to_owned()),
+            Some(State::Pending) => {
+                all.terms.push("queue.event IS NOT NULL AND queue.held_until IS NULL".to_owned());
+            }
             Some(State::Processing) => all.terms.push("queue.held_until IS NOT NULL".to_owned()),
             Some(state) => {
                 // 'pending' in `events` means that the queue has the state, so the name alone
@@ -179,10 +206,21 @@ impl Conditions {
             "events.type =",
             filter.kind.as_ref().map(|kind| escape(kind.as_str()).into_owned()),
         );
-        all.add("events.user_id =", private(&filter.user_id));
-        all.add("events.external_id =", private(&filter.external_id));
         all.add("events.source =", filter.source.as_ref().map(|source| source.as_str().to_owned()));
-        all.add("events.conversation =", private(&filter.conversation));
+        for (column, text) in [
+            ("external_id", &filter.external_id),
+            ("user_id", &filter.user_id),
+            ("conversation", &filter.conversation),
+        ] {
+            if let Some(text) = private(text) {
+                all.values.push(Box::new(text));
+                let text = all.values.len();
+                // The index holds the first 64 characters.
+                all.terms.push(format!(
+                    "events.{column} = ${text} AND left(events.{column}, 64) = left(${text}, 64)"
+                ));
+            }
+        }
         match filter.correlation {
             Some(Correlation::NotAsked) => all.terms.push("events.correlation IS NULL".to_owned()),
             correlation => {
@@ -193,13 +231,39 @@ impl Conditions {
             all.add("events.received_at >=", Some(from));
             let first = Arrivals::around(connection, from).await?.first;
             all.add(&format!("{id} >="), Some(first));
+            all.lowest = Some(first);
         }
         if let Some(to) = filter.to {
             all.add("events.received_at <", Some(to));
             let last = Arrivals::around(connection, to).await?.last;
             all.add(&format!("{id} <="), Some(last));
+            all.highest = Some(last);
         }
         Ok(all)
+    }
+
+    /// Ends a walk after [`WALK`] events. Returns where the next page goes on if there are more.
+    async fn stop_the_walk(
+        &mut self,
+        connection: &Object,
+        after: Option<Cursor>,
+    ) -> Result<Option<Cursor>, PostgresError> {
+        if !self.walks {
+            return Ok(None);
+        }
+        let skip = "SELECT id FROM cognigy_events WHERE id < $1 ORDER BY id DESC OFFSET $2 LIMIT 1";
+        let skip = connection.prepare_cached(skip).await?;
+        let above = after.map_or(i64::MAX, |cursor| cursor.0);
+        let above = self.highest.map_or(above, |highest| above.min(highest.saturating_add(1)));
+        let Some(row) = connection.query_opt(&skip, &[&above, &WALK]).await? else {
+            return Ok(None);
+        };
+        let floor: i64 = read(&row, "id")?;
+        if self.lowest.is_some_and(|lowest| lowest > floor) {
+            return Ok(None);
+        }
+        self.add("events.id >", Some(floor));
+        Ok(Some(Cursor(floor.saturating_add(1))))
     }
 
     fn add(&mut self, sql: &str, value: Option<impl ToSql + Sync + Send + 'static>) {

@@ -75,7 +75,9 @@ pub(crate) async fn erase(
     let rows = transaction
         .query(
             &format!(
-                "SELECT id FROM cognigy_events WHERE {column} = $1 AND id > $2 ORDER BY id LIMIT {STEP}"
+                "SELECT id FROM cognigy_events
+                 WHERE {column} = $1 AND left({column}, 64) = left($1, 64) AND id > $2
+                 ORDER BY id LIMIT {STEP}"
             ),
             &[&id, &after],
         )

@@ -39,8 +39,10 @@ pub(crate) fn find(
     after: i64,
 ) -> Result<Vec<i64>, SqliteError> {
     let mut select = connection.prepare_cached(&format!(
-        "SELECT id FROM events WHERE {} = ?1 AND id > ?2 ORDER BY id LIMIT {STEP}",
-        column(person)
+        "SELECT id FROM events
+         WHERE {column} = ?1 AND substr({column}, 1, 64) = substr(?1, 1, 64) AND id > ?2
+         ORDER BY id LIMIT {STEP}",
+        column = column(person)
     ))?;
     let ids = select.query_map(params![person.id(), after], |row| row.get(0))?;
     Ok(ids.collect::<Result<_, _>>()?)

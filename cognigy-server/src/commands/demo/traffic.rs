@@ -9,7 +9,10 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::{CALLBACK_SECRET, CLOUD_SECRET, SECRET, TOKEN};
-use crate::{commands::send::client, error::StartError};
+use crate::{
+    commands::send::{TIMEOUT, client},
+    error::StartError,
+};
 
 /// Requests in flight.
 const CONCURRENCY: usize = 64;
@@ -92,7 +95,7 @@ pub(super) struct Sender {
 impl Sender {
     pub(super) fn new(address: SocketAddr) -> Result<Self, StartError> {
         let base = format!("http://{address}");
-        let client = client(&base, false)?;
+        let client = client(&base, false, TIMEOUT)?;
         let secret = Secret::new(SECRET).map_err(|error| StartError::failed("secret", &error))?;
         Ok(Self { client, base, secret })
     }

@@ -1,0 +1,312 @@
+//! The task that carries bulk replays on.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use cognigy_core::{Clock, EventKey, ReplayOutcome, Stop, StoreError};
+use futures_util::future::join_all;
+use tokio::task::{Id, JoinSet};
+
+use super::{
+    ALL, BulkReplay, LEASE, LEAST_RATE, PAGE, State, StoredKey, Work, get, ids_in, name_of_page,
+    update,
+};
+use crate::{app::App, recorrelation};
+
+/// How many events are run at once, and between two writes of the progress.
+const AT_ONCE: usize = 8;
+/// How many replays one process carries out at once. The others wait.
+const SIDE_BY_SIDE: usize = 16;
+/// How often new replays are looked for.
+const INTERVAL: Duration = Duration::from_millis(300);
+/// How long a wait for an event's turn goes on before it looks whether the replay was cancelled.
+const WAIT_SLICE: Duration = Duration::from_secs(1);
+/// How often an event is tried again that another run holds. It is tried until the lease of a process that
+/// was killed has ended, and this much longer.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
+const BUSY_MARGIN: Duration = Duration::from_secs(2);
+
+/// Carries replays on until `stop`, as one of the processes that may.
+pub(crate) async fn carry_out(app: App, stop: Stop) {
+    // Tells this process from others, and from itself before a restart.
+    let name = format!("{}-{}", std::process::id(), chrono::Utc::now().timestamp_micros());
+    let mut tasks = Tasks::default();
+    while !stop.is_stopped() {
+        if let Err(error) = look(&app, &name, &stop, &mut tasks).await {
+            let error = cognigy_core::report(&error);
+            tracing::warn!(error, "the bulk replays could not be looked at");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = stop.stopped() => {}
+        }
+        while let Some(ended) = tasks.set.try_join_next_with_id() {
+            tasks.ended(ended, &app, &name).await;
+        }
+    }
+    while let Some(ended) = tasks.set.join_next_with_id().await {
+        tasks.ended(ended, &app, &name).await;
+    }
+}
+
+/// The replays that this process carries out, each in a task of its own.
+#[derive(Default)]
+struct Tasks {
+    set: JoinSet<Result<(), StoreError>>,
+    replays: HashMap<Id, u64>,
+}
+
+type Ended = Result<(Id, Result<(), StoreError>), tokio::task::JoinError>;
+
+impl Tasks {
+    async fn ended(&mut self, ended: Ended, app: &App, name: &str) {
+        let task = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(task, _)| *task);
+        let Some(id) = self.replays.remove(&task) else { return };
+        let error = match ended {
+            Ok((_, Ok(()))) => return,
+            // It is taken up again.
+            Ok((_, Err(error))) => cognigy_core::report(&error),
+            // It would panic again and again.
+            Err(_) => match self::ended(app, id, name, State::Failed).await {
+                Ok(_) => "its task panicked; it is ended as failed".to_owned(),
+                Err(error) => cognigy_core::report(&error),
+            },
+        };
+        tracing::error!(replay = id, error, "a bulk replay broke off");
+    }
+}
+
+/// Takes up the replays that no process works on.
+async fn look(app: &App, name: &str, stop: &Stop, tasks: &mut Tasks) -> Result<(), StoreError> {
+    let Some(ids) = app.store.shared_value(ALL).await? else { return Ok(()) };
+    for id in ids_in(Some(&ids)) {
+        if stop.is_stopped() || tasks.set.len() >= SIDE_BY_SIDE {
+            return Ok(());
+        }
+        if tasks.replays.values().any(|carried| *carried == id) {
+            continue;
+        }
+        let now = app.clock.now();
+        let taken = update(&*app.store, id, |replay| {
+            let is_free = replay.state == State::Running
+                && (replay.owner == name || replay.owned_until < now.timestamp_micros());
+            if is_free {
+                replay.own(name, now);
+            }
+            is_free
+        });
+        if let Some(replay) = taken.await?
+            && replay.is_carried_by(name)
+        {
+            let (app, name, stop) = (app.clone(), name.to_owned(), stop.clone());
+            let task = async move { carry_on(&app, replay, &name, &stop).await };
+            tasks.replays.insert(tasks.set.spawn(task).id(), id);
+        }
+    }
+    Ok(())
+}
+
+/// Runs the events of a replay that are left.
+async fn carry_on(
+    app: &App,
+    mut replay: BulkReplay,
+    name: &str,
+    stop: &Stop,
+) -> Result<(), StoreError> {
+    let (id, begun, first) = (replay.id, Instant::now(), replay.done);
+    let mut page = (usize::MAX, Vec::new());
+    while replay.is_carried_by(name) && !stop.is_stopped() {
+        let at = usize::try_from(replay.done).unwrap_or(usize::MAX);
+        if page.0 != at / PAGE {
+            let text = app.store.shared_value(&name_of_page(id, at / PAGE)).await?;
+            let keys: Vec<StoredKey> =
+                text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+            page = (at / PAGE, keys);
+        }
+        let batch: Vec<_> = page.1.iter().skip(at % PAGE).take(replay.batch()).collect();
+        if batch.is_empty() {
+            // The page is lost: nothing can be said of its events.
+            ended(app, id, name, State::Failed).await?;
+            break;
+        }
+        if let Some(rate) = replay.rate {
+            let turn = turn_of(begun, replay.done - first, rate);
+            match wait(app, id, name, turn, stop).await? {
+                // It was cancelled meanwhile, for example.
+                Some(now) if !now.is_carried_by(name) => return Ok(()),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let work = replay.work;
+        let runs = join_all(batch.iter().map(|key| run(app, work, key.key(), stop)));
+        let Some(runs) = meanwhile_owned(app, id, name, runs).await?.into_iter().collect() else {
+            // The next process runs the batch again.
+            break;
+        };
+        let runs: Vec<bool> = runs;
+        let succeeded = runs.iter().filter(|succeeded| **succeeded).count() as u64;
+        let count = runs.len() as u64;
+        let now = app.clock.now();
+        let counted = update(&*app.store, id, |replay| {
+            replay.done += count;
+            replay.succeeded += succeeded;
+            replay.failed += count - succeeded;
+            match replay.state {
+                State::Cancelled => replay.total = replay.done,
+                State::Running if replay.done >= replay.total => replay.state = State::Done,
+                _ => {}
+            }
+            if replay.owner == name {
+                replay.own(name, now);
+            }
+            true
+        });
+        match counted.await? {
+            Some(counted) => replay = counted,
+            None => return Ok(()),
+        }
+    }
+    if stop.is_stopped() {
+        // Another process need not wait for the lease.
+        update(&*app.store, id, |replay| {
+            let is_ours = replay.owner == name;
+            if is_ours {
+                replay.owned_until = 0;
+            }
+            is_ours
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// When the event after `done` others is due at this rate. A time too far away for a clock is one that has
+/// not come.
+fn turn_of(begun: Instant, done: u64, rate: f64) -> Option<Instant> {
+    let after = Duration::try_from_secs_f64(done as f64 / rate.max(LEAST_RATE)).ok()?;
+    begun.checked_add(after)
+}
+
+/// Waits until `turn`. Meanwhile no other process takes the replay over, and a cancellation ends the wait.
+/// Yields the replay as it is then; None if the process is to stop, or the replay was forgotten.
+async fn wait(
+    app: &App,
+    id: u64,
+    name: &str,
+    turn: Option<Instant>,
+    stop: &Stop,
+) -> Result<Option<BulkReplay>, StoreError> {
+    loop {
+        let left = turn.map_or(LEASE, |turn| turn.saturating_duration_since(Instant::now()));
+        tokio::select! {
+            () = tokio::time::sleep(left.min(WAIT_SLICE)) => {}
+            () = stop.stopped() => return Ok(None),
+        }
+        let is_due = turn.is_some_and(|turn| turn <= Instant::now());
+        if is_due && left < WAIT_SLICE {
+            // Most waits are short, and the progress is read and written after each batch.
+            return get(&*app.store, id).await;
+        }
+        match keep(app, id, name).await? {
+            Some(replay) if replay.is_carried_by(name) && !is_due => {}
+            other => return Ok(other),
+        }
+    }
+}
+
+/// Keeps the replay for this process, if it is this process's.
+async fn keep(app: &App, id: u64, name: &str) -> Result<Option<BulkReplay>, StoreError> {
+    let now = app.clock.now();
+    update(&*app.store, id, |replay| {
+        let is_ours = replay.owner == name;
+        if is_ours {
+            replay.own(name, now);
+        }
+        is_ours
+    })
+    .await
+}
+
+async fn ended(
+    app: &App,
+    id: u64,
+    name: &str,
+    state: State,
+) -> Result<Option<BulkReplay>, StoreError> {
+    update(&*app.store, id, |replay| {
+        let is_ours = replay.owner == name && replay.state == State::Running;
+        if is_ours {
+            replay.state = state;
+            replay.total = replay.done;
+        }
+        is_ours
+    })
+    .await
+}
+
+impl BulkReplay {
+    /// How many events run at once: fewer where the rate is low, so that they come evenly.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    fn batch(&self) -> usize {
+        self.rate.map_or(AT_ONCE, |rate| ((rate / 5.0) as usize).clamp(1, AT_ONCE))
+    }
+}
+
+/// Waits for `work`. Meanwhile no other process takes the replay over, however long the work takes.
+async fn meanwhile_owned<T>(
+    app: &App,
+    id: u64,
+    name: &str,
+    work: impl Future<Output = T>,
+) -> Result<T, StoreError> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            outcome = &mut work => return Ok(outcome),
+            () = tokio::time::sleep(LEASE / 4) => {}
+        }
+        keep(app, id, name).await?;
+    }
+}
+
+/// Does the work on one event. Whether it went well; None if the process stops before it could be done.
+async fn run(app: &App, work: Work, key: Option<EventKey>, stop: &Stop) -> Option<bool> {
+    let Some(key) = key else { return Some(false) };
+    if work != Work::Replay {
+        return recorrelate(app, work, &key).await;
+    }
+    let Some(source) = app.pipelines.get(&key.source) else { return Some(false) };
+    let until = Instant::now() + source.lease + BUSY_MARGIN;
+    while Instant::now() < until {
+        let pipeline = source.pipeline.clone();
+        match pipeline.replay(&key, &app.clock).await {
+            Ok(ReplayOutcome::Replayed(_)) => return Some(true),
+            Ok(ReplayOutcome::Busy) => tokio::select! {
+                () = tokio::time::sleep(BUSY_PAUSE) => {}
+                () = stop.stopped() => return None,
+            },
+            Ok(_) => return Some(false),
+            Err(error) => {
+                let (source, error) = (key.source.as_str(), cognigy_core::report(&error));
+                tracing::error!(source, event_id = key.id.as_str(), error, "bulk replay");
+                return Some(false);
+            }
+        }
+    }
+    Some(false)
+}
+
+/// Asks the CRM again. It went well if the contact is known now, or if the event was handed to the workers.
+async fn recorrelate(app: &App, work: Work, key: &EventKey) -> Option<bool> {
+    match recorrelation::ask(app, key, work == Work::RecorrelateAndRun).await {
+        Ok(answer) => Some(answer.went_well()),
+        Err(error) => {
+            let (source, error) = (key.source.as_str(), cognigy_core::report(&error));
+            tracing::error!(source, event_id = key.id.as_str(), error, "bulk recorrelation");
+            Some(false)
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Bulk replays that outlive their process: what is to be run, how far it has come, and the task that
+//! carries it on.
+//!
+//! A replay is kept among the store's shared values: one value with the ids of all replays, one with each
+//! replay's progress, and its events' keys in pages. One process at a time works on it, the one that last
+//! wrote its name into the progress; the others take over when it has not written for a while. Progress is
+//! written after each few events, so that a process that is killed repeats no more than those; one that is
+//! stopped writes first. Replays are carried out side by side: a slow one holds up no other.
+//!
+//! Asking the CRM again for many events ([`Work::Recorrelate`]) is kept and carried out in the same way.
+
+mod carry_out;
+
+use std::time::Duration;
+
+use cognigy_core::{EventKey, Store, StoreError, Timestamp};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use carry_out::carry_out;
+
+use crate::view;
+
+/// How many replays are remembered. The oldest ones that have ended are forgotten first.
+const REMEMBERED: usize = 100;
+/// The most events of one replay: their keys are stored.
+pub(crate) const MAX_EVENTS: usize = 200_000;
+/// How many keys one stored page holds.
+const PAGE: usize = 500;
+/// The lowest rate, in events a second: an event in 17 minutes.
+pub(crate) const LEAST_RATE: f64 = 0.001;
+/// After this long without a write, another process takes a replay over.
+const LEASE: Duration = Duration::from_secs(10);
+
+/// The name of the value with all ids, and of one replay's values.
+const ALL: &str = "replays";
+
+fn name_of(id: u64) -> String {
+    format!("replay/{id}")
+}
+
+fn name_of_page(id: u64, page: usize) -> String {
+    format!("replay/{id}/{page}")
+}
+
+/// Where a replay is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    Running,
+    Done,
+    Cancelled,
+    Failed,
+}
+
+/// What is done with each event.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Work {
+    /// It is run again.
+    #[default]
+    Replay,
+    /// The CRM is asked again for its contact.
+    Recorrelate,
+    /// So it is, and if the contact is known now, the event is handed to the workers.
+    RecorrelateAndRun,
+}
+
+/// A replay and how far it has come.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BulkReplay {
+    pub(crate) id: u64,
+    /// Absent in those that an earlier version began.
+    #[serde(default)]
+    pub(crate) work: Work,
+    pub(crate) state: State,
+    pub(crate) total: u64,
+    pub(crate) done: u64,
+    pub(crate) succeeded: u64,
+    pub(crate) failed: u64,
+    /// The most events a second.
+    pub(crate) rate: Option<f64>,
+    /// The operator who began it.
+    pub(crate) by: String,
+    pub(crate) begun_at: String,
+    /// The process that works on it, and until when it is the only one that may.
+    owner: String,
+    owned_until: i64,
+}
+
+/// What operators see of it.
+#[derive(Serialize)]
+pub(crate) struct Line {
+    id: String,
+    work: Work,
+    state: State,
+    total: u64,
+    done: u64,
+    succeeded: u64,
+    failed: u64,
+    rate: Option<f64>,
+    by: String,
+    begun_at: String,
+}
+
+impl From<BulkReplay> for Line {
+    fn from(replay: BulkReplay) -> Self {
+        let BulkReplay { id, work, state, total, done, succeeded, failed, rate, .. } = replay;
+        let (by, begun_at) = (replay.by, replay.begun_at);
+        Self { id: id.to_string(), work, state, total, done, succeeded, failed, rate, by, begun_at }
+    }
+}
+
+/// A key as it is stored.
+#[derive(Serialize, Deserialize)]
+struct StoredKey(String, String);
+
+impl StoredKey {
+    fn of(key: &EventKey) -> Self {
+        Self(key.source.to_string(), key.id.to_string())
+    }
+
+    fn key(&self) -> Option<EventKey> {
+        Some(EventKey { source: self.0.parse().ok()?, id: self.1.parse().ok()? })
+    }
+}
+
+/// Keeps a replay of `keys`, in this order, and yields it. The servers with workers carry it out.
+pub(crate) async fn begin(
+    store: &dyn Store,
+    work: Work,
+    keys: &[EventKey],
+    rate: Option<f64>,
+    by: &str,
+    now: Timestamp,
+) -> Result<BulkReplay, StoreError> {
+    let id = new_id(store).await?;
+    for (page, keys) in keys.chunks(PAGE).enumerate() {
+        let stored: Vec<_> = keys.iter().map(StoredKey::of).collect();
+        let text = serde_json::to_string(&stored).unwrap_or_default();
+        store.replace_shared_value(&name_of_page(id, page), None, Some(&text)).await?;
+    }
+    let replay = BulkReplay {
+        id,
+        work,
+        state: if keys.is_empty() { State::Done } else { State::Running },
+        total: keys.len() as u64,
+        done: 0,
+        succeeded: 0,
+        failed: 0,
+        rate,
+        by: by.to_owned(),
+        begun_at: view::time(now),
+        owner: String::new(),
+        owned_until: 0,
+    };
+    let text = serde_json::to_string(&replay).unwrap_or_default();
+    store.replace_shared_value(&name_of(id), None, Some(&text)).await?;
+    Ok(replay)
+}
+
+/// An id that no other replay has; and forgets the oldest ones.
+async fn new_id(store: &dyn Store) -> Result<u64, StoreError> {
+    loop {
+        let before = store.shared_value(ALL).await?;
+        let mut ids = ids_in(before.as_deref());
+        let id = ids.last().map_or(1, |last| last + 1);
+        let mut forgotten = Vec::new();
+        if ids.len() >= REMEMBERED {
+            for old in ids.clone() {
+                let is_running =
+                    get(store, old).await?.is_some_and(|it| it.state == State::Running);
+                if !is_running {
+                    ids.retain(|id| *id != old);
+                    forgotten.push(old);
+                    break;
+                }
+            }
+        }
+        ids.push(id);
+        let after = serde_json::to_string(&ids).unwrap_or_default();
+        if store.replace_shared_value(ALL, before.as_deref(), Some(&after)).await? {
+            for old in forgotten {
+                forget(store, old).await?;
+            }
+            return Ok(id);
+        }
+    }
+}
+
+fn ids_in(text: Option<&str>) -> Vec<u64> {
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+async fn forget(store: &dyn Store, id: u64) -> Result<(), StoreError> {
+    let total = get(store, id).await?.map_or(0, |replay| replay.total);
+    let pages = usize::try_from(total).unwrap_or_default().div_ceil(PAGE);
+    for name in (0..pages).map(|page| name_of_page(id, page)).chain([name_of(id)]) {
+        let value = store.shared_value(&name).await?;
+        store.replace_shared_value(&name, value.as_deref(), None).await?;
+    }
+    Ok(())
+}
+
+/// One replay.
+pub(crate) async fn get(store: &dyn Store, id: u64) -> Result<Option<BulkReplay>, StoreError> {
+    let text = store.shared_value(&name_of(id)).await?;
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+}
+
+/// All replays that are remembered, the newest first.
+pub(crate) async fn list(store: &dyn Store) -> Result<Vec<BulkReplay>, StoreError> {
+    let mut replays = Vec::new();
+    for id in ids_in(store.shared_value(ALL).await?.as_deref()).into_iter().rev() {
+        replays.extend(get(store, id).await?);
+    }
+    Ok(replays)
+}
+
+/// Changes a replay, whatever other processes write meanwhile. None if there is no such replay.
+async fn update(
+    store: &dyn Store,
+    id: u64,
+    change: impl Fn(&mut BulkReplay) -> bool,
+) -> Result<Option<BulkReplay>, StoreError> {
+    loop {
+        let Some(before) = store.shared_value(&name_of(id)).await? else { return Ok(None) };
+        let Ok(mut replay) = serde_json::from_str::<BulkReplay>(&before) else { return Ok(None) };
+        if !change(&mut replay) {
+            return Ok(Some(replay));
+        }
+        let after = serde_json::to_string(&replay).unwrap_or_default();
+        if store.replace_shared_value(&name_of(id), Some(&before), Some(&after)).await? {
+            return Ok(Some(replay));
+        }
+    }
+}
+
+/// Runs no more events of a replay. Those that are under way come to their end. Yields also whether it was
+/// running until now.
+pub(crate) async fn cancel(
+    store: &dyn Store,
+    id: u64,
+) -> Result<Option<(BulkReplay, bool)>, StoreError> {
+    let ran = std::cell::Cell::new(false);
+    let replay = update(store, id, |replay| {
+        ran.set(replay.state == State::Running);
+        if ran.get() {
+            replay.state = State::Cancelled;
+            replay.total = replay.done;
+        }
+        ran.get()
+    });
+    let replay = replay.await?;
+    Ok(replay.map(|replay| (replay, ran.get())))
+}
+
+impl BulkReplay {
+    fn is_carried_by(&self, name: &str) -> bool {
+        self.state == State::Running && self.owner == name
+    }
+
+    fn own(&mut self, name: &str, now: Timestamp) {
+        self.owner = name.to_owned();
+        self.owned_until = (now + LEASE).timestamp_micros();
+    }
+}

@@ -1,0 +1,28 @@
+//! `POST /admin/rehearsals`: how replays would end, without running them.
+
+use actix_web::{HttpResponse, web};
+use cognigy_core::Clock;
+
+use super::{Answer, ProblemResponse, Shared, access::Change, bulk};
+use crate::rehearsing;
+
+/// Rehearses the selected events, at most the newest [`rehearsing::MAX_EVENTS`]. It changes nothing, but asks the CRM: a
+/// reader may not have it do that.
+pub(super) async fn rehearse(
+    Change(_): Change,
+    service: Shared,
+    body: Result<web::Bytes, actix_web::Error>,
+) -> Answer {
+    let body = body.map_err(|error| bulk::unreadable(&error, bulk::MAX_SELECTION))?;
+    let app = &service.app;
+    let (selection, dry_run) = bulk::selection(&body, app.clock.now(), app.types)
+        .map_err(|error| ProblemResponse::bad_request(&error))?;
+    if dry_run {
+        return Err(ProblemResponse::bad_request("dry_run: a rehearsal changes nothing"));
+    }
+    let (keys, more) = match selection {
+        bulk::Selection::Ids(keys) => (keys, false),
+        bulk::Selection::Filter(filter) => rehearsing::newest(&*app.store, &filter).await?,
+    };
+    Ok(HttpResponse::Ok().json(rehearsing::rehearse(app, keys, more).await?))
+}

@@ -1,0 +1,266 @@
+//! Work that operators have a running server do: slow replays beside others, asking the CRM again, purges,
+//! redrives, discards; and what a request has to look like.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::{
+    Answer, Server, Site, TOKEN, crm::Crm, event, eventually, moto::Moto, stderr, stdout,
+};
+use serde_json::{Value, json};
+
+fn begin(server: &Server, body: &str) -> Value {
+    let begun = server.operate("POST", "/admin/replays", body.as_bytes());
+    assert_eq!(begun.status, 202, "{}", begun.body);
+    begun.json()["id"].clone()
+}
+
+fn progress(server: &Server, id: &Value) -> Value {
+    server.get(&format!("/admin/replays/{}", id.as_str().unwrap())).json()
+}
+
+#[test]
+fn a_slow_replay_holds_up_no_other_and_can_be_cancelled_while_it_waits() {
+    let crm = Crm::start();
+    let mut site = Site::new();
+    site.set("CRM_BASE_URL", crm.url());
+    let server = site.serve();
+    for id in ["e1", "e2", "e3"] {
+        assert_eq!(server.deliver(&event(id, "c1")).status, 200);
+        server.wait_for(id, "processed");
+    }
+    let slow = begin(&server, r#"{"ids":["e1","e2"],"rate":0.001}"#);
+    eventually("the first event was run", || (progress(&server, &slow)["done"] == 1).then_some(()));
+    let quick = begin(&server, r#"{"ids":["e3"]}"#);
+    eventually("the other is done", || {
+        (progress(&server, &quick)["state"] == "done").then_some(())
+    });
+    let path = format!("/admin/replays/{}", slow.as_str().unwrap());
+    for told in ["cancelled", "unchanged"] {
+        let cancelled = server.operate("DELETE", &path, b"").json();
+        assert_eq!((&cancelled["state"], &cancelled["done"]), (&json!("cancelled"), &json!(1)));
+        let latest = server.get("/admin/audit?limit=1").json()["entries"][0].clone();
+        assert_eq!(
+            (&latest["action"], &latest["outcome"]),
+            (&json!("cancel_replay"), &json!(told))
+        );
+    }
+    // A rate that no clock can keep.
+    for rate in ["1e-300", "0.0009", "0", "1e999"] {
+        let body = format!(r#"{{"ids":["e1"],"rate":{rate}}}"#);
+        server.operate("POST", "/admin/replays", body.as_bytes()).problem(400);
+    }
+    let named = r#"{"ids":["e1","e1","none"]"#;
+    let dry =
+        server.operate("POST", "/admin/replays", format!(r#"{named},"dry_run":true}}"#).as_bytes());
+    assert_eq!(dry.json(), json!({ "count": 1, "sample": ["e1"], "not_found": 1 }));
+    let named = begin(&server, &format!("{named}}}"));
+    let ended = eventually("it is done", || {
+        Some(progress(&server, &named)).filter(|it| it["state"] == "done")
+    });
+    assert_eq!(
+        (&ended["total"], &ended["succeeded"], &ended["failed"], &ended["work"]),
+        (&json!(2), &json!(1), &json!(1), &json!("replay"))
+    );
+}
+
+#[test]
+fn a_server_asks_the_crm_again_for_contacts_that_were_not_known() {
+    let crm = Crm::start();
+    crm.answer(404, "");
+    let mut site = Site::new();
+    site.set("CRM_BASE_URL", crm.url());
+    let server = site.serve();
+    let address = format!("http://{}", server.address);
+    for id in ["e1", "e2", "e3"] {
+        server.deliver(&event(id, id));
+        assert_eq!(server.wait_for(id, "processed")["correlation"], "none");
+    }
+    let ask = |body: &str| server.operate("POST", "/admin/recorrelations", body.as_bytes());
+    ask(r#"{"run":"yes"}"#).problem(400);
+    ask(r#"{"correlation":"nonsense"}"#).problem(400);
+    assert_eq!(ask(r#"{"dry_run":true}"#).json()["count"], 3);
+    crm.answer(200, r#"{"name":"Ada"}"#);
+    let begun = ask(r#"{"external_id":"e1"}"#);
+    assert_eq!((begun.status, &begun.json()["total"]), (202, &json!(1)));
+    eventually("it is done", || {
+        (progress(&server, &begun.json()["id"])["state"] == "done").then_some(())
+    });
+    let known = server.event("e1");
+    assert_eq!(
+        (&known["correlation"], &known["crm_context"]["name"]),
+        (&json!("matched"), &json!("Ada"))
+    );
+    assert_eq!(server.event("e2")["correlation"], "none");
+    // The command asks for the others, and waits.
+    let asked = site.run(&["recorrelate", "--server", &address]);
+    assert!(asked.status.success(), "{}", stderr(&asked));
+    assert_eq!(stdout(&asked), "2 of 2 have a contact now\n");
+    assert_eq!(server.event("e3")["correlation"], "matched");
+    let actions = server.get("/admin/audit?limit=10").json()["entries"].to_string();
+    assert_eq!(actions.matches(r#""action":"recorrelate""#).count(), 2, "{actions}");
+}
+
+#[test]
+fn a_rehearsal_says_how_replays_would_end_and_runs_none() {
+    let (crm, receiver) = (Crm::start(), Crm::start());
+    crm.refuse("c2", 400);
+    let mut site = Site::new();
+    site.set("CRM_BASE_URL", crm.url())
+        .set("COGNIGY_FORWARD_URL", receiver.url())
+        .set("COGNIGY_FORWARD_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let server = site.serve();
+    for (id, contact, ends) in [("e1", "c1", "processed"), ("e2", "c2", "dead_lettered")] {
+        server.deliver(&event(id, contact));
+        server.wait_for(id, ends);
+    }
+    let handed_on = receiver.requests().len();
+    let before = [server.event("e1"), server.event("e2")];
+    crm.answer(200, r#"{"name":"Grace"}"#);
+    crm.refuse("c2", 403);
+    let address = format!("http://{}", server.address);
+    let here = site.run(&["replay", "--rehearse", "e1", "e2"]);
+    let there = site.run(&["replay", "--rehearse", "e1", "e2", "--server", &address]);
+    assert!(here.status.success() && there.status.success(), "{}", stderr(&there));
+    let told = stdout(&here);
+    assert_eq!(told, stdout(&there));
+    for line in [
+        "e1: recorded: processed, contact matched\n",
+        r#"e1: contact:  {"id":"crm-1","name":"Ada"} -> {"name":"Grace"}"#,
+        "e2: as recorded: dead_lettered, contact failed: ",
+        "1 of 2 would end differently\n",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    let filtered = site.run(&["replay", "--rehearse", "--status", "dead_lettered", "--json"]);
+    let line: Value = serde_json::from_str(&stdout(&filtered)).unwrap();
+    assert_eq!((&line["event_id"], &line["differs"]), (&json!("e2"), &json!([])));
+    assert_eq!(line["now"]["status"], "dead_lettered");
+    let unknown = site.run(&["replay", "--rehearse", "none"]);
+    assert_eq!(unknown.status.code(), Some(1), "{unknown:?}");
+    assert_eq!([server.event("e1"), server.event("e2")], before, "nothing was stored");
+    assert_eq!(receiver.requests().len(), handed_on, "nothing was handed on");
+}
+
+#[test]
+fn a_server_purges_by_its_own_retention_and_removes_a_body_from_the_quarantine() {
+    let crm = Crm::start();
+    let mut site = Site::new();
+    site.set("CRM_BASE_URL", crm.url()).set("COGNIGY_RETENTION", "1s");
+    let server = site.serve();
+    let address = format!("http://{}", server.address);
+    for number in 0..300 {
+        assert_eq!(server.deliver(&event(&format!("e{number}"), "c1")).status, 200);
+    }
+    assert_eq!(server.deliver(br#"{"eventId":"bad"}"#).status, 400);
+    eventually("all are processed", || {
+        (server.stats()["events"]["processed"] == 300).then_some(())
+    });
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let run = |arguments: &[&str]| {
+        let mut all = arguments.to_vec();
+        all.extend(["--server", address.as_str()]);
+        site.run(&all)
+    };
+    let own = run(&["purge", "--retention", "7d"]);
+    assert_eq!(own.status.code(), Some(2), "{own:?}");
+    let item = server.get("/admin/quarantine").json()["items"][0]["id"].to_string();
+    let discarded = run(&["quarantine", "--discard", &item]);
+    assert_eq!(stdout(&discarded), format!("{item}: discarded\n"), "{}", stderr(&discarded));
+    assert_eq!(run(&["quarantine", "--discard", &item]).status.code(), Some(1));
+    server.operate("DELETE", "/admin/quarantine/nothing", b"").problem(404);
+    let counted = run(&["purge", "--dry-run", "--json"]);
+    let counted: Value = serde_json::from_str(&stdout(&counted)).unwrap();
+    assert_eq!((&counted["purged"], &counted["events"]["processed"]), (&json!(300), &json!(300)));
+    assert_eq!(server.stats()["events"]["total"], 300, "a dry run");
+    let purged = run(&["purge", "--yes"]);
+    assert!(stdout(&purged).starts_with("300 events (300 processed) forgotten"), "{purged:?}");
+    assert_eq!(server.stats()["events"]["total"], 0);
+    server.operate("POST", "/admin/purges", br#"{"retention":"1s"}"#).problem(400);
+    server.operate("POST", "/admin/purges", br#"{"cursor":"x"}"#).problem(400);
+    let actions = server.get("/admin/audit?limit=10").json()["entries"].to_string();
+    for action in ["purge", "quarantine_discard"] {
+        assert!(actions.contains(&format!(r#""action":"{action}""#)), "{actions}");
+    }
+}
+
+#[test]
+fn a_server_takes_dead_letters_back_from_its_queue() {
+    let (crm, moto) = (Crm::start(), Moto::start());
+    crm.answer(400, "");
+    let queue = moto.queue("dead");
+    let mut site = Site::new();
+    site.set("CRM_BASE_URL", crm.url());
+    let mut without_queue = site.serve();
+    without_queue.operate("POST", "/admin/redrives", b"").problem(409);
+    without_queue.terminate();
+    moto.configure(&mut site, &queue);
+    let server = site.serve();
+    for id in ["e1", "e2", "e3"] {
+        server.deliver(&event(id, id));
+        server.wait_for(id, "dead_lettered");
+    }
+    eventually("all are in the queue", || (moto.count(&queue) == 3).then_some(()));
+    for body in [r#"{"max":0}"#, r#"{"max":1001}"#, r#"{"queue":"x"}"#, "[]"] {
+        server.operate("POST", "/admin/redrives", body.as_bytes()).problem(400);
+    }
+    server.operate("POST", "/admin/redrives", br#"{"source":"none"}"#).problem(404);
+    crm.answer(200, "{}");
+    let one = server.operate("POST", "/admin/redrives", br#"{"max":1}"#).json();
+    assert_eq!(one["requeued"], 1, "{one}");
+    let address = format!("http://{}", server.address);
+    let others = site.run(&["redrive", "--server", &address, "--json"]);
+    assert!(others.status.success(), "{}", stderr(&others));
+    let others: Value = serde_json::from_str(&stdout(&others)).unwrap();
+    assert_eq!((&others["requeued"], &others["left"]), (&json!(2), &json!(0)), "{others}");
+    for id in ["e1", "e2", "e3"] {
+        server.wait_for(id, "processed");
+    }
+}
+
+/// A request with these headers beside the token.
+fn with(server: &Server, method: &str, path: &str, header: (&str, &str), body: &str) -> Answer {
+    let (length, bearer) = (body.len().to_string(), format!("Bearer {TOKEN}"));
+    let headers = [("Content-Length", length.as_str()), ("Authorization", &bearer), header];
+    server.request(method, path, &headers, body.as_bytes())
+}
+
+#[test]
+fn what_an_operation_does_not_take_is_refused_and_does_nothing() {
+    let mut site = Site::new();
+    site.set("COGNIGY_WORKER", "off");
+    let server = site.serve();
+    assert_eq!(server.deliver(&event("e1", "c1")).status, 200);
+    let document = server.get("/admin/openapi.json").json();
+    let mut asked = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for method in operations.as_object().unwrap().keys() {
+            let path = path.replace("{event_id}", "e1").replace("{key}", "c1");
+            let path = path.replace("{id}", "1").replace("{source}", "cognigy");
+            let body = if method == "post" { r#"{"external_id":"c1"}"# } else { "" };
+            let method = method.to_uppercase();
+            for query in ["dry_run=true", "nonsense", "%FF=1", "limit=5&limit=5"] {
+                let answer = server.operate(&method, &format!("{path}?{query}"), body.as_bytes());
+                assert!(matches!(answer.problem(400).len(), 1..), "{method} {path}?{query}");
+                asked += 1;
+            }
+            if !body.is_empty() {
+                with(&server, &method, &path, ("Content-Encoding", "gzip"), body).problem(415);
+            }
+        }
+    }
+    assert!(asked > 80, "{asked}");
+    let event = server.event("e1");
+    assert_eq!((&event["external_id"], &event["status"]), (&json!("c1"), &json!("pending")));
+    server.get("/admin/contacts/%FF").problem(400);
+    for path in ["/admin/replays/+1", "/admin/replays/01", "/admin/quarantine/+1"] {
+        server.get(path).problem(404);
+    }
+    for query in ["limit=%2B5", "limit=005", "cursor=%2B5", "cursor=05"] {
+        server.get(&format!("/admin/events?{query}")).problem(400);
+    }
+    let long = format!(r#"{{"external_id":"{}"}}"#, "x".repeat(300_000));
+    let detail = server.operate("POST", "/admin/erasures", long.as_bytes()).problem(413);
+    assert!(detail.contains("262144 bytes") && !detail.contains("selection"), "{detail}");
+}
