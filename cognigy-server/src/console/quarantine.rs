@@ -103,8 +103,8 @@ pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) 
                 }))
             }
             p.help {
-                "To try again reads the body once more, with the settings of today: if it is right now, it "
-                "becomes an event. To discard it removes it for good."
+                "“Try again” reads the body once more, with the settings of today: if it is right now, it "
+                "becomes an event. “Discard” removes it for good."
             }
         }
         (bodies(&line, known.as_deref()))

@@ -11,12 +11,21 @@ use super::{
     text::{Seen, count, link, number, rate, user, when},
 };
 use crate::{
-    bulk_replays::{self, BulkReplay, State},
+    bulk_replays::{self, BulkReplay, State, Work},
     http::{self, Begun, Shared},
 };
 
 fn of_replay(id: u64) -> String {
     link("/console/replay", &[("id", &id.to_string())])
+}
+
+/// What is done with each event.
+fn work(replay: &BulkReplay) -> &'static str {
+    match replay.work {
+        Work::Replay => "Replay",
+        Work::Recorrelate => "Recorrelation",
+        Work::RecorrelateAndRun => "Recorrelation with runs",
+    }
 }
 
 fn state(replay: &BulkReplay) -> &'static str {
@@ -49,7 +58,7 @@ pub(super) async fn list(viewer: Viewer, service: Shared) -> Shown {
                 } }
                 tbody { @for replay in &replays {
                     tr {
-                        th scope="row" { a href=(of_replay(replay.id)) { "Replay " (replay.id) } }
+                        th scope="row" { a href=(of_replay(replay.id)) { (work(replay)) " " (replay.id) } }
                         td data-label="State" { (status(state(replay))) }
                         td data-label="Begun" { (when(&replay.begun_at)) }
                         td data-label="By" { (user(&replay.by)) }
@@ -111,7 +120,7 @@ pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) 
         }
         p { a href="/console/replays" { "All replays" } }
     };
-    Ok(page(&viewer, Place::Replays, &format!("Replay {}", replay.id), content))
+    Ok(page(&viewer, Place::Replays, &format!("{} {}", work(&replay), replay.id), content))
 }
 
 /// Only who may change something may ask what a change would do, as in the operator API.

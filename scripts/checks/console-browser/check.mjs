@@ -197,6 +197,10 @@ async function actions() {
   await button(page, 'Try again');
   await seen(page, 'Still in quarantine');
   page.expected = 0;
+  await link(page, 'Back');
+  await button(page, 'Discard');
+  await page.waitForURL(`${site.url}/console/quarantine`);
+  sure(await page.locator('tbody tr').count() === 2, 'a body that was discarded is still in quarantine');
 
   await page.goto(`${site.url}/console/sources`);
   await button(page, /^Pause shop/);
