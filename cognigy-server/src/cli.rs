@@ -231,11 +231,15 @@ fn subcommands() -> Vec<Command> {
         named(
             "send",
             "Sign events and post them",
-            "cognigy-server send events.ndjson --url http://127.0.0.1:8000/webhooks/cognigy",
+            "cognigy-server send events.ndjson --to http://127.0.0.1:8000/webhooks/cognigy\n  \
+             cognigy-server send --type DIALOG_STARTED --external-id customer-7 --count 10 --rate 2",
         )
         .arg(Arg::new("file").value_name("FILE").help("One JSON object, or one a line; - for standard input"))
-        .arg(number("generate", "0", "Generate this many events instead").conflicts_with("file"))
-        .arg(Arg::new("url").long("url").value_name("URL").help("The URL to post to (default: the source's path at the address that is set to listen on)"))
+        .arg(number("generate", "0", "Make up this many events instead").visible_alias("count").conflicts_with("file"))
+        .arg(Arg::new("type").long("type").value_name("TYPE").conflicts_with("file").help("Made-up events are of this type (default: the four types in turn)"))
+        .arg(Arg::new("external_id").long("external-id").value_name("ID").conflicts_with("file").help("Made-up events are of this contact (default: a thousand in turn)"))
+        .arg(Arg::new("rate").long("rate").value_name("N").value_parser(a_rate).help("Send at most this many events a second"))
+        .arg(Arg::new("url").long("url").visible_alias("to").value_name("URL").help("The URL to post to (default: the source's path at the address that is set to listen on)"))
         .arg(source("Sign with this source's secret and scheme (default: the plain path's)"))
         .arg(at_least_one(number("concurrency", "8", "Requests in flight")))
         .arg(json()),
@@ -490,6 +494,12 @@ fn number(name: &'static str, default: &'static str, help: &'static str) -> Arg 
         .default_value(default)
         .value_parser(value_parser!(u32))
         .help(help)
+}
+
+/// A positive number of events a second.
+fn a_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| *rate > 0.0 && rate.is_finite());
+    rate.ok_or_else(|| "expected a positive number of events a second".to_owned())
 }
 
 fn at_least_one(number: Arg) -> Arg {
