@@ -249,6 +249,7 @@ fn subcommands() -> Vec<Command> {
             "cognigy-server list --status dead_lettered --limit 20",
         ))
         .arg(at_least_one(number("limit", "50", "At most this many")))
+        .arg(utc())
         .arg(server())
         .arg(json()),
         named("show", "Show an event, its body and its history", "cognigy-server show evt-42")
@@ -377,6 +378,7 @@ fn subcommands() -> Vec<Command> {
             "cognigy-server tail --source shop",
         ))
         .arg(number("lines", "10", "Print this many earlier events first"))
+        .arg(utc())
         .arg(server())
         .arg(json()),
         named(
@@ -508,6 +510,10 @@ fn at_least_one(number: Arg) -> Arg {
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+fn utc() -> Arg {
+    flag("utc", "On a terminal, print times in UTC instead of how long ago they were")
 }
 
 fn json() -> Arg {

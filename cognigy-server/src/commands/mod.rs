@@ -17,6 +17,7 @@ mod redrive;
 mod register;
 mod rehearse;
 mod replay;
+mod screen;
 mod send;
 mod serve;
 mod sources;
@@ -129,6 +130,11 @@ struct Progress {
 impl Progress {
     fn new() -> Self {
         Self { shown: std::io::IsTerminal::is_terminal(&std::io::stderr()) }
+    }
+
+    /// Shows how much is done, with a bar.
+    fn count(&self, done: u64, total: u64, what: &str) {
+        self.show(&format!("{} {done} of {total}{what}", screen::bar(done, total)));
     }
 
     fn show(&self, text: &str) {

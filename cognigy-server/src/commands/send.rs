@@ -107,7 +107,7 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
             refused.push(Refused { line, event_id, status, detail: words });
         }
         done += 1;
-        progress.show(&format!("{done} of {total}"));
+        progress.count(done, total as u64, "");
     }
     drop(progress);
     let seconds = started.elapsed().as_secs_f64();

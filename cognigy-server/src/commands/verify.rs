@@ -87,7 +87,7 @@ pub(super) async fn run(
                 walk.look(&read(&event));
             }
         }
-        progress.show(&format!("{} of about {total} events", walk.report.events));
+        progress.count(walk.report.events, total, " events");
         cursor = page.next;
         if cursor.is_none() {
             break;
