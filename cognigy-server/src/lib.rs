@@ -35,6 +35,7 @@ mod audit;
 mod bulk_replays;
 mod cli;
 mod commands;
+mod console;
 mod deployment;
 mod discards;
 mod error;

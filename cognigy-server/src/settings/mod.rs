@@ -6,6 +6,7 @@
 //! about one setting's meaning: encodings, white space, files, proxies, the AWS SDK's variables.
 
 mod crm;
+mod effective;
 mod intake;
 mod layers;
 mod operators;
@@ -23,6 +24,7 @@ use zeroize::Zeroizing;
 
 use crate::filter::Types;
 
+pub(crate) use effective::{Effective, EffectiveValue};
 pub(crate) use intake::{Credential, Webhook};
 pub(crate) use layers::{Layers, SettingError};
 pub(crate) use operators::{OperatorSettings, Role};
@@ -68,6 +70,8 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     /// Whether requests to others go through the proxy that the environment names.
     pub(crate) proxy_from_env: bool,
+    /// Each setting as it is, and where it comes from.
+    pub(crate) effective: Vec<Effective>,
 }
 
 /// Where events are stored.
@@ -163,6 +167,7 @@ impl Settings {
             log: layers.required("log", parse::log_filter)?,
             log_format: layers.required("log_format", parse::log_format)?,
             proxy_from_env: layers.required("proxy_from_env", parse::switch)?,
+            effective: effective::of(layers),
         })
     }
 

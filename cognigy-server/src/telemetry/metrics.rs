@@ -12,7 +12,7 @@ use prometheus::{
 
 /// Upper bounds of the duration buckets, in seconds: a group commit takes half a millisecond to
 /// some tens, a CRM call up to its timeout of ten seconds.
-const SECONDS: [f64; 14] =
+pub(super) const SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// CRM look-ups that needed no request of their own. [`CoalescingCrm`] counts them, and a scrape

@@ -7,9 +7,11 @@
 //! Each source has counters of its own, with its name as the label `source`. The plain path's
 //! source is called `cognigy`.
 
+mod history;
 mod metrics;
 mod rates;
 mod refusals;
+mod shown;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -32,9 +34,11 @@ use prometheus::{
     TextEncoder, core::Collector, proto::MetricFamily,
 };
 
+pub(crate) use history::{History, MINUTES, Minute};
 use metrics::{Registrar, SparedRequests};
 use rates::Rate;
 pub(crate) use refusals::{Hints, Refusals, refusal};
+pub(crate) use shown::Durations;
 
 use crate::admission::UNKNOWN;
 
@@ -79,6 +83,7 @@ pub(crate) struct SourceTelemetry {
     quarantine_evicted: IntCounter,
     pub(crate) received: Rate,
     pub(crate) processed: Rate,
+    pub(crate) history: History,
     tallies: Tallies,
 }
 
@@ -355,6 +360,7 @@ impl SourceTelemetry {
             )?,
             received: Rate::default(),
             processed: Rate::default(),
+            history: History::default(),
             tallies: Tallies::default(),
             registry: registry.clone(),
         };
@@ -374,6 +380,7 @@ impl SourceTelemetry {
         self.deliveries.with_label_values(&[intake.as_str()]).inc();
         self.ingest.observe(duration.as_secs_f64());
         self.received.add(1);
+        self.history.add(Minute { received: 1, ..Minute::default() });
         let tally = match intake {
             Intake::Accepted { .. } => &self.tallies.new,
             Intake::Duplicate { .. } => &self.tallies.duplicates,
@@ -502,6 +509,9 @@ impl Observer for SourceTelemetry {
                 let duration_ms = milliseconds(*duration);
                 if *outcome == AttemptOutcome::Succeeded {
                     self.processed.add(1);
+                    self.history.add(Minute { processed: 1, ..Minute::default() });
+                } else {
+                    self.history.add(Minute { failed: 1, ..Minute::default() });
                 }
                 if self.leaves_attempts_unlogged.load(Ordering::Relaxed) {
                     return;
