@@ -236,6 +236,7 @@ fn look_ups(criterion: &mut Criterion) {
         contact_key: "c-1".to_owned(),
         idempotency_key: "cognigy/e1/1".to_owned(),
         fresh: true,
+        traceparent: None,
     };
     let mut group = criterion.benchmark_group("crm");
     group.measurement_time(Duration::from_secs(4));

@@ -140,6 +140,7 @@ pub async fn look_ups(
             let query = ContactQuery {
                 contact_key: format!("customer-{}", number % keys),
                 idempotency_key: format!("cognigy/evt-{number:016x}/1"),
+                traceparent: None,
                 fresh: false,
             };
             match crm.find_contact(&query).await {

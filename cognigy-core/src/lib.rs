@@ -37,18 +37,19 @@ pub mod testing;
 pub use event::{
     Correlation, DEFAULT_SOURCE, DeliveryContext, EarlierId, Event, EventId, EventKey, EventParts,
     EventTime, EventType, FieldError, IllegalMove, IncomingEvent, InvalidEvent, InvalidEventId,
-    InvalidEventTime, InvalidSourceName, MAX_JSON_DEPTH, Move, SourceName, State, Timestamp,
-    UnknownCorrelation, UnknownState, same_content,
+    InvalidEventTime, InvalidSourceName, InvalidTraceParent, MAX_JSON_DEPTH, Move, SourceName,
+    State, Timestamp, TraceParent, UnknownCorrelation, UnknownState, same_content,
 };
 pub use intake::{
     AllowedAddresses, AuthenticationError, Authenticator, Challenge, CognigyFormat,
     CredentialPlace, CredentialVerifier, DEFAULT_MAX_BODY_BYTES, DEFAULT_TOLERANCE, DerivedId,
     EventFormat, FormatOptions, FormatPreset, HandshakeRefused, Headers, IncompleteScheme, Intake,
     InvalidContent, InvalidEventType, InvalidJsonPointer, JsonPointer, KeyEncoding,
-    MAX_CONTEXT_BYTES, MAX_EVENTS, MIN_SECRET_BYTES, MatchedSecret, RawDelivery, ReadEvent, Reply,
-    Request, Secret, SecretError, SignatureEncoding, SignatureFormat, SignatureScheme,
-    SignatureVerifier, SignedContent, SigningScheme, SigningVerifier, Source, TimestampUnit,
-    ToSign, UnknownPreset, UnknownScheme, UnusableKey, VerifiedDelivery, WebhookHandshake, sign,
+    MAX_CONTEXT_BYTES, MAX_EVENTS, MIN_SECRET_BYTES, MatchedSecret, RawDelivery, ReadEvent,
+    Received, Reply, Request, Secret, SecretError, SignatureEncoding, SignatureFormat,
+    SignatureScheme, SignatureVerifier, SignedContent, SigningScheme, SigningVerifier, Source,
+    TimestampUnit, ToSign, UnknownPreset, UnknownScheme, UnusableKey, VerifiedDelivery,
+    WebhookHandshake, sign,
 };
 pub use operations::{
     LeftMessage, QuarantineRetry, Recorrelated, RedriveReport, Redriven, Rehearsal, Rehearsed,
@@ -63,8 +64,9 @@ pub use ports::TokioClock;
 pub use ports::{
     BoxError, Clock, Completion, Contact, ContactQuery, CrmClient, CrmOutcome, DeadLetter,
     DeadLetterMessage, DeadLetterSink, DeadLetterSource, EventHandler, Failure, FailureKind,
-    FailureScope, KeepInStore, NoCrm, NoHandler, Observation, Observer, ReceivedDeadLetter,
-    SettlingHandler, Silent, StoreError, StoreErrorKind, report,
+    FailureScope, KeepInStore, NoCrm, NoHandler, Observation, Observer, Operation, Origin,
+    ReceivedDeadLetter, Recording, Scope, SettlingHandler, Silent, Span, SpanEnd, StoreError,
+    StoreErrorKind, Tracer, report,
 };
 #[cfg(feature = "tokio")]
 pub use processing::WorkerHandle;

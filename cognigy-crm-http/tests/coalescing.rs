@@ -117,8 +117,12 @@ impl Scene {
     }
 
     async fn spawn(&self, event: &str, contact: &str, fresh: bool) -> JoinHandle<Answer> {
-        let query =
-            ContactQuery { contact_key: contact.into(), idempotency_key: event.into(), fresh };
+        let query = ContactQuery {
+            contact_key: contact.into(),
+            idempotency_key: event.into(),
+            fresh,
+            traceparent: None,
+        };
         let crm = self.crm.clone();
         let task = tokio::spawn(async move {
             let contact = crm.find_contact(&query).await?;
@@ -413,6 +417,7 @@ async fn crowds_on_several_threads_all_get_an_answer() {
             let query = ContactQuery {
                 contact_key: format!("contact-{}", number % 3),
                 idempotency_key: format!("evt-{number}"),
+                traceparent: None,
                 fresh: number % 11 == 0,
             };
             let task = tokio::spawn(async move { crm.find_contact(&query).await });

@@ -24,6 +24,7 @@ fn query(key: &str) -> ContactQuery {
         contact_key: key.to_owned(),
         idempotency_key: "cognigy/evt-1/1".to_owned(),
         fresh: false,
+        traceparent: None,
     }
 }
 
@@ -138,8 +139,12 @@ async fn an_idempotency_key_is_ascii_steady_and_its_own() {
     let crm = crm(&server);
     let long = "x".repeat(300);
     for key in ["cognigy/évt 😀\n/1", "cognigy/évt 😀\n/1", "cognigy/évt 😀\n/2", &long] {
-        let query =
-            ContactQuery { contact_key: KEY.into(), idempotency_key: key.into(), fresh: false };
+        let query = ContactQuery {
+            contact_key: KEY.into(),
+            idempotency_key: key.into(),
+            fresh: false,
+            traceparent: None,
+        };
         crm.find_contact(&query).await.unwrap();
     }
     let seen = server.seen();

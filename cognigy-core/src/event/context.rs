@@ -9,6 +9,11 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::TraceParent;
+
+/// What a delivery's span is kept as. No header can have this name, so that no sender can make one.
+const TRACE: &str = ":traceparent";
+
 /// Headers that were kept with a delivery: names in lower case, values as text, in the order in which
 /// they came. Bytes that are not UTF-8 are replaced by U+FFFD.
 ///
@@ -38,6 +43,33 @@ impl DeliveryContext {
         let mut values = self.iter().filter(|(kept, _)| kept.eq_ignore_ascii_case(name));
         let (_, value) = values.next()?;
         values.next().is_none().then_some(value)
+    }
+
+    /// The span that the delivery was received in, if it was recorded or is in its sender's trace.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<TraceParent> {
+        self.get(TRACE)?.parse().ok()
+    }
+
+    /// The same as received in the span `traceparent`.
+    #[must_use]
+    pub fn with_traceparent(&self, traceparent: TraceParent) -> Self {
+        let trace = (TRACE.into(), traceparent.to_string().into());
+        self.received().chain([trace]).collect()
+    }
+
+    /// The same without the span: what the sender has sent.
+    #[must_use]
+    pub fn without_traceparent(&self) -> Self {
+        match self.iter().any(|(name, _)| name == TRACE) {
+            true => self.received().collect(),
+            false => self.clone(),
+        }
+    }
+
+    fn received(&self) -> impl Iterator<Item = Pair> {
+        let pairs = self.0.iter().flat_map(|kept| kept.iter());
+        pairs.filter(|(name, _)| &**name != TRACE).cloned()
     }
 
     /// For stores: the context as JSON text, an array of pairs; `None` for an empty one.
@@ -79,5 +111,32 @@ impl<'de> Deserialize<'de> for DeliveryContext {
 impl fmt::Debug for DeliveryContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_span_of_a_delivery_is_kept_beside_its_headers() {
+        let sent: DeliveryContext = [("ce-id".into(), "e1".into())].into_iter().collect();
+        let [first, second] = [1, 2].map(|id| TraceParent::new([id; 16], [id; 8], true).unwrap());
+        let kept = sent.with_traceparent(first);
+        assert_eq!((sent.traceparent(), kept.traceparent()), (None, Some(first)));
+        assert_eq!(kept.with_traceparent(second).traceparent(), Some(second), "it has one span");
+        let read = DeliveryContext::from_json(kept.to_json().as_deref()).unwrap();
+        assert_eq!((read.traceparent(), read.get("ce-id")), (Some(first), Some("e1")));
+        assert_eq!(kept.without_traceparent(), sent);
+        let alone = DeliveryContext::default().with_traceparent(first);
+        assert!(alone.without_traceparent().is_empty());
+    }
+
+    #[test]
+    fn a_header_that_was_kept_is_no_span() {
+        let value = TraceParent::new([1; 16], [1; 8], true).unwrap().to_string();
+        let sent: DeliveryContext = [("traceparent".into(), value.into())].into_iter().collect();
+        assert_eq!(sent.traceparent(), None);
+        assert_eq!(sent.without_traceparent(), sent);
     }
 }

@@ -13,6 +13,7 @@ mod kind;
 mod source_name;
 mod state;
 mod time;
+mod trace_parent;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -26,6 +27,7 @@ pub use kind::EventType;
 pub use source_name::{DEFAULT_SOURCE, InvalidSourceName, SourceName};
 pub use state::{IllegalMove, Move, State, UnknownState};
 pub use time::{EventTime, InvalidEventTime, Timestamp};
+pub use trace_parent::{InvalidTraceParent, TraceParent};
 
 /// The fields an [`EventFormat`](crate::EventFormat) reads from a body, and a store keeps beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +97,7 @@ pub struct Event {
     run: u32,
     attempt: u32,
     correlation: Correlation,
+    traceparent: Option<TraceParent>,
 }
 
 impl Event {
@@ -108,12 +111,19 @@ impl Event {
         run: u32,
     ) -> Self {
         let (context, correlation) = (DeliveryContext::default(), Correlation::NotAsked);
-        Self { key, parts, body, context, received_at, run, attempt: 1, correlation }
+        let traceparent = None;
+        Self { key, parts, body, context, received_at, run, attempt: 1, correlation, traceparent }
     }
 
     /// The same as the handler of this attempt sees it.
     pub(crate) fn at_attempt(self, attempt: u32, correlation: Correlation) -> Self {
         Self { attempt, correlation, ..self }
+    }
+
+    /// The same as the handler below the span `traceparent` sees it.
+    #[must_use]
+    pub fn with_traceparent(self, traceparent: TraceParent) -> Self {
+        Self { traceparent: Some(traceparent), ..self }
     }
 
     /// The same with the headers that were kept of its delivery.
@@ -180,6 +190,13 @@ impl Event {
     #[must_use]
     pub fn received_at(&self) -> Timestamp {
         self.received_at
+    }
+
+    /// The span that the handler runs in, where there are traces: for the header `traceparent` of the
+    /// requests that the handler sends.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<TraceParent> {
+        self.traceparent
     }
 
     /// Which run this is: 1 for the first, one more for each replay.

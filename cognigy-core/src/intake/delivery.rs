@@ -9,7 +9,7 @@ use std::{borrow::Cow, net::IpAddr};
 use bytes::Bytes;
 
 use crate::{
-    event::{DeliveryContext, EventId, SourceName, Timestamp},
+    event::{DeliveryContext, EventId, SourceName, Timestamp, TraceParent},
     intake::{MatchedSecret, Request},
 };
 
@@ -122,6 +122,8 @@ pub struct VerifiedDelivery {
     pub(crate) context: DeliveryContext,
     pub(crate) matched: MatchedSecret,
     pub(crate) received_at: Timestamp,
+    /// The span that its sender says it belongs to, where the source trusts its sender with that.
+    pub(crate) traceparent: Option<TraceParent>,
     pub(crate) identity: DeliveryIdentity,
 }
 
@@ -147,7 +149,8 @@ impl VerifiedDelivery {
         received_at: Timestamp,
         identity: DeliveryIdentity,
     ) -> Self {
-        Self { source, body, context, matched: MatchedSecret::Current, received_at, identity }
+        let (matched, traceparent) = (MatchedSecret::Current, None);
+        Self { source, body, context, matched, received_at, traceparent, identity }
     }
 
     /// When it was received, by our clock. Of a delivery that comes back from a queue of dead letters,

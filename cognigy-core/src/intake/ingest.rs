@@ -1,16 +1,17 @@
 //! Taking a delivery in: verify, parse, record. Nothing else happens before the sender is answered.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use crate::{
     event::{
-        DeliveryContext, EarlierId, EventKey, IncomingEvent, InvalidEvent, Timestamp, same_content,
+        DeliveryContext, EarlierId, EventKey, IncomingEvent, InvalidEvent, Timestamp, TraceParent,
+        same_content,
     },
     intake::{AuthenticationError, Headers, MatchedSecret, RawDelivery, Reply, VerifiedDelivery},
     pipeline::Pipeline,
-    ports::{Observation, StoreError, StoreErrorKind},
+    ports::{Observation, Operation, Origin, Scope, Span, SpanEnd, StoreError, StoreErrorKind},
     store::{QuarantineEntry, QuarantineReason, Recorded},
 };
 
@@ -110,15 +111,40 @@ impl Intake {
     }
 }
 
+/// What became of a delivery, and what the log says of it.
+#[derive(Debug)]
+pub struct Received {
+    /// What became of it.
+    pub intake: Intake,
+    /// Its event and its trace. None for a delivery that was refused before it was read.
+    pub scope: Option<Arc<Scope>>,
+}
+
+impl Received {
+    /// Does `work`, such as writing a log line, in the delivery's scope.
+    pub fn in_scope<R>(&self, work: impl FnOnce(&Intake) -> R) -> R {
+        match &self.scope {
+            Some(scope) => scope.run(|| work(&self.intake)),
+            None => work(&self.intake),
+        }
+    }
+}
+
+impl From<Intake> for Received {
+    fn from(intake: Intake) -> Self {
+        Self { intake, scope: None }
+    }
+}
+
 impl Pipeline {
     /// Takes a delivery in and answers its sender: a status and a body for any web framework.
     ///
     /// Once the answer is 200 the event is durable and will be processed, whatever crashes next.
     pub async fn ingest<H: Headers + Send>(&self, raw: RawDelivery<H>, now: Timestamp) -> Reply {
         let peer = raw.from();
-        let intake = self.receive(raw, now).await;
-        self.observe_delivery(&intake, peer, None);
-        self.inner.source.reply(&intake)
+        let received = self.take(raw, now).await;
+        received.in_scope(|intake| self.observe_delivery(intake, peer, None));
+        self.inner.source.reply(&received.intake)
     }
 
     /// Tells the pipeline's observer what became of a delivery: for servers that call
@@ -142,6 +168,11 @@ impl Pipeline {
     /// As [`ingest`](Self::ingest), for servers that need to know what happened. They tell the observer
     /// themselves, by [`observe_delivery`](Self::observe_delivery).
     pub async fn receive<H: Headers + Send>(&self, raw: RawDelivery<H>, now: Timestamp) -> Intake {
+        self.take(raw, now).await.intake
+    }
+
+    /// As [`receive`](Self::receive), for servers that log what happened: in the scope of the delivery.
+    pub async fn take<H: Headers + Send>(&self, raw: RawDelivery<H>, now: Timestamp) -> Received {
         // What needs headers is done before the first await, so that they need not be Sync.
         let verified = if raw.is_encoded() {
             Err(Intake::Encoded)
@@ -152,13 +183,62 @@ impl Pipeline {
         };
         match verified {
             Ok(delivery) => self.take_in(delivery, now).await,
-            Err(refused) => refused,
+            Err(refused) => refused.into(),
         }
     }
 
-    async fn take_in(&self, delivery: VerifiedDelivery, now: Timestamp) -> Intake {
-        let outcome = match self.inner.source.read(&delivery) {
-            Ok(events) => self.record(events, delivery.matched(), now).await,
+    async fn take_in(&self, delivery: VerifiedDelivery, now: Timestamp) -> Received {
+        let operation = Operation::Delivery { source: self.inner.source.name() };
+        let origin = delivery.traceparent.map_or(Origin::Root, Origin::Child);
+        let mut span = self.inner.span(operation, origin, Some(now));
+        let traceparent = span.as_ref().map(Span::traceparent);
+        let mut read = self.inner.source.read(&delivery);
+        let mut event_id = None;
+        if let Ok(events) = &mut read {
+            // What nobody has recorded need not be found again: most deliveries store nothing more.
+            let is_of_sender = delivery.traceparent.is_some();
+            if let Some(traceparent) = traceparent.filter(|it| it.is_sampled() || is_of_sender) {
+                let context = delivery.context.with_traceparent(traceparent);
+                events.iter_mut().for_each(|event| event.context.clone_from(&context));
+            }
+            if let [event] = &events[..] {
+                event_id = Some(event.key.id.clone());
+            }
+        }
+        if let (Some(span), Some(id)) = (&mut span, &event_id) {
+            span.of_event(id);
+        }
+        let scope = Arc::new(Scope { event_id, traceparent });
+        let commit = self.commit(delivery, read, traceparent, now);
+        let intake = Arc::clone(&scope).within(commit).await;
+        if let Some(span) = span {
+            span.end(match intake {
+                Intake::Unavailable(_) => SpanEnd::Failed(intake.as_str()),
+                _ => SpanEnd::Done(intake.as_str()),
+            });
+        }
+        Received { intake, scope: Some(scope) }
+    }
+
+    async fn commit(
+        &self,
+        delivery: VerifiedDelivery,
+        read: Result<Vec<IncomingEvent>, InvalidEvent>,
+        within: Option<TraceParent>,
+        now: Timestamp,
+    ) -> Intake {
+        let outcome = match read {
+            Ok(events) => {
+                let span = self.inner.span_within(within, Operation::Commit);
+                let outcome = self.record(events, delivery.matched(), now).await;
+                if let Some(span) = span {
+                    span.end(match outcome {
+                        Ok(_) => SpanEnd::Done("committed"),
+                        Err(_) => SpanEnd::Failed("unavailable"),
+                    });
+                }
+                outcome
+            }
             Err(invalid) if invalid.unsupported => return Intake::Unsupported(invalid),
             Err(invalid) => self.quarantine_invalid(&delivery, invalid, now).await,
         };
@@ -229,6 +309,8 @@ impl Pipeline {
         other: Conflicting,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        // A repetition is the same entry, whatever trace it came in.
+        let context = other.context.without_traceparent();
         let entry = QuarantineEntry {
             source: other.key.source,
             reason: QuarantineReason::Conflict,
@@ -236,7 +318,7 @@ impl Pipeline {
             detail: "the event id is known with other content".to_owned(),
             // A sensitive body is not kept for operators to read; that it came stays known.
             body: if other.sensitive { Bytes::new() } else { other.body },
-            context: if other.sensitive { DeliveryContext::default() } else { other.context },
+            context: if other.sensitive { DeliveryContext::default() } else { context },
         };
         self.quarantine(entry, now).await
     }

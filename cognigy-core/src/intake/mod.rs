@@ -24,7 +24,7 @@ pub use format::{
     InvalidJsonPointer, JsonPointer, MAX_EVENTS, ReadEvent, UnknownPreset, WebhookHandshake,
 };
 pub(crate) use ingest::Comparison;
-pub use ingest::{DEFAULT_MAX_BODY_BYTES, Intake};
+pub use ingest::{DEFAULT_MAX_BODY_BYTES, Intake, Received};
 pub use keep::MAX_CONTEXT_BYTES;
 pub(crate) use keep::keep;
 pub use reply::Reply;

@@ -3,7 +3,9 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    event::{DeliveryContext, EventKey, IncomingEvent, InvalidEvent, SourceName, Timestamp},
+    event::{
+        DeliveryContext, EventKey, IncomingEvent, InvalidEvent, SourceName, Timestamp, TraceParent,
+    },
     intake::{
         Authenticator, CognigyFormat, DeliveryIdentity, EventFormat, Headers, Intake, MAX_EVENTS,
         RawDelivery, ReadEvent, Reply, VerifiedDelivery, keep,
@@ -19,6 +21,7 @@ pub struct Source {
     format: Arc<dyn EventFormat>,
     /// The headers that are kept: those of the format, and those that were added.
     kept: Vec<String>,
+    trusts_traceparent: bool,
 }
 
 impl Source {
@@ -42,7 +45,13 @@ impl Source {
     /// reads what comes back from the quarantine or from a queue of dead letters.
     pub fn without_intake(name: SourceName, format: impl EventFormat) -> Self {
         let kept = format.context_headers().iter().map(|name| (*name).to_owned()).collect();
-        Self { name, authenticator: None, format: Arc::new(format), kept }
+        Self {
+            name,
+            authenticator: None,
+            format: Arc::new(format),
+            kept,
+            trusts_traceparent: false,
+        }
     }
 
     /// Keeps these headers beside each body, besides those that the format needs: names, or
@@ -51,6 +60,14 @@ impl Source {
     pub fn keep_headers<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.kept.extend(names.into_iter().map(Into::into));
         self
+    }
+
+    /// Whether the traces of its deliveries go on where the header `traceparent` of its sender says. An
+    /// authenticated sender decides then which deliveries are recorded, whatever share is set. Default:
+    /// no.
+    #[must_use]
+    pub fn trust_traceparent(self, trust: bool) -> Self {
+        Self { trusts_traceparent: trust, ..self }
     }
 
     /// The answer to a delivery, as the source's sender wants it: the status of its format, and one text
@@ -90,7 +107,9 @@ impl Source {
             true => DeliveryContext::default(),
             false => keep(&raw.headers, &self.kept).map_err(|_| Intake::HeadersTooLarge)?,
         };
+        let traceparent = self.trusts_traceparent.then(|| traceparent(&raw.headers)).flatten();
         Ok(VerifiedDelivery {
+            traceparent,
             source: self.name.clone(),
             body: raw.body,
             context,
@@ -120,6 +139,16 @@ impl Source {
         };
         Ok(events.into_iter().map(of_delivery).collect())
     }
+}
+
+/// The header `traceparent`, if it came once and is valid.
+fn traceparent(headers: &dyn Headers) -> Option<TraceParent> {
+    let (mut count, mut found) = (0, None);
+    headers.visit("traceparent", &mut |value| {
+        count += 1;
+        found = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
+    });
+    found.filter(|_| count == 1)
 }
 
 impl<A: Authenticator> From<A> for Source {

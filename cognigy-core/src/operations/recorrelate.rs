@@ -65,6 +65,7 @@ impl Pipeline {
             contact_key,
             idempotency_key: stored.event.idempotency_key(),
             fresh: true,
+            traceparent: None,
         };
         let started_at = clock.now();
         let contact = match self.inner.crm.find_contact(&query).await {

@@ -94,6 +94,7 @@ impl Pipeline {
                     contact_key: contact_key.to_owned(),
                     idempotency_key: stored.event.idempotency_key(),
                     fresh: true,
+                    traceparent: None,
                 };
                 let answer = self.find_contact(&query, clock).await;
                 of_answer(answer, self.inner.on_ambiguous)

@@ -9,7 +9,7 @@ use crate::{
     event::{EventKey, Timestamp},
     pipeline::Pipeline,
     ports::{Clock, Contact, Observation, Settling, StoreError, StoreErrorKind},
-    processing::{Ending, Occasion, answered_by},
+    processing::{ClaimTime, Ending, Occasion, answered_by},
     store::{ClaimToken, ReplayClaim, Requeued, RunEnd, Settled, Settlement},
 };
 
@@ -94,8 +94,9 @@ impl Pipeline {
     ) -> Result<ReplayOutcome, ReplayError> {
         let lease = self.inner.lease;
         // Leases count from when the store was asked, not from when it answered.
-        let leased_until = clock.now() + self.inner.usable_lease();
-        let work = match self.inner.store.replay(key, lease, clock.now()).await? {
+        let asked = clock.now();
+        let leased_until = asked + self.inner.usable_lease();
+        let work = match self.inner.store.replay(key, lease, asked).await? {
             ReplayClaim::Claimed(work) => *work,
             ReplayClaim::NotFound => return Ok(ReplayOutcome::NotFound),
             ReplayClaim::Busy => return Ok(ReplayOutcome::Busy),
@@ -104,7 +105,8 @@ impl Pipeline {
         let token = work.claim.token();
         let lost = self.lease_lost(token, leased_until, clock);
         let settling = Settling::default();
-        let attempt = self.attempt(work, Occasion::Replay, clock, &settling);
+        let claimed = ClaimTime { asked, answered: clock.now() };
+        let attempt = self.attempt(work, claimed, Occasion::Replay, clock, &settling);
         pin_mut!(lost, attempt, stop);
         let ended = match select(stop, select(lost, attempt)).await {
             Either::Left(((), run)) if settling.has_begun() => run.await,

@@ -13,7 +13,7 @@ use crate::{
     },
     ports::{
         CrmClient, DeadLetterSink, EventHandler, KeepInStore, NoCrm, NoHandler, Observer,
-        SettlingHandler, Silent,
+        SettlingHandler, Silent, Tracer,
     },
     processing::{Breaker, Notify, RetryPolicy},
     store::{QuarantineLimits, Store},
@@ -41,6 +41,7 @@ impl NeedsStore {
                 handler: Handler::Plain(Arc::new(NoHandler)),
                 sink: Arc::new(KeepInStore),
                 observer: Arc::new(Silent),
+                tracer: None,
                 retry: RetryPolicy::default(),
                 on_ambiguous: OnAmbiguous::default(),
                 breaker: None,
@@ -98,6 +99,12 @@ impl PipelineBuilder {
     /// Tells `observer` what happens. Default: no observer is told.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.inner.observer = Arc::new(observer);
+        self
+    }
+
+    /// Follows deliveries, attempts and dead letters with the spans of `tracer`. Default: no traces.
+    pub fn tracer(mut self, tracer: impl Tracer) -> Self {
+        self.inner.tracer = Some(Arc::new(tracer));
         self
     }
 

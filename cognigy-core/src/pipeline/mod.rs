@@ -18,10 +18,11 @@ use std::{
 pub use builder::{NeedsStore, PipelineBuilder};
 
 use crate::{
+    event::{Timestamp, TraceParent},
     intake::Source,
     ports::{
-        CrmClient, DeadLetterSink, EventHandler, Observation, Observer, SettlingHandler,
-        StoreError, report,
+        CrmClient, DeadLetterSink, EventHandler, Observation, Observer, Operation, Origin,
+        SettlingHandler, Span, StoreError, Tracer, report,
     },
     processing::{Breaker, Notify, RetryPolicy},
     store::{QuarantineLimits, Store},
@@ -52,6 +53,8 @@ pub(crate) struct Inner {
     pub(crate) handler: Handler,
     pub(crate) sink: Arc<dyn DeadLetterSink>,
     pub(crate) observer: Arc<dyn Observer>,
+    /// None: there are no traces.
+    pub(crate) tracer: Option<Arc<dyn Tracer>>,
     pub(crate) retry: RetryPolicy,
     pub(crate) on_ambiguous: OnAmbiguous,
     pub(crate) breaker: Option<Breaker>,
@@ -149,6 +152,27 @@ impl Pipeline {
     pub(crate) fn report_store_error(&self, operation: &'static str, error: &StoreError) {
         let error = &report(error);
         self.inner.observer.observe(&Observation::StoreError { operation, error });
+    }
+}
+
+impl Inner {
+    /// Begins a span, if there are traces.
+    pub(crate) fn span(
+        &self,
+        operation: Operation<'_>,
+        origin: Origin,
+        since: Option<Timestamp>,
+    ) -> Option<Span> {
+        Some(self.tracer.as_ref()?.begin(operation, origin, since))
+    }
+
+    /// Begins a span within `parent`, if there are traces.
+    pub(crate) fn span_within(
+        &self,
+        parent: Option<TraceParent>,
+        operation: Operation<'_>,
+    ) -> Option<Span> {
+        self.span(operation, Origin::Child(parent?), None)
     }
 }
 

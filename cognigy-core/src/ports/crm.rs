@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde::{Serialize, Serializer, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use crate::ports::Failure;
+use crate::{event::TraceParent, ports::Failure};
 
 /// What to ask the CRM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct ContactQuery {
     /// out of date, and for replays, which are asked for because something has changed. A client
     /// that asks the CRM every time need not look at it.
     pub fresh: bool,
+    /// The span of the look-up, for the header `traceparent`, where there are traces.
+    pub traceparent: Option<TraceParent>,
 }
 
 /// What the CRM knows of a person: its JSON answer, kept as it was written.

@@ -7,7 +7,9 @@ mod dead_letter;
 mod error;
 mod handler;
 mod observe;
+mod scope;
 mod settling;
+mod trace;
 
 pub use clock::Clock;
 #[cfg(feature = "tokio")]
@@ -20,5 +22,7 @@ pub use dead_letter::{
 pub use error::{BoxError, Failure, FailureKind, FailureScope, StoreError, StoreErrorKind, report};
 pub use handler::{EventHandler, NoHandler};
 pub use observe::{CrmOutcome, Observation, Observer, Silent};
+pub use scope::Scope;
 pub(crate) use settling::Settling;
 pub use settling::{Completion, SettlingHandler};
+pub use trace::{Operation, Origin, Recording, Span, SpanEnd, Tracer};

@@ -16,14 +16,14 @@ use futures_util::{
 };
 
 use crate::{
-    event::{Correlation, Event, EventKey, EventType, Timestamp},
+    event::{Correlation, Event, EventKey, EventType, Timestamp, TraceParent},
     pipeline::{Handler, OnAmbiguous, Pipeline},
     ports::{
         Clock, Completion, Contact, ContactQuery, CrmOutcome, Failure, FailureKind, FailureScope,
-        Observation, Settling,
+        Observation, Operation, Origin, Scope, Settling, Span, SpanEnd,
     },
     processing::{NextStep, retry::spread},
-    store::{Attempt, AttemptOutcome, ClaimedRun, RunEnd, Settled, Settlement},
+    store::{Attempt, AttemptOutcome, ClaimedRun, RunEnd, Settled, Settlement, WorkEnd},
 };
 
 /// What an attempt came to, for the store and for who asked for it.
@@ -80,6 +80,29 @@ impl Found {
     }
 }
 
+impl Attempted {
+    /// How the span of the attempt ends.
+    fn span_end(&self) -> SpanEnd {
+        match &self.ending {
+            Ending::Settled(Settled::LeaseLost) => SpanEnd::Failed("lease_lost"),
+            Ending::Settled(_) => SpanEnd::Done("processed"),
+            Ending::Unsettled(settlement) => match settlement.end() {
+                WorkEnd::Run { end: RunEnd::Retry { .. }, .. } => SpanEnd::Failed("retry"),
+                WorkEnd::Run { end: RunEnd::GiveUp { .. }, .. } => SpanEnd::Failed("given_up"),
+                WorkEnd::Run { end: RunEnd::PutOff { .. }, .. } => SpanEnd::Failed("put_off"),
+                _ => SpanEnd::Done("processed"),
+            },
+        }
+    }
+}
+
+/// When a claim was asked for, and when it was answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClaimTime {
+    pub(crate) asked: Timestamp,
+    pub(crate) answered: Timestamp,
+}
+
 /// Who an attempt is made for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Occasion {
@@ -93,6 +116,35 @@ impl Pipeline {
     /// Makes one attempt at the claimed run. `settling` tells whether it may have settled itself.
     pub(crate) async fn attempt(
         &self,
+        work: ClaimedRun,
+        claimed: ClaimTime,
+        occasion: Occasion,
+        clock: &dyn Clock,
+        settling: &Settling,
+    ) -> Attempted {
+        let (key, run, number) = (&work.key, work.run, work.attempt);
+        let delivery = work.event.as_ref().ok().and_then(|event| event.context().traceparent());
+        let operation = Operation::Attempt { key, run, number };
+        let span = self.inner.span(operation, Origin::After(delivery), Some(claimed.asked));
+        let traceparent = span.as_ref().map(Span::traceparent);
+        if let Some(parent) = traceparent
+            && let Some(claim) =
+                self.inner.span(Operation::Claim, Origin::Child(parent), Some(claimed.asked))
+        {
+            claim.end_at(SpanEnd::Done("claimed"), claimed.answered);
+        }
+        let scope = Arc::new(Scope { event_id: Some(key.id.clone()), traceparent });
+        let work = self.attempt_within(traceparent, work, occasion, clock, settling);
+        let attempted = scope.within(work).await;
+        if let Some(span) = span {
+            span.end_at(attempted.span_end(), clock.now());
+        }
+        attempted
+    }
+
+    async fn attempt_within(
+        &self,
+        span: Option<TraceParent>,
         work: ClaimedRun,
         occasion: Occasion,
         clock: &dyn Clock,
@@ -136,7 +188,7 @@ impl Pipeline {
                     clock,
                     settling,
                 };
-                self.run_within_timeout(event, completion, &found, clock).await
+                self.run_within_timeout(span, event, completion, &found, clock).await
             }
             Err(reason) => {
                 Err(Failure::permanent(format!("the stored event is unreadable: {reason}")))
@@ -218,6 +270,7 @@ impl Pipeline {
 
     async fn run_within_timeout(
         &self,
+        span: Option<TraceParent>,
         event: Event,
         completion: Completion<'_>,
         found: &Found,
@@ -225,7 +278,7 @@ impl Pipeline {
     ) -> Result<Success, Failure> {
         let timeout = self.inner.attempt_timeout;
         // A panic, in the CRM client or in the handler, is that event's failure alone.
-        let run = AssertUnwindSafe(self.run(event, completion, found, clock)).catch_unwind();
+        let run = AssertUnwindSafe(self.run(span, event, completion, found, clock)).catch_unwind();
         pin_mut!(run);
         match select(run, clock.sleep_until(clock.now() + timeout)).await {
             Either::Left((Ok(result), _)) => result,
@@ -239,6 +292,7 @@ impl Pipeline {
     /// The run itself: who is it, and what is to be done?
     async fn run(
         &self,
+        span: Option<TraceParent>,
         event: Event,
         mut completion: Completion<'_>,
         found: &Found,
@@ -247,12 +301,22 @@ impl Pipeline {
         let number = completion.number;
         let contact = match event.contact_key() {
             Some(contact_key) => {
+                let look_up = self.inner.span_within(span, Operation::CrmLookUp);
                 let query = ContactQuery {
                     contact_key: contact_key.to_owned(),
                     idempotency_key: event.idempotency_key(),
                     fresh: event.kind() == &EventType::ProfileUpdated || event.run() > 1,
+                    traceparent: look_up.as_ref().map(Span::traceparent),
                 };
-                self.correlate(&query, found, clock).await?
+                let contact = self.correlate(&query, found, clock).await;
+                if let Some(look_up) = look_up {
+                    let outcome = found.correlation().as_str();
+                    look_up.end(match contact {
+                        Ok(_) => SpanEnd::Done(outcome),
+                        Err(_) => SpanEnd::Failed(outcome),
+                    });
+                }
+                contact?
             }
             None => {
                 if let Some(breaker) = &self.inner.breaker {
@@ -262,19 +326,30 @@ impl Pipeline {
             }
         };
         let correlation = found.correlation();
-        let event = event.at_attempt(number, correlation);
+        let mut event = event.at_attempt(number, correlation);
+        let span = self.inner.span_within(span, Operation::Handler);
+        if let Some(span) = &span {
+            event = event.with_traceparent(span.traceparent());
+        }
+        let event = Arc::new(event);
         let settled = match &self.inner.handler {
-            Handler::Plain(handler) => {
-                handler.handle(Arc::new(event), contact.clone()).await?;
-                None
-            }
+            Handler::Plain(handler) => handler.handle(event, contact.clone()).await.map(|()| None),
             Handler::Settling(handler) => {
                 completion.contact.clone_from(&contact);
                 completion.correlation = correlation;
-                Some(handler.handle(Arc::new(event), contact.clone(), completion).await?)
+                handler.handle(event, contact.clone(), completion).await.map(Some)
             }
         };
-        Ok(Success { contact, settled })
+        if let Some(span) = span {
+            span.end(match &settled {
+                Ok(_) => SpanEnd::Done("handled"),
+                Err(failure) if failure.kind() == FailureKind::Permanent => {
+                    SpanEnd::Failed("permanent")
+                }
+                Err(_) => SpanEnd::Failed("transient"),
+            });
+        }
+        Ok(Success { contact, settled: settled? })
     }
 
     /// Asks the CRM, and decides what its answer means for the event.

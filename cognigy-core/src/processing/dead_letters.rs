@@ -1,6 +1,6 @@
 //! Handing dead letters from the outbox to the sink.
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::{
     FutureExt,
@@ -10,7 +10,10 @@ use futures_util::{
 
 use crate::{
     pipeline::Pipeline,
-    ports::{Clock, Failure, FailureKind, Observation},
+    ports::{
+        Clock, DeadLetter, Failure, FailureKind, Observation, Operation, Origin, Scope, Span,
+        SpanEnd,
+    },
     processing::retry::spread,
     store::{ClaimedDeadLetter, DeadLetterEnd, Settlement},
 };
@@ -22,7 +25,8 @@ impl Pipeline {
         batch: Vec<ClaimedDeadLetter>,
         clock: &dyn Clock,
     ) -> Vec<Settlement> {
-        let letters: Vec<_> = batch.iter().map(|work| work.dead_letter.clone()).collect();
+        let mut letters: Vec<_> = batch.iter().map(|work| work.dead_letter.clone()).collect();
+        let spans: Vec<Option<Span>> = letters.iter_mut().map(|it| self.follow(it)).collect();
         let send = AssertUnwindSafe(self.inner.sink.send(&letters)).catch_unwind();
         pin_mut!(send);
         let timeout = clock.sleep_until(clock.now() + self.inner.attempt_timeout);
@@ -35,20 +39,28 @@ impl Pipeline {
         let now = clock.now();
         batch
             .into_iter()
-            .map(|work| {
+            .zip(spans)
+            .map(|(work, span)| {
                 let key = &work.dead_letter.key;
+                let traceparent = span.as_ref().map(Span::traceparent);
+                let scope = Scope { event_id: Some(key.id.clone()), traceparent };
+                let observe =
+                    |it: &Observation<'_>| Arc::new(scope).run(|| self.inner.observer.observe(it));
                 let answer = answers.next().unwrap_or_else(|| Err(Failure::transient(unanswered)));
                 let end = match answer {
                     Ok(()) => {
-                        self.inner.observer.observe(&match self.inner.sink.keeps_in_store() {
-                            true => Observation::DeadLetterKept { key },
-                            false => Observation::DeadLetterSent { key },
-                        });
+                        let (observation, outcome) = match self.inner.sink.keeps_in_store() {
+                            true => (Observation::DeadLetterKept { key }, "kept"),
+                            false => (Observation::DeadLetterSent { key }, "sent"),
+                        };
+                        observe(&observation);
+                        end(span, SpanEnd::Done(outcome));
                         DeadLetterEnd::Sent
                     }
                     Err(failure) => {
                         let error = &failure.report();
-                        self.inner.observer.observe(&Observation::DeadLetterFailed { key, error });
+                        observe(&Observation::DeadLetterFailed { key, error });
+                        end(span, SpanEnd::Failed("not_sent"));
                         let retry_after = match failure.kind() {
                             FailureKind::Transient { retry_after } => retry_after,
                             // Permanent as things stand; someone may still mend the queue.
@@ -62,5 +74,20 @@ impl Pipeline {
                 work.claim.settle(end, now)
             })
             .collect()
+    }
+
+    /// Begins the span of a dead letter, which it carries from now on.
+    fn follow(&self, letter: &mut DeadLetter) -> Option<Span> {
+        let operation = Operation::DeadLetter { key: &letter.key, run: letter.run };
+        let origin = Origin::After(letter.context.traceparent());
+        let span = self.inner.span(operation, origin, None)?;
+        letter.context = letter.context.with_traceparent(span.traceparent());
+        Some(span)
+    }
+}
+
+fn end(span: Option<Span>, end: SpanEnd) {
+    if let Some(span) = span {
+        span.end(end);
     }
 }

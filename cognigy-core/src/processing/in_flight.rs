@@ -19,7 +19,7 @@ use crate::{
     event::Timestamp,
     pipeline::Pipeline,
     ports::{Clock, Observation, Settling, StoreError},
-    processing::{Admission, Ending, Occasion, answered_by},
+    processing::{Admission, ClaimTime, Ending, Occasion, answered_by},
     store::{
         ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun, DeadLetterEnd, RunEnd,
         Settled, Settlement, WorkEnd, WorkKind,
@@ -59,6 +59,7 @@ struct Held {
     /// Whether there is nothing left to do but to settle it.
     ended: bool,
     abort: Option<AbortHandle>,
+    claimed: ClaimTime,
     settling: Settling,
 }
 
@@ -361,13 +362,15 @@ impl InFlight {
         if !batch.is_empty() {
             self.first_lease_end = self.first_lease_end.min(until);
         }
+        let claimed =
+            ClaimTime { asked: until - self.pipeline.inner.usable_lease(), answered: now };
         self.run_capacity.fill(runs);
         self.dead_letter_capacity.fill(letters);
         let tokens = batch.runs.iter().map(|work| work.claim.token());
         let tokens = tokens.chain(batch.dead_letters.iter().map(|work| work.claim.token()));
         self.held.extend(tokens.map(|token| {
             let settling = Settling::default();
-            (token, Held { leased_until: until, ended: false, abort: None, settling })
+            (token, Held { leased_until: until, ended: false, abort: None, claimed, settling })
         }));
         self.unbegun.extend(batch.runs);
         self.unsent.extend(batch.dead_letters);
@@ -389,11 +392,11 @@ impl InFlight {
             if let Some(breaker) = &self.pipeline.inner.breaker {
                 breaker.begin(now + self.pipeline.inner.attempt_timeout);
             }
-            let settling = held.settling.clone();
+            let (claimed, settling) = (held.claimed, held.settling.clone());
             let pipeline = self.pipeline.clone();
             let clock = Arc::clone(&self.clock);
             self.tasks.push(Box::pin(async move {
-                let attempt = pipeline.attempt(work, Occasion::Worker, &*clock, &settling);
+                let attempt = pipeline.attempt(work, claimed, Occasion::Worker, &*clock, &settling);
                 // Aborted, since the lease ran out or a renewal found that another worker has the claim.
                 let aborted = |_| Ending::Settled(Settled::LeaseLost);
                 let ending = Abortable::new(attempt, registration).await;

@@ -12,7 +12,7 @@ mod spawn;
 mod store_call;
 mod worker;
 
-pub(crate) use attempt::{Ending, Occasion, of_answer};
+pub(crate) use attempt::{ClaimTime, Ending, Occasion, of_answer};
 pub(crate) use breaker::{Admission, Breaker};
 pub(crate) use notify::Notify;
 pub use retry::{Jitter, NextStep, RetryPolicy};

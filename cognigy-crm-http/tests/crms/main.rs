@@ -72,6 +72,7 @@ fn query(key: &str) -> ContactQuery {
         contact_key: key.to_owned(),
         idempotency_key: "cognigy/evt-1/1".to_owned(),
         fresh: false,
+        traceparent: None,
     }
 }
 
