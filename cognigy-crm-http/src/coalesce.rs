@@ -32,7 +32,7 @@ use crate::cache::{Bounds, Cache, LookUp};
 ///
 /// * Two look-ups are identical when they name the same contact key. All waiting callers share the
 ///   outcome: a failure too, with its kind, its wait and its scope.
-/// * The look-up carries the idempotency key of the first caller. This is safe because a look-up
+/// * The look-up carries the idempotency key and the trace of the first caller. This is safe because a look-up
 ///   changes nothing in the CRM; do not wrap a client for which it is not safe.
 /// * The client's own time limit counts from the first caller's question. A caller that joins late
 ///   may soon share a timeout; the timeout is transient, and the next attempt asks anew.

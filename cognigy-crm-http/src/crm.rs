@@ -135,6 +135,10 @@ impl HttpCrm {
             .get(url)
             .header(ACCEPT, "application/json")
             .header("Idempotency-Key", idempotency_header(&query.idempotency_key));
+        let request = match query.traceparent {
+            Some(traceparent) => request.header("traceparent", traceparent.to_string()),
+            None => request,
+        };
         Ok(match &parts.authorization {
             Some(bearer) => request.header(AUTHORIZATION, bearer),
             None => request,

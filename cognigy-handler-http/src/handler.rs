@@ -70,8 +70,13 @@ impl ForwardHandler {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let timestamp = now.as_secs();
         let signature = key.sign(&id, timestamp, &body);
-        Ok(http
-            .post(url.clone())
+        let request = match event.traceparent() {
+            Some(traceparent) => {
+                http.post(url.clone()).header("traceparent", traceparent.to_string())
+            }
+            None => http.post(url.clone()),
+        };
+        Ok(request
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", id)
             .header("webhook-timestamp", timestamp)

@@ -14,6 +14,13 @@ const SMALLEST_LIMIT: usize = 1024;
 /// payload. With the last one, everything else fits into [`SMALLEST_LIMIT`].
 const SHORTER_ERRORS: [usize; 2] = [1024, 128];
 
+/// The message attribute with the span in which a dead letter was sent, in the form of the header of W3C
+/// Trace Context.
+pub(crate) const TRACEPARENT: &str = "traceparent";
+
+/// What the attribute takes of a message's limit: its name, its type and its value.
+const TRACEPARENT_BYTES: usize = TRACEPARENT.len() + "String".len() + 55;
+
 /// A dead letter and the message that it becomes.
 #[derive(Debug)]
 pub(crate) struct Entry<'a> {
@@ -25,6 +32,7 @@ impl<'a> Entry<'a> {
     /// The most complete message of at most `limit` bytes. If even the shortest one is longer, the
     /// shortest one: the queue decides, and its refusal says why.
     pub(crate) fn new(dead_letter: &'a DeadLetter, limit: usize) -> Self {
+        let limit = limit.saturating_sub(attribute_bytes(dead_letter));
         let body = escape_noncharacters(dead_letter.to_message(false));
         if body.len() <= limit {
             return Self { dead_letter, body };
@@ -47,12 +55,29 @@ impl<'a> Entry<'a> {
         Self { dead_letter, body }
     }
 
+    /// The span in which it is sent.
+    pub(crate) fn traceparent(&self) -> Option<String> {
+        self.dead_letter.context.traceparent().map(|it| it.to_string())
+    }
+
+    /// What it takes of a batch's limit.
+    fn bytes(&self) -> usize {
+        self.body.len() + attribute_bytes(self.dead_letter)
+    }
+
     /// The message to try next where the queue refuses this one because of its content; it is
     /// within any queue's limit. `None` if the queue refused just that message.
     pub(crate) fn shortest(&self) -> Option<Self> {
-        let shortest = Self::without_payload(self.dead_letter, SMALLEST_LIMIT);
+        let shortest = Self::without_payload(
+            self.dead_letter,
+            SMALLEST_LIMIT - attribute_bytes(self.dead_letter),
+        );
         (shortest.body != self.body).then_some(shortest)
     }
+}
+
+fn attribute_bytes(dead_letter: &DeadLetter) -> usize {
+    dead_letter.context.traceparent().map_or(0, |_| TRACEPARENT_BYTES)
 }
 
 /// SQS refuses U+FFFE and U+FFFF, which JSON allows as they are (Amazon SQS API Reference,
@@ -96,11 +121,11 @@ impl<'a> Iterator for Batches<'a> {
                 self.dead_letters.next().map(|dead_letter| Entry::new(dead_letter, self.limit))
             });
             let Some(entry) = entry else { break };
-            if !batch.is_empty() && bytes + entry.body.len() > self.limit {
+            if !batch.is_empty() && bytes + entry.bytes() > self.limit {
                 self.carried = Some(entry);
                 break;
             }
-            bytes += entry.body.len();
+            bytes += entry.bytes();
             batch.push(entry);
         }
         (!batch.is_empty()).then_some(batch)
@@ -149,6 +174,19 @@ mod tests {
         assert_eq!(json(&reduced.body)["rawPayloadOmitted"], true);
         assert_eq!(kept.shortest().unwrap().body, reduced.body);
         assert!(reduced.shortest().is_none());
+    }
+
+    #[test]
+    fn the_attribute_with_the_span_counts_towards_the_limit() {
+        let mut dead_letter = dead_letter("e1", "{}");
+        let traceparent = cognigy_core::TraceParent::new([1; 16], [2; 8], true).unwrap();
+        dead_letter.context = dead_letter.context.with_traceparent(traceparent);
+        let (full, attribute) = (dead_letter.to_message(false).len(), TRACEPARENT_BYTES);
+        let entry = Entry::new(&dead_letter, full + attribute);
+        assert_eq!(entry.traceparent(), Some(traceparent.to_string()));
+        assert_eq!((json(&entry.body)["rawPayload"].is_object(), entry.bytes()), (true, full + 72));
+        let reduced = Entry::new(&dead_letter, full + attribute - 1);
+        assert_eq!(json(&reduced.body)["rawPayloadOmitted"], true);
     }
 
     #[test]

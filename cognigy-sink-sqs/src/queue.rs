@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, sync::OnceLock, time::Duration};
 use aws_sdk_sqs::{
     Client,
     config::{Builder, timeout::TimeoutConfig},
-    types::{QueueAttributeName, SendMessageBatchRequestEntry},
+    types::{MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry},
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     client::client,
     error::{Class, SqsError},
     ids::{MESSAGE_GROUP, deduplication_id},
-    message::Entry,
+    message::{Entry, TRACEPARENT},
     queue_url::QueueUrl,
 };
 
@@ -107,9 +107,17 @@ impl Queue {
     ) -> Result<SendMessageBatchRequestEntry, aws_sdk_sqs::error::BuildError> {
         let id = deduplication_id(&entry.dead_letter.key, entry.dead_letter.run);
         let fifo = self.url.is_fifo();
+        let traceparent = match entry.traceparent() {
+            Some(value) => Some(
+                MessageAttributeValue::builder().data_type("String").string_value(value).build()?,
+            ),
+            None => None,
+        };
+        let attributes = traceparent.map(|value| HashMap::from([(TRACEPARENT.to_owned(), value)]));
         SendMessageBatchRequestEntry::builder()
             .id(index.to_string())
             .message_body(&entry.body)
+            .set_message_attributes(attributes)
             .set_message_group_id(fifo.then(|| MESSAGE_GROUP.to_owned()))
             .set_message_deduplication_id(fifo.then_some(id))
             .build()

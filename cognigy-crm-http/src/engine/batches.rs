@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use cognigy_core::Contact;
+use cognigy_core::{Contact, TraceParent};
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
@@ -42,6 +42,7 @@ type Outcome = Result<Option<Contact>, CrmError>;
 
 struct Waiting {
     key: String,
+    traceparent: Option<TraceParent>,
     answer: oneshot::Sender<Outcome>,
 }
 
@@ -63,10 +64,10 @@ impl Batches {
         self.crm.template.batch.as_ref().is_some_and(|batch| batch.key.takes(key))
     }
 
-    pub(super) async fn look_up(&self, key: &str) -> Outcome {
+    pub(super) async fn look_up(&self, key: &str, traceparent: Option<TraceParent>) -> Outcome {
         let (answer, outcome) = oneshot::channel();
         let timeout = self.crm.timeout;
-        self.join(Waiting { key: key.to_owned(), answer });
+        self.join(Waiting { key: key.to_owned(), traceparent, answer });
         match tokio::time::timeout(timeout, outcome).await {
             Ok(outcome) => outcome.unwrap_or(Err(CrmError::CutShort)),
             Err(_) => Err(CrmError::Timeout(timeout)),
@@ -109,12 +110,13 @@ impl fmt::Debug for Batches {
 async fn ask(crm: Arc<Inner>, mut waiting: Vec<Waiting>) {
     // A caller that gave up meanwhile needs no answer.
     waiting.retain(|it| !it.answer.is_closed());
+    let traceparent = waiting.iter().find_map(|it| it.traceparent);
     let mut keys: Vec<&str> = waiting.iter().map(|it| it.key.as_str()).collect();
     keys.sort_unstable();
     keys.dedup();
     let outcomes = match &crm.template.batch {
         Some(batch) if keys.len() > 1 => {
-            let mut session = Session::new(&crm);
+            let mut session = Session::new(&crm, traceparent);
             let asked = session.batch(batch, &keys);
             let answered = tokio::time::timeout(crm.timeout, asked).await;
             answered.unwrap_or(Err(CrmError::Timeout(crm.timeout)))
@@ -128,12 +130,12 @@ async fn ask(crm: Arc<Inner>, mut waiting: Vec<Waiting>) {
     };
     let alone = keys.iter().zip(outcomes).map(async |(key, outcome)| match outcome {
         Some(outcome) => outcome,
-        None => crm.look_up(key).await,
+        None => crm.look_up(key, traceparent).await,
     });
     let outcomes = join_all(alone).await;
     let outcomes: Vec<(String, Outcome)> =
         keys.iter().map(|key| (*key).to_owned()).zip(outcomes).collect();
-    for Waiting { key, answer } in waiting {
+    for Waiting { key, answer, .. } in waiting {
         let outcome = outcomes.iter().find(|(it, _)| *it == key);
         let outcome = outcome.map_or(Err(CrmError::CutShort), |(_, outcome)| outcome.clone());
         _ = answer.send(outcome);

@@ -17,7 +17,7 @@ mod setup;
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use cognigy_core::{Contact, ContactQuery, CrmClient, Failure};
+use cognigy_core::{Contact, ContactQuery, CrmClient, Failure, TraceParent};
 use reqwest::{
     Client, Url,
     header::{HeaderName, HeaderValue},
@@ -100,8 +100,12 @@ impl TemplateCrm {
 
 impl Inner {
     /// One look-up, within the time limit.
-    async fn look_up(&self, key: &str) -> Result<Option<Contact>, CrmError> {
-        let mut session = Session::new(self);
+    async fn look_up(
+        &self,
+        key: &str,
+        traceparent: Option<TraceParent>,
+    ) -> Result<Option<Contact>, CrmError> {
+        let mut session = Session::new(self, traceparent);
         let look_up = tokio::time::timeout(self.timeout, session.look_up(key));
         look_up.await.unwrap_or(Err(CrmError::Timeout(self.timeout)))
     }
@@ -112,8 +116,8 @@ impl CrmClient for TemplateCrm {
     async fn find_contact(&self, query: &ContactQuery) -> Result<Option<Contact>, Failure> {
         let key = query.contact_key.as_str();
         let found = match &self.batches {
-            Some(batches) if batches.takes(key) => batches.look_up(key).await,
-            _ => self.inner.look_up(key).await,
+            Some(batches) if batches.takes(key) => batches.look_up(key, query.traceparent).await,
+            _ => self.inner.look_up(key, query.traceparent).await,
         };
         Ok(found?)
     }

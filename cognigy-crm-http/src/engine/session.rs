@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use cognigy_core::Contact;
+use cognigy_core::{Contact, TraceParent};
 use cognigy_http::{read_at_most, read_bounded};
 use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
@@ -29,6 +29,8 @@ pub(super) struct Session<'a> {
     crm: &'a Inner,
     deadline: Instant,
     renewed: bool,
+    /// The span that asks: of several look-ups in one request, the first one's.
+    traceparent: Option<TraceParent>,
 }
 
 /// A request that is ready to be sent, as often as needed.
@@ -39,8 +41,8 @@ struct Prepared {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(crm: &'a Inner) -> Self {
-        Self { crm, deadline: Instant::now() + crm.timeout, renewed: false }
+    pub(super) fn new(crm: &'a Inner, traceparent: Option<TraceParent>) -> Self {
+        Self { crm, deadline: Instant::now() + crm.timeout, renewed: false, traceparent }
     }
 
     fn judge(&self) -> Judge<'a> {
@@ -217,6 +219,9 @@ impl<'a> Session<'a> {
             (_, Some(token)) => request.header(reqwest::header::AUTHORIZATION, token),
             _ => request,
         };
+        if let Some(traceparent) = self.traceparent {
+            request = request.header("traceparent", traceparent.to_string());
+        }
         if let Some(body) = &prepared.body {
             let json = reqwest::header::HeaderValue::from_static("application/json");
             request = request.header(reqwest::header::CONTENT_TYPE, json).body(body.to_string());
