@@ -3,6 +3,8 @@
 //! A thread of its own writes the lines. If the log is not read fast enough, lines are dropped and
 //! counted, and no request waits.
 
+mod scoped;
+
 use std::sync::OnceLock;
 
 use tracing::{Level, Metadata};
@@ -15,6 +17,7 @@ use tracing_subscriber::{
 };
 
 use crate::settings::{LogFormat, Settings};
+use scoped::Scoped;
 
 /// Libraries that log requests, and with them tokens, credentials and bodies, at their lower
 /// levels. They stay at `warn` whatever is set.
@@ -66,10 +69,13 @@ pub(crate) fn start(settings: &Settings) -> WorkerGuard {
     let started = match settings.log_format {
         LogFormat::Text => {
             let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            builder.with_ansi(colours).finish().with(without_errors_of_senders()).try_init()
+            let format = Scoped::text(colours);
+            let builder = builder.with_ansi(colours).event_format(format);
+            builder.finish().with(without_errors_of_senders()).try_init()
         }
         LogFormat::Json => {
-            builder.json().flatten_event(true).finish().with(without_errors_of_senders()).try_init()
+            let builder = builder.json().event_format(Scoped::json());
+            builder.finish().with(without_errors_of_senders()).try_init()
         }
     };
     if let Err(error) = started {

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
-use cognigy_core::{Clock, Intake, RawDelivery, Reply, WebhookHandshake};
+use cognigy_core::{Clock, Intake, RawDelivery, Received, Reply, WebhookHandshake};
 
 use super::{Service, Shared, answer, body, connections::State};
 use crate::{admission::UNKNOWN, app::App, pipelines::SourcePipeline};
@@ -18,11 +18,14 @@ pub(super) async fn receive(
     let started = Instant::now();
     let app = &service.app;
     let from = sender_of(&request, app);
-    let intake = match take_in(&request, payload, from, &service, &source).await {
-        Ok(intake) | Err(intake) => intake,
+    let received = match take_in(&request, payload, from, &service, &source).await {
+        Ok(received) => received,
+        Err(refused) => refused.into(),
     };
-    source.pipeline.observe_delivery(&intake, Some(from), Some(started.elapsed()));
-    answer(&source.pipeline.source().reply(&intake))
+    received.in_scope(|intake| {
+        source.pipeline.observe_delivery(intake, Some(from), Some(started.elapsed()));
+    });
+    answer(&source.pipeline.source().reply(&received.intake))
 }
 
 /// Answers a sender of CloudEvents that asks whether it may send (CloudEvents webhooks, section 4). The
@@ -64,7 +67,7 @@ async fn take_in(
     from: IpAddr,
     service: &Service,
     source: &SourcePipeline,
-) -> Result<Intake, Intake> {
+) -> Result<Received, Intake> {
     let app = &service.app;
     if let Some(refused) = source.pipeline.refuse_by_head(request.headers()) {
         return Err(refused);
@@ -86,13 +89,13 @@ async fn take_in(
     }
     let now = app.clock.now();
     let refused = raw.clone();
-    let intake = source.pipeline.receive(raw, now).await;
-    if let Intake::Unsigned(_) = intake
+    let received = source.pipeline.take(raw, now).await;
+    if let Intake::Unsigned(_) = received.intake
         && service.hints.may_be_given()
         && let Some(fits) = source.made_for(&refused, now)
     {
         let source = source.telemetry.label();
         tracing::warn!(source, peer = %from, fits, "a delivery was refused that fits other settings");
     }
-    Ok(intake)
+    Ok(received)
 }
