@@ -39,6 +39,10 @@ impl App {
     ) -> Result<Self, StartError> {
         let settings = &deployment.settings;
         let telemetry = Telemetry::new().map_err(|error| StartError::failed("metrics", &error))?;
+        if let Some(traces) = &deployment.traces {
+            let metrics = |error| StartError::failed("metrics", &error);
+            telemetry.register(traces.spans.clone()).map_err(metrics)?;
+        }
         let store = store::open(deployment, access, order).await?;
         let refusals = Arc::default();
         let pipelines = Pipelines::build(deployment, &store, &refusals).await?;

@@ -4,12 +4,15 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use cognigy_core::{
-    BoxError, Contact, CrmClient, DeadLetterSink, Event, EventHandler, Failure, NoHandler,
-    SourceName, Store,
+    BoxError, Contact, CrmClient, DeadLetterSink, Event, EventHandler, Failure, FailureKind,
+    NoHandler, Operation, Origin, SourceName, SpanEnd, Store, Tracer,
 };
 use cognigy_handler_http::ForwardHandler;
 
-use crate::settings::{Database, Settings};
+use crate::{
+    settings::{Database, Settings},
+    traces::Traces,
+};
 
 /// Makes the handler of a source.
 pub(crate) type HandlerOf = dyn Fn(&SourceName) -> Arc<dyn EventHandler> + Send + Sync;
@@ -35,12 +38,13 @@ impl Adapters {
         &self,
         source: &SourceName,
         forward: Option<ForwardHandler>,
+        tracer: Option<Arc<dyn Tracer>>,
     ) -> SourceHandler {
         let handler = match &self.handler {
             Some(handler_of) => handler_of(source),
             None => Arc::new(NoHandler),
         };
-        SourceHandler { handler, forward }
+        SourceHandler { handler, forward, tracer }
     }
 }
 
@@ -48,9 +52,15 @@ impl Adapters {
 pub(crate) struct Deployment {
     pub(crate) settings: Settings,
     pub(crate) adapters: Adapters,
+    pub(crate) traces: Option<Traces>,
 }
 
 impl Deployment {
+    /// What follows deliveries and attempts, where traces are set.
+    pub(crate) fn tracer(&self) -> Option<Arc<dyn Tracer>> {
+        self.traces.as_ref().map(|traces| Arc::clone(&traces.tracer))
+    }
+
     /// The database that is set. None where the embedding program brings its own store.
     pub(crate) fn database(&self) -> Option<&Database> {
         Some(&self.settings.database).filter(|_| self.adapters.store.is_none())
@@ -61,6 +71,7 @@ impl Deployment {
 pub(crate) struct SourceHandler {
     handler: Arc<dyn EventHandler>,
     forward: Option<ForwardHandler>,
+    tracer: Option<Arc<dyn Tracer>>,
 }
 
 #[async_trait]
@@ -69,6 +80,22 @@ impl EventHandler for SourceHandler {
         let Some(forward) = &self.forward else { return self.handler.handle(event, contact).await };
         // What the program's own handler refuses is not handed on.
         self.handler.handle(Arc::clone(&event), contact.clone()).await?;
-        forward.handle(event, contact).await
+        let span = match (&self.tracer, event.traceparent()) {
+            (Some(tracer), Some(handler)) if forward.takes(event.kind()) => {
+                Some(tracer.begin(Operation::Forward, Origin::Child(handler), None))
+            }
+            _ => None,
+        };
+        let Some(span) = span else { return forward.handle(event, contact).await };
+        let event = Event::clone(&event).with_traceparent(span.traceparent());
+        let outcome = forward.handle(Arc::new(event), contact).await;
+        span.end(match &outcome {
+            Ok(()) => SpanEnd::Done("forwarded"),
+            Err(failure) if failure.kind() == FailureKind::Permanent => {
+                SpanEnd::Failed("permanent")
+            }
+            Err(_) => SpanEnd::Failed("transient"),
+        });
+        outcome
     }
 }

@@ -57,6 +57,7 @@ mod server;
 mod settings;
 mod store;
 mod telemetry;
+mod traces;
 mod view;
 
 pub use server::Server;

@@ -56,7 +56,7 @@ impl Pipelines {
         store: &Arc<dyn Store>,
         refusals: &Arc<Refusals>,
     ) -> Result<Self, StartError> {
-        let Deployment { settings, adapters } = deployment;
+        let Deployment { settings, adapters, .. } = deployment;
         let count = settings.all().count();
         let unfinished = unfinished_requests();
         let mut pipelines = BTreeMap::new();
@@ -101,7 +101,7 @@ impl SourcePipeline {
         sink: Arc<dyn DeadLetterSink>,
         telemetry: Arc<SourceTelemetry>,
     ) -> Result<Self, StartError> {
-        let Deployment { settings, adapters } = deployment;
+        let Deployment { settings, adapters, .. } = deployment;
         let metrics = |error| StartError::failed("metrics", &error);
         let (crm, http_crm): (Arc<dyn CrmClient>, _) = match &adapters.crm {
             Some(crm) => (Arc::clone(crm), None),
@@ -123,8 +123,9 @@ impl SourcePipeline {
         telemetry.count_spared(look_ups.clone()).map_err(metrics)?;
         let forward = source.forward.as_ref();
         let forward = forward.map(|it| forward_handler(source, it, settings.proxy_from_env));
-        let handler = adapters.handler_of(&source.name, forward.transpose()?);
-        let pipeline = Pipeline::builder(core_source(source))
+        let tracer = deployment.tracer();
+        let handler = adapters.handler_of(&source.name, forward.transpose()?, tracer.clone());
+        let mut pipeline = Pipeline::builder(core_source(source))
             .store(Arc::clone(store))
             .crm(look_ups)
             .handler(handler)
@@ -137,10 +138,12 @@ impl SourcePipeline {
             .attempt_timeout(attempt_timeout(source))
             .max_lost_leases(settings.max_lost_leases)
             .quarantine_limits(source.quarantine)
-            .max_body_bytes(source.max_body_bytes)
-            .build();
+            .max_body_bytes(source.max_body_bytes);
+        if let Some(tracer) = tracer {
+            pipeline = pipeline.tracer(tracer);
+        }
         Ok(Self {
-            pipeline,
+            pipeline: pipeline.build(),
             telemetry,
             http_crm,
             lease: settings.lease,
@@ -218,10 +221,11 @@ fn token_name(name: &str) -> String {
 /// The source as it is set. Commands that take no deliveries need no secret.
 fn core_source(source: &SourceSettings) -> Source {
     let (name, format) = (source.name.clone(), Arc::clone(&source.bodies.format));
-    match &source.webhook {
+    let built = match &source.webhook {
         Some(webhook) => Source::new(name, webhook.authenticator(), format),
         None => Source::without_intake(name, format),
-    }
+    };
+    built.trust_traceparent(source.trusts_traceparent)
 }
 
 fn crm(source: &SourceSettings, proxy_from_env: bool) -> Result<HttpCrm, StartError> {

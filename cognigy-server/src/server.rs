@@ -10,6 +10,7 @@ use crate::{
     error::{DONE, FAILED, StartError},
     logging, output, panics,
     settings::Settings,
+    traces,
 };
 
 /// The server with its commands, and the adapters that the program adds to it.
@@ -128,7 +129,12 @@ impl Server {
         for warning in invocation.warnings {
             tracing::warn!("{warning}");
         }
-        let deployment = Deployment { settings, adapters: self.adapters };
+        // Until its end, after the runtime's: what is under way then has its spans too.
+        let (traces, _flush) = match traces::start(&settings) {
+            Ok(started) => started.unzip(),
+            Err(error) => return complain(&error),
+        };
+        let deployment = Deployment { settings, adapters: self.adapters, traces };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let outcome = match runtime {
             Ok(runtime) => runtime.block_on(commands::run(
@@ -221,7 +227,7 @@ mod tests {
             .unwrap();
         layers.name_sources().unwrap();
         let settings = Settings::read(&layers).unwrap();
-        let deployment = Deployment { settings, adapters: server.adapters };
+        let deployment = Deployment { settings, adapters: server.adapters, traces: None };
         assert!(deployment.database().is_none(), "the database that is set is not used");
         let app = App::build(&deployment, Access::Create, None).await.unwrap();
 

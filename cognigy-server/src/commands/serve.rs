@@ -46,7 +46,7 @@ pub(crate) struct Running {
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn run(deployment: &Deployment) -> Result<bool, StartError> {
-    let Deployment { settings, adapters } = deployment;
+    let Deployment { settings, adapters, .. } = deployment;
     settings.can_serve()?;
     let app = App::build(deployment, Access::Create, Some(settings.ordering)).await?;
     let _presence = Presence::announce(deployment);

@@ -15,6 +15,7 @@ mod parse;
 mod per_source;
 mod source_settings;
 mod table;
+mod traces;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -32,6 +33,7 @@ pub(crate) use outside::{add_env_file, warnings, weak_secrets};
 use per_source::View;
 pub(crate) use source_settings::{ForwardSettings, SourceSettings};
 pub(crate) use table::{EXAMPLE_CRM, SETTINGS};
+pub(crate) use traces::Collector;
 
 /// The values of all settings.
 #[derive(Debug, Clone)]
@@ -70,6 +72,9 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     /// Whether requests to others go through the proxy that the environment names.
     pub(crate) proxy_from_env: bool,
+    /// Where traces go. None: there are none.
+    #[cfg_attr(not(feature = "otlp"), allow(dead_code))]
+    pub(crate) traces: Option<Collector>,
     /// Each setting as it is, and where it comes from.
     pub(crate) effective: Vec<Effective>,
 }
@@ -167,6 +172,7 @@ impl Settings {
             log: layers.required("log", parse::log_filter)?,
             log_format: layers.required("log_format", parse::log_format)?,
             proxy_from_env: layers.required("proxy_from_env", parse::switch)?,
+            traces: traces::read(layers)?,
             effective: effective::of(layers),
         })
     }

@@ -31,6 +31,8 @@ pub(crate) struct SourceSettings {
     pub(crate) max_body_bytes: usize,
     pub(crate) max_in_flight: Option<usize>,
     pub(crate) quarantine: QuarantineLimits,
+    /// Whether its sender may say which trace a delivery belongs to.
+    pub(crate) trusts_traceparent: bool,
 }
 
 /// Where events are handed on to.
@@ -84,6 +86,7 @@ impl SourceSettings {
                 items: view.required("quarantine_max_items", |t| parse::number(t, 1, 1 << 20))?,
                 bytes: view.required("quarantine_max_bytes", parse::bytes)?,
             },
+            trusts_traceparent: view.required("trust_traceparent", parse::switch)?,
         })
     }
 

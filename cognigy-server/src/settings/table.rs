@@ -346,6 +346,22 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("COGNIGY_LOG", Some("info"), "What is logged: a level or tracing directives"),
     setting("COGNIGY_LOG_FORMAT", Some("text"), "text, or json: one object a line"),
     setting(
+        "COGNIGY_OTLP_URL",
+        None,
+        "Collector of traces: spans are posted to /v1/traces below this URL (OTLP, JSON); unset: no \
+         traces",
+    ),
+    setting(
+        "COGNIGY_TRACE_SAMPLE",
+        Some("0.01"),
+        "Share of the traces that is recorded, from 0 to 1",
+    ),
+    each(setting(
+        "COGNIGY_TRUST_TRACEPARENT",
+        Some("off"),
+        "on: traces go on from the header traceparent of the sender, who then decides what is recorded",
+    )),
+    setting(
         "COGNIGY_PROXY_FROM_ENV",
         Some("off"),
         "on: all requests to other systems go through the proxy that HTTP_PROXY, HTTPS_PROXY, \

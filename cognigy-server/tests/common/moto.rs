@@ -88,8 +88,10 @@ impl Moto {
 
     /// Receives up to ten messages and leaves them hidden.
     pub fn receive(&self, queue: &str) -> Vec<Value> {
-        let request =
-            json!({"QueueUrl": queue, "MaxNumberOfMessages": 10, "AttributeNames": ["All"]});
+        let request = json!({
+            "QueueUrl": queue, "MaxNumberOfMessages": 10, "AttributeNames": ["All"],
+            "MessageAttributeNames": ["All"],
+        });
         let answer = self.call("ReceiveMessage", &request);
         answer["Messages"].as_array().cloned().unwrap_or_default()
     }

@@ -85,7 +85,7 @@ pub(super) async fn run(arguments: &ArgMatches, layers: Layers) -> Result<bool, 
     layers.add_source(name(CLOUD)?, &cloud);
     let settings = Settings::read(&layers)?;
     let adapters = Adapters { dead_letters: Some(queue.clone()), ..Adapters::default() };
-    let deployment = Deployment { settings, adapters };
+    let deployment = Deployment { settings, adapters, traces: None };
     let app = App::build(&deployment, Access::Create, None).await?;
     let running = serve::start(app, &deployment.settings).await?;
     say!("The server listens on http://{}, its database is new and empty.", running.address)?;
