@@ -26,5 +26,7 @@ mod remote;
 mod replays;
 #[path = "sources.rs"]
 mod sources;
+#[path = "traces.rs"]
+mod traces;
 #[path = "upkeep.rs"]
 mod upkeep;
