@@ -1,7 +1,7 @@
 //! The task that carries bulk replays on.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -56,6 +56,8 @@ pub(crate) async fn carry_out(app: App, stop: Stop) {
 struct Tasks {
     set: JoinSet<Result<(), StoreError>>,
     replays: HashMap<Id, u64>,
+    /// Replays that have ended, wherever: they are read once only.
+    over: HashSet<u64>,
 }
 
 type Ended = Result<(Id, Result<(), StoreError>), tokio::task::JoinError>;
@@ -81,11 +83,13 @@ impl Tasks {
 /// Takes up the replays that no process works on.
 async fn look(app: &App, name: &str, stop: &Stop, tasks: &mut Tasks) -> Result<(), StoreError> {
     let Some(ids) = app.store.shared_value(ALL).await? else { return Ok(()) };
-    for id in ids_in(Some(&ids)) {
+    let ids = ids_in(Some(&ids));
+    tasks.over.retain(|id| ids.contains(id));
+    for id in ids {
         if stop.is_stopped() || tasks.set.len() >= SIDE_BY_SIDE {
             return Ok(());
         }
-        if tasks.replays.values().any(|carried| *carried == id) {
+        if tasks.over.contains(&id) || tasks.replays.values().any(|carried| *carried == id) {
             continue;
         }
         let now = app.clock.now();
@@ -97,9 +101,10 @@ async fn look(app: &App, name: &str, stop: &Stop, tasks: &mut Tasks) -> Result<(
             }
             is_free
         });
-        if let Some(replay) = taken.await?
-            && replay.is_carried_by(name)
-        {
+        let Some(replay) = taken.await? else { continue };
+        if replay.state != State::Running {
+            tasks.over.insert(id);
+        } else if replay.is_carried_by(name) {
             let (app, name, stop) = (app.clone(), name.to_owned(), stop.clone());
             let task = async move { carry_on(&app, replay, &name, &stop).await };
             tasks.replays.insert(tasks.set.spawn(task).id(), id);

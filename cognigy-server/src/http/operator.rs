@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use cognigy_core::{
     Clock, Contact, EventFilter, EventId, EventKey, EventPage, PageRequest, QuarantineRetry,
-    QuarantinedItem, ReplayOutcome, SourceName,
+    QuarantinedItem, ReplayOutcome, Reply, SourceName,
 };
 use serde_json::json;
 
@@ -122,11 +122,9 @@ pub(crate) async fn replay_event(
         )),
         Err(error) => {
             tracing::error!(error = cognigy_core::report(&error), "replay");
-            Err(ProblemResponse::new(
-                503,
-                "Service Unavailable",
-                "The outcome could not be stored; a worker will run the event again",
-            ))
+            let detail = "The outcome could not be stored; a worker will run the event again";
+            let problem = Reply::problem(503, "Service Unavailable", detail);
+            Err(ProblemResponse(problem.with_retry_after(1)))
         }
     }
 }

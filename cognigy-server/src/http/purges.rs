@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
 use cognigy_core::Clock;
 use serde::Deserialize;
 
-use super::{Answer, ProblemResponse, Shared, access::Change, bulk};
+use super::{Answer, ProblemResponse, Shared, access::Change, request::WholeBody};
 use crate::{
     audit::{Target, audit},
     purging,
@@ -27,12 +27,8 @@ struct Request {
 }
 
 /// Forgets for some seconds, by the retention that this server is set to.
-pub(super) async fn purge(
-    Change(operator): Change,
-    service: Shared,
-    body: Result<web::Bytes, actix_web::Error>,
-) -> Answer {
-    let body = body.map_err(|error| bulk::unreadable(&error, MAX_BODY))?;
+pub(super) async fn purge(Change(operator): Change, service: Shared, body: WholeBody) -> Answer {
+    let body = body.within(MAX_BODY)?;
     let request = match body.is_empty() {
         true => Some(Request::default()),
         false => serde_json::from_slice(&body).ok(),

@@ -1,10 +1,10 @@
 //! `POST /admin/redrives`: brings dead letters back from the queue.
 
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
 use cognigy_core::SourceName;
 use serde::Deserialize;
 
-use super::{Answer, ProblemResponse, Shared, access::Change, bulk};
+use super::{Answer, ProblemResponse, Shared, access::Change, request::WholeBody};
 use crate::{
     audit::{Target, audit},
     redriving,
@@ -24,12 +24,8 @@ struct Request {
 }
 
 /// Takes messages back from the queue of a source. The workers run their events again.
-pub(super) async fn redrive(
-    Change(operator): Change,
-    service: Shared,
-    body: Result<web::Bytes, actix_web::Error>,
-) -> Answer {
-    let body = body.map_err(|error| bulk::unreadable(&error, MAX_BODY))?;
+pub(super) async fn redrive(Change(operator): Change, service: Shared, body: WholeBody) -> Answer {
+    let body = body.within(MAX_BODY)?;
     let request = match body.is_empty() {
         true => Some(Request::default()),
         false => serde_json::from_slice(&body).ok(),

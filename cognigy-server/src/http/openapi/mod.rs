@@ -129,6 +129,7 @@ fn operation(operation: &Operation) -> Value {
         described["deprecated"] = json!(true);
     }
     if let Some(body) = operation.body {
+        described["responses"]["408"] = problem("The body was not complete within 10 s");
         described["responses"]["415"] = problem("The body has a content coding");
         let content = json!({ "schema": reference(body), "examples": examples(body) });
         described["requestBody"] =
