@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex};
 
 use cognigy_core::{
-    EventArchive, Failure, GaveUp, Intake, Observation, Observer, Pipeline, RawDelivery, RetryPolicy,
-    Stage, State, Worker, WorkerOptions,
+    EventArchive, Failure, GaveUp, Intake, Observation, Observer, Pipeline, RawDelivery,
+    RetryPolicy, Stage, State, Worker, WorkerOptions,
     memory::MemoryStore,
     testing::{ManualClock, sample},
 };

@@ -12,6 +12,8 @@ mod command_line;
 mod contract_http;
 #[path = "journey.rs"]
 mod journey;
+#[path = "monitoring.rs"]
+mod monitoring;
 #[path = "no_one_in.rs"]
 mod no_one_in;
 #[path = "operators.rs"]

@@ -131,7 +131,10 @@ async fn a_delivery_that_another_program_holds_up_says_so() {
     let late = behind.await.unwrap().expect_err("its turn came too late");
     assert_eq!(late.kind(), StoreErrorKind::Unavailable);
     let why = cognigy_core::report(&late);
-    assert!(why.contains("another program has kept the lock of the database file for 1 s"), "{why}");
+    assert!(
+        why.contains("another program has kept the lock of the database file for 1 s"),
+        "{why}"
+    );
     assert!(store.find(&key("e2")).await.unwrap().is_none(), "nothing half-done");
 }
 
