@@ -63,9 +63,9 @@ fn every_metric_is_there_at_the_first_scrape_and_in_the_manual() {
             format!("cognigy_last_delivery_timestamp_seconds{{{labels}}}"),
             format!("cognigy_deliveries_in_flight{{{labels}}}"),
             format!("cognigy_source_backlog_events{{{labels}}}"),
-            format!("cognigy_failures_total{{kind=\"transient\",{labels},stage=\"crm\"}}"),
-            format!("cognigy_failures_total{{kind=\"permanent\",{labels},stage=\"forward\"}}"),
-            format!("cognigy_failures_total{{kind=\"permanent\",{labels},stage=\"handler\"}}"),
+            format!("cognigy_failures_total{{kind=\"transient\",stage=\"crm\",{labels}}}"),
+            format!("cognigy_failures_total{{kind=\"permanent\",stage=\"forward\",{labels}}}"),
+            format!("cognigy_failures_total{{kind=\"permanent\",stage=\"handler\",{labels}}}"),
             format!("cognigy_events_given_up_total{{reason=\"permanent\",{labels}}}"),
             format!("cognigy_events_given_up_total{{reason=\"attempts\",{labels}}}"),
             format!("cognigy_events_given_up_total{{reason=\"lost_leases\",{labels}}}"),
@@ -130,7 +130,7 @@ fn failures_are_told_by_where_they_happened_and_runs_by_why_they_ended() {
         );
     let server = site.serve();
     let failures = |source: &str, stage: &str, kind: &str| {
-        let labels = format!(r#"kind="{kind}",source="{source}",stage="{stage}""#);
+        let labels = format!(r#"kind="{kind}",stage="{stage}",source="{source}""#);
         metric(&server, &format!("cognigy_failures_total{{{labels}}}")).unwrap()
     };
     let of = |name: &str, label: &str| {
