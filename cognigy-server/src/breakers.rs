@@ -49,6 +49,13 @@ pub(crate) async fn open(store: &dyn Store, now: Timestamp) -> Result<Breakers, 
     Ok(all.into_iter().map(|(source, stored)| (source, stored.open)).collect())
 }
 
+/// The same as a server knows it: those of its own process at once.
+pub(crate) async fn seen_by(app: &App) -> Result<Breakers, StoreError> {
+    let mut breakers = open(&*app.store, app.clock.now()).await?;
+    breakers.extend(of_this_process(app));
+    Ok(breakers)
+}
+
 fn parse(text: Option<&str>) -> Result<All, StoreError> {
     let Some(text) = text else { return Ok(All::new()) };
     serde_json::from_str(text).map_err(|error| StoreError::new(StoreErrorKind::Corrupt, error))

@@ -231,11 +231,15 @@ fn subcommands() -> Vec<Command> {
         named(
             "send",
             "Sign events and post them",
-            "cognigy-server send events.ndjson --url http://127.0.0.1:8000/webhooks/cognigy",
+            "cognigy-server send events.ndjson --to http://127.0.0.1:8000/webhooks/cognigy\n  \
+             cognigy-server send --type DIALOG_STARTED --external-id customer-7 --count 10 --rate 2",
         )
         .arg(Arg::new("file").value_name("FILE").help("One JSON object, or one a line; - for standard input"))
-        .arg(number("generate", "0", "Generate this many events instead").conflicts_with("file"))
-        .arg(Arg::new("url").long("url").value_name("URL").help("The URL to post to (default: the source's path at the address that is set to listen on)"))
+        .arg(number("generate", "0", "Make up this many events instead").visible_alias("count").conflicts_with("file"))
+        .arg(Arg::new("type").long("type").value_name("TYPE").conflicts_with("file").help("Made-up events are of this type (default: the four types in turn)"))
+        .arg(Arg::new("external_id").long("external-id").value_name("ID").conflicts_with("file").help("Made-up events are of this contact (default: a thousand in turn)"))
+        .arg(Arg::new("rate").long("rate").value_name("N").value_parser(a_rate).help("Send at most this many events a second"))
+        .arg(Arg::new("url").long("url").visible_alias("to").value_name("URL").help("The URL to post to (default: the source's path at the address that is set to listen on)"))
         .arg(source("Sign with this source's secret and scheme (default: the plain path's)"))
         .arg(at_least_one(number("concurrency", "8", "Requests in flight")))
         .arg(json()),
@@ -245,6 +249,7 @@ fn subcommands() -> Vec<Command> {
             "cognigy-server list --status dead_lettered --limit 20",
         ))
         .arg(at_least_one(number("limit", "50", "At most this many")))
+        .arg(utc())
         .arg(server())
         .arg(json()),
         named("show", "Show an event, its body and its history", "cognigy-server show evt-42")
@@ -373,6 +378,7 @@ fn subcommands() -> Vec<Command> {
             "cognigy-server tail --source shop",
         ))
         .arg(number("lines", "10", "Print this many earlier events first"))
+        .arg(utc())
         .arg(server())
         .arg(json()),
         named(
@@ -420,6 +426,20 @@ fn subcommands() -> Vec<Command> {
             "Look at everything that a server needs, and say how to mend what is wrong",
             "cognigy-server doctor",
         )
+        .arg(json()),
+        named(
+            "verify",
+            "Look at every stored event and body, and say whether each is where it may be",
+            "cognigy-server verify --json > report.json",
+        )
+        .long_about(
+            "Look at every stored event, and say whether each is where it may be.\n\nEvery event has to be in a \
+             status that its attempts, its dead letter and its times agree with, its body has to be there and \
+             be its own, none may be stuck for longer than the bound, and the numbers that the store keeps \
+             have to be those of what is there. Servers go on meanwhile.",
+        )
+        .arg(Arg::new("bound").long("bound").value_name("DURATION").default_value("15m").help("How long nothing may happen to an event that is not paused, once it is due"))
+        .arg(server())
         .arg(json()),
         named(
             "backup",
@@ -478,12 +498,22 @@ fn number(name: &'static str, default: &'static str, help: &'static str) -> Arg 
         .help(help)
 }
 
+/// A positive number of events a second.
+fn a_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| *rate > 0.0 && rate.is_finite());
+    rate.ok_or_else(|| "expected a positive number of events a second".to_owned())
+}
+
 fn at_least_one(number: Arg) -> Arg {
     number.value_parser(value_parser!(u32).range(1..))
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+fn utc() -> Arg {
+    flag("utc", "On a terminal, print times in UTC instead of how long ago they were")
 }
 
 fn json() -> Arg {

@@ -36,6 +36,7 @@ mod breakers;
 mod bulk_replays;
 mod cli;
 mod commands;
+mod console;
 mod deployment;
 mod discards;
 mod error;

@@ -154,11 +154,28 @@ fn events_are_sent_listed_shown_replayed_and_purged() {
     common::eventually("all processed", || {
         (server.stats()["events"]["processed"] == 10).then_some(())
     });
+    let began = std::time::Instant::now();
+    let chosen = ["send", "--type", "DIALOG_ENDED", "--external-id", "chosen", "--count", "5"];
+    let sent = site.run(&[&chosen[..], &["--rate", "20", "--to", &url]].concat());
+    assert!(stdout(&sent).contains("5  200 accepted"), "{sent:?}");
+    assert!(began.elapsed() >= std::time::Duration::from_millis(200), "four pauses of 50 ms");
+    let listed = json_lines(&site.run(&["list", "--json", "--external-id", "chosen"]));
+    assert!(
+        listed.len() == 5 && listed.iter().all(|it| it["type"] == "DIALOG_ENDED"),
+        "{listed:?}"
+    );
+    for wrong in [["--type", "DIALOG"], ["--rate", "0"], ["--rate", "many"]] {
+        let output = site.run(&[&["send", "--url", &url][..], &wrong[..]].concat());
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+    common::eventually("these, too", || {
+        (server.stats()["events"]["processed"] == 15).then_some(())
+    });
 
     let listed = json_lines(&site.run(&["list", "--json", "--external-id", "c2"]));
     assert_eq!((listed.len(), &listed[0]["event_id"]), (1, &json!("e2")));
     assert_eq!(json_lines(&site.run(&["list", "--json", "--limit", "3"])).len(), 3);
-    assert_eq!(stdout(&site.run(&["list"])).lines().count(), 10);
+    assert_eq!(stdout(&site.run(&["list"])).lines().count(), 15);
     assert_eq!(site.run(&["list", "--status", "odd"]).status.code(), Some(2));
 
     let shown = json_lines(&site.run(&["show", "e1", "--json"]));
@@ -183,10 +200,10 @@ fn events_are_sent_listed_shown_replayed_and_purged() {
     let processing = site.run(&["list", "--status", "processing", "--json"]);
     assert!(json_lines(&processing).is_empty(), "what it had begun is given back");
     common::eventually("the server runs what was given back", || {
-        (server.stats()["events"]["processed"] == 10).then_some(())
+        (server.stats()["events"]["processed"] == 15).then_some(())
     });
     let asked = crm.requests().len();
-    assert!(asked <= 10 + 2 + 2, "{asked}");
+    assert!(asked <= 15 + 2 + 2, "{asked}");
 
     let replayed = json_lines(&site.run(&["replay", "e1", "--json"]));
     assert_eq!(replayed, [json!({"event_id": "e1", "status": "replayed", "detail": null})]);
@@ -211,7 +228,7 @@ fn events_are_sent_listed_shown_replayed_and_purged() {
     server.wait_for("e1", "dead_lettered");
     std::thread::sleep(std::time::Duration::from_millis(50));
     let purged = json_lines(&site.run(&["purge", "--retention", "1ms", "--json"]));
-    assert_eq!((purged.len(), &purged[0]["purged"]), (1, &json!(9)), "{purged:?}");
+    assert_eq!((purged.len(), &purged[0]["purged"]), (1, &json!(14)), "{purged:?}");
     let all = ["purge", "--retention", "1ms", "--dead-letter-retention", "1ms", "--json"];
     assert_eq!(json_lines(&site.run(&all))[0]["events"], json!({ "dead_lettered": 1 }));
     assert!(json_lines(&site.run(&["list", "--json"])).is_empty());

@@ -482,7 +482,8 @@ fn other_methods_and_paths_are_problems_too() {
         answer.problem(405);
         assert_eq!(answer.header("allow").as_deref(), Some("POST"));
     }
-    for path in ["/", "/webhooks", "/webhooks/cognigy/", "//webhooks/cognigy", "/admin", "/console"]
+    for path in
+        ["/", "/webhooks", "/webhooks/cognigy/", "//webhooks/cognigy", "/admin", "/console/"]
     {
         server.request("GET", path, &[], b"").problem(404);
     }

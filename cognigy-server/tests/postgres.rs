@@ -8,6 +8,8 @@
 mod asking;
 #[path = "command_line.rs"]
 mod command_line;
+#[path = "console.rs"]
+mod console;
 #[path = "contract_http.rs"]
 mod contract_http;
 #[path = "journey.rs"]

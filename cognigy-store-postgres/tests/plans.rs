@@ -10,7 +10,7 @@ use cognigy_core::{
     AfterDeadLetter, DeadLetterEnd, EventArchive, EventFilter, EventOrder, EventStore, PageRequest,
     RunEnd, Settled, State, testing::sample,
 };
-use cognigy_store_postgres::PostgresOptions;
+use cognigy_store_postgres::{PostgresOptions, PostgresStore};
 use cognigy_test_postgres::Cluster;
 use common::{LEASE, Place, claim, ended, event, key, now, process};
 
@@ -125,6 +125,12 @@ async fn the_events_of_a_contact_are_found_by_an_index_and_a_walk_ends() {
                 'x' || n / 30000, 'u' || n / 30000, 'c' || n / 30000
          FROM generate_series(1, 100000) AS n",
     );
+    // Dead letters of events that were run again, two of each.
+    place.sql(
+        "INSERT INTO cognigy_outbox (source, event, run, reason, attempts, created_at, sent_at)
+         SELECT source, id, n, 'gave up', 1, received_at, received_at
+         FROM cognigy_events CROSS JOIN generate_series(1, 2) AS n WHERE id % 10 = 0",
+    );
     place.sql("VACUUM ANALYZE");
     let text = || Some("x1".to_owned());
     let filters = [
@@ -152,18 +158,26 @@ async fn the_events_of_a_contact_are_found_by_an_index_and_a_walk_ends() {
         kind: Some(cognigy_core::EventType::DialogStarted),
         ..EventFilter::default()
     };
+    assert_eq!(
+        all(&store, &rare).await,
+        (["90000", "60000", "30000"].map(str::to_owned).to_vec(), 5)
+    );
+    let discarded = EventFilter { state: Some(State::Discarded), ..EventFilter::default() };
+    assert_eq!(all(&store, &discarded).await, (vec![], 4), "20,000 dead letters, 5,000 a page");
+    place.sql("UPDATE cognigy_events SET state = 'discarded' WHERE id IN (10, 50000, 100000)");
+    assert_eq!(all(&store, &discarded).await.0, ["100000", "50000", "10"]);
+}
+
+/// The ids of all events that match, and on how many pages they came.
+async fn all(store: &PostgresStore, filter: &EventFilter) -> (Vec<String>, u64) {
     let (mut page, mut found, mut pages) = (PageRequest { limit: 2, after: None }, vec![], 0);
     loop {
-        let events = store.list(&rare, page).await.unwrap();
+        let events = store.list(filter, page).await.unwrap();
         found.extend(events.events.iter().map(|event| event.id.to_string()));
         pages += 1;
         page.after = events.next;
         if page.after.is_none() {
-            break;
+            return (found, pages);
         }
     }
-    assert_eq!(
-        (found, pages),
-        (vec!["90000".to_owned(), "60000".to_owned(), "30000".to_owned()], 5)
-    );
 }

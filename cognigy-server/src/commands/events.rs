@@ -10,6 +10,7 @@ use serde_json::{Value, value::RawValue};
 use super::{
     desk::{Desk, PAGE, read},
     number,
+    screen::Screen,
 };
 use crate::{
     deployment::Deployment,
@@ -101,11 +102,15 @@ pub(super) async fn list(
     let (desk, filter) = (Desk::open(arguments, deployment).await?, pairs_of(arguments));
     let mut left = number(arguments, "limit") as usize;
     let mut cursor = None;
+    let screen = Screen::of(arguments);
+    if let Some(screen) = screen {
+        screen.head()?;
+    }
     while left > 0 {
         let page = desk.events(&filter, left.min(PAGE), cursor).await?;
         left -= page.items.len().min(left);
         for event in page.items {
-            print_line(&event, arguments.get_flag("json"))?;
+            print_line(&event, screen, arguments.get_flag("json"))?;
         }
         cursor = page.next;
         if cursor.is_none() {
@@ -116,11 +121,18 @@ pub(super) async fn list(
 }
 
 /// Prints an event as a line.
-pub(super) fn print_line(event: &RawValue, as_json: bool) -> Result<(), StartError> {
+pub(super) fn print_line(
+    event: &RawValue,
+    screen: Option<Screen>,
+    as_json: bool,
+) -> Result<(), StartError> {
     if as_json {
         return say!("{}", event.get());
     }
     let event = read(event);
+    if let Some(screen) = screen {
+        return screen.event(&event);
+    }
     let source = event["source"].as_str().map(|source| format!("  of {}", printable(source)));
     say!(
         "{}  {:<14} {:<20} {}{}",

@@ -17,11 +17,13 @@ mod redrive;
 mod register;
 mod rehearse;
 mod replay;
+mod screen;
 mod send;
 mod serve;
 mod sources;
 mod stats;
 mod tail;
+mod verify;
 mod webhooks;
 mod why;
 
@@ -69,6 +71,7 @@ pub(crate) async fn run(
         "webhooks" => webhooks::run(arguments, settings).await,
         "pause" => sources::run(arguments, deployment, true).await,
         "resume" => sources::run(arguments, deployment, false).await,
+        "verify" => verify::run(arguments, deployment).await,
         "doctor" => doctor::run(arguments, deployment, &layers).await,
         "backup" => backup::run(arguments, deployment).await,
         _ => Err(StartError::Failed(format!("{name} is not a command"))),
@@ -127,6 +130,11 @@ struct Progress {
 impl Progress {
     fn new() -> Self {
         Self { shown: std::io::IsTerminal::is_terminal(&std::io::stderr()) }
+    }
+
+    /// Shows how much is done, with a bar.
+    fn count(&self, done: u64, total: u64, what: &str) {
+        self.show(&format!("{} {done} of {total}{what}", screen::bar(done, total)));
     }
 
     fn show(&self, text: &str) {

@@ -52,7 +52,8 @@ async fn run_at(
         if now["state"] != "running" {
             break now;
         }
-        progress.show(&format!("{} of {}", now["done"], now["total"]));
+        let number = |name: &str| now[name].as_u64().unwrap_or_default();
+        progress.count(number("done"), number("total"), "");
         if interrupt.is_requested() {
             return Err(StartError::Interrupted(format!(
                 "the server goes on: it is replay {id} there"
@@ -123,7 +124,7 @@ pub(super) async fn run(
                 None => say!("{}: {name}", printable(id))?,
             },
         }
-        progress.show(&format!("{done} of {total}"));
+        progress.count(done as u64, total as u64, "");
     }
     drop(progress);
     let (filter, count) = (json!(pairs_of(arguments)), Some(done as u64));

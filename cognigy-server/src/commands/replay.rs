@@ -224,7 +224,7 @@ impl Account {
 
     pub(super) fn show_progress(&self) {
         if let Some(progress) = &self.progress {
-            progress.show(&format!("{} of {}", self.recorded(), self.total));
+            progress.count(self.recorded(), self.total as u64, "");
         }
     }
 

@@ -1,5 +1,7 @@
 //! `send`: sign events and post them, as a sender would.
 
+mod template;
+
 use std::{
     collections::BTreeMap,
     io::Read,
@@ -7,11 +9,12 @@ use std::{
 };
 
 use clap::ArgMatches;
-use cognigy_core::FormatPreset;
+use cognigy_core::{EventType, FormatPreset};
 use cognigy_http::{BaseUrl, ClientOptions, TransportError, read_bounded};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
+use self::template::{Wishes, headers_of, made_up};
 use super::{Progress, number, print_json, source};
 use crate::{
     error::StartError,
@@ -73,12 +76,24 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
     let progress = Progress::new();
     let started = Instant::now();
     let (client, url) = (&client, url.as_str());
-    let mut answers = stream::iter(bodies)
+    let rate = arguments.get_one::<f64>("rate").copied();
+    let turn = |number: usize| {
+        rate.and_then(|rate| Duration::try_from_secs_f64(number as f64 / rate).ok())
+            .and_then(|after| started.checked_add(after))
+    };
+    let answers = stream::iter(bodies.into_iter().enumerate())
+        .then(|(number, body)| async move {
+            if let Some(turn) = turn(number) {
+                tokio::time::sleep_until(turn.into()).await;
+            }
+            body
+        })
         .map(|Body { line, bytes }| async move {
             let event_id = event_id(&bytes);
             (line, event_id, post(client, url, (webhook, preset), line, bytes).await)
         })
         .buffer_unordered(number(arguments, "concurrency").max(1) as usize);
+    let mut answers = std::pin::pin!(answers);
     let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
     let mut refused = Vec::new();
     let mut done = 0;
@@ -92,7 +107,7 @@ pub(super) async fn run(arguments: &ArgMatches, settings: &Settings) -> Result<b
             refused.push(Refused { line, event_id, status, detail: words });
         }
         done += 1;
-        progress.show(&format!("{done} of {total}"));
+        progress.count(done, total as u64, "");
     }
     drop(progress);
     let seconds = started.elapsed().as_secs_f64();
@@ -183,16 +198,37 @@ fn run_number() -> u128 {
     })
 }
 
+fn kind_of(name: &str) -> Result<EventType, StartError> {
+    EventType::from_contract(name).ok_or_else(|| {
+        let names: Vec<_> = EventType::CONTRACT.iter().map(EventType::as_str).collect();
+        StartError::Usage(format!("--type: expected one of {}", names.join(", ")))
+    })
+}
+
 fn bodies(arguments: &ArgMatches, preset: FormatPreset) -> Result<Vec<Body>, StartError> {
     let Some(file) = arguments.get_one::<String>("file") else {
-        let count = number(arguments, "generate");
-        if count == 0 {
-            return Err(StartError::Usage("name a file, or --generate N".to_owned()));
+        let kind = arguments.get_one::<String>("type").map(|name| kind_of(name)).transpose()?;
+        let external_id = arguments.get_one::<String>("external_id").map(String::as_str);
+        let wishes = Wishes { kind: kind.as_ref(), external_id };
+        let has_wishes = kind.is_some() || external_id.is_some();
+        if has_wishes && preset != FormatPreset::Native {
+            let why = format!(
+                "--type and --external-id are for events of the preset native, not {preset}"
+            );
+            return Err(StartError::Usage(why));
         }
+        let count = match number(arguments, "generate") {
+            0 if has_wishes => 1,
+            0 => {
+                let why = "name a file, or --generate N, or the --type of an event";
+                return Err(StartError::Usage(why.to_owned()));
+            }
+            count => count,
+        };
         // Each invocation has ids of its own, so that the events of a second one are not all
         // duplicates.
         let run = run_number();
-        let made_up = |n: u32| made_up(preset, &format!("sent-{run}-{n}"), n);
+        let made_up = |n: u32| made_up(preset, &format!("sent-{run}-{n}"), n, &wishes);
         return Ok((0..count).zip(1..).map(|(n, line)| Body { line, bytes: made_up(n) }).collect());
     };
     let bytes = match file.as_str() {
@@ -227,67 +263,6 @@ fn split(bytes: &[u8]) -> Result<Vec<Body>, String> {
     let lines = bytes.split(|byte| *byte == b'\n').map(text).zip(1..);
     let bodies = lines.map(|(bytes, line)| Body { line, bytes });
     Ok(bodies.filter(|body| !body.bytes.is_empty()).collect())
-}
-
-/// What a sender of that preset sends.
-fn made_up(preset: FormatPreset, id: &str, number: u32) -> Vec<u8> {
-    let user = format!("user-{}", number % 1000);
-    let body = match preset {
-        FormatPreset::CognigyCallback => json!({
-            "userId": user, "sessionId": id,
-            "AIOutput": { "text": "How can I help you?", "data": {}, "source": "bot" },
-        }),
-        FormatPreset::VoiceGateway => json!({
-            "call_sid": id, "direction": "inbound", "call_status": "completed",
-            "from": format!("+49300000{number:04}"), "to": "+4930999999",
-            "customer_data": { "externalId": format!("customer-{}", number % 1000) },
-        }),
-        FormatPreset::CloudEvents => json!({
-            "specversion": "1.0", "type": "sent.made-up", "source": "/cognigy-server/send",
-            "id": id, "externalid": format!("customer-{}", number % 1000), "data": {},
-        }),
-        FormatPreset::Chatwoot => json!({
-            "event": "message_created", "id": number, "content": "Hello",
-            "message_type": "incoming", "created_at": chrono::Utc::now().to_rfc3339(),
-            "sender": { "id": number, "email": format!("{user}@example.test") },
-            "conversation": { "id": number }, "account": { "id": 1 },
-        }),
-        _ => return generated(id, number),
-    };
-    body.to_string().into_bytes()
-}
-
-/// The headers of a preset's deliveries, beside those that authenticate them.
-fn headers_of(preset: FormatPreset, id: &str) -> Vec<(&'static str, String)> {
-    match preset {
-        FormatPreset::CloudEvents => {
-            vec![("Content-Type", "application/cloudevents+json".to_owned())]
-        }
-        FormatPreset::Chatwoot => vec![
-            ("Content-Type", "application/json".to_owned()),
-            ("X-Chatwoot-Delivery", id.to_owned()),
-        ],
-        _ => vec![("Content-Type", "application/json".to_owned())],
-    }
-}
-
-/// A valid event. Its type depends on `number`.
-pub(super) fn generated(id: &str, number: u32) -> Vec<u8> {
-    let (kind, payload) = match number % 4 {
-        0 => ("DIALOG_STARTED", json!({ "channel": "webchat" })),
-        1 => ("USER_INPUT_RECEIVED", json!({ "input": { "text": "Where is my order?" } })),
-        2 => ("PROFILE_UPDATED", json!({ "profile": { "language": "en" } })),
-        _ => ("DIALOG_ENDED", json!({ "reason": "completed" })),
-    };
-    let event = json!({
-        "eventId": id,
-        "timestamp": chrono::Utc::now().to_rfc3339(),
-        "type": kind,
-        "externalId": format!("customer-{}", number % 1000),
-        "userId": format!("user-{number}"),
-        "payload": payload,
-    });
-    event.to_string().into_bytes()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::{
     events::{filter_of, pairs_of, print_line},
     interrupt::Interrupt,
     number,
+    screen::Screen,
 };
 use crate::{deployment::Deployment, error::StartError, output::complain};
 
@@ -31,13 +32,16 @@ pub(super) async fn run(
     let (desk, filter) = (Desk::open(arguments, deployment).await?, pairs_of(arguments));
     // Listened for from now on: what came while a page was read is not forgotten.
     let interrupt = Interrupt::listen()?;
-    let as_json = arguments.get_flag("json");
+    let (screen, as_json) = (Screen::of(arguments), arguments.get_flag("json"));
+    if let Some(screen) = screen {
+        screen.head()?;
+    }
     let mut printed = Printed::default();
     let newest = desk.events(&filter, PAGE, None).await?.items;
     let first = newest.len().min(number(arguments, "lines") as usize);
     newest.iter().rev().for_each(|event| printed.add(event));
     for event in newest[..first].iter().rev() {
-        print_line(event, as_json)?;
+        print_line(event, screen, as_json)?;
     }
     while !interrupt.is_requested() {
         tokio::select! {
@@ -46,7 +50,7 @@ pub(super) async fn run(
             () = interrupt.requested() => return Ok(true),
         }
         for event in arrived(&desk, &filter, &mut printed).await?.iter().rev() {
-            print_line(event, as_json)?;
+            print_line(event, screen, as_json)?;
         }
     }
     Ok(true)

@@ -131,8 +131,12 @@ impl Tokens {
         self.operators.is_empty()
     }
 
+    /// All operators, in the order of the settings.
+    pub(crate) fn operators(&self) -> impl Iterator<Item = &Operator> {
+        self.operators.iter().map(|(_, operator)| operator)
+    }
+
     /// The operator of that name, and the digest of the operator's token.
-    #[allow(dead_code)]
     pub(crate) fn named(&self, name: &str) -> Option<(&Operator, &[u8; 32])> {
         let named = self.operators.iter().find(|(_, operator)| *operator.name == *name);
         named.map(|(digest, operator)| (operator, digest))

@@ -40,9 +40,26 @@ use cognigy_core::{Failure, Reply, StoreError};
 
 pub(crate) use listen::{Listening, Size, bind, serve};
 
-use crate::{app::App, pipelines::Pipelines, settings::Settings, telemetry::Hints};
-pub(crate) use access::{Operator, Tokens};
+use crate::{
+    app::App,
+    console::{self, Console},
+    pipelines::Pipelines,
+    settings::Settings,
+    telemetry::Hints,
+};
+pub(crate) use access::{Operator, Refused, Tokens, bearer_of};
+pub(crate) use audit::entries;
+pub(crate) use bulk::{Begun, bulk_replay, cancel_replay, replay_selected};
+pub(crate) use contacts::{Contact, contact};
+pub(crate) use discards::discard_selected;
+pub(crate) use erasures::erase_person;
+pub(crate) use errors::groups;
+pub(crate) use operator::{
+    discard_item, event, events, not_found, parameters, quarantine_page, quarantined_item,
+    replay_event, retry_body, statistics,
+};
 use probes::Readiness;
+pub(crate) use sources::set_paused;
 
 /// What the routes of all listeners share: the app, and what only requests need.
 #[derive(Clone)]
@@ -51,18 +68,25 @@ pub(crate) struct Service {
     pub(crate) tokens: Tokens,
     readiness: Readiness,
     hints: Arc<Hints>,
+    pub(crate) console: Arc<Console>,
 }
 
 impl Service {
     pub(crate) fn new(app: App, settings: &Settings) -> Self {
         let tokens = Tokens::new(&settings.operators);
         let readiness = Readiness::default();
-        Self { app, tokens, readiness, hints: Arc::default() }
+        let console = Arc::new(Console::new(settings));
+        Self { app, tokens, readiness, hints: Arc::default(), console }
     }
 
     /// The process is stopping: it is not ready any more.
     pub(crate) fn stop(&self) {
         self.readiness.stop();
+    }
+
+    /// Whether the process is stopping.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.readiness.is_stopping()
     }
 }
 
@@ -93,6 +117,7 @@ fn configure(config: &mut web::ServiceConfig, routes: Routes, pipelines: &Pipeli
     }
     if routes != Routes::Deliveries {
         operators(config);
+        console::configure(config, resource);
     }
     config
         .service(
@@ -255,7 +280,6 @@ impl ProblemResponse {
     }
 
     /// Its status, its title and its detail, for an answer in another form.
-    #[allow(dead_code)]
     pub(crate) fn told(&self) -> (u16, String, String) {
         let problem: serde_json::Value = serde_json::from_slice(self.0.body()).unwrap_or_default();
         let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();

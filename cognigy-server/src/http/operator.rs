@@ -368,7 +368,7 @@ pub(crate) async fn statistics(app: &App) -> Result<Stats, ProblemResponse> {
     };
     let deliveries = telemetry().fold(Deliveries::default(), |sum, it| sum + it.deliveries());
     let paused = pausing::paused(&*app.store).await?;
-    let breakers = breakers::open(&*app.store, app.clock.now()).await?;
+    let breakers = breakers::seen_by(app).await?;
     let stats = Stats::new(counts, Some((deliveries, rates)), paused, app.clock.now());
     Ok(Stats { breakers, ..stats })
 }

@@ -1,5 +1,7 @@
 //! Paths are compared as they are spelt, so that a rule of a proxy in front of the server holds.
 
+use crate::console;
+
 /// The paths that end in the id of an event or of a contact. The id may contain any character, so it may
 /// be percent-encoded.
 const BEFORE_IDS: [&str; 3] = ["/admin/contacts/", "/admin/events/", "/webhooks/replay/"];
@@ -12,9 +14,11 @@ pub(super) fn is_plain(path: &str) -> bool {
 }
 
 /// Whether an answer at this path is for operators only. That is so for all paths but those of
-/// deliveries.
+/// deliveries and of the console's files.
 pub(super) fn is_private(path: &str) -> bool {
-    path != "/webhooks/cognigy" && !path.starts_with("/webhooks/cognigy/")
+    path != "/webhooks/cognigy"
+        && !path.starts_with("/webhooks/cognigy/")
+        && !path.starts_with(console::FOLDER)
 }
 
 #[cfg(test)]

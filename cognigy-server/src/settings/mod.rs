@@ -6,6 +6,7 @@
 //! about one setting's meaning: encodings, white space, files, proxies, the AWS SDK's variables.
 
 mod crm;
+mod effective;
 mod intake;
 mod layers;
 mod operators;
@@ -23,6 +24,7 @@ use zeroize::Zeroizing;
 
 use crate::filter::Types;
 
+pub(crate) use effective::{Effective, EffectiveValue};
 pub(crate) use intake::{Credential, Webhook};
 pub(crate) use layers::{Layers, SettingError};
 pub(crate) use operators::{OperatorSettings, Role};
@@ -68,6 +70,8 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     /// Whether requests to others go through the proxy that the environment names.
     pub(crate) proxy_from_env: bool,
+    /// Each setting as it is, and where it comes from.
+    pub(crate) effective: Vec<Effective>,
 }
 
 /// Where events are stored.
@@ -163,6 +167,7 @@ impl Settings {
             log: layers.required("log", parse::log_filter)?,
             log_format: layers.required("log_format", parse::log_format)?,
             proxy_from_env: layers.required("proxy_from_env", parse::switch)?,
+            effective: effective::of(layers),
         })
     }
 
@@ -188,6 +193,12 @@ impl Settings {
     /// The settings of the source with that name.
     pub(crate) fn source(&self, name: &SourceName) -> Option<&SourceSettings> {
         self.all().find(|source| source.name == *name)
+    }
+
+    /// The sources whose bodies are the contract's events.
+    pub(crate) fn native_sources(&self) -> Vec<SourceName> {
+        let native = self.all().filter(|source| source.bodies.preset == FormatPreset::Native);
+        native.map(|source| source.name.clone()).collect()
     }
 
     /// Whether the settings suffice for serving: each source needs a secret. The plain path's

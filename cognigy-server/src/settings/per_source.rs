@@ -88,6 +88,15 @@ impl Own {
         environment.chain(self.file.iter().map(move |(key, value)| (in_file(key), value)))
     }
 
+    /// Each value with its key, and whether it is from the file. The environment comes before the file.
+    pub(super) fn keyed(&self) -> impl Iterator<Item = (&str, &str, bool)> {
+        let environment = self.environment.iter().map(|(key, value)| (key, value, false));
+        let own = |key: &String| self.environment.contains_key(key);
+        let file = self.file.iter().filter(move |(key, _)| !own(key));
+        let all = environment.chain(file.map(|(key, value)| (key, value, true)));
+        all.map(|(key, value, is_in_file)| (key.as_str(), value.as_str(), is_in_file))
+    }
+
     /// The values in the file.
     pub(super) fn file(&self) -> &Values {
         &self.file

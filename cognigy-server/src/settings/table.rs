@@ -76,8 +76,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting(
         "COGNIGY_ADMIN_LISTEN",
         None,
-        "Address for operators only: /admin, /webhooks/replay and /metrics are served there and not \
-         at COGNIGY_LISTEN. Unset: all routes are at COGNIGY_LISTEN",
+        "Address for operators only: /admin, /console, /webhooks/replay and /metrics are served there \
+         and not at COGNIGY_LISTEN. Unset: all routes are at COGNIGY_LISTEN",
     ),
     setting(
         "COGNIGY_TRUSTED_PROXIES",

@@ -8,6 +8,7 @@
 //! Each source has counters of its own, with its name as the label `source`. The plain path's
 //! source is called `cognigy`.
 
+mod history;
 mod metrics;
 mod observer;
 mod process;
@@ -15,6 +16,7 @@ mod rates;
 mod refusals;
 mod repeated;
 mod seen;
+mod shown;
 mod tallies;
 
 use std::{
@@ -33,12 +35,14 @@ use cognigy_core::{
 use cognigy_crm_http::{CoalescingCrm, TokenRequests};
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 
+pub(crate) use history::{History, MINUTES, Minute};
 use metrics::{Counted, INGEST_SECONDS, Known, Registrar, SECONDS};
 pub(crate) use process::Telemetry;
 use rates::Rate;
 pub(crate) use refusals::{Hints, Refusals, refusal};
 pub(crate) use repeated::Repeated;
 pub(crate) use seen::Seen;
+pub(crate) use shown::Durations;
 pub(crate) use tallies::Deliveries;
 use tallies::Tallies;
 
@@ -79,6 +83,7 @@ pub(crate) struct SourceTelemetry {
     quarantine_evicted: IntCounter,
     pub(crate) received: Rate,
     pub(crate) processed: Rate,
+    pub(crate) history: History,
     tallies: Tallies,
 }
 
@@ -243,6 +248,7 @@ impl SourceTelemetry {
             )?,
             received: Rate::default(),
             processed: Rate::default(),
+            history: History::default(),
             tallies: Tallies::default(),
             registry: registry.clone(),
         };

@@ -12,7 +12,7 @@ use cognigy_core::{
 };
 
 use super::{
-    BUSY, FAILED, KEPT, Opened, PERMANENT, SENT, SourceTelemetry, TRANSIENT, milliseconds,
+    BUSY, FAILED, KEPT, Minute, Opened, PERMANENT, SENT, SourceTelemetry, TRANSIENT, milliseconds,
     refusals::refusal, seconds_since_1970,
 };
 use crate::admission::UNKNOWN;
@@ -44,6 +44,9 @@ impl SourceTelemetry {
                 self.processing_duration.observe(duration.as_secs_f64());
                 if *outcome == AttemptOutcome::Succeeded {
                     self.processed.add(1);
+                    self.history.add(Minute { processed: 1, ..Minute::default() });
+                } else {
+                    self.history.add(Minute { failed: 1, ..Minute::default() });
                 }
                 if let Some(stage) = stage {
                     let is_permanent = *outcome == AttemptOutcome::FailedPermanent;
@@ -97,6 +100,7 @@ impl SourceTelemetry {
         self.deliveries.with_label_values(&[intake.as_str()]).inc();
         self.ingest.observe(duration.as_secs_f64());
         self.received.add(1);
+        self.history.add(Minute { received: 1, ..Minute::default() });
         let tally = match intake {
             Intake::Accepted { .. } => &self.tallies.new,
             Intake::Duplicate { .. } => &self.tallies.duplicates,

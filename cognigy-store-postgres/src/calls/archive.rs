@@ -129,6 +129,8 @@ pub(crate) fn read_summary(row: &Row) -> Result<EventSummary, PostgresError> {
 /// How many events a page walks past at most: some ten milliseconds. Filters that no index serves may match few
 /// of many, and a page must not read them all.
 const WALK: i64 = 20_000;
+/// The same for dead letters: the event of each has to be looked up.
+const WALK_LETTERS: i64 = 5_000;
 
 /// A WHERE clause and its values.
 pub(crate) struct Conditions {
@@ -138,7 +140,7 @@ pub(crate) struct Conditions {
     id: &'static str,
     pub(crate) terms: Vec<String>,
     values: Vec<Box<dyn ToSql + Sync + Send>>,
-    /// Whether the events are found by walking back from the newest.
+    /// Whether the events are found by walking back from the newest, or through the dead letters.
     walks: bool,
     /// The lowest and the highest id that can match, where a time says so.
     lowest: Option<i64>,
@@ -183,7 +185,7 @@ impl Conditions {
             id,
             terms: Vec::new(),
             values: Vec::new(),
-            walks: from == FROM_EVENTS && !of_contact,
+            walks: from != FROM_QUEUE && !of_contact,
             lowest: None,
             highest: None,
         };
@@ -251,18 +253,26 @@ impl Conditions {
         if !self.walks {
             return Ok(None);
         }
-        let skip = "SELECT id FROM cognigy_events WHERE id < $1 ORDER BY id DESC OFFSET $2 LIMIT 1";
-        let skip = connection.prepare_cached(skip).await?;
+        let (id, table, walk) = match self.from {
+            FROM_OUTBOX => ("event", "cognigy_outbox", WALK_LETTERS),
+            _ => ("id", "cognigy_events", WALK),
+        };
+        let skip = connection
+            .prepare_cached(&format!(
+                "SELECT {id} AS id FROM {table} WHERE {id} < $1 ORDER BY {id} DESC OFFSET $2 LIMIT 1"
+            ))
+            .await?;
         let above = after.map_or(i64::MAX, |cursor| cursor.0);
         let above = self.highest.map_or(above, |highest| above.min(highest.saturating_add(1)));
-        let Some(row) = connection.query_opt(&skip, &[&above, &WALK]).await? else {
+        let Some(row) = connection.query_opt(&skip, &[&above, &walk]).await? else {
             return Ok(None);
         };
         let floor: i64 = read(&row, "id")?;
         if self.lowest.is_some_and(|lowest| lowest > floor) {
             return Ok(None);
         }
-        self.add("events.id >", Some(floor));
+        let id = self.id;
+        self.add(&format!("{id} >"), Some(floor));
         Ok(Some(Cursor(floor.saturating_add(1))))
     }
 

@@ -1,6 +1,6 @@
 //! Reading what is stored: one event, many, their history, their number.
 
-use std::{collections::BTreeMap, fs};
+use std::{borrow::Cow, collections::BTreeMap, fs};
 
 use cognigy_core::{
     Attempt, AttemptOutcome, Backlog, Contact, Correlation, Counts, Cursor, Event, EventFilter,
@@ -114,7 +114,7 @@ const WALK: i64 = 20_000;
 
 /// A WHERE clause and its values.
 pub(crate) struct Conditions {
-    terms: Vec<(&'static str, Box<dyn ToSql>)>,
+    terms: Vec<(Cow<'static, str>, Box<dyn ToSql>)>,
     /// Whether the events are found by walking back from the newest, rather than by an index.
     walks: bool,
     /// The lowest and the highest id that can match, where a time says so.
@@ -208,14 +208,23 @@ impl Conditions {
         Ok(floor.map(|floor| Cursor(floor.saturating_add(1))))
     }
 
-    pub(crate) fn add(&mut self, sql: &'static str, value: Option<impl ToSql + 'static>) {
+    /// The lowest and the highest id that a time leaves.
+    pub(crate) fn range(&self) -> (i64, i64) {
+        (self.lowest.unwrap_or(i64::MIN), self.highest.unwrap_or(i64::MAX))
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        sql: impl Into<Cow<'static, str>>,
+        value: Option<impl ToSql + 'static>,
+    ) {
         if let Some(value) = value {
-            self.terms.push((sql, Box::new(value)));
+            self.terms.push((sql.into(), Box::new(value)));
         }
     }
 
     pub(crate) fn select(&self, limit: usize) -> String {
-        let terms: Vec<_> = self.terms.iter().map(|(sql, _)| *sql).collect();
+        let terms: Vec<_> = self.terms.iter().map(|(sql, _)| &**sql).collect();
         format!(
             "SELECT events.id, state, received_at, processed_at, correlation,
                     EXISTS (SELECT 1 FROM contexts WHERE event = events.id), {IDENTITY} FROM events
