@@ -295,7 +295,7 @@ fn operators_are_told_that_a_crm_is_out_of_reach_and_why() {
             stdout(&output)
         };
         let why = told(&["why", "waits"]);
-        assert!(why.contains("the CRM of the source cognigy does not answer"), "{why}");
+        assert!(why.contains("the CRM of the source cognigy is out of reach"), "{why}");
         assert!(why.contains("503"), "{why}");
         for command in ["errors", "stats"] {
             let told = told(&[command]);
@@ -334,12 +334,18 @@ fn while_the_database_is_gone_the_log_is_not_flooded_and_a_scrape_says_so() {
     }
     becomes(&server, "cognigy_store_up", 0.0);
     assert!(metrics(&server).contains("cognigy_oldest_pending_seconds"));
+    for number in 0..5 {
+        assert_eq!(server.deliver(&event(&format!("e{number}"), "c1")).status, 503);
+    }
     std::thread::sleep(Duration::from_secs(3));
     for message in
         ["bodies of sensitive events not forgotten", "the bulk replays could not be looked at"]
     {
         assert_eq!(logged(&server, message).len(), 1, "{message}\n{}", server.log());
     }
+    let mut refused = logged(&server, "the store could not answer");
+    refused.retain(|line| line["operation"] == "record");
+    assert_eq!(refused.len(), 1, "{refused:?}");
     for file in files {
         let _ = std::fs::rename(elsewhere.path().join(file), site.folder.path().join(file));
     }

@@ -201,7 +201,7 @@ impl Known<'_> {
                 text(&paused["at"])
             ),
             "pending" if breaker.is_object() && !event["next_attempt_at"].is_null() => format!(
-                "it waits, because the CRM of the source {source} does not answer, and its look-ups are \
+                "it waits, because the CRM of the source {source} is out of reach, and its look-ups are \
                  held back since {}: {}. The server asks again every few seconds, and goes on by itself",
                 text(&breaker["since"]),
                 text(&breaker["error"])
