@@ -44,6 +44,7 @@ mod filter;
 mod find;
 mod http;
 mod logging;
+mod notices;
 mod output;
 mod panics;
 mod papers;

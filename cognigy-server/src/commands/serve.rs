@@ -18,6 +18,7 @@ use crate::{
     deployment::Deployment,
     error::StartError,
     http::{self, Listening, Routes, Service, Size},
+    notices::Notices,
     pausing,
     presence::Presence,
     purging,
@@ -122,19 +123,24 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
         let stop = Stop::new();
         (stop.clone(), tokio::spawn(bulk_replays::carry_out(app.clone(), stop)))
     });
+    let notices = match settings.notify.as_ref().filter(|_| settings.worker) {
+        Some(notify) => Some(tokio::spawn(Notices::new(app.clone(), notify)?.watch())),
+        None => None,
+    };
+    let upkeep_tasks = [
+        tokio::spawn(upkeep(app.clone(), settings.clone())),
+        tokio::spawn(forget_sensitive(app.clone(), settings.clone())),
+        tokio::spawn(Arc::clone(&app.refusals).watch()),
+        tokio::spawn(pausing::watch(app.clone())),
+        tokio::spawn(breakers::watch(app.clone())),
+    ];
     Ok(Running {
         replays,
         address,
         listening,
         grace,
         workers: workers.collect(),
-        upkeep: vec![
-            tokio::spawn(upkeep(app.clone(), settings.clone())),
-            tokio::spawn(forget_sensitive(app.clone(), settings.clone())),
-            tokio::spawn(Arc::clone(&app.refusals).watch()),
-            tokio::spawn(pausing::watch(app.clone())),
-            tokio::spawn(breakers::watch(app.clone())),
-        ],
+        upkeep: upkeep_tasks.into_iter().chain(notices).collect(),
         service,
     })
 }

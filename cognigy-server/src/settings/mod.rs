@@ -30,7 +30,7 @@ pub(crate) use layers::{Layers, SettingError};
 pub(crate) use operators::{OperatorSettings, Role};
 pub(crate) use outside::{add_env_file, warnings, weak_secrets};
 use per_source::View;
-pub(crate) use source_settings::{ForwardSettings, SourceSettings};
+pub(crate) use source_settings::{ForwardSettings, NotifySettings, SourceSettings};
 pub(crate) use table::{EXAMPLE_CRM, SETTINGS};
 
 /// The values of all settings.
@@ -70,6 +70,8 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     /// Whether requests to others go through the proxy that the environment names.
     pub(crate) proxy_from_env: bool,
+    /// Where operators are told what they should know.
+    pub(crate) notify: Option<NotifySettings>,
     /// Each setting as it is, and where it comes from.
     pub(crate) effective: Vec<Effective>,
 }
@@ -167,6 +169,7 @@ impl Settings {
             log: layers.required("log", parse::log_filter)?,
             log_format: layers.required("log_format", parse::log_format)?,
             proxy_from_env: layers.required("proxy_from_env", parse::switch)?,
+            notify: NotifySettings::read(layers)?,
             effective: effective::of(layers),
         })
     }

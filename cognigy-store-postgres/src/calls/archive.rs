@@ -90,7 +90,7 @@ pub(crate) async fn list(
     page: PageRequest,
 ) -> Result<EventPage, PostgresError> {
     let mut conditions = Conditions::of(connection, filter, page.after).await?;
-    let floor = conditions.stop_the_walk(connection, page.after).await?;
+    let floor = conditions.stop_the_walk(connection).await?;
     let rows = connection.query(&conditions.select(page.limit), &conditions.values()).await?;
     // Where the walk stopped, the next page goes on, however few events this one found.
     let mut found = EventPage { next: floor, ..EventPage::default() };
@@ -142,7 +142,7 @@ pub(crate) struct Conditions {
     values: Vec<Box<dyn ToSql + Sync + Send>>,
     /// Whether the events are found by walking back from the newest, or through the dead letters.
     walks: bool,
-    /// The lowest and the highest id that can match, where a time says so.
+    /// The lowest and the highest id that can match, where a time or the page before says so.
     lowest: Option<i64>,
     highest: Option<i64>,
 }
@@ -187,7 +187,7 @@ impl Conditions {
             values: Vec::new(),
             walks: from != FROM_QUEUE && !of_contact,
             lowest: None,
-            highest: None,
+            highest: after.map(|cursor| cursor.0.saturating_sub(1)),
         };
         match filter.state {
             Some(State::Pending) => {
@@ -239,7 +239,7 @@ impl Conditions {
             all.add("events.received_at <", Some(to));
             let last = Arrivals::around(connection, to).await?.last;
             all.add(&format!("{id} <="), Some(last));
-            all.highest = Some(last);
+            all.highest = Some(all.highest.map_or(last, |highest| highest.min(last)));
         }
         Ok(all)
     }
@@ -248,7 +248,6 @@ impl Conditions {
     async fn stop_the_walk(
         &mut self,
         connection: &Object,
-        after: Option<Cursor>,
     ) -> Result<Option<Cursor>, PostgresError> {
         if !self.walks {
             return Ok(None);
@@ -262,8 +261,7 @@ impl Conditions {
                 "SELECT {id} AS id FROM {table} WHERE {id} < $1 ORDER BY {id} DESC OFFSET $2 LIMIT 1"
             ))
             .await?;
-        let above = after.map_or(i64::MAX, |cursor| cursor.0);
-        let above = self.highest.map_or(above, |highest| above.min(highest.saturating_add(1)));
+        let above = self.highest.map_or(i64::MAX, |highest| highest.saturating_add(1));
         let Some(row) = connection.query_opt(&skip, &[&above, &walk]).await? else {
             return Ok(None);
         };
@@ -286,6 +284,13 @@ impl Conditions {
     /// Reads the events of another table's rows, which has them by `letters.event`.
     pub(crate) fn begin_at(&mut self, from: &'static str) {
         (self.from, self.id) = (from, "letters.event");
+        // The conditions name `events.id`, which does not keep the server from reading all of them.
+        if let Some(lowest) = self.lowest {
+            self.terms.push(format!("letters.event >= {lowest}"));
+        }
+        if let Some(highest) = self.highest {
+            self.terms.push(format!("letters.event <= {highest}"));
+        }
     }
 
     /// What names the event, and how its row of the queue is found.
