@@ -67,8 +67,11 @@ fn forget_old(all: &mut All, now: Timestamp) {
 
 /// Writes the breakers of this process into the store, for as long as the server runs.
 pub(crate) async fn watch(app: App) {
-    // What was written last, and when it has to be written again.
-    let mut told = (Breakers::new(), None);
+    // What was written last, and when it has to be written again. At first what an earlier process may have
+    // left, so that a restart takes it back; another process whose breaker is open writes its own again.
+    let left = OpenBreaker { since: String::new(), error: String::new() };
+    let names = app.pipelines.iter().map(|source| source.telemetry.label().to_owned());
+    let mut told = (names.map(|name| (name, left.clone())).collect::<Breakers>(), None);
     loop {
         let now = app.clock.now();
         let here = of_this_process(&app);

@@ -270,7 +270,7 @@ fn operators_are_told_that_a_crm_is_out_of_reach_and_why() {
     site.set("CRM_BASE_URL", crm.url())
         .set("CRM_BREAKER", "on")
         .set("COGNIGY_RETRY_MAX_DELAY", "100ms");
-    let server = site.serve();
+    let mut server = site.serve();
     assert_eq!(server.stats()["breakers"], json!({}));
     assert_eq!(server.deliver(&event("waits", "c1")).status, 200);
     let opened = r#"cognigy_crm_breaker_opened_total{source="cognigy"}"#;
@@ -311,6 +311,13 @@ fn operators_are_told_that_a_crm_is_out_of_reach_and_why() {
     assert_eq!(doctor.status.code(), Some(1));
     let found = stdout(&doctor);
     assert!(found.lines().any(|it| it.starts_with("WRONG  breaker")), "{found}");
+    server.kill();
+    let server = site.serve();
+    eventually("the next process tells its own", || {
+        let since = server.stats()["breakers"]["cognigy"]["since"].clone();
+        (since.is_string() && since != breaker["since"]).then_some(())
+    });
+    becomes(&server, opened, 1.0);
     if site.postgres.is_some() {
         assert!(found.lines().any(|it| it.starts_with("-      disk space")), "{found}");
     }
