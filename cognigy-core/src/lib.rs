@@ -63,8 +63,8 @@ pub use ports::TokioClock;
 pub use ports::{
     BoxError, Clock, Completion, Contact, ContactQuery, CrmClient, CrmOutcome, DeadLetter,
     DeadLetterMessage, DeadLetterSink, DeadLetterSource, EventHandler, Failure, FailureKind,
-    FailureScope, KeepInStore, NoCrm, NoHandler, Observation, Observer, ReceivedDeadLetter,
-    SettlingHandler, Silent, StoreError, StoreErrorKind, report,
+    FailureScope, GaveUp, KeepInStore, NoCrm, NoHandler, Observation, Observer, ReceivedDeadLetter,
+    SettlingHandler, Silent, Stage, StoreError, StoreErrorKind, report,
 };
 #[cfg(feature = "tokio")]
 pub use processing::WorkerHandle;

@@ -38,7 +38,8 @@ impl App {
         order: Option<EventOrder>,
     ) -> Result<Self, StartError> {
         let settings = &deployment.settings;
-        let telemetry = Telemetry::new().map_err(|error| StartError::failed("metrics", &error))?;
+        let telemetry = Telemetry::new(deployment.store_kind());
+        let telemetry = telemetry.map_err(|error| StartError::failed("metrics", &error))?;
         let store = store::open(deployment, access, order).await?;
         let refusals = Arc::default();
         let pipelines = Pipelines::build(deployment, &store, &refusals).await?;

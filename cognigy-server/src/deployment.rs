@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use async_trait::async_trait;
 use cognigy_core::{
     BoxError, Contact, CrmClient, DeadLetterSink, Event, EventHandler, Failure, NoHandler,
-    SourceName, Store,
+    SourceName, Stage, Store,
 };
 use cognigy_handler_http::ForwardHandler;
 
@@ -55,6 +55,15 @@ impl Deployment {
     pub(crate) fn database(&self) -> Option<&Database> {
         Some(&self.settings.database).filter(|_| self.adapters.store.is_none())
     }
+
+    /// What kind of store it is, for metrics.
+    pub(crate) fn store_kind(&self) -> &'static str {
+        match self.database() {
+            Some(Database::Sqlite(_)) => "sqlite",
+            Some(Database::Postgres(_)) => "postgres",
+            None => "other",
+        }
+    }
 }
 
 /// What a source does with an event: the program's handler, and then the hand-over where one is set.
@@ -69,6 +78,7 @@ impl EventHandler for SourceHandler {
         let Some(forward) = &self.forward else { return self.handler.handle(event, contact).await };
         // What the program's own handler refuses is not handed on.
         self.handler.handle(Arc::clone(&event), contact.clone()).await?;
-        forward.handle(event, contact).await
+        let handed_over = forward.handle(event, contact).await;
+        handed_over.map_err(|failure| failure.at_stage(Stage::Forward))
     }
 }

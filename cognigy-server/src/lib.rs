@@ -32,6 +32,7 @@
 mod admission;
 mod app;
 mod audit;
+mod breakers;
 mod bulk_replays;
 mod cli;
 mod commands;

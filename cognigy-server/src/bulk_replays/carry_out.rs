@@ -21,6 +21,8 @@ const AT_ONCE: usize = 8;
 const SIDE_BY_SIDE: usize = 16;
 /// How often new replays are looked for.
 const INTERVAL: Duration = Duration::from_millis(300);
+/// What a log line about looking for them is remembered by.
+const LOOKING: &str = "bulk replays";
 /// How long a wait for an event's turn goes on before it looks whether the replay was cancelled.
 const WAIT_SLICE: Duration = Duration::from_secs(1);
 /// How often an event is tried again that another run holds. It is tried until the lease of a process that
@@ -35,8 +37,12 @@ pub(crate) async fn carry_out(app: App, stop: Stop) {
     let mut tasks = Tasks::default();
     while !stop.is_stopped() {
         if let Err(error) = look(&app, &name, &stop, &mut tasks).await {
-            let error = cognigy_core::report(&error);
-            tracing::warn!(error, "the bulk replays could not be looked at");
+            if let Some(unlogged) = app.telemetry.failing.again(LOOKING) {
+                let error = cognigy_core::report(&error);
+                tracing::warn!(error, unlogged, "the bulk replays could not be looked at");
+            }
+        } else {
+            app.telemetry.failing.over(LOOKING);
         }
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}
@@ -301,6 +307,7 @@ async fn run(app: &App, work: Work, key: Option<EventKey>, stop: &Stop) -> Optio
             }
         }
     }
+    source.telemetry.replay_was_busy();
     Some(false)
 }
 
