@@ -301,6 +301,9 @@ fn asked(body: &[u8], now: Timestamp, types: Types) -> Result<Asked, String> {
 
 /// The members of the object, each once.
 pub(super) fn members(body: &[u8]) -> Result<BTreeMap<String, Value>, String> {
+    if body.is_empty() {
+        return Ok(BTreeMap::new());
+    }
     let Ok(Members(members)) = serde_json::from_slice(body) else {
         return Err("expected a JSON object: {\"ids\": […]} or a filter".to_owned());
     };
