@@ -64,9 +64,9 @@ pub use ports::TokioClock;
 pub use ports::{
     BoxError, Clock, Completion, Contact, ContactQuery, CrmClient, CrmOutcome, DeadLetter,
     DeadLetterMessage, DeadLetterSink, DeadLetterSource, EventHandler, Failure, FailureKind,
-    FailureScope, KeepInStore, NoCrm, NoHandler, Observation, Observer, Operation, Origin,
-    ReceivedDeadLetter, Recording, Scope, SettlingHandler, Silent, Span, SpanEnd, StoreError,
-    StoreErrorKind, Tracer, report,
+    FailureScope, GaveUp, KeepInStore, NoCrm, NoHandler, Observation, Observer, Operation, Origin,
+    ReceivedDeadLetter, Recording, Scope, SettlingHandler, Silent, Span, SpanEnd, Stage,
+    StoreError, StoreErrorKind, Tracer, report,
 };
 #[cfg(feature = "tokio")]
 pub use processing::WorkerHandle;

@@ -146,7 +146,7 @@ fn the_observer_hears_of_the_breaker_and_of_what_is_put_off() {
     impl Observer for Seen {
         fn observe(&self, observation: &Observation<'_>) {
             let line = match observation {
-                Observation::Breaker { open } => format!("breaker {open}"),
+                Observation::Breaker { open, .. } => format!("breaker {open}"),
                 Observation::PutOff { key, error } => format!("{} put off: {error}", key.id),
                 Observation::Correlated { key, correlation } => format!("{} {correlation}", key.id),
                 _ => return,

@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex};
 
 use cognigy_core::{
-    EventArchive, Failure, Intake, Observation, Observer, Pipeline, RawDelivery, RetryPolicy,
-    State, Worker, WorkerOptions,
+    EventArchive, Failure, GaveUp, Intake, Observation, Observer, Pipeline, RawDelivery,
+    RetryPolicy, Stage, State, Worker, WorkerOptions,
     memory::MemoryStore,
     testing::{ManualClock, sample},
 };
@@ -23,7 +23,11 @@ impl Observer for Heard {
             Observation::AttemptBegun { key, run, number } => {
                 format!("{} {run}.{number} begins", key.id)
             }
-            Observation::Attempt { key, outcome, .. } => format!("{} {}", key.id, outcome.as_str()),
+            Observation::Attempt { key, outcome, stage, gave_up, .. } => {
+                let why = gave_up.map(GaveUp::as_str).unwrap_or_default();
+                let stage = stage.map(Stage::as_str).unwrap_or_default();
+                format!("{} {} at the {stage}, given up: {why}", key.id, outcome.as_str())
+            }
             Observation::DeadLetterKept { key } => format!("{} kept", key.id),
             Observation::Replay { key, outcome } => format!("{} replay {outcome}", key.id),
             _ => return,
@@ -66,10 +70,10 @@ async fn every_step_from_the_delivery_to_the_replay_is_told_in_order() {
         "delivery unsigned from None",
         "delivery timed_out from None",
         "a 1.1 begins",
-        "a failed_permanent",
+        "a failed_permanent at the handler, given up: permanent",
         "a kept",
         "a 2.1 begins",
-        "a failed_permanent",
+        "a failed_permanent at the handler, given up: replay",
         "a replay failed",
         "unknown replay not_found",
     ];

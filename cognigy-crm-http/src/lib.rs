@@ -68,7 +68,8 @@ mod secret;
 mod template;
 
 pub use auth::{
-    AuthKind, MAX_STORED_TOKEN_BYTES, MemoryTokenStore, StoredToken, TokenStore, UnknownAuthKind,
+    AuthKind, MAX_STORED_TOKEN_BYTES, MemoryTokenStore, StoredToken, TokenRequests, TokenStore,
+    UnknownAuthKind,
 };
 pub use coalesce::{CoalescingCrm, Spared};
 pub use cognigy_http::ConfigError;

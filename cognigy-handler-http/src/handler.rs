@@ -45,9 +45,28 @@ impl ForwardHandler {
         self.0.types.as_ref().is_none_or(named)
     }
 
+    /// Posts a message that is no event to the same URL, signed in the same way. `id` is its `webhook-id`, the
+    /// same whenever the message is sent again: visible ASCII characters without a dot.
+    ///
+    /// # Errors
+    ///
+    /// As for an event: transient if sending it again may help.
+    pub async fn post(&self, id: &str, body: Vec<u8>) -> Result<(), Failure> {
+        Ok(self.send(self.request(id, body)).await?)
+    }
+
     async fn forward(&self, event: &Event, contact: Option<&Contact>) -> Result<(), ForwardError> {
+        let body = message::body(event, contact).map_err(ForwardError::Message)?;
+        let mut request = self.request(&message::id(event), body);
+        if let Some(traceparent) = event.traceparent() {
+            request = request.header("traceparent", traceparent.to_string());
+        }
+        self.send(request).await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<(), ForwardError> {
         let timeout = self.0.timeout;
-        let response = match self.request(event, contact)?.send().await {
+        let response = match request.send().await {
             Ok(response) => response,
             Err(error) => return Err(ForwardError::transport(error.into(), timeout)),
         };
@@ -58,30 +77,18 @@ impl ForwardHandler {
         if status.is_success() { Ok(()) } else { Err(ForwardError::Status { status, retry_after }) }
     }
 
-    fn request(
-        &self,
-        event: &Event,
-        contact: Option<&Contact>,
-    ) -> Result<RequestBuilder, ForwardError> {
+    fn request(&self, id: &str, body: Vec<u8>) -> RequestBuilder {
         let Parts { http, url, key, .. } = &*self.0;
-        let body = message::body(event, contact).map_err(ForwardError::Message)?;
-        let id = message::id(event);
         // A clock before 1970 is wrong anyway, and receivers refuse the message.
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let timestamp = now.as_secs();
-        let signature = key.sign(&id, timestamp, &body);
-        let request = match event.traceparent() {
-            Some(traceparent) => {
-                http.post(url.clone()).header("traceparent", traceparent.to_string())
-            }
-            None => http.post(url.clone()),
-        };
-        Ok(request
+        let signature = key.sign(id, timestamp, &body);
+        http.post(url.clone())
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", id)
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", signature)
-            .body(body))
+            .body(body)
     }
 }
 

@@ -38,7 +38,8 @@ impl App {
         order: Option<EventOrder>,
     ) -> Result<Self, StartError> {
         let settings = &deployment.settings;
-        let telemetry = Telemetry::new().map_err(|error| StartError::failed("metrics", &error))?;
+        let telemetry = Telemetry::new(deployment.store_kind());
+        let telemetry = telemetry.map_err(|error| StartError::failed("metrics", &error))?;
         if let Some(traces) = &deployment.traces {
             let metrics = |error| StartError::failed("metrics", &error);
             telemetry.register(traces.spans.clone()).map_err(metrics)?;

@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use async_trait::async_trait;
 use cognigy_core::{
     BoxError, Contact, CrmClient, DeadLetterSink, Event, EventHandler, Failure, FailureKind,
-    NoHandler, Operation, Origin, SourceName, SpanEnd, Store, Tracer,
+    NoHandler, Operation, Origin, SourceName, SpanEnd, Stage, Store, Tracer,
 };
 use cognigy_handler_http::ForwardHandler;
 
@@ -65,6 +65,15 @@ impl Deployment {
     pub(crate) fn database(&self) -> Option<&Database> {
         Some(&self.settings.database).filter(|_| self.adapters.store.is_none())
     }
+
+    /// What kind of store it is, for metrics.
+    pub(crate) fn store_kind(&self) -> &'static str {
+        match self.database() {
+            Some(Database::Sqlite(_)) => "sqlite",
+            Some(Database::Postgres(_)) => "postgres",
+            None => "other",
+        }
+    }
 }
 
 /// What a source does with an event: the program's handler, and then the hand-over where one is set.
@@ -86,7 +95,10 @@ impl EventHandler for SourceHandler {
             }
             _ => None,
         };
-        let Some(span) = span else { return forward.handle(event, contact).await };
+        let Some(span) = span else {
+            let handed_over = forward.handle(event, contact).await;
+            return handed_over.map_err(|failure| failure.at_stage(Stage::Forward));
+        };
         let event = Event::clone(&event).with_traceparent(span.traceparent());
         let outcome = forward.handle(Arc::new(event), contact).await;
         span.end(match &outcome {
@@ -96,6 +108,6 @@ impl EventHandler for SourceHandler {
             }
             Err(_) => SpanEnd::Failed("transient"),
         });
-        outcome
+        outcome.map_err(|failure| failure.at_stage(Stage::Forward))
     }
 }

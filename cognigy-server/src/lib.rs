@@ -32,6 +32,7 @@
 mod admission;
 mod app;
 mod audit;
+mod breakers;
 mod bulk_replays;
 mod cli;
 mod commands;
@@ -43,6 +44,7 @@ mod filter;
 mod find;
 mod http;
 mod logging;
+mod notices;
 mod output;
 mod panics;
 mod papers;

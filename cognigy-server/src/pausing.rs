@@ -77,7 +77,11 @@ pub(crate) async fn follow(store: &dyn Store, pipelines: &Pipelines) -> Result<(
             } else {
                 pipeline.resume()
             }
-            tracing::info!(source = name, paused = is_paused, "an operator paused or resumed it");
+            let told = match is_paused {
+                true => "an operator paused the workers of this source",
+                false => "an operator let the workers of this source go on",
+            };
+            tracing::info!(source = name, paused = is_paused, "{told}");
         }
         source.telemetry.paused(is_paused);
     }

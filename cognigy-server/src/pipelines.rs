@@ -8,13 +8,13 @@ use cognigy_core::{
     Authenticator, BoxError, CrmClient, DEFAULT_ATTEMPT_TIMEOUT, DeadLetterSink, FormatPreset,
     Headers, KeepInStore, Pipeline, RawDelivery, Source, SourceName, Store, Timestamp,
 };
-use cognigy_crm_http::{CoalescingCrm, HttpCrm, StoredToken, TokenStore};
+use cognigy_crm_http::{CoalescingCrm, HttpCrm, StoredToken, TemplateCrm, TokenStore};
 use cognigy_handler_http::ForwardHandler;
 #[cfg(feature = "sqs")]
 use cognigy_sink_sqs::{SqsOptions, SqsSink, SqsSource};
 
 use crate::{
-    admission::{Bodies, Budget, unfinished_requests},
+    admission::{Bodies, Budget, MAX_CONNECTIONS, unfinished_requests},
     deployment::Deployment,
     error::StartError,
     settings::{Credential, ForwardSettings, Settings, SourceSettings, Webhook},
@@ -81,7 +81,7 @@ impl Pipelines {
     }
 
     /// The pipelines in the order of their sources' names.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<SourcePipeline>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<SourcePipeline>> + Clone {
         self.0.values()
     }
 
@@ -103,6 +103,7 @@ impl SourcePipeline {
     ) -> Result<Self, StartError> {
         let Deployment { settings, adapters, .. } = deployment;
         let metrics = |error| StartError::failed("metrics", &error);
+        let mut with_tokens: Option<TemplateCrm> = None;
         let (crm, http_crm): (Arc<dyn CrmClient>, _) = match &adapters.crm {
             Some(crm) => (Arc::clone(crm), None),
             None => match &source.crm.product {
@@ -111,6 +112,7 @@ impl SourcePipeline {
                     let crm = product.client(settings.proxy_from_env, tokens);
                     let what = || format!("CRM{}", of(source));
                     let crm = crm.map_err(|error| StartError::failed(&what(), &error))?;
+                    with_tokens = Some(crm.clone());
                     (Arc::new(crm), None)
                 }
                 None => {
@@ -119,6 +121,12 @@ impl SourcePipeline {
                 }
             },
         };
+        let requests = move || with_tokens.as_ref().and_then(TemplateCrm::token_requests);
+        telemetry.count_tokens(move || requests().unwrap_or_default()).map_err(metrics)?;
+        let slots = Budget::of(source.max_in_flight.unwrap_or(usize::MAX));
+        let limit = source.max_in_flight.unwrap_or(MAX_CONNECTIONS);
+        telemetry.watch_slots(slots.clone(), limit).map_err(metrics)?;
+        telemetry.previous_secret(source.webhook.as_ref().is_some_and(|it| it.previous.is_some()));
         let look_ups = CoalescingCrm::new(crm).remembering(source.crm.cache);
         telemetry.count_spared(look_ups.clone()).map_err(metrics)?;
         let forward = source.forward.as_ref();
@@ -154,7 +162,7 @@ impl SourcePipeline {
             shakes_hands: source.bodies.preset == FormatPreset::CloudEvents,
             alternatives: alternatives(source, settings),
             bodies,
-            slots: Budget::of(source.max_in_flight.unwrap_or(usize::MAX)),
+            slots,
         })
     }
 }

@@ -8,6 +8,7 @@ use cognigy_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    breakers::Breakers,
     pausing::Paused,
     settings::Role,
     telemetry::{Deliveries, age_seconds, milliseconds},
@@ -282,6 +283,8 @@ pub(crate) struct Stats {
     pub(crate) stopped_contacts: u64,
     /// The sources whose workers are paused, and who paused each.
     pub(crate) paused: Paused,
+    /// The sources whose look-ups are held back, because their CRM is out of reach.
+    pub(crate) breakers: Breakers,
     /// None in the answer of a command.
     pub(crate) rates: Option<Rates>,
 }
@@ -331,6 +334,7 @@ impl Stats {
         Self {
             deliveries,
             paused,
+            breakers: Breakers::new(),
             events: EventCounts::new(&counts),
             by_status: State::ALL.map(|state| (state.as_str(), counts.of(state))).into(),
             oldest_pending_seconds: age_seconds(&counts, now),

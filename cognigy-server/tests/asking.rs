@@ -287,7 +287,7 @@ fn a_backup_holds_every_event_that_was_answered_before() {
     site.set("COGNIGY_DATABASE_URL", "postgres://nobody@127.0.0.1:9/none");
     let other = site.run(&["backup", "other.db"]);
     assert!(
-        other.status.code() == Some(2) && stderr(&other).contains("pg_dump"),
+        other.status.code() == Some(2) && stderr(&other).contains("umask 077 && pg_dump"),
         "{}",
         stderr(&other)
     );

@@ -266,8 +266,9 @@ fn operators_with_an_address_of_their_own_have_the_console_there() {
 }
 
 /// Every change of the console, with fields that would do it.
-const CHANGES: [(&str, &[(&str, &str)]); 10] = [
+const CHANGES: [(&str, &[(&str, &str)]); 11] = [
     ("/console/event/replay?source=cognigy&id=e1", &[]),
+    ("/console/event/rehearse?source=cognigy&id=e1", &[]),
     ("/console/event/discard?source=cognigy&id=e1", &[]),
     ("/console/contact/erase?key=c1", &[("kind", "external_id"), ("confirmed", "yes")]),
     ("/console/replays?status=dead_lettered", &[("rate", "")]),
@@ -448,6 +449,10 @@ fn every_action_does_its_work_and_is_recorded() {
     assert_eq!(failed.status, 500);
     assert!(failed.body.contains("Replay failed"), "{failed:?}");
     crm.refuse("customer-2", 200);
+    let rehearsed = anna.post(&format!("/console/event/rehearse?{}", of("e1")), &[]);
+    assert_eq!(rehearsed.status, 200, "{rehearsed:?}");
+    assert!(rehearsed.body.contains("A replay would end differently."), "{rehearsed:?}");
+    assert_eq!(server.event("e1")["status"], "dead_lettered", "nothing was run");
     let (_, page) = anna.change(&format!("/console/event/replay?{}", of("e1")), &[]);
     assert!(page.body.contains("run again") && page.body.contains("of run"), "{page:?}");
     assert!(page.body.contains("/webhooks/replay/e1?source=cognigy"), "{page:?}");

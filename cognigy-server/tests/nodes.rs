@@ -123,6 +123,11 @@ fn a_server_that_slept_through_its_lease_changes_nothing_when_it_wakes() {
         let lost = metrics.lines().find(|line| line.starts_with("cognigy_lost_leases_total"));
         (lost.unwrap() == r#"cognigy_lost_leases_total{source="cognigy"} 1"#).then_some(())
     });
+    let log = eventually("the log names the event", || {
+        let log = sleeper.log();
+        log.lines().find(|line| line.contains("a lease was lost")).map(str::to_owned)
+    });
+    assert!(log.contains(r#""event_id":"e1""#), "{log}");
     assert_eq!(other.event("e1"), stored, "nothing has changed");
     // The server goes on working.
     sleeper.deliver(&event("e2", "c1"));

@@ -14,6 +14,8 @@ mod console;
 mod contract_http;
 #[path = "journey.rs"]
 mod journey;
+#[path = "monitoring.rs"]
+mod monitoring;
 #[path = "no_one_in.rs"]
 mod no_one_in;
 #[path = "operators.rs"]

@@ -264,3 +264,22 @@ fn what_an_operation_does_not_take_is_refused_and_does_nothing() {
     let detail = server.operate("POST", "/admin/erasures", long.as_bytes()).problem(413);
     assert!(detail.contains("262144 bytes") && !detail.contains("selection"), "{detail}");
 }
+
+#[test]
+fn a_body_that_does_not_end_is_waited_for_ten_seconds() {
+    use std::{io::Write, time::Instant};
+
+    let server = Site::new().serve();
+    let mut stream = server.connect();
+    let head = format!(
+        "POST /admin/discards HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {TOKEN}\r\n\
+         Content-Length: 50\r\n\r\n{{\"ids\":"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let began = Instant::now();
+    let answer = Answer::read(stream);
+    assert!((9..15).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert!(answer.problem(408).contains("10 s"), "{answer:?}");
+    assert_eq!(answer.header("connection").as_deref(), Some("close"));
+}

@@ -260,6 +260,8 @@ fn a_lock_that_another_process_holds_means_503_in_bounded_time() {
         answers += 1;
     }
     assert!(!is_ready(&server));
+    assert!(server.log().contains("another program"), "{}", server.log());
+    assert!(!server.log().contains("too much at once"), "{}", server.log());
     holder.execute_batch("COMMIT").unwrap();
     eventually("ready again", || is_ready(&server).then_some(()));
     assert_eq!(server.deliver(&event("during", "c1")).body, r#"{"status":"accepted"}"#);

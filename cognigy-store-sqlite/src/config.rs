@@ -35,7 +35,8 @@ pub struct SqliteOptions {
     /// [`max_wait`](Self::max_wait). A worker's claims and settlements are not counted: there are
     /// few at a time, and they must not starve.
     pub queue_limit: usize,
-    /// A delivery that has waited for longer than this when its turn comes fails as overloaded.
+    /// A delivery that has waited for longer than this when its turn comes fails as overloaded, or as
+    /// unavailable where another program holds the lock of the file.
     /// Default 1 s: the sender should learn that the disk cannot keep up before its own time limit.
     pub max_wait: Duration,
     /// How long to wait for another process that holds the write lock before a call fails as

@@ -73,6 +73,10 @@ pub(crate) enum SqliteError {
         "SQLite {0} can corrupt a database in WAL mode: build this program with SQLite 3.51.3 or later"
     )]
     OldSqlite(&'static str),
+    #[error(
+        "another program has kept the lock of the database file for {seconds} s; end it, or wait for it"
+    )]
+    Locked { seconds: u64 },
     #[error("{0}")]
     Unreadable(String),
     #[error(transparent)]
@@ -194,7 +198,7 @@ impl From<SqliteError> for StoreError {
 fn of_sqlite(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "another process holds the database's lock; try again"
+            "another program holds the lock of the database file; end it, or wait for it"
         }
         Some(ErrorCode::CannotOpen) => "the database file cannot be opened: may this user read it?",
         _ => "SQLite failed",

@@ -109,7 +109,8 @@ impl SqliteStore {
             // Reads once, so that an unreadable file shows now and not at the first query.
             readers.query(|_| Ok(())).await?;
         }
-        let intake = Admission::up_to(database.options.queue_limit);
+        let lock = Arc::clone(&database.lock_wait);
+        let intake = Admission::up_to(database.options.queue_limit, lock);
         Ok(Self {
             inner: Arc::new(Inner { readers, writer, intake, log_to_empty: Arc::default() }),
         })

@@ -108,6 +108,44 @@ async fn a_delivery_whose_turn_comes_too_late_is_not_stored() {
 }
 
 #[tokio::test]
+async fn a_delivery_that_another_program_holds_up_says_so() {
+    let place = Place::new();
+    let options = SqliteOptions {
+        max_wait: Duration::from_millis(20),
+        busy_timeout: Duration::from_secs(30),
+        ..SqliteOptions::default()
+    };
+    let store = place.open_with(options).await;
+    let holder = place.sql();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let record = |id: &'static str| {
+        let store = store.clone();
+        tokio::spawn(async move { store.record(event(id), at(0)).await })
+    };
+    let at_the_lock = record("e1");
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let behind = record("e2");
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    holder.execute_batch("COMMIT").unwrap();
+    assert_eq!(at_the_lock.await.unwrap().unwrap(), Recorded::New);
+    let late = behind.await.unwrap().expect_err("its turn came too late");
+    assert_eq!(late.kind(), StoreErrorKind::Unavailable);
+    let why = cognigy_core::report(&late);
+    assert!(
+        why.contains("another program has kept the lock of the database file for 1 s"),
+        "{why}"
+    );
+    assert!(store.find(&key("e2")).await.unwrap().is_none(), "nothing half-done");
+}
+
+#[tokio::test]
+async fn the_room_that_is_left_on_the_disk_is_told() {
+    let place = Place::new();
+    let size = place.open().await.size().await.unwrap();
+    assert!(size.free.is_some_and(|free| free > 0) && size.database.is_some(), "{size:?}");
+}
+
+#[tokio::test]
 async fn a_file_that_was_deleted_takes_no_event() {
     for file in ["webhooks.db", "webhooks.db-wal"] {
         let place = Place::new();

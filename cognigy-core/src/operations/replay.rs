@@ -110,7 +110,7 @@ impl Pipeline {
         pin_mut!(lost, attempt, stop);
         let ended = match select(stop, select(lost, attempt)).await {
             Either::Left(((), run)) if settling.has_begun() => run.await,
-            Either::Left(..) => return self.give_back(token, clock).await,
+            Either::Left(..) => return self.give_back(key, token, clock).await,
             Either::Right((ended, _)) => ended,
         };
         let attempted = match ended {
@@ -118,7 +118,7 @@ impl Pipeline {
             // The claim is gone because the attempt has settled it, or else it will be told so.
             Either::Left((None, attempt)) if settling.has_begun() => attempt.await,
             Either::Left((reason, _)) => {
-                self.inner.observer.observe(&Observation::LeaseLost);
+                self.inner.observer.observe(&Observation::LeaseLost { key });
                 return reason.map_or(Ok(ReplayOutcome::Busy), |error| Err(error.into()));
             }
         };
@@ -130,7 +130,7 @@ impl Pipeline {
         };
         match answer {
             Some(Settled::LeaseLost) => {
-                self.inner.observer.observe(&Observation::LeaseLost);
+                self.inner.observer.observe(&Observation::LeaseLost { key });
                 return Ok(ReplayOutcome::Busy);
             }
             Some(Settled::UnblockedNext) => self.inner.new_work.notify(),
@@ -149,13 +149,14 @@ impl Pipeline {
     /// Gives back what was claimed for a replay.
     async fn give_back(
         &self,
+        key: &EventKey,
         token: ClaimToken,
         clock: &dyn Clock,
     ) -> Result<ReplayOutcome, ReplayError> {
         let settlement = Settlement::of_run(token, RunEnd::Release, None, clock.now());
         let answers = self.inner.store.settle(&[settlement]).await?;
         if answers.contains(&Settled::LeaseLost) {
-            self.inner.observer.observe(&Observation::LeaseLost);
+            self.inner.observer.observe(&Observation::LeaseLost { key });
             return Ok(ReplayOutcome::Busy);
         }
         self.inner.new_work.notify();

@@ -97,6 +97,36 @@ pub enum FailureScope {
     },
 }
 
+/// Where an attempt at an event's run failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// The stored event could not be read back.
+    Store,
+    /// The CRM look-up.
+    Crm,
+    /// The handler.
+    Handler,
+    /// The hand-over to another service. Handlers that make one say so, by [`Failure::at_stage`].
+    Forward,
+}
+
+impl Stage {
+    /// All of them, in their order in a run.
+    pub const ALL: [Self; 4] = [Self::Store, Self::Crm, Self::Handler, Self::Forward];
+
+    /// The name in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Crm => "crm",
+            Self::Handler => "handler",
+            Self::Forward => "forward",
+        }
+    }
+}
+
 /// A step of an event's run failed: a CRM look-up, the handler, or a dead letter on its way out.
 ///
 /// The message is kept in the attempts table and in dead letters, so it must hold no secret and no
@@ -105,6 +135,7 @@ pub enum FailureScope {
 pub struct Failure {
     kind: FailureKind,
     scope: FailureScope,
+    stage: Option<Stage>,
     message: String,
     source: Option<BoxError>,
 }
@@ -115,6 +146,7 @@ impl Failure {
         Self {
             kind: FailureKind::Transient { retry_after: None },
             scope: FailureScope::Event,
+            stage: None,
             message: message.into(),
             source: None,
         }
@@ -125,6 +157,7 @@ impl Failure {
         Self {
             kind: FailureKind::Permanent,
             scope: FailureScope::Event,
+            stage: None,
             message: message.into(),
             source: None,
         }
@@ -160,6 +193,19 @@ impl Failure {
     pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// Says where the run failed, where the pipeline cannot know it: a handler has several steps.
+    #[must_use]
+    pub fn at_stage(mut self, stage: Stage) -> Self {
+        self.stage = Some(stage);
+        self
+    }
+
+    /// Where the run failed, if the failure says so.
+    #[must_use]
+    pub fn stage(&self) -> Option<Stage> {
+        self.stage
     }
 
     /// What the retry policy should do.

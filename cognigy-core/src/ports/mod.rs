@@ -19,9 +19,11 @@ pub use dead_letter::{
     DeadLetter, DeadLetterMessage, DeadLetterSink, DeadLetterSource, KeepInStore,
     ReceivedDeadLetter,
 };
-pub use error::{BoxError, Failure, FailureKind, FailureScope, StoreError, StoreErrorKind, report};
+pub use error::{
+    BoxError, Failure, FailureKind, FailureScope, Stage, StoreError, StoreErrorKind, report,
+};
 pub use handler::{EventHandler, NoHandler};
-pub use observe::{CrmOutcome, Observation, Observer, Silent};
+pub use observe::{CrmOutcome, GaveUp, Observation, Observer, Silent};
 pub use scope::Scope;
 pub(crate) use settling::Settling;
 pub use settling::{Completion, SettlingHandler};

@@ -7,6 +7,7 @@ use std::{net::IpAddr, time::Duration};
 use crate::{
     event::{Correlation, EventKey},
     intake::Intake,
+    ports::Stage,
     store::AttemptOutcome,
 };
 
@@ -35,6 +36,36 @@ impl CrmOutcome {
             Self::Ambiguous => "ambiguous",
             Self::Transient => "transient",
             Self::Permanent => "permanent",
+        }
+    }
+}
+
+/// Why a run was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GaveUp {
+    /// It failed in a way that will not pass.
+    Permanent,
+    /// Its last attempt failed.
+    Attempts,
+    /// It lost too many leases.
+    LostLeases,
+    /// It was a replay, which has one attempt.
+    Replay,
+}
+
+impl GaveUp {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Permanent, Self::Attempts, Self::LostLeases, Self::Replay];
+
+    /// The name in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Permanent => "permanent",
+            Self::Attempts => "attempts",
+            Self::LostLeases => "lost_leases",
+            Self::Replay => "replay",
         }
     }
 }
@@ -91,8 +122,10 @@ pub enum Observation<'a> {
         duration: Duration,
         /// Why it failed.
         error: Option<&'a str>,
-        /// Whether the run was given up.
-        gave_up: bool,
+        /// Where it failed.
+        stage: Option<Stage>,
+        /// Why the run was given up, if it was.
+        gave_up: Option<GaveUp>,
     },
     /// An attempt ended that does not count: the CRM is out of reach, and the breaker holds look-ups back.
     PutOff {
@@ -105,6 +138,8 @@ pub enum Observation<'a> {
     Breaker {
         /// Whether it is open now.
         open: bool,
+        /// What the look-up that opened it failed with.
+        error: Option<&'a str>,
     },
     /// A run ended: what asking the CRM for its event's contact came to.
     Correlated {
@@ -114,7 +149,10 @@ pub enum Observation<'a> {
         correlation: Correlation,
     },
     /// A worker's lease was taken over; its result changed nothing.
-    LeaseLost,
+    LeaseLost {
+        /// Of which event, or of which event's dead letter.
+        key: &'a EventKey,
+    },
     /// An attempt was lost: its worker ended or stood still, its lease ran out, and the event has
     /// been claimed again.
     LeaseExpired {

@@ -20,7 +20,7 @@ use crate::{
     pipeline::{Handler, OnAmbiguous, Pipeline},
     ports::{
         Clock, Completion, Contact, ContactQuery, CrmOutcome, Failure, FailureKind, FailureScope,
-        Observation, Operation, Origin, Scope, Settling, Span, SpanEnd,
+        GaveUp, Observation, Operation, Origin, Scope, Settling, Span, SpanEnd, Stage,
     },
     processing::{NextStep, retry::spread},
     store::{Attempt, AttemptOutcome, ClaimedRun, RunEnd, Settled, Settlement, WorkEnd},
@@ -56,6 +56,8 @@ struct Progress {
     correlation: Correlation,
     /// The look-up failed, and the attempt does not count: when the next one is due.
     put_off: Option<Timestamp>,
+    /// How far it has come: where it failed, if it fails now.
+    stage: Option<Stage>,
 }
 
 impl Found {
@@ -65,6 +67,10 @@ impl Found {
 
     fn set(&self, correlation: Correlation) {
         self.progress().correlation = correlation;
+    }
+
+    fn reached(&self, stage: Stage) {
+        self.progress().stage = Some(stage);
     }
 
     fn put_off(&self, due: Timestamp) {
@@ -196,7 +202,7 @@ impl Pipeline {
         };
         let ended_at = clock.now();
         let duration = (ended_at - started_at).to_std().unwrap_or_default();
-        let Progress { correlation, put_off } = found.end();
+        let Progress { correlation, put_off, stage } = found.end();
         if let (Err(failure), Some(due), Occasion::Worker) = (&result, put_off, occasion) {
             let error = failure.report();
             self.inner.observer.observe(&Observation::PutOff { key: &key, error: &error });
@@ -204,13 +210,14 @@ impl Pipeline {
             return Attempted { ending: Ending::Unsettled(settlement), result: Err(error) };
         }
 
-        let (end, outcome, error) = match &result {
+        let (end, outcome, error, stage) = match &result {
             Ok(Success { contact, settled: Some(Settled::LeaseLost) }) => {
                 let ending = Ending::Settled(Settled::LeaseLost);
                 return Attempted { ending, result: Ok(contact.clone()) };
             }
             Ok(Success { contact, .. }) => {
-                (RunEnd::Processed { contact: contact.clone() }, AttemptOutcome::Succeeded, None)
+                let end = RunEnd::Processed { contact: contact.clone() };
+                (end, AttemptOutcome::Succeeded, None, None)
             }
             Err(failure) => {
                 let outcome = match failure.kind() {
@@ -218,7 +225,9 @@ impl Pipeline {
                     FailureKind::Permanent => AttemptOutcome::FailedPermanent,
                 };
                 let end = self.after_failure(&key, run, counted, failure, occasion, ended_at);
-                (end, outcome, Some(failure.report()))
+                // Before the look-up there is only the event to be read.
+                let stage = failure.stage().or(stage).unwrap_or(Stage::Store);
+                (end, outcome, Some(failure.report()), Some(stage))
             }
         };
         self.inner.observer.observe(&Observation::Attempt {
@@ -228,7 +237,8 @@ impl Pipeline {
             outcome,
             duration,
             error: error.as_deref(),
-            gave_up: matches!(end, RunEnd::GiveUp { .. }),
+            stage,
+            gave_up: matches!(end, RunEnd::GiveUp { .. }).then(|| why_given_up(occasion, outcome)),
         });
         let is_over = !matches!(end, RunEnd::Retry { .. });
         if is_over {
@@ -325,6 +335,7 @@ impl Pipeline {
                 None
             }
         };
+        found.reached(Stage::Handler);
         let correlation = found.correlation();
         let mut event = event.at_attempt(number, correlation);
         let span = self.inner.span_within(span, Operation::Handler);
@@ -361,6 +372,7 @@ impl Pipeline {
     ) -> Result<Option<Contact>, Failure> {
         // Until there is an answer: the attempt may also be cut off.
         found.set(Correlation::Failed);
+        found.reached(Stage::Crm);
         let answer = self.find_contact(query, clock).await;
         self.tell_breaker(&answer, found, clock.now());
         let (correlation, contact) = of_answer(answer, self.inner.on_ambiguous);
@@ -376,20 +388,24 @@ impl Pipeline {
         now: Timestamp,
     ) {
         let Some(breaker) = &self.inner.breaker else { return };
-        let changed_to = match answer {
+        let observer = &self.inner.observer;
+        match answer {
             Err(failure) if let FailureKind::Transient { retry_after } = failure.kind() => {
                 let of_service = *failure.scope() == FailureScope::Service;
                 let tripped = breaker.failed(now, of_service, retry_after);
                 if !tripped.counts {
                     found.put_off(tripped.next_probe);
                 }
-                tripped.opened.then_some(true)
+                if tripped.opened {
+                    let error = &*failure.report();
+                    observer.observe(&Observation::Breaker { open: true, error: Some(error) });
+                }
             }
             // Whatever the CRM said, it is there.
-            _ => breaker.answered().then_some(false),
-        };
-        if let Some(open) = changed_to {
-            self.inner.observer.observe(&Observation::Breaker { open });
+            _ if breaker.answered() => {
+                observer.observe(&Observation::Breaker { open: false, error: None });
+            }
+            _ => {}
         }
     }
 
@@ -412,6 +428,15 @@ impl Pipeline {
         let duration = (clock.now() - started_at).to_std().unwrap_or_default();
         self.inner.observer.observe(&Observation::CrmRequest { outcome, duration });
         answer
+    }
+}
+
+/// Why a run was given up after an attempt that failed so.
+fn why_given_up(occasion: Occasion, outcome: AttemptOutcome) -> GaveUp {
+    match (occasion, outcome) {
+        (Occasion::Replay, _) => GaveUp::Replay,
+        (Occasion::Worker, AttemptOutcome::FailedPermanent) => GaveUp::Permanent,
+        (Occasion::Worker, _) => GaveUp::Attempts,
     }
 }
 

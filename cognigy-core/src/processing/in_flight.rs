@@ -16,7 +16,7 @@ use futures_util::{
 
 use super::{WorkerOptions, capacity::Capacity, store_call::StoreCall};
 use crate::{
-    event::Timestamp,
+    event::{EventKey, Timestamp},
     pipeline::Pipeline,
     ports::{Clock, Observation, Settling, StoreError},
     processing::{Admission, ClaimTime, Ending, Occasion, answered_by},
@@ -55,6 +55,8 @@ type Task = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// A claim we hold.
 struct Held {
+    /// Of which event.
+    key: EventKey,
     leased_until: Timestamp,
     /// Whether there is nothing left to do but to settle it.
     ended: bool,
@@ -177,10 +179,17 @@ impl InFlight {
         }
     }
 
-    /// A claim is not held any more.
-    fn let_go(&mut self, token: ClaimToken) {
-        if let Some(held) = self.held.remove(&token) {
-            self.capacity_for(token.work).vacate(held.ended);
+    /// A claim is not held any more. Yields its event.
+    fn let_go(&mut self, token: ClaimToken) -> Option<EventKey> {
+        let held = self.held.remove(&token)?;
+        self.capacity_for(token.work).vacate(held.ended);
+        Some(held.key)
+    }
+
+    /// The lease of a claim was taken over by another worker.
+    fn lost(&self, key: Option<&EventKey>) {
+        if let Some(key) = key {
+            self.pipeline.inner.observer.observe(&Observation::LeaseLost { key });
         }
     }
 
@@ -251,14 +260,12 @@ impl InFlight {
                 match ending {
                     Ending::Unsettled(settlement) => self.end(settlement),
                     Ending::Settled(answer) => {
-                        self.let_go(token);
+                        let key = self.let_go(token);
                         match answer {
                             Settled::Done => {}
                             // The next event of its contact is due.
                             Settled::UnblockedNext => self.run_capacity.expect(now),
-                            Settled::LeaseLost => {
-                                self.pipeline.inner.observer.observe(&Observation::LeaseLost);
-                            }
+                            Settled::LeaseLost => self.lost(key.as_ref()),
                         }
                     }
                 }
@@ -354,9 +361,8 @@ impl InFlight {
         }
         if until <= now {
             // The answer took as long as the leases last: another worker may claim the same work now.
-            (0..batch.len()).for_each(|_| {
-                self.pipeline.inner.observer.observe(&Observation::LeaseLost);
-            });
+            batch.runs.iter().for_each(|work| self.lost(Some(&work.key)));
+            batch.dead_letters.iter().for_each(|work| self.lost(Some(&work.dead_letter.key)));
             return;
         }
         if !batch.is_empty() {
@@ -366,11 +372,12 @@ impl InFlight {
             ClaimTime { asked: until - self.pipeline.inner.usable_lease(), answered: now };
         self.run_capacity.fill(runs);
         self.dead_letter_capacity.fill(letters);
-        let tokens = batch.runs.iter().map(|work| work.claim.token());
-        let tokens = tokens.chain(batch.dead_letters.iter().map(|work| work.claim.token()));
-        self.held.extend(tokens.map(|token| {
-            let settling = Settling::default();
-            (token, Held { leased_until: until, ended: false, abort: None, claimed, settling })
+        let runs = batch.runs.iter().map(|work| (work.claim.token(), &work.key));
+        let letters = batch.dead_letters.iter();
+        let letters = letters.map(|work| (work.claim.token(), &work.dead_letter.key));
+        self.held.extend(runs.chain(letters).map(|(token, key)| {
+            let (key, settling) = (key.clone(), Settling::default());
+            (token, Held { key, leased_until: until, ended: false, abort: None, claimed, settling })
         }));
         self.unbegun.extend(batch.runs);
         self.unsent.extend(batch.dead_letters);
@@ -422,10 +429,8 @@ impl InFlight {
     /// Drops a claim that was not begun in time: its lease ran out while this process stood still (a
     /// paused machine), and another worker may have the event now.
     fn forfeit(&mut self, token: ClaimToken) {
-        if self.held.contains_key(&token) {
-            self.let_go(token);
-            self.pipeline.inner.observer.observe(&Observation::LeaseLost);
-        }
+        let key = self.let_go(token);
+        self.lost(key.as_ref());
     }
 
     /// A batch at a time: each is settled as soon as it is sent, and a crash, or a sink that hangs,
@@ -467,9 +472,9 @@ impl InFlight {
 
     fn forget(&mut self, settlements: &[Settlement], answers: &[Settled], now: Timestamp) {
         for (settlement, answer) in settlements.iter().zip(answers) {
-            self.let_go(settlement.token());
+            let key = self.let_go(settlement.token());
             if *answer == Settled::LeaseLost {
-                self.pipeline.inner.observer.observe(&Observation::LeaseLost);
+                self.lost(key.as_ref());
                 continue;
             }
             match settlement.end() {

@@ -178,7 +178,7 @@ pub trait EventArchive: Send + Sync + 'static {
     async fn size(&self) -> Result<StoreSize, StoreError>;
 
     /// How much of each source's work is not finished; a source without any is absent. It may read
-    /// all of it: a question for a start, not for every scrape.
+    /// all of it: a question for now and then, not for every scrape.
     async fn backlog(&self) -> Result<BTreeMap<SourceName, Backlog>, StoreError>;
 
     /// Forgets what `request` names, a step at a time, and says what went. An event forgotten can be

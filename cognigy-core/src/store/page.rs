@@ -190,13 +190,15 @@ pub struct Counts {
     pub stopped_contacts: u64,
 }
 
-/// How much room the store takes on its disk, in bytes; none where the store cannot tell.
+/// How much room the store takes on its disk and how much is left, in bytes; none where the store cannot tell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoreSize {
     /// Everything that is stored, indexes included.
     pub database: Option<u64>,
     /// The write-ahead log that belongs to this store alone.
     pub log: Option<u64>,
+    /// What is free on the disk of the store, for a process without special rights.
+    pub free: Option<u64>,
 }
 
 /// One step of a purge: what is to be forgotten.

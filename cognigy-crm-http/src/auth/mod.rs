@@ -11,7 +11,8 @@ use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-pub(crate) use oauth::{AccessToken, Grant, OAuth, OAuthParts, TokenError};
+pub use oauth::TokenRequests;
+pub(crate) use oauth::{AccessToken, Grant, OAuth, OAuthParts, TokenCounts, TokenError};
 pub use token_store::{MAX_STORED_TOKEN_BYTES, MemoryTokenStore, StoredToken, TokenStore};
 
 use crate::secret::SecretText;

@@ -29,7 +29,7 @@ pub(crate) use failure::CrmError;
 pub use setup::CrmSetupError;
 
 use crate::{
-    auth::Credential,
+    auth::{Credential, TokenRequests},
     rate_limit::Limiter,
     template::{CrmTemplate, Names},
 };
@@ -89,6 +89,15 @@ impl TemplateCrm {
     /// Sets up a client for the CRM that `template` describes.
     pub fn builder(template: CrmTemplate) -> TemplateCrmBuilder {
         TemplateCrmBuilder::new(template)
+    }
+
+    /// How many tokens it has asked a token server for. `None` without OAuth.
+    #[must_use]
+    pub fn token_requests(&self) -> Option<TokenRequests> {
+        match &self.inner.credential {
+            Credential::OAuth(oauth) => Some(oauth.requests()),
+            Credential::None | Credential::Fixed(..) => None,
+        }
     }
 
     fn new(inner: Inner, batching: Option<Batching>) -> Self {

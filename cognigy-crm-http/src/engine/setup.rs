@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{Inner, TemplateCrm, TemplateCrmBuilder};
 use crate::{
     AuthKind, MemoryTokenStore,
-    auth::{Credential, Grant, OAuth, OAuthParts},
+    auth::{Credential, Grant, OAuth, OAuthParts, TokenCounts},
     rate_limit::Limiter,
     template::{Names, Place, Values, check_name},
 };
@@ -198,6 +198,7 @@ impl TemplateCrmBuilder {
         let scope = self.scope.as_ref().or(auth.scope.as_ref());
         let scope = scope.map(|it| it.replace("{base_url}", base.trim_end_matches('/')));
         Ok(OAuth::new(OAuthParts {
+            counts: TokenCounts::default(),
             http: http.clone(),
             url,
             grant,

@@ -24,6 +24,11 @@ impl Budget {
         Self { used: Arc::new(AtomicUsize::new(0)), limit }
     }
 
+    /// How much of it is used now.
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn reserve(&self, amount: usize) -> Result<Reservation, Intake> {
         let mut reservation = Reservation { budget: self.clone(), amount: 0 };
         reservation.grow_to(amount)?;

@@ -1,7 +1,7 @@
 //! The task that carries bulk replays on.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -21,6 +21,8 @@ const AT_ONCE: usize = 8;
 const SIDE_BY_SIDE: usize = 16;
 /// How often new replays are looked for.
 const INTERVAL: Duration = Duration::from_millis(300);
+/// What a log line about looking for them is remembered by.
+const LOOKING: &str = "bulk replays";
 /// How long a wait for an event's turn goes on before it looks whether the replay was cancelled.
 const WAIT_SLICE: Duration = Duration::from_secs(1);
 /// How often an event is tried again that another run holds. It is tried until the lease of a process that
@@ -35,8 +37,12 @@ pub(crate) async fn carry_out(app: App, stop: Stop) {
     let mut tasks = Tasks::default();
     while !stop.is_stopped() {
         if let Err(error) = look(&app, &name, &stop, &mut tasks).await {
-            let error = cognigy_core::report(&error);
-            tracing::warn!(error, "the bulk replays could not be looked at");
+            if let Some(unlogged) = app.telemetry.failing.again(LOOKING) {
+                let error = cognigy_core::report(&error);
+                tracing::warn!(error, unlogged, "the bulk replays could not be looked at");
+            }
+        } else {
+            app.telemetry.failing.over(LOOKING);
         }
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}
@@ -56,6 +62,8 @@ pub(crate) async fn carry_out(app: App, stop: Stop) {
 struct Tasks {
     set: JoinSet<Result<(), StoreError>>,
     replays: HashMap<Id, u64>,
+    /// Replays that have ended, wherever: they are read once only.
+    over: HashSet<u64>,
 }
 
 type Ended = Result<(Id, Result<(), StoreError>), tokio::task::JoinError>;
@@ -81,11 +89,13 @@ impl Tasks {
 /// Takes up the replays that no process works on.
 async fn look(app: &App, name: &str, stop: &Stop, tasks: &mut Tasks) -> Result<(), StoreError> {
     let Some(ids) = app.store.shared_value(ALL).await? else { return Ok(()) };
-    for id in ids_in(Some(&ids)) {
+    let ids = ids_in(Some(&ids));
+    tasks.over.retain(|id| ids.contains(id));
+    for id in ids {
         if stop.is_stopped() || tasks.set.len() >= SIDE_BY_SIDE {
             return Ok(());
         }
-        if tasks.replays.values().any(|carried| *carried == id) {
+        if tasks.over.contains(&id) || tasks.replays.values().any(|carried| *carried == id) {
             continue;
         }
         let now = app.clock.now();
@@ -97,9 +107,10 @@ async fn look(app: &App, name: &str, stop: &Stop, tasks: &mut Tasks) -> Result<(
             }
             is_free
         });
-        if let Some(replay) = taken.await?
-            && replay.is_carried_by(name)
-        {
+        let Some(replay) = taken.await? else { continue };
+        if replay.state != State::Running {
+            tasks.over.insert(id);
+        } else if replay.is_carried_by(name) {
             let (app, name, stop) = (app.clone(), name.to_owned(), stop.clone());
             let task = async move { carry_on(&app, replay, &name, &stop).await };
             tasks.replays.insert(tasks.set.spawn(task).id(), id);
@@ -296,6 +307,7 @@ async fn run(app: &App, work: Work, key: Option<EventKey>, stop: &Stop) -> Optio
             }
         }
     }
+    source.telemetry.replay_was_busy();
     Some(false)
 }
 

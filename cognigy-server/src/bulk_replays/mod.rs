@@ -11,7 +11,7 @@
 
 mod carry_out;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use cognigy_core::{EventKey, Store, StoreError, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -214,6 +214,44 @@ pub(crate) async fn list(store: &dyn Store) -> Result<Vec<BulkReplay>, StoreErro
         replays.extend(get(store, id).await?);
     }
     Ok(replays)
+}
+
+/// The replays that are not at their end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Unfinished {
+    /// How many a process carries out.
+    pub(crate) running: u64,
+    /// How many wait for a process.
+    pub(crate) waiting: u64,
+    /// How many of their events have not been run.
+    pub(crate) events: u64,
+}
+
+/// Counts the replays that are not at their end. `ended` are those that were seen at theirs, which are not
+/// read again; yields them, too, as they are now.
+pub(crate) async fn unfinished(
+    store: &dyn Store,
+    now: Timestamp,
+    mut ended: BTreeSet<u64>,
+) -> Result<(Unfinished, BTreeSet<u64>), StoreError> {
+    let mut unfinished = Unfinished::default();
+    let ids = ids_in(store.shared_value(ALL).await?.as_deref());
+    ended.retain(|id| ids.contains(id));
+    for id in ids {
+        if ended.contains(&id) {
+            continue;
+        }
+        // The value of one that begins just now is written after its id.
+        let Some(replay) = get(store, id).await? else { continue };
+        if replay.state != State::Running {
+            ended.insert(id);
+            continue;
+        }
+        let is_carried = replay.owned_until >= now.timestamp_micros();
+        *if is_carried { &mut unfinished.running } else { &mut unfinished.waiting } += 1;
+        unfinished.events += replay.total.saturating_sub(replay.done);
+    }
+    Ok((unfinished, ended))
 }
 
 /// Changes a replay, whatever other processes write meanwhile. None if there is no such replay.

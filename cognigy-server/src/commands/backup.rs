@@ -23,8 +23,8 @@ pub(super) async fn run(
         Some(Database::Postgres(_)) => {
             let file = file.display();
             return Err(StartError::Usage(format!(
-                "a database in PostgreSQL is backed up by its own tools: pg_dump --format=custom \
-                 --file={file} \"$COGNIGY_DATABASE_URL\", and pg_restore brings it back"
+                "a database in PostgreSQL is backed up by its own tools: umask 077 && pg_dump \
+                 --format=custom --file={file} \"$COGNIGY_DATABASE_URL\", and pg_restore brings it back"
             )));
         }
         None => {

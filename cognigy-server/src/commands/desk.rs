@@ -15,6 +15,7 @@ use serde_json::{
 
 use super::{events::key_of, send::client};
 use crate::{
+    breakers,
     deployment::Deployment,
     error::StartError,
     filter::{self, Types},
@@ -160,7 +161,9 @@ impl Desk {
             Self::Database { store, .. } => {
                 let paused = pausing::paused(&**store).await?;
                 let now = TokioClock::new().now();
-                json(&Stats::new(store.counts().await?, None, paused, now))
+                let breakers = breakers::open(&**store, now).await?;
+                let stats = Stats::new(store.counts().await?, None, paused, now);
+                json(&Stats { breakers, ..stats })
             }
             Self::Server(server) => {
                 let stats = server.get(&["admin", "stats"], &BTreeMap::new()).await?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::ArgMatches;
-use cognigy_core::{EventArchive, EventFilter, PageRequest, Timestamp};
+use cognigy_core::{Clock, EventArchive, EventFilter, PageRequest, Store, Timestamp, TokioClock};
 use serde_json::json;
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
     send::{TIMEOUT, client},
 };
 use crate::{
+    breakers::{self, OpenBreaker},
     deployment::Deployment,
     error::StartError,
     output::{printable, say},
@@ -40,18 +41,23 @@ struct Findings {
 
 impl Findings {
     fn fine(&self, check: &str, found: &str) -> Result<(), StartError> {
-        self.print(check, true, found, None)
+        self.print(check, Some(true), found, None)
+    }
+
+    /// It could not be looked at from here, so that nothing is said of it.
+    fn unseen(&self, check: &str, found: &str) -> Result<(), StartError> {
+        self.print(check, None, found, None)
     }
 
     fn wrong(&mut self, check: &str, found: &str, mend: &str) -> Result<(), StartError> {
         self.wrong += 1;
-        self.print(check, false, found, Some(mend))
+        self.print(check, Some(false), found, Some(mend))
     }
 
     fn print(
         &self,
         check: &str,
-        fine: bool,
+        fine: Option<bool>,
         found: &str,
         mend: Option<&str>,
     ) -> Result<(), StartError> {
@@ -60,7 +66,11 @@ impl Findings {
                 &json!({ "check": check, "ok": fine, "found": found, "mend": mend }),
             );
         }
-        let verdict = if fine { "ok" } else { "WRONG" };
+        let verdict = match fine {
+            Some(true) => "ok",
+            Some(false) => "WRONG",
+            None => "-",
+        };
         say!("{verdict:<6} {check:<22} {}", printable(found))?;
         match mend {
             Some(mend) => say!("{:>29} to mend it: {}", "", printable(mend)),
@@ -167,7 +177,13 @@ async fn crm(
     match answer {
         // Whatever it answers to a request without a contact and without a token.
         Ok(answer) => {
-            findings.fine(check, "it can be reached")?;
+            let status = answer.status();
+            let asked = "a request without a contact and a token";
+            match status.is_server_error() {
+                false => findings.fine(check, "it can be reached")?,
+                true => findings
+                    .fine(check, &format!("it can be reached; to {asked} it says {status}"))?,
+            }
             let date = answer.headers().get("date").and_then(|date| date.to_str().ok());
             Ok(date.and_then(|date| httpdate::parse_http_date(date).ok()))
         }
@@ -248,7 +264,7 @@ async fn database(
         files(findings, &path)?;
     } else {
         let found = "the database is on another machine, or is another program's: not looked at";
-        findings.fine("disk space", found)?;
+        findings.unseen("disk space", found)?;
     }
     if !is_there {
         findings.fine("database", "there is none yet: serve creates it")?;
@@ -256,7 +272,10 @@ async fn database(
     }
     let newest = PageRequest { limit: 1, after: None };
     let read = match store::open(deployment, Access::Read, None).await {
-        Ok(store) => store.list(&EventFilter::default(), newest).await.map_err(StartError::from),
+        Ok(store) => {
+            breakers_of(findings, &*store).await?;
+            store.list(&EventFilter::default(), newest).await.map_err(StartError::from)
+        }
         Err(error) => Err(error),
     };
     match read {
@@ -270,6 +289,18 @@ async fn database(
             Ok(None)
         }
     }
+}
+
+/// The look-ups that running servers hold back.
+async fn breakers_of(findings: &mut Findings, store: &dyn Store) -> Result<(), StartError> {
+    // If the store cannot be read, the next question says so.
+    let Ok(open) = breakers::open(store, TokioClock::new().now()).await else { return Ok(()) };
+    for (source, OpenBreaker { since, error }) in open {
+        let found = format!("look-ups of {source} are held back since {since}: {error}");
+        let mend = "mend the CRM, its token, or the network between; the server goes on by itself";
+        findings.wrong("breaker", &found, mend)?;
+    }
+    Ok(())
 }
 
 /// The files of an SQLite database.

@@ -56,6 +56,11 @@ pub(super) async fn run(
         print_json(&receipt)?;
         return Ok(true);
     }
+    if receipt.events + receipt.quarantined + receipt.dead_letters == 0 {
+        say!(
+            "Nothing is stored about this person: look whether the id is right, and whether it is an externalId or a userId."
+        )?;
+    }
     say!("receipt      {}", receipt.id)?;
     say!("events       {}", receipt.events)?;
     say!("quarantined  {}", receipt.quarantined)?;

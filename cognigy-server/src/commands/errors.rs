@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{desk::Remote, print_json};
 use crate::{
+    breakers::{self, Breakers, OpenBreaker},
     deployment::Deployment,
     error::StartError,
     filter::{self, Types},
@@ -15,6 +16,13 @@ use crate::{
     store::{self, Access},
     view::ErrorLine,
 };
+
+/// What is read of a server's statistics. An earlier version tells of no breakers.
+#[derive(Deserialize)]
+struct Stats {
+    #[serde(default)]
+    breakers: Breakers,
+}
 
 /// The answer of a server.
 #[derive(Deserialize)]
@@ -32,15 +40,19 @@ pub(super) async fn run(
     let pairs: BTreeMap<_, _> = ["source", "from", "to"].into_iter().filter_map(given).collect();
     let filter = filter::from_pairs(&pairs, TokioClock::new().now(), Types::Any)
         .map_err(|problem| StartError::Usage(format!("--{problem}")))?;
-    let groups = match Remote::named(arguments, deployment)? {
+    let (groups, mut breakers) = match Remote::named(arguments, deployment)? {
         Some(server) => {
             let answer: Option<Groups> = server.get(&["admin", "errors"], &pairs).await?;
-            answer.map(|answer| answer.groups).unwrap_or_default()
+            let stats: Option<Stats> = server.get(&["admin", "stats"], &BTreeMap::new()).await?;
+            let breakers = stats.map(|stats| stats.breakers).unwrap_or_default();
+            (answer.map(|answer| answer.groups).unwrap_or_default(), breakers)
         }
         None => {
             let store = store::open(deployment, Access::Read, None).await?;
-            let groups = error_groups(&*store, filter.source, filter.from, filter.to).await?;
-            groups.into_iter().map(ErrorLine::from).collect()
+            let source = filter.source.clone();
+            let groups = error_groups(&*store, source, filter.from, filter.to).await?;
+            let breakers = breakers::open(&*store, TokioClock::new().now()).await?;
+            (groups.into_iter().map(ErrorLine::from).collect(), breakers)
         }
     };
     if groups.is_empty() && !arguments.get_flag("json") {
@@ -56,6 +68,13 @@ pub(super) async fn run(
         say!("         from {} to {}", group.first, group.last)?;
         let sample: Vec<_> = group.sample.iter().map(|id| printable(id)).collect();
         say!("         such as {}", sample.join(", "))?;
+    }
+    // Attempts that a breaker puts off have failed in no class.
+    breakers.retain(|name, _| filter.source.as_ref().is_none_or(|source| source.as_str() == name));
+    for (source, open) in breakers.iter().filter(|_| !arguments.get_flag("json")) {
+        let OpenBreaker { since, error } = open;
+        let (source, error) = (printable(source), printable(error));
+        say!("look-ups of the source {source} are held back since {since}: {error}")?;
     }
     Ok(true)
 }

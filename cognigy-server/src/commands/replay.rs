@@ -291,6 +291,7 @@ impl Account {
         }
         if !self.as_json {
             match self.handed_over {
+                0 if self.total == 0 => say!("no event matches")?,
                 0 => say!("{} replayed, {} not", self.replayed, self.not)?,
                 count => say!("{count} handed over, {} not", self.not)?,
             }

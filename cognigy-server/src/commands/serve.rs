@@ -1,6 +1,10 @@
 //! `serve`: receive webhooks and process them until a signal stops the server.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use cognigy_core::{Backlog, Clock, Purged, Stop, StoreError, Worker, WorkerHandle, WorkerOptions};
 use cognigy_crm_http::HttpCrm;
@@ -10,10 +14,11 @@ use tokio::task::JoinHandle;
 use crate::{
     admission::MAX_CONNECTIONS,
     app::App,
-    bulk_replays,
+    breakers, bulk_replays,
     deployment::Deployment,
     error::StartError,
     http::{self, Listening, Routes, Service, Size},
+    notices::Notices,
     pausing,
     presence::Presence,
     purging,
@@ -27,6 +32,8 @@ const OPERATORS_CONNECTIONS: usize = 256;
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 /// How often the bodies of sensitive events are looked for. An index holds just those.
 const SENSITIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// What a log line about forgetting them is remembered by.
+const SENSITIVE: &str = "sensitive events";
 /// How many events one transaction deletes. That takes a few milliseconds, so deliveries hardly wait.
 const PURGE_BATCH: usize = 500;
 /// The pause between two such transactions, in which deliveries are written.
@@ -104,6 +111,7 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
     }
     let address = listening.first().map_or(settings.listen, |public| public.address);
     pausing::follow(&*app.store, &app.pipelines).await?;
+    app.telemetry.works(settings.worker);
     // Each source has a worker, so that a slow source does not hold up another.
     let workers = app.pipelines.iter().filter(|_| settings.worker).map(|source| {
         let concurrency = source.concurrency;
@@ -115,18 +123,24 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
         let stop = Stop::new();
         (stop.clone(), tokio::spawn(bulk_replays::carry_out(app.clone(), stop)))
     });
+    let notices = match settings.notify.as_ref().filter(|_| settings.worker) {
+        Some(notify) => Some(tokio::spawn(Notices::new(app.clone(), notify)?.watch())),
+        None => None,
+    };
+    let upkeep_tasks = [
+        tokio::spawn(upkeep(app.clone(), settings.clone())),
+        tokio::spawn(forget_sensitive(app.clone(), settings.clone())),
+        tokio::spawn(Arc::clone(&app.refusals).watch()),
+        tokio::spawn(pausing::watch(app.clone())),
+        tokio::spawn(breakers::watch(app.clone())),
+    ];
     Ok(Running {
         replays,
         address,
         listening,
         grace,
         workers: workers.collect(),
-        upkeep: vec![
-            tokio::spawn(upkeep(app.clone(), settings.clone())),
-            tokio::spawn(forget_sensitive(app.clone(), settings.clone())),
-            tokio::spawn(Arc::clone(&app.refusals).watch()),
-            tokio::spawn(pausing::watch(app.clone())),
-        ],
+        upkeep: upkeep_tasks.into_iter().chain(notices).collect(),
         service,
     })
 }
@@ -180,8 +194,13 @@ async fn warn_of_orphans(app: App) {
 /// Forgets what is older than the retention, for as long as the server runs.
 async fn upkeep(app: App, settings: Settings) {
     loop {
-        if let Err(error) = purge_once(&app, &settings).await {
-            tracing::error!(error = cognigy_core::report(&error), "finished events not forgotten");
+        let began = Instant::now();
+        match purge_once(&app, &settings).await {
+            Ok(()) => app.telemetry.purged(began.elapsed()),
+            Err(error) => {
+                let error = cognigy_core::report(&error);
+                tracing::error!(error, "finished events not forgotten");
+            }
         }
         for source in app.pipelines.iter() {
             if !source.http_crm.as_ref().is_some_and(HttpCrm::only_not_found) {
@@ -200,11 +219,17 @@ async fn forget_sensitive(app: App, settings: Settings) {
         tokio::time::sleep(SENSITIVE_INTERVAL).await;
         let before = app.clock.now() - settings.sensitive_retention;
         match app.store.forget_sensitive(before, PURGE_BATCH).await {
-            Ok(0) => {}
-            Ok(count) => tracing::debug!(count, "bodies of sensitive events forgotten"),
+            Ok(count) => {
+                app.telemetry.failing.over(SENSITIVE);
+                if count > 0 {
+                    tracing::debug!(count, "bodies of sensitive events forgotten");
+                }
+            }
             Err(error) => {
-                let error = cognigy_core::report(&error);
-                tracing::error!(error, "bodies of sensitive events not forgotten");
+                if let Some(unlogged) = app.telemetry.failing.again(SENSITIVE) {
+                    let error = cognigy_core::report(&error);
+                    tracing::error!(error, unlogged, "bodies of sensitive events not forgotten");
+                }
             }
         }
     }

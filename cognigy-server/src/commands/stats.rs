@@ -37,7 +37,8 @@ pub(super) async fn run(
     ] {
         say!("{title:<30}{:>12}", text(&stats[name]))?;
     }
-    say!("{:<30}{:>10} s", "oldest waiting event", text(&stats["oldest_pending_seconds"]))?;
+    let oldest = stats["oldest_pending_seconds"].as_f64().unwrap_or_default();
+    say!("{:<30}{oldest:>10.1} s", "oldest waiting event")?;
     if let Value::Object(deliveries) = &stats["deliveries"] {
         say!("deliveries since the start")?;
         for (name, count) in deliveries {
@@ -50,6 +51,11 @@ pub(super) async fn run(
     for (source, paused) in stats["paused"].as_object().into_iter().flatten() {
         let (by, at) = (text(&paused["by"]), text(&paused["at"]));
         say!("{} is paused, by {by} at {at}", printable(source))?;
+    }
+    for (source, open) in stats["breakers"].as_object().into_iter().flatten() {
+        let (since, error) = (text(&open["since"]), text(&open["error"]));
+        let source = printable(source);
+        say!("look-ups of {source} are held back since {since}: {error}")?;
     }
     Ok(true)
 }

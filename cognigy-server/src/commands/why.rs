@@ -32,7 +32,7 @@ pub(super) async fn run(
     let desk = Desk::open(arguments, deployment).await?;
     let stats = read(&desk.stats().await?);
     let now = view::time(TokioClock::new().now());
-    let known = Known { paused: &stats["paused"], now: &now };
+    let known = Known { paused: &stats["paused"], breakers: &stats["breakers"], now: &now };
     let quarantined = in_quarantine(&desk, key, source.as_ref()).await?;
     // A text that is too long for an event's id may be a contact's key.
     let event = match key.parse::<cognigy_core::EventId>() {
@@ -134,6 +134,7 @@ async fn of_contact(
 /// What is known beside the event itself.
 struct Known<'a> {
     paused: &'a Value,
+    breakers: &'a Value,
     now: &'a str,
 }
 
@@ -190,7 +191,7 @@ impl Known<'_> {
     /// How the event stands now.
     fn standing(&self, event: &Value) -> String {
         let source = event["source"].as_str().unwrap_or(cognigy_core::DEFAULT_SOURCE);
-        let paused = &self.paused[source];
+        let (paused, breaker) = (&self.paused[source], &self.breakers[source]);
         let id = text(&event["event_id"]);
         match event["status"].as_str().unwrap_or_default() {
             "pending" if paused.is_object() => format!(
@@ -198,6 +199,12 @@ impl Known<'_> {
                  cognigy-server resume {source} lets them go on",
                 text(&paused["by"]),
                 text(&paused["at"])
+            ),
+            "pending" if breaker.is_object() && !event["next_attempt_at"].is_null() => format!(
+                "it waits, because the CRM of the source {source} is out of reach, and its look-ups are \
+                 held back since {}: {}. The server asks again every few seconds, and goes on by itself",
+                text(&breaker["since"]),
+                text(&breaker["error"])
             ),
             "pending" => match event["next_attempt_at"].as_str() {
                 None => "it waits until an earlier event of the same contact has ended".to_owned(),

@@ -64,6 +64,7 @@ fn buttons(viewer: &Viewer, event: &EventDetail, source: &str) -> Markup {
         div.actions {
             @if event.forgotten.is_none() {
                 (change(viewer, &at("/console/event/replay"), html! { button.main { "Replay now" } }))
+                (change(viewer, &at("/console/event/rehearse"), html! { button { "Rehearse" } }))
             }
             @if is_dead {
                 (change(viewer, &at("/console/event/discard"), html! { button.danger { "Discard" } }))

@@ -24,6 +24,7 @@ mod live;
 mod overview;
 mod page;
 mod quarantine;
+mod rehearsal;
 mod replays;
 mod session;
 mod settings;
@@ -77,6 +78,7 @@ pub(crate) fn configure(
         .service(page("/console/event").route(web::get().to(event::show)))
         .service(page("/console/event/body").route(web::get().to(download::of_event)))
         .service(action("/console/event/replay").route(web::post().to(event::replay)))
+        .service(action("/console/event/rehearse").route(web::post().to(rehearsal::rehearse)))
         .service(action("/console/event/discard").route(web::post().to(event::discard)))
         .service(page("/console/contact").route(web::get().to(contact::show)))
         .service(action("/console/contact/erase").route(web::post().to(contact::erase)))

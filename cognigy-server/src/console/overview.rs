@@ -32,7 +32,7 @@ pub(super) async fn show(viewer: Viewer, service: Shared) -> Shown {
             p.live data-live-state="/console/live" hidden {}
         }
         div data-live="overview" {
-            (attention(app, &stats))
+            (attention(&stats))
             (tiles(&stats, &day))
             (charts(app, &day))
             (sources(app, &stats))
@@ -60,15 +60,14 @@ fn last_day(app: &App) -> Vec<Minute> {
 }
 
 /// What an operator should look at, each with the page that helps.
-fn attention(app: &App, stats: &Stats) -> Markup {
+fn attention(stats: &Stats) -> Markup {
     let mut items: Vec<(&str, Markup)> = Vec::new();
-    for source in app.pipelines.iter().filter(|source| source.pipeline.breaker_is_open()) {
-        let name = source.telemetry.label();
+    for (name, open) in &stats.breakers {
         items.push((
             "bad",
             html! {
-                "The CRM of " (user(name))
-                " is out of reach. Its events wait until it answers; no attempt is used up. "
+                "The CRM of " (user(name)) " is out of reach since " (when(&open.since)) ": "
+                (user(&open.error)) ". Its events wait until it answers; no attempt is used up. "
                 a href="/console/sources" { "Sources" }
             },
         ));
@@ -259,7 +258,7 @@ fn sources(app: &App, stats: &Stats) -> Markup {
 fn percentile(durations: &Durations, share: f64) -> Markup {
     match durations.percentile(share) {
         None => super::text::none(),
-        Some(bound) if bound.is_infinite() => html! { "> " (duration(Durations::longest())) },
+        Some(bound) if bound.is_infinite() => html! { "> " (duration(durations.longest())) },
         Some(bound) => html! { "≤ " (duration(bound)) },
     }
 }

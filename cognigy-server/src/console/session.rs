@@ -11,8 +11,8 @@ use futures_util::future::LocalBoxFuture;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::page::Sorry;
-use crate::http::{Operator, ProblemResponse, Refused, Service, Shared, bearer_of};
+use super::{LONGEST_FORM, page::Sorry};
+use crate::http::{Operator, ProblemResponse, Refused, Service, Shared, WholeBody, bearer_of};
 
 /// How long a session lasts: a working day. After that the token is asked for again.
 pub(super) const LASTS: chrono::TimeDelta = chrono::TimeDelta::hours(12);
@@ -196,11 +196,12 @@ impl FromRequest for Act {
     type Future = LocalBoxFuture<'static, Result<Self, Sorry>>;
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
-        let body = web::Bytes::from_request(request, payload);
+        let body = WholeBody::from_request(request, payload);
         let request = request.clone();
         Box::pin(async move {
             let viewer = viewer_of(&request, false).await?;
-            let fields = form(&request, &viewer, body.await)?;
+            let Ok(body) = body.await;
+            let fields = form(&request, &viewer, body)?;
             let service = request.app_data::<Shared>().ok_or_else(not_wired)?;
             match service.tokens.may_change(&viewer.operator, &request, &service.app) {
                 Ok(()) => Ok(Self { viewer, fields }),
@@ -218,23 +219,20 @@ impl FromRequest for Sent {
     type Future = LocalBoxFuture<'static, Result<Self, Sorry>>;
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
-        let body = web::Bytes::from_request(request, payload);
+        let body = WholeBody::from_request(request, payload);
         let request = request.clone();
         Box::pin(async move {
             let viewer = viewer_of(&request, false).await?;
-            form(&request, &viewer, body.await).map(|_| Self)
+            let Ok(body) = body.await;
+            form(&request, &viewer, body).map(|_| Self)
         })
     }
 }
 
 /// The fields of a form, if this session's page sent it.
-fn form(
-    request: &HttpRequest,
-    viewer: &Viewer,
-    body: Result<web::Bytes, actix_web::Error>,
-) -> Result<Fields, Sorry> {
+fn form(request: &HttpRequest, viewer: &Viewer, body: WholeBody) -> Result<Fields, Sorry> {
     let unreadable = || ProblemResponse::bad_request("The form cannot be read");
-    let body = body.map_err(|_| unreadable())?;
+    let body = body.within(LONGEST_FORM)?;
     let fields = Fields::read(&body).ok_or_else(unreadable)?;
     let expected = viewer.form_token.as_deref().unwrap_or_default().as_bytes();
     let sent = fields.get(FIELD).as_bytes();

@@ -3,16 +3,16 @@
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{StatusCode, header, header::SET_COOKIE},
-    web,
 };
 use maud::{Markup, html};
 
 use super::{
+    LONGEST_FORM,
     assets::ICON,
     page::{Shown, Sorry, forgotten, outside, see},
     session::{COOKIE, Fields, LASTS, Sent, Viewer, begin, is_foreign},
 };
-use crate::http::{ProblemResponse, Shared};
+use crate::http::{ProblemResponse, Shared, WholeBody};
 
 /// The form. Whoever has a session goes on to the page that was asked for.
 pub(super) async fn form(request: HttpRequest, service: Shared, viewer: Option<Viewer>) -> Shown {
@@ -32,13 +32,9 @@ fn closed() -> Sorry {
 }
 
 /// Checks the token as the operator API does, and slows guesses down as that does.
-pub(super) async fn sign_in(
-    request: HttpRequest,
-    service: Shared,
-    body: Result<web::Bytes, actix_web::Error>,
-) -> Shown {
+pub(super) async fn sign_in(request: HttpRequest, service: Shared, body: WholeBody) -> Shown {
     let unreadable = || ProblemResponse::bad_request("The form cannot be read");
-    let body = body.map_err(|_| unreadable())?;
+    let body = body.within(LONGEST_FORM)?;
     let fields = Fields::read(&body).ok_or_else(unreadable)?;
     if is_foreign(&request) {
         let detail = "The form is not of this console, so nobody was signed in";

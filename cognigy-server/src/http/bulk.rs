@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{
     Answer, ProblemResponse, Shared,
     access::{Change, Operator, Reader},
-    request::number,
+    request::{WholeBody, number},
 };
 use crate::{
     app::App,
@@ -67,12 +67,8 @@ pub(super) enum Selection {
 
 /// Begins a bulk replay of `{"ids": […]}` or of a filter such as `{"status": "dead_lettered"}`, perhaps with
 /// a `rate`.
-pub(super) async fn begin(
-    Change(operator): Change,
-    service: Shared,
-    body: Result<web::Bytes, actix_web::Error>,
-) -> Answer {
-    let body = body.map_err(|error| unreadable(&error, MAX_SELECTION))?;
+pub(super) async fn begin(Change(operator): Change, service: Shared, body: WholeBody) -> Answer {
+    let body = body.within(MAX_SELECTION)?;
     Ok(begun(replay_selected(&service.app, &operator, &body).await?))
 }
 
@@ -157,18 +153,6 @@ pub(super) async fn list(_: Reader, service: Shared) -> Answer {
     let replays = bulk_replays::list(&*service.app.store).await?;
     let lines: Vec<_> = replays.into_iter().map(Line::from).collect();
     Ok(HttpResponse::Ok().json(json!({ "replays": lines })))
-}
-
-/// The answer to a body that is too long or broke off.
-pub(super) fn unreadable(error: &actix_web::Error, limit: usize) -> ProblemResponse {
-    match error.as_response_error().status_code().as_u16() {
-        413 => {
-            let hint = if limit == MAX_SELECTION { "; a selection may be a filter" } else { "" };
-            let detail = format!("The body is longer than {limit} bytes{hint}");
-            ProblemResponse::new(413, "Content Too Large", &detail)
-        }
-        _ => ProblemResponse::bad_request("The body cannot be read"),
-    }
 }
 
 /// The progress of one bulk replay.
@@ -317,6 +301,9 @@ fn asked(body: &[u8], now: Timestamp, types: Types) -> Result<Asked, String> {
 
 /// The members of the object, each once.
 pub(super) fn members(body: &[u8]) -> Result<BTreeMap<String, Value>, String> {
+    if body.is_empty() {
+        return Ok(BTreeMap::new());
+    }
     let Ok(Members(members)) = serde_json::from_slice(body) else {
         return Err("expected a JSON object: {\"ids\": […]} or a filter".to_owned());
     };

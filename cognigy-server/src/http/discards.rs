@@ -1,12 +1,13 @@
 //! `POST /admin/discards`: drops dead letters, by ids or by a filter.
 
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
 use cognigy_core::Clock;
 
 use super::{
     Answer, ProblemResponse, Shared,
     access::{Change, Operator},
     bulk,
+    request::WholeBody,
 };
 use crate::{
     app::App,
@@ -15,12 +16,8 @@ use crate::{
 };
 
 /// The events of the selection that are not dead-lettered stay as they are.
-pub(super) async fn discard(
-    Change(operator): Change,
-    service: Shared,
-    body: Result<web::Bytes, actix_web::Error>,
-) -> Answer {
-    let body = body.map_err(|error| bulk::unreadable(&error, bulk::MAX_SELECTION))?;
+pub(super) async fn discard(Change(operator): Change, service: Shared, body: WholeBody) -> Answer {
+    let body = body.within(bulk::MAX_SELECTION)?;
     Ok(HttpResponse::Ok().json(discard_selected(&service.app, &operator, &body).await?))
 }
 

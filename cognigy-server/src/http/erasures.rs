@@ -1,13 +1,13 @@
 //! `POST /admin/erasures`: erases what is stored about a person.
 
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
 use cognigy_core::{Clock, Person};
 use serde::Deserialize;
 
 use super::{
     Answer, ProblemResponse, Shared,
     access::{Change, Operator},
-    bulk,
+    request::WholeBody,
 };
 use crate::{
     app::App,
@@ -36,12 +36,8 @@ fn person(body: &[u8]) -> Option<Person> {
     Some(person).filter(|person| !person.id().is_empty())
 }
 
-pub(super) async fn erase(
-    Change(operator): Change,
-    service: Shared,
-    body: Result<web::Bytes, actix_web::Error>,
-) -> Answer {
-    let body = body.map_err(|error| bulk::unreadable(&error, MAX_BODY))?;
+pub(super) async fn erase(Change(operator): Change, service: Shared, body: WholeBody) -> Answer {
+    let body = body.within(MAX_BODY)?;
     let person = person(&body).ok_or_else(|| {
         ProblemResponse::bad_request(
             "expected a JSON object with the person's external_id or user_id, not empty",

@@ -59,6 +59,7 @@ pub(crate) use operator::{
     replay_event, retry_body, statistics,
 };
 use probes::Readiness;
+pub(crate) use request::WholeBody;
 pub(crate) use sources::set_paused;
 
 /// What the routes of all listeners share: the app, and what only requests need.
@@ -304,6 +305,10 @@ impl ResponseError for ProblemResponse {
             let challenge = header::HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             // So each guess costs a connection.
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
+        if self.0.status() == 408 {
+            // The rest of the body may still come (RFC 9110, section 15.5.9).
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
         response

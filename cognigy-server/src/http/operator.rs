@@ -1,11 +1,11 @@
 //! The operator API: events, quarantine, statistics.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use cognigy_core::{
     Clock, Contact, EventFilter, EventId, EventKey, EventPage, PageRequest, QuarantineRetry,
-    QuarantinedItem, ReplayOutcome, SourceName,
+    QuarantinedItem, ReplayOutcome, Reply, SourceName,
 };
 use serde_json::json;
 
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     app::App,
     audit::{Target, audit},
-    filter, find, pausing,
+    breakers, filter, find, pausing,
     telemetry::Deliveries,
     view::{EventDetail, EventLine, EventsPage, QuarantineLine, QuarantinePage, Rates, Stats},
 };
@@ -91,6 +91,7 @@ pub(crate) async fn replay_event(
 ) -> Result<Option<Contact>, ProblemResponse> {
     let source = app.pipelines.get(&key.source).ok_or_else(|| not_configured(&key.source))?;
     let (pipeline, app, operator) = (source.pipeline.clone(), app.clone(), operator.clone());
+    let telemetry = Arc::clone(&source.telemetry);
     // The run is a task of its own: if the operator hangs up, it goes on to its end.
     let run = tokio::spawn(async move {
         let outcome = pipeline.replay(&key, &app.clock).await;
@@ -99,7 +100,11 @@ pub(crate) async fn replay_event(
             Ok(ReplayOutcome::Failed(_)) => "failed",
             Ok(ReplayOutcome::NotFound) => "not_found",
             Ok(ReplayOutcome::Forgotten) => "forgotten",
-            Ok(ReplayOutcome::Busy | ReplayOutcome::Stopped) => "busy",
+            Ok(ReplayOutcome::Busy) => {
+                telemetry.replay_was_busy();
+                "busy"
+            }
+            Ok(ReplayOutcome::Stopped) => "busy",
             Err(_) => "unknown: the store did not answer",
         };
         audit(&app, &operator, "replay", Target::Event(&key), None, Some(1), told).await;
@@ -122,11 +127,9 @@ pub(crate) async fn replay_event(
         )),
         Err(error) => {
             tracing::error!(error = cognigy_core::report(&error), "replay");
-            Err(ProblemResponse::new(
-                503,
-                "Service Unavailable",
-                "The outcome could not be stored; a worker will run the event again",
-            ))
+            let detail = "The outcome could not be stored; a worker will run the event again";
+            let problem = Reply::problem(503, "Service Unavailable", detail);
+            Err(ProblemResponse(problem.with_retry_after(1)))
         }
     }
 }
@@ -363,5 +366,7 @@ pub(crate) async fn statistics(app: &App) -> Result<Stats, ProblemResponse> {
     };
     let deliveries = telemetry().fold(Deliveries::default(), |sum, it| sum + it.deliveries());
     let paused = pausing::paused(&*app.store).await?;
-    Ok(Stats::new(counts, Some((deliveries, rates)), paused, app.clock.now()))
+    let breakers = breakers::seen_by(app).await?;
+    let stats = Stats::new(counts, Some((deliveries, rates)), paused, app.clock.now());
+    Ok(Stats { breakers, ..stats })
 }

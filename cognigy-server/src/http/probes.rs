@@ -14,7 +14,7 @@ use cognigy_core::{Clock, Reply};
 use tokio::sync::Mutex;
 
 use super::{Shared, answer};
-use crate::app::App;
+use crate::{app::App, telemetry::Seen};
 
 /// An answer is kept this long: the probe writes to the disk, and any client may call it.
 const PROBE_VALID: Duration = Duration::from_millis(500);
@@ -71,10 +71,9 @@ pub(super) async fn metrics(service: Shared) -> HttpResponse {
     let app = &service.app;
     // If the store does not answer, the counters are still right, and the store's gauges keep their
     // last values.
-    let counts = app.store.counts().await.ok();
-    let size = app.store.size().await.unwrap_or_default();
+    let seen = Seen::of(app).await;
     let sources = app.pipelines.iter().map(|source| &*source.telemetry);
-    match app.telemetry.render(sources, counts.as_ref(), size, app.clock.now()) {
+    match app.telemetry.render(sources, &seen, app.clock.now()) {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text),
         Err(error) => {
             tracing::error!(%error, "metrics could not be written");

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
 use cognigy_core::Clock;
-use serde::Deserialize;
+use serde_json::Value;
 
-use super::{Answer, ProblemResponse, Shared, access::Change, bulk};
+use super::{Answer, ProblemResponse, Shared, access::Change, bulk, request::WholeBody};
 use crate::{
     audit::{Target, audit},
     purging,
@@ -18,31 +18,29 @@ pub(super) const MAX_BODY: usize = 1024;
 /// How long one request works. If more is to go, the answer says so.
 const SPAN: Duration = Duration::from_secs(3);
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Request {
-    #[serde(default)]
-    dry_run: bool,
-    cursor: Option<String>,
-}
-
 /// Forgets for some seconds, by the retention that this server is set to.
-pub(super) async fn purge(
-    Change(operator): Change,
-    service: Shared,
-    body: Result<web::Bytes, actix_web::Error>,
-) -> Answer {
-    let body = body.map_err(|error| bulk::unreadable(&error, MAX_BODY))?;
-    let request = match body.is_empty() {
-        true => Some(Request::default()),
-        false => serde_json::from_slice(&body).ok(),
-    };
+pub(super) async fn purge(Change(operator): Change, service: Shared, body: WholeBody) -> Answer {
+    let body = body.within(MAX_BODY)?;
     let bad = ProblemResponse::bad_request;
-    let Request { dry_run, cursor } = request.ok_or_else(|| {
-        bad("expected {} or a JSON object with dry_run, true or false, and the cursor to go on from")
-    })?;
-    let after = cursor.map(|cursor| cursor.parse()).transpose();
-    let after = after.map_err(|_| bad("cursor: is not a next_cursor of this server"))?;
+    let mut members = bulk::members(&body).map_err(|why| bad(&why))?;
+    let dry_run = match members.remove("dry_run") {
+        None => false,
+        Some(Value::Bool(dry_run)) => dry_run,
+        Some(_) => return Err(bad("dry_run: expected true or false")),
+    };
+    let after = match members.remove("cursor") {
+        None => None,
+        Some(Value::String(cursor)) if cursor.is_empty() => None,
+        Some(cursor) => {
+            let after = cursor.as_str().and_then(|cursor| cursor.parse().ok());
+            Some(after.ok_or_else(|| bad("cursor: is not a next_cursor of this server"))?)
+        }
+    };
+    if let Some((name, _)) = members.first_key_value() {
+        return Err(bad(&format!(
+            "{name:?} is not a member here: expected dry_run, cursor or neither"
+        )));
+    }
     let app = service.app.clone();
     let now = app.clock.now();
     if dry_run {

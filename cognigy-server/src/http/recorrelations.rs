@@ -1,20 +1,15 @@
 //! `POST /admin/recorrelations`: asks the CRM again for events whose contact was not found then.
 
-use actix_web::web;
 use cognigy_core::Clock;
 use serde_json::Value;
 
-use super::{Answer, ProblemResponse, Shared, access::Change, bulk};
+use super::{Answer, ProblemResponse, Shared, access::Change, bulk, request::WholeBody};
 use crate::bulk_replays::Work;
 
 /// Begins asking for those of the selected events whose contact is not known. It is carried out as a bulk
 /// replay is, and listed among them.
-pub(super) async fn begin(
-    Change(operator): Change,
-    service: Shared,
-    body: Result<web::Bytes, actix_web::Error>,
-) -> Answer {
-    let body = body.map_err(|error| bulk::unreadable(&error, bulk::MAX_SELECTION))?;
+pub(super) async fn begin(Change(operator): Change, service: Shared, body: WholeBody) -> Answer {
+    let body = body.within(bulk::MAX_SELECTION)?;
     let bad = |error: String| ProblemResponse::bad_request(&error);
     let mut members = bulk::members(&body).map_err(bad)?;
     let work = match members.remove("run") {

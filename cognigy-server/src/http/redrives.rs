@@ -1,10 +1,10 @@
 //! `POST /admin/redrives`: brings dead letters back from the queue.
 
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
 use cognigy_core::SourceName;
-use serde::Deserialize;
+use serde_json::Value;
 
-use super::{Answer, ProblemResponse, Shared, access::Change, bulk};
+use super::{Answer, ProblemResponse, Shared, access::Change, bulk, request::WholeBody};
 use crate::{
     audit::{Target, audit},
     redriving,
@@ -16,35 +16,31 @@ pub(super) const MAX_BODY: usize = 1024;
 /// How many messages one request takes back at most, so that it ends in some seconds.
 pub(super) const MAX_MESSAGES: u64 = 1000;
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Request {
-    source: Option<String>,
-    max: Option<u64>,
-}
-
 /// Takes messages back from the queue of a source. The workers run their events again.
-pub(super) async fn redrive(
-    Change(operator): Change,
-    service: Shared,
-    body: Result<web::Bytes, actix_web::Error>,
-) -> Answer {
-    let body = body.map_err(|error| bulk::unreadable(&error, MAX_BODY))?;
-    let request = match body.is_empty() {
-        true => Some(Request::default()),
-        false => serde_json::from_slice(&body).ok(),
+pub(super) async fn redrive(Change(operator): Change, service: Shared, body: WholeBody) -> Answer {
+    let body = body.within(MAX_BODY)?;
+    let bad = ProblemResponse::bad_request;
+    let mut members = bulk::members(&body).map_err(|why| bad(&why))?;
+    let max = match members.remove("max") {
+        None => None,
+        Some(max) => {
+            let max = whole_number(&max).filter(|max| (1..=MAX_MESSAGES).contains(max));
+            let wrong = || bad(&format!("max: expected a number from 1 to {MAX_MESSAGES}"));
+            Some(max.ok_or_else(wrong)?)
+        }
     };
-    let in_range = |max: u64| (1..=MAX_MESSAGES).contains(&max);
-    let request = request.filter(|it: &Request| it.max.is_none_or(in_range));
-    let Request { source, max } = request.ok_or_else(|| {
-        let detail = format!(
-            "expected {{}} or a JSON object with source, the name of one, and max, from 1 to {MAX_MESSAGES}"
-        );
-        ProblemResponse::bad_request(&detail)
-    })?;
+    let name = match members.remove("source") {
+        None => Some(SourceName::default()),
+        Some(Value::String(name)) => name.parse().ok(),
+        Some(_) => return Err(bad("source: expected the name of a source")),
+    };
+    if let Some((name, _)) = members.first_key_value() {
+        return Err(bad(&format!(
+            "{name:?} is not a member here: expected source, max or neither"
+        )));
+    }
     let app = service.app.clone();
-    let name = source.map_or(Ok(SourceName::default()), |name| name.parse());
-    let of = name.ok().and_then(|name| app.settings.source(&name).cloned());
+    let of = name.and_then(|name| app.settings.source(&name).cloned());
     let Some(of) = of else {
         return Err(ProblemResponse::new(404, "Not Found", "There is no such source"));
     };
@@ -71,4 +67,11 @@ pub(super) async fn redrive(
         }
         Err(_) => Err(ProblemResponse::new(500, "Internal Server Error", "The redrive broke off")),
     }
+}
+
+/// A whole number, which JSON may write as `7` or as `7.0`.
+fn whole_number(value: &Value) -> Option<u64> {
+    let fraction = || value.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    value.as_u64().or_else(|| fraction().map(|number| number as u64))
 }

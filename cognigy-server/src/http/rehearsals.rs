@@ -1,19 +1,15 @@
 //! `POST /admin/rehearsals`: how replays would end, without running them.
 
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
 use cognigy_core::Clock;
 
-use super::{Answer, ProblemResponse, Shared, access::Change, bulk};
+use super::{Answer, ProblemResponse, Shared, access::Change, bulk, request::WholeBody};
 use crate::rehearsing;
 
 /// Rehearses the selected events, at most the newest [`rehearsing::MAX_EVENTS`]. It changes nothing, but asks the CRM: a
 /// reader may not have it do that.
-pub(super) async fn rehearse(
-    Change(_): Change,
-    service: Shared,
-    body: Result<web::Bytes, actix_web::Error>,
-) -> Answer {
-    let body = body.map_err(|error| bulk::unreadable(&error, bulk::MAX_SELECTION))?;
+pub(super) async fn rehearse(Change(_): Change, service: Shared, body: WholeBody) -> Answer {
+    let body = body.within(bulk::MAX_SELECTION)?;
     let app = &service.app;
     let (selection, dry_run) = bulk::selection(&body, app.clock.now(), app.types)
         .map_err(|error| ProblemResponse::bad_request(&error))?;

@@ -1,9 +1,49 @@
 //! What holds for every request to the operator API, once its operator is known.
 
-use actix_web::{HttpRequest, http::header};
+use std::{convert::Infallible, time::Duration};
+
+use actix_web::{FromRequest, HttpRequest, dev, http::header, web};
+use futures_util::future::LocalBoxFuture;
 use percent_encoding::percent_decode_str;
 
-use super::{ProblemResponse, openapi, operator};
+use super::{ProblemResponse, bulk, openapi, operator};
+
+/// A body has to be complete within this time, as that of a delivery.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The body of a request, or why there is none. Its length is bounded by the route's `PayloadConfig`.
+pub(crate) struct WholeBody(
+    Result<Result<web::Bytes, actix_web::Error>, tokio::time::error::Elapsed>,
+);
+
+impl WholeBody {
+    /// The body, for a route that takes so many bytes.
+    pub(crate) fn within(self, limit: usize) -> Result<web::Bytes, ProblemResponse> {
+        let Ok(read) = self.0 else {
+            let detail = "The body was not complete within 10 s";
+            return Err(ProblemResponse::new(408, "Request Timeout", detail));
+        };
+        read.map_err(|error| match error.as_response_error().status_code().as_u16() {
+            413 => {
+                let may_be_shorter = limit == bulk::MAX_SELECTION;
+                let hint = if may_be_shorter { "; a selection may be a filter" } else { "" };
+                let detail = format!("The body is longer than {limit} bytes{hint}");
+                ProblemResponse::new(413, "Content Too Large", &detail)
+            }
+            _ => ProblemResponse::bad_request("The body cannot be read"),
+        })
+    }
+}
+
+impl FromRequest for WholeBody {
+    type Error = Infallible;
+    type Future = LocalBoxFuture<'static, Result<Self, Infallible>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let body = web::Bytes::from_request(request, payload);
+        Box::pin(async move { Ok(Self(tokio::time::timeout(DEADLINE, body).await)) })
+    }
+}
 
 /// Refuses what the operation does not take: parameters that its description does not name, a path or a
 /// query that is not UTF-8, and a body in a content coding.

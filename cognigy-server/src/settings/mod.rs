@@ -31,7 +31,7 @@ pub(crate) use layers::{Layers, SettingError};
 pub(crate) use operators::{OperatorSettings, Role};
 pub(crate) use outside::{add_env_file, warnings, weak_secrets};
 use per_source::View;
-pub(crate) use source_settings::{ForwardSettings, SourceSettings};
+pub(crate) use source_settings::{ForwardSettings, NotifySettings, SourceSettings};
 pub(crate) use table::{EXAMPLE_CRM, SETTINGS};
 pub(crate) use traces::Collector;
 
@@ -75,6 +75,8 @@ pub(crate) struct Settings {
     /// Where traces go. None: there are none.
     #[cfg_attr(not(feature = "otlp"), allow(dead_code))]
     pub(crate) traces: Option<Collector>,
+    /// Where operators are told what they should know.
+    pub(crate) notify: Option<NotifySettings>,
     /// Each setting as it is, and where it comes from.
     pub(crate) effective: Vec<Effective>,
 }
@@ -173,6 +175,7 @@ impl Settings {
             log_format: layers.required("log_format", parse::log_format)?,
             proxy_from_env: layers.required("proxy_from_env", parse::switch)?,
             traces: traces::read(layers)?,
+            notify: NotifySettings::read(layers)?,
             effective: effective::of(layers),
         })
     }

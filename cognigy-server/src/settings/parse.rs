@@ -198,7 +198,7 @@ pub(super) fn queue_url(_: &str) -> Result<String, String> {
 pub(super) fn bearer_token(text: &str) -> Result<Hidden, String> {
     match cognigy_http::bearer(text) {
         Some(_) => Ok(Hidden::new(text)),
-        None => Err("holds something other than visible ASCII characters".to_owned()),
+        None => Err("may hold visible ASCII characters only: no space, no control character, no letter with an accent".to_owned()),
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     Hidden, SettingError, Webhook,
     crm::CrmSettings,
     intake::{self, Bodies},
+    layers::Layers,
     parse,
     per_source::View,
     table::Setting,
@@ -33,6 +34,36 @@ pub(crate) struct SourceSettings {
     pub(crate) quarantine: QuarantineLimits,
     /// Whether its sender may say which trace a delivery belongs to.
     pub(crate) trusts_traceparent: bool,
+    /// After how long without a new event operators are told that the source is silent.
+    pub(crate) notify_silence: Option<Duration>,
+}
+
+/// Where notices for operators are posted.
+#[derive(Debug, Clone)]
+pub(crate) struct NotifySettings {
+    pub(crate) url: Hidden,
+    pub(crate) secret: Hidden,
+}
+
+impl NotifySettings {
+    /// None without a URL.
+    pub(super) fn read(layers: &Layers) -> Result<Option<Self>, SettingError> {
+        let url = layers.optional("notify_url", url)?;
+        let secret = layers.optional("notify_secret", secret)?;
+        let Some(url) = url else { return Ok(None) };
+        let secret = secret.ok_or_else(|| SettingError::missing("notify_secret"))?;
+        Ok(Some(Self { url, secret }))
+    }
+}
+
+fn url(text: &str) -> Result<Hidden, String> {
+    let checked = cognigy_handler_http::check_url(text);
+    checked.map(|()| Hidden::new(text)).map_err(|error| error.to_string())
+}
+
+fn secret(text: &str) -> Result<Hidden, String> {
+    let checked = cognigy_handler_http::check_secret(text);
+    checked.map(|()| Hidden::new(text)).map_err(|error| error.to_string())
 }
 
 /// Where events are handed on to.
@@ -47,14 +78,8 @@ pub(crate) struct ForwardSettings {
 
 /// The hand-over. None without a URL.
 fn forward(view: &View<'_>) -> Result<Option<ForwardSettings>, SettingError> {
-    let checked = |check: Result<(), String>, text: &str| check.map(|()| Hidden::new(text));
-    let url = view.optional("forward_url", |text| {
-        checked(cognigy_handler_http::check_url(text).map_err(|error| error.to_string()), text)
-    })?;
-    let secret = view.optional("forward_secret", |text| {
-        let check = cognigy_handler_http::check_secret(text);
-        checked(check.map_err(|error| error.to_string()), text)
-    })?;
+    let url = view.optional("forward_url", url)?;
+    let secret = view.optional("forward_secret", secret)?;
     let timeout = view.required("forward_timeout", parse::positive_duration)?;
     let types = view.optional("forward_types", parse::event_types)?;
     let Some(url) = url else { return Ok(None) };
@@ -87,6 +112,7 @@ impl SourceSettings {
                 bytes: view.required("quarantine_max_bytes", parse::bytes)?,
             },
             trusts_traceparent: view.required("trust_traceparent", parse::switch)?,
+            notify_silence: view.optional("notify_silence", parse::positive_duration)?,
         })
     }
 

@@ -261,6 +261,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
         None,
         "Types of events that are forwarded, comma-separated; unset: all",
     )),
+    Setting {
+        secret: true,
+        ..setting(
+            "COGNIGY_NOTIFY_URL",
+            None,
+            "Where the server posts what operators should know: new errors, a CRM out of reach, a silent \
+             source, a bulk replay that has ended; unset: nowhere",
+        )
+    },
+    secret("COGNIGY_NOTIFY_SECRET", "Secret that these notices are signed with: whsec_ and base64"),
+    each(setting(
+        "COGNIGY_NOTIFY_SILENCE",
+        None,
+        "How long nothing new has to come from a source until a notice says so; unset: none does",
+    )),
     each(setting(
         "COGNIGY_DERIVED_ID_WINDOW",
         Some("0s"),

@@ -2,7 +2,7 @@
 
 use prometheus::{Histogram, IntCounterVec, core::Collector, proto::MetricFamily};
 
-use super::{SourceTelemetry, Telemetry, metrics::SECONDS};
+use super::{SourceTelemetry, Telemetry};
 
 /// The buckets of a histogram, and how many values there are.
 #[derive(Debug, Clone, Default)]
@@ -48,8 +48,9 @@ impl Durations {
     }
 
     /// The longest bound in seconds.
-    pub(crate) fn longest() -> f64 {
-        SECONDS[SECONDS.len() - 1]
+    pub(crate) fn longest(&self) -> f64 {
+        let finite = self.up_to.iter().map(|(bound, _)| *bound).filter(|bound| bound.is_finite());
+        finite.fold(0.0, f64::max)
     }
 }
 
@@ -109,6 +110,7 @@ mod tests {
         assert_eq!(durations.percentile(0.5), Some(0.1));
         assert_eq!(durations.percentile(0.95), Some(10.0));
         assert_eq!(durations.percentile(0.999), Some(f64::INFINITY));
+        assert!((durations.longest() - 10.0).abs() < f64::EPSILON);
         assert_eq!(Durations::default().percentile(0.5), None);
         let other = Durations { up_to: vec![(0.1, 0), (1.0, 100), (10.0, 100)], count: 100 };
         durations.add(&other);

@@ -420,7 +420,7 @@ pub(crate) async fn size(connection: &Object) -> Result<StoreSize, PostgresError
                     AND nspname = ANY (current_schemas(false))";
     let row = connection.query_one(select, &[]).await?;
     let bytes: i64 = row.try_get(0)?;
-    Ok(StoreSize { database: Some(bytes.unsigned_abs()), log: None })
+    Ok(StoreSize { database: Some(bytes.unsigned_abs()), log: None, free: None })
 }
 
 /// Walks through the queue and the outbox.

@@ -223,7 +223,7 @@ impl Observer for Ear {
     fn observe(&self, observation: &Observation<'_>) {
         let word = match observation {
             Observation::Attempt { outcome, .. } => outcome.as_str(),
-            Observation::LeaseLost => "lease_lost",
+            Observation::LeaseLost { .. } => "lease_lost",
             _ => return,
         };
         self.0.lock().unwrap().push(word.to_owned());

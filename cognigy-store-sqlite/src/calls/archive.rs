@@ -342,7 +342,7 @@ pub(crate) fn counts(connection: &Connection) -> Result<Counts, SqliteError> {
     Ok(counts)
 }
 
-/// The database's pages, used or free, and its log.
+/// The database's pages, used or free, its log, and the room that is left on its disk.
 pub(crate) fn size(connection: &Connection) -> Result<StoreSize, SqliteError> {
     let number = |pragma| -> Result<u64, SqliteError> {
         let number: i64 = connection.pragma_query_value(None, pragma, |row| row.get(0))?;
@@ -350,7 +350,12 @@ pub(crate) fn size(connection: &Connection) -> Result<StoreSize, SqliteError> {
     };
     let database = number("page_count")?.saturating_mul(number("page_size")?);
     let log = connection.path().and_then(|path| fs::metadata(format!("{path}-wal")).ok());
-    Ok(StoreSize { database: Some(database), log: Some(log.map_or(0, |file| file.len())) })
+    let free = connection.path().and_then(|path| rustix::fs::statvfs(path).ok());
+    Ok(StoreSize {
+        database: Some(database),
+        log: Some(log.map_or(0, |file| file.len())),
+        free: free.map(|room| room.f_bavail.saturating_mul(room.f_frsize)),
+    })
 }
 
 /// Walks through the index of all unfinished events.

@@ -5,11 +5,16 @@
 //! sent again later.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
 use cognigy_core::StoreError;
+
+use super::lock_wait::LockWait;
 
 /// With this part of the limit admitted, a commit has enough to do.
 const BUSY_SHARE: usize = 8;
@@ -18,19 +23,21 @@ const BUSY_SHARE: usize = 8;
 pub(crate) struct Admission {
     inside: AtomicUsize,
     limit: usize,
+    lock: Arc<LockWait>,
 }
 
 impl Admission {
-    pub(crate) fn up_to(limit: usize) -> Self {
-        Self { inside: AtomicUsize::new(0), limit: limit.max(1) }
+    pub(crate) fn up_to(limit: usize, lock: Arc<LockWait>) -> Self {
+        Self { inside: AtomicUsize::new(0), limit: limit.max(1), lock }
     }
 
-    /// Admits one delivery until the returned guard is dropped, or fails as `Overloaded`.
+    /// Admits one delivery until the returned guard is dropped, or fails as `Overloaded`, or as
+    /// `Unavailable` where another program keeps the writer from its work.
     pub(crate) fn enter(&self) -> Result<Admitted<'_>, StoreError> {
         let place = Admitted(self);
         let others = self.inside.fetch_add(1, Ordering::Relaxed);
         if others >= self.limit {
-            return Err(StoreError::overloaded());
+            return Err(self.lock.refusal());
         }
         self.let_the_writer_run(others);
         Ok(place)
@@ -61,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_place_is_free_again_once_it_was_left() {
-        let intake = Admission::up_to(2);
+        let intake = Admission::up_to(2, Arc::default());
         let (first, _second) = (intake.enter().unwrap(), intake.enter().unwrap());
         for _ in 0..3 {
             assert!(intake.enter().is_err(), "a refusal does not count against the limit");

@@ -21,6 +21,7 @@ use crate::{
     error::SqliteError,
     file::{
         location::{FileId, Location},
+        lock_wait::LockWait,
         read_only::Reading,
         write_back::WriteBack,
     },
@@ -44,6 +45,7 @@ pub(crate) struct Database {
     location: Arc<Location>,
     pub(crate) options: SqliteOptions,
     pub(crate) write_back: Arc<WriteBack>,
+    pub(crate) lock_wait: Arc<LockWait>,
 }
 
 /// An open connection and the files it was opened on.
@@ -71,7 +73,7 @@ enum Files {
 impl Database {
     pub(crate) fn new(path: &Path, options: SqliteOptions) -> Result<Self, SqliteError> {
         let location = Arc::new(Location::new(path)?);
-        Ok(Self { location, options, write_back: Arc::default() })
+        Ok(Self { location, options, write_back: Arc::default(), lock_wait: Arc::default() })
     }
 
     /// Opens the database for writing, and makes it or brings it to the current schema first.

@@ -5,6 +5,7 @@ pub(crate) mod admission;
 pub(crate) mod checkpoint;
 pub(crate) mod database;
 pub(crate) mod location;
+pub(crate) mod lock_wait;
 pub(crate) mod read_only;
 pub(crate) mod reader;
 pub(crate) mod write_back;

@@ -25,6 +25,7 @@ use crate::{
     file::{
         checkpoint::Checkpointer,
         database::{Database, DatabaseConnection},
+        lock_wait::LockWait,
         write_batch::WriteBatch,
     },
 };
@@ -35,6 +36,7 @@ pub(crate) struct Writer {
     queue: Option<SyncSender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
     max_wait: Duration,
+    lock: Arc<LockWait>,
 }
 
 impl Writer {
@@ -42,7 +44,7 @@ impl Writer {
     pub(crate) async fn start(database: Database) -> Result<Self, StoreError> {
         let (queue, waiting) =
             sync_channel(database.options.queue_limit.saturating_add(OTHER_CALLS));
-        let max_wait = database.options.max_wait;
+        let (max_wait, lock) = (database.options.max_wait, Arc::clone(&database.lock_wait));
         let (report, opened) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("sqlite-writer".to_owned())
@@ -55,7 +57,7 @@ impl Writer {
                 Err(error) => drop(report.send(Err(error))),
             })
             .map_err(SqliteError::Thread)?;
-        let writer = Self { queue: Some(queue), thread: Some(thread), max_wait };
+        let writer = Self { queue: Some(queue), thread: Some(thread), max_wait, lock };
         opened.await.map_err(|_| SqliteError::Panicked)??;
         Ok(writer)
     }
@@ -71,7 +73,7 @@ impl Writer {
     }
 
     /// As [`perform`](Self::perform), but fails as overloaded, without doing anything, if its turn
-    /// comes too late.
+    /// comes too late; as unavailable, if another program's lock is why.
     pub(crate) async fn perform_soon<T, W>(&self, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -90,7 +92,7 @@ impl Writer {
         let job = Box::new(Task { work, outcome: None, reply, begin_by });
         let queue = self.queue.as_ref().ok_or(SqliteError::Stopped)?;
         queue.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::overloaded(),
+            TrySendError::Full(_) => self.lock.refusal(),
             TrySendError::Disconnected(_) => SqliteError::Stopped.into(),
         })?;
         answer.await.unwrap_or_else(|_| Err(SqliteError::Stopped.into()))
@@ -167,7 +169,7 @@ impl WriterState {
             let now = Instant::now();
             let is_late = |job: &mut Box<dyn Job>| job.begin_by().is_some_and(|by| by < now);
             for late in jobs.extract_if(.., is_late) {
-                late.answer(Err(StoreError::overloaded()));
+                late.answer(Err(self.database.lock_wait.refusal()));
             }
             self.settle_up(jobs);
             // After the answers, so that only the next batch waits for it.
@@ -205,7 +207,7 @@ impl WriterState {
             Some(session) => session,
             None => self.database.reopen()?,
         };
-        let attempt = AssertUnwindSafe(|| transact(&mut session, jobs));
+        let attempt = AssertUnwindSafe(|| transact(&mut session, jobs, &self.database.lock_wait));
         let result = catch_unwind(attempt).unwrap_or(Err(SqliteError::Panicked));
         if result.as_ref().is_err_and(SqliteError::is_of_the_disk) {
             self.database.write_back.distrust();
@@ -242,11 +244,13 @@ fn gather<J>(jobs: &mut Vec<J>, waiting: &Receiver<J>) {
 fn transact(
     session: &mut DatabaseConnection,
     jobs: &mut [Box<dyn Job>],
+    lock: &LockWait,
 ) -> Result<(), SqliteError> {
     // Immediate: the lock is taken here, where SQLite waits for it, and not at the first write,
     // which can fail at once (SQLITE_BUSY_SNAPSHOT).
+    let connection = &mut session.connection;
     let transaction =
-        session.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        lock.during(|| connection.transaction_with_behavior(TransactionBehavior::Immediate))?;
     let mut group = WriteBatch::new(&transaction);
     for job in jobs {
         job.perform(&mut group)?;

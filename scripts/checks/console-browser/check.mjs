@@ -166,6 +166,10 @@ async function actions() {
   page.expected = 0;
   mendTheCrm();
   await page.goto(site.url + address('/console/event', { source: 'cognigy', id: dead[0].event_id }));
+  await button(page, 'Rehearse');
+  await seen(page, 'A replay would end differently.');
+  await checked(page, 'a rehearsal');
+  await page.goto(site.url + address('/console/event', { source: 'cognigy', id: dead[0].event_id }));
   await button(page, 'Replay now');
   await seen(page, 'was run again');
   await page.screenshot({ path: join(pictures, 'event-replayed.png'), fullPage: true });

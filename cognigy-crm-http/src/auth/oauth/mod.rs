@@ -12,7 +12,10 @@ mod answer;
 mod kept;
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -109,6 +112,7 @@ pub(crate) enum Grant {
 }
 
 pub(crate) struct OAuthParts {
+    pub(crate) counts: TokenCounts,
     pub(crate) http: Client,
     pub(crate) url: Url,
     pub(crate) grant: Grant,
@@ -119,6 +123,23 @@ pub(crate) struct OAuthParts {
     pub(crate) scope: Option<String>,
     /// The word before the token in requests to the CRM.
     pub(crate) scheme: String,
+}
+
+/// Requests for tokens so far.
+#[derive(Debug, Default)]
+pub(crate) struct TokenCounts {
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// How many tokens a client has asked a token server for. Tokens that other processes fetched, and that it
+/// found in its [`TokenStore`](crate::TokenStore), are not counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TokenRequests {
+    /// Requests that yielded a token.
+    pub succeeded: u64,
+    /// Requests that did not.
+    pub failed: u64,
 }
 
 /// The tokens of one credential. Cheap to clone.
@@ -163,6 +184,12 @@ impl OAuth {
         Self { parts: Arc::new(parts), latest: Arc::default() }
     }
 
+    pub(crate) fn requests(&self) -> TokenRequests {
+        let TokenCounts { succeeded, failed } = &self.parts.counts;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        TokenRequests { succeeded: read(succeeded), failed: read(failed) }
+    }
+
     /// A token that is valid for a while and is not `refused`.
     ///
     /// One caller fetches, the others wait and share the outcome. The fetch goes on when its caller
@@ -201,6 +228,14 @@ impl OAuthParts {
     }
 
     async fn request(&self, refresh_token: Option<&str>) -> Result<TokenAnswer, TokenError> {
+        let answer = self.ask(refresh_token).await;
+        let TokenCounts { succeeded, failed } = &self.counts;
+        let count = if answer.is_ok() { succeeded } else { failed };
+        count.fetch_add(1, Ordering::Relaxed);
+        answer
+    }
+
+    async fn ask(&self, refresh_token: Option<&str>) -> Result<TokenAnswer, TokenError> {
         let mut form = vec![("grant_type", "client_credentials")];
         if let Some(token) = refresh_token {
             form = vec![("grant_type", "refresh_token"), ("refresh_token", token)];

@@ -172,6 +172,8 @@ const MEANINGS: &[(&str, &str)] = &[
         "Stats.oldest_pending_seconds",
         "How long the oldest waiting event has waited, in seconds; 0 if none waits",
     ),
+    ("Stats.breakers[].error", "What the look-up failed with after which they are"),
+    ("Stats.breakers[].since", "Since when"),
     ("Stats.paused[].at", "Since when"),
     ("Stats.quarantined", "How many bodies are in quarantine"),
     ("Stats.rates.processed_per_second", "Events processed"),

@@ -129,6 +129,7 @@ fn operation(operation: &Operation) -> Value {
         described["deprecated"] = json!(true);
     }
     if let Some(body) = operation.body {
+        described["responses"]["408"] = problem("The body was not complete within 10 s");
         described["responses"]["415"] = problem("The body has a content coding");
         let content = json!({ "schema": reference(body), "examples": examples(body) });
         described["requestBody"] =
@@ -275,14 +276,14 @@ fn parameter(name: &str, place: &str) -> Value {
         "cursor" => (
             "next_cursor of the page before",
             json!({
-                "type": "string", "pattern": "^(-?[0-9]{1,18})?$",
+                "type": "string", "pattern": "^(0|-?[1-9][0-9]{0,17})?$",
             }),
         ),
         "event_id" => (
             "The event's id, percent-encoded",
             json!({ "type": "string", "minLength": 1, "maxLength": 256 }),
         ),
-        "id" => ("The number", json!({ "type": "string", "pattern": "^[0-9]{1,18}$" })),
+        "id" => ("The number", json!({ "type": "string", "pattern": "^(0|[1-9][0-9]{0,17})$" })),
         _ => ("", text),
     };
     json!({

@@ -206,11 +206,15 @@ pub(super) fn schemas() -> Value {
         "type": "object", "additionalProperties": object(json!({ "by": text, "at": time })),
         "description": "The sources whose workers are paused, and who paused each",
     });
+    let breakers = json!({
+        "type": "object", "additionalProperties": object(json!({ "since": time, "error": text })),
+        "description": "The sources whose CRM look-ups are held back, because the CRM is out of reach",
+    });
     let stats = json!({
         "deliveries": object(deliveries), "events": object_with(stored, json!({ "discarded": count })), "by_status": counts,
         "by_type": counts, "oldest_pending_seconds": number, "unsent_dead_letters": count,
         "quarantined": count, "held_back": count, "stopped_contacts": count, "paused": paused,
-        "rates": object(rates),
+        "breakers": breakers, "rates": object(rates),
     });
     let problem = json!({
         "type": text, "title": text, "status": { "type": "integer" }, "detail": text,
