@@ -267,10 +267,13 @@ fn subcommands() -> Vec<Command> {
              process, once each. All that match a filter are handed to the workers of the server \
              that works on the database, with the full number of attempts, and are waited for; \
              without such a server they run in this process, once each, as many at a time as \
-             CRM_CONCURRENCY says. An interrupt gives back what has not ended.",
+             CRM_CONCURRENCY says. An interrupt gives back what has not ended. With --server the server runs \
+             them, goes on if the command is interrupted, and keeps to --rate.",
         )
         .arg(id().num_args(0..).help("The events' ids"))
         .arg(flag("rehearse", "Run nothing: ask the CRM, and say how the newest 100 of the events would end").conflicts_with_all(["here", "hand-over", "no-wait"]))
+        .arg(flag("dry-run", "Only count the events that match a filter").conflicts_with_all(["id", "rehearse"]))
+        .arg(Arg::new("rate").long("rate").value_name("N").value_parser(a_rate).requires("server").conflicts_with_all(["id", "rehearse"]).help("With --server and a filter: run at most this many events a second"))
         .arg(flag("here", "Run the events in this process, whether or not a server is seen").conflicts_with("hand-over"))
         .arg(flag("hand-over", "Hand the events to a server's workers, whether or not one is seen"))
         .arg(flag("no-wait", "Do not wait for events that are handed over").conflicts_with("here"))

@@ -283,3 +283,101 @@ fn a_body_that_does_not_end_is_waited_for_ten_seconds() {
     assert!(answer.problem(408).contains("10 s"), "{answer:?}");
     assert_eq!(answer.header("connection").as_deref(), Some("close"));
 }
+
+#[test]
+fn a_server_runs_what_matches_and_the_command_waits_for_it() {
+    let crm = Crm::start();
+    let mut site = Site::new();
+    site.set("CRM_BASE_URL", crm.url());
+    let server = site.serve();
+    let address = format!("http://{}", server.address);
+    for id in ["e1", "e2", "e3"] {
+        assert_eq!(server.deliver(&event(id, "c1")).status, 200);
+        server.wait_for(id, "processed");
+    }
+    let replay = |more: &[&str]| {
+        site.run(&[&["replay", "--status", "processed", "--server", &address], more].concat())
+    };
+    let dry = replay(&["--dry-run"]);
+    assert!(stdout(&dry).starts_with("3 events would be run\n"), "{dry:?}");
+    let here = site.run(&["replay", "--status", "processed", "--dry-run"]);
+    assert_eq!(stdout(&here), stdout(&dry));
+    assert_eq!(server.get("/admin/replays").json()["replays"], json!([]));
+    let began = std::time::Instant::now();
+    let done = replay(&["--rate", "2"]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert!(stdout(&done).ends_with("done: 3 replayed, 0 not\n"), "{done:?}");
+    assert!(began.elapsed() >= std::time::Duration::from_secs(1), "three at two a second");
+    crm.answer(400, "");
+    let failed = replay(&["--json"]);
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    let ended: Value = serde_json::from_str(&stdout(&failed)).unwrap();
+    assert_eq!((&ended["failed"], &ended["state"]), (&json!(3), &json!("done")));
+    let none = replay(&[]);
+    assert!(none.status.success() && stdout(&none) == "no event matches\n", "{none:?}");
+    let rate = site.run(&["replay", "--status", "processed", "--rate", "2"]);
+    assert_eq!(rate.status.code(), Some(2), "only a server keeps to a rate");
+}
+
+#[test]
+fn many_slow_replays_hold_up_no_other_and_what_was_late_is_not_caught_up_with() {
+    let crm = Crm::start();
+    let mut site = Site::new();
+    site.set("CRM_BASE_URL", crm.url()).set("CRM_CACHE", "0s");
+    let server = site.serve();
+    let ids: Vec<_> = (0..40).map(|number| format!("e{number}")).collect();
+    for id in &ids {
+        assert_eq!(server.deliver(&event(id, id)).status, 200);
+    }
+    eventually("all are processed", || (server.stats()["events"]["processed"] == 40).then_some(()));
+    let slow: Vec<_> =
+        (0..20).map(|_| begin(&server, r#"{"ids":["e1","e2","e3"],"rate":0.001}"#)).collect();
+    let quick = begin(&server, r#"{"ids":["e4"]}"#);
+    eventually("the quick one is done", || {
+        (progress(&server, &quick)["state"] == "done").then_some(())
+    });
+    for id in &slow {
+        server.operate("DELETE", &format!("/admin/replays/{}", id.as_str().unwrap()), b"");
+    }
+    // A CRM that hangs and then answers is not asked for all at once.
+    crm.delay(std::time::Duration::from_secs(2));
+    let body = json!({ "ids": ids[5..25], "rate": 10 }).to_string();
+    let paced = begin(&server, &body);
+    eventually("the first are asked for", || (crm.requests().len() > 40 + 20 + 1).then_some(()));
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    crm.delay(std::time::Duration::ZERO);
+    let began = std::time::Instant::now();
+    let done_before = progress(&server, &paced)["done"].as_u64().unwrap();
+    eventually("it is done", || (progress(&server, &paced)["state"] == "done").then_some(()));
+    let left = 20 - done_before;
+    let least = std::time::Duration::from_millis(left.saturating_sub(4) * 100);
+    assert!(began.elapsed() >= least, "{left} in {:?}", began.elapsed());
+}
+
+#[test]
+fn strangers_with_unfinished_forms_do_not_hold_up_deliveries() {
+    use std::io::Write;
+
+    let mut site = Site::new();
+    site.set("COGNIGY_WORKER", "off");
+    let server = site.serve();
+    let head = "POST /console/sign-in HTTP/1.1\r\nHost: t\r\nContent-Length: 60000\r\n\r\ntoken=";
+    let held: Vec<_> = (0..300)
+        .map(|_| {
+            let mut stream = server.connect();
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(server.deliver(&event("e1", "c1")).status, 200);
+    // Operators have places of their own.
+    assert_eq!(server.operate("POST", "/admin/replays", br#"{"ids":["e1"]}"#).status, 202);
+    // Those beyond the places are told so at once.
+    let turned_away = held.into_iter().filter(|stream| {
+        stream.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
+        let mut byte = [0; 1];
+        matches!(std::io::Read::read(&mut &*stream, &mut byte), Ok(1))
+    });
+    assert_eq!(turned_away.count(), 300 - 64);
+}

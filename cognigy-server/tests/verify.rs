@@ -72,6 +72,28 @@ fn a_store_in_which_events_ended_in_every_way_is_sound() {
 }
 
 #[test]
+fn a_reader_who_sees_no_bodies_verifies_nothing_and_odd_bodies_are_sound() {
+    let mut site = Site::on_file();
+    site.set("COGNIGY_WORKER", "off")
+        .set("COGNIGY_OPERATOR_RITA_TOKEN", "marked-token-of-rita")
+        .set("COGNIGY_OPERATOR_RITA_ROLE", "reader");
+    let server = site.serve();
+    for (id, input) in [("e1", "1e999"), ("e2", r#""\ud800""#)] {
+        let body = format!(
+            r#"{{"eventId":"{id}","timestamp":1,"type":"USER_INPUT_RECEIVED","payload":{{"input":{input}}}}}"#
+        );
+        assert_eq!(server.deliver(body.as_bytes()).status, 200, "{body}");
+    }
+    assert_eq!(verified(&site, &[]).1, Some(0));
+    let address = format!("http://{}", server.address);
+    let mut command = site.command(&["verify", "--server", &address]);
+    command.env_remove("COGNIGY_OPERATOR_RITA_TOKEN").env_remove("COGNIGY_OPERATOR_RITA_ROLE");
+    let refused = command.env("COGNIGY_ADMIN_TOKEN", "marked-token-of-rita").output().unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(stderr(&refused).contains("does not include bodies"), "{refused:?}");
+}
+
+#[test]
 fn what_was_changed_behind_the_server_s_back_is_found() {
     let crm = Crm::start();
     let mut site = Site::on_file();

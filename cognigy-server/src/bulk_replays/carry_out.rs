@@ -2,12 +2,16 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use cognigy_core::{Clock, EventKey, ReplayOutcome, Stop, StoreError};
 use futures_util::future::join_all;
-use tokio::task::{Id, JoinSet};
+use tokio::{
+    sync::Semaphore,
+    task::{Id, JoinSet},
+};
 
 use super::{
     ALL, BulkReplay, LEASE, LEAST_RATE, PAGE, State, StoredKey, Work, get, ids_in, name_of_page,
@@ -17,8 +21,8 @@ use crate::{app::App, recorrelation};
 
 /// How many events are run at once, and between two writes of the progress.
 const AT_ONCE: usize = 8;
-/// How many replays one process carries out at once. The others wait.
-const SIDE_BY_SIDE: usize = 16;
+/// How many events of all replays are run at once.
+const ALL_AT_ONCE: usize = 32;
 /// How often new replays are looked for.
 const INTERVAL: Duration = Duration::from_millis(300);
 /// What a log line about looking for them is remembered by.
@@ -58,12 +62,24 @@ pub(crate) async fn carry_out(app: App, stop: Stop) {
 }
 
 /// The replays that this process carries out, each in a task of its own.
-#[derive(Default)]
 struct Tasks {
+    /// One for each event that is run.
+    places: Arc<Semaphore>,
     set: JoinSet<Result<(), StoreError>>,
     replays: HashMap<Id, u64>,
     /// Replays that have ended, wherever: they are read once only.
     over: HashSet<u64>,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(ALL_AT_ONCE)),
+            set: JoinSet::new(),
+            replays: HashMap::new(),
+            over: HashSet::new(),
+        }
+    }
 }
 
 type Ended = Result<(Id, Result<(), StoreError>), tokio::task::JoinError>;
@@ -92,7 +108,7 @@ async fn look(app: &App, name: &str, stop: &Stop, tasks: &mut Tasks) -> Result<(
     let ids = ids_in(Some(&ids));
     tasks.over.retain(|id| ids.contains(id));
     for id in ids {
-        if stop.is_stopped() || tasks.set.len() >= SIDE_BY_SIDE {
+        if stop.is_stopped() {
             return Ok(());
         }
         if tasks.over.contains(&id) || tasks.replays.values().any(|carried| *carried == id) {
@@ -112,7 +128,8 @@ async fn look(app: &App, name: &str, stop: &Stop, tasks: &mut Tasks) -> Result<(
             tasks.over.insert(id);
         } else if replay.is_carried_by(name) {
             let (app, name, stop) = (app.clone(), name.to_owned(), stop.clone());
-            let task = async move { carry_on(&app, replay, &name, &stop).await };
+            let places = Arc::clone(&tasks.places);
+            let task = async move { carry_on(&app, replay, &name, &stop, &places).await };
             tasks.replays.insert(tasks.set.spawn(task).id(), id);
         }
     }
@@ -125,8 +142,11 @@ async fn carry_on(
     mut replay: BulkReplay,
     name: &str,
     stop: &Stop,
+    places: &Semaphore,
 ) -> Result<(), StoreError> {
-    let (id, begun, first) = (replay.id, Instant::now(), replay.done);
+    let id = replay.id;
+    // When the next events are due.
+    let mut turn = Some(Instant::now());
     let mut page = (usize::MAX, Vec::new());
     while replay.is_carried_by(name) && !stop.is_stopped() {
         let at = usize::try_from(replay.done).unwrap_or(usize::MAX);
@@ -143,16 +163,20 @@ async fn carry_on(
             break;
         }
         if let Some(rate) = replay.rate {
-            let turn = turn_of(begun, replay.done - first, rate);
             match wait(app, id, name, turn, stop).await? {
                 // It was cancelled meanwhile, for example.
                 Some(now) if !now.is_carried_by(name) => return Ok(()),
                 Some(_) => {}
                 None => break,
             }
+            // From now, not from when they were due: what was late is not caught up with.
+            turn = turn_after(batch.len(), rate);
         }
         let work = replay.work;
-        let runs = join_all(batch.iter().map(|key| run(app, work, key.key(), stop)));
+        let runs = join_all(batch.iter().map(async |key| {
+            let _place = places.acquire().await;
+            run(app, work, key.key(), stop).await
+        }));
         let Some(runs) = meanwhile_owned(app, id, name, runs).await?.into_iter().collect() else {
             // The next process runs the batch again.
             break;
@@ -194,11 +218,11 @@ async fn carry_on(
     Ok(())
 }
 
-/// When the event after `done` others is due at this rate. A time too far away for a clock is one that has
-/// not come.
-fn turn_of(begun: Instant, done: u64, rate: f64) -> Option<Instant> {
-    let after = Duration::try_from_secs_f64(done as f64 / rate.max(LEAST_RATE)).ok()?;
-    begun.checked_add(after)
+/// When the events after these are due at this rate. A time too far away for a clock is one that does not
+/// come.
+fn turn_after(count: usize, rate: f64) -> Option<Instant> {
+    let after = Duration::try_from_secs_f64(count as f64 / rate.max(LEAST_RATE)).ok()?;
+    Instant::now().checked_add(after)
 }
 
 /// Waits until `turn`. Meanwhile no other process takes the replay over, and a cancellation ends the wait.

@@ -167,9 +167,12 @@ async fn new_id(store: &dyn Store) -> Result<u64, StoreError> {
         let mut forgotten = Vec::new();
         if ids.len() >= REMEMBERED {
             for old in ids.clone() {
-                let is_running =
-                    get(store, old).await?.is_some_and(|it| it.state == State::Running);
-                if !is_running {
+                // One that is not there yet is being begun, unless that broke off long ago.
+                let is_over = match get(store, old).await? {
+                    Some(replay) => replay.state != State::Running,
+                    None => id - old > 10 * REMEMBERED as u64,
+                };
+                if is_over {
                     ids.retain(|id| *id != old);
                     forgotten.push(old);
                     break;

@@ -155,6 +155,21 @@ impl Desk {
         }
     }
 
+    /// Whether bodies are shown here: a server shows them to some roles only.
+    pub(super) async fn shows_bodies(&self) -> Result<bool, StartError> {
+        let Self::Server(server) = self else { return Ok(true) };
+        // A search looks into bodies.
+        let query = [("q", "e"), ("limit", "1"), ("from", "1s")];
+        let query = query.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let (status, body) =
+            server.ask(reqwest::Method::GET, &["admin", "events"], &query, None).await?;
+        match status {
+            200 => Ok(true),
+            403 => Ok(false),
+            _ => Err(server.refused(status, &body)),
+        }
+    }
+
     /// The statistics. Those of the database alone have no rates and no deliveries.
     pub(super) async fn stats(&self) -> Result<Line, StartError> {
         match self {

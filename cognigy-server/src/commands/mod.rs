@@ -8,6 +8,7 @@ mod doctor;
 mod erase;
 mod errors;
 mod events;
+mod follow;
 mod hand_over;
 mod interrupt;
 mod purge;

@@ -1,15 +1,16 @@
 //! `recorrelate`: ask the CRM again for events whose contact was not found then.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use clap::ArgMatches;
 use futures_util::{StreamExt, stream};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     Progress,
     desk::Remote,
     events::{filter_of, pairs_of},
+    follow::follow,
     interrupt::Interrupt,
     print_json,
     replay::matching,
@@ -23,9 +24,6 @@ use crate::{
     recorrelation,
     store::Access,
 };
-
-/// How often a server is asked how far it has come.
-const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Has a running server ask, and waits until it has. The exit status is 1 if the contact of an event is
 /// still not known.
@@ -44,24 +42,7 @@ async fn run_at(
         return Err(server.refused(status, begun.to_string().as_bytes()));
     }
     let id = begun["id"].as_str().unwrap_or_default();
-    let progress = Progress::new();
-    let ended = loop {
-        let path = ["admin", "replays", id];
-        let now: Option<Value> = server.get(&path, &BTreeMap::new()).await?;
-        let now = now.unwrap_or_default();
-        if now["state"] != "running" {
-            break now;
-        }
-        let number = |name: &str| now[name].as_u64().unwrap_or_default();
-        progress.count(number("done"), number("total"), "");
-        if interrupt.is_requested() {
-            return Err(StartError::Interrupted(format!(
-                "the server goes on: it is replay {id} there"
-            )));
-        }
-        tokio::time::sleep(INTERVAL).await;
-    };
-    drop(progress);
+    let ended = follow(server, id, &interrupt).await?;
     match as_json {
         true => print_json(&ended)?,
         false => say!("{} of {} have a contact now", ended["succeeded"], ended["total"])?,

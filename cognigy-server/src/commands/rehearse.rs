@@ -88,7 +88,7 @@ fn print(line: &Line) -> Result<(), StartError> {
     }
     say!("{id}: recorded: {}", told(recorded))?;
     say!("{id}: now:      {}", told(now))?;
-    if line.differs.iter().any(|part| part == "contact") {
+    if line.differs.iter().any(|part| part == "contact") && now.correlation != "failed" {
         let json = |outcome: &Outcome| match &outcome.crm_context {
             Some(contact) => printable(contact.get()).to_string(),
             None => "none".to_owned(),

@@ -11,6 +11,7 @@ use super::{
     Progress,
     desk::Remote,
     events::{key_of, pairs_of, selection_of, source_of},
+    follow::follow,
     hand_over,
     interrupt::Interrupt,
     print_json,
@@ -38,13 +39,26 @@ pub(super) async fn replay(
     }
     let (filter, ids) = selection_of(arguments, &deployment.settings)?;
     if let Some(server) = Remote::named(arguments, deployment)? {
-        let account = Account::new(ids.len(), arguments.get_flag("json"));
+        let as_json = arguments.get_flag("json");
         return match ids.is_empty() {
-            true => replay_matching_at(&server, &pairs_of(arguments), account).await,
-            false => replay_at(&server, &ids, source_of(arguments)?, account).await,
+            true => replay_matching_at(&server, arguments, as_json).await,
+            false => {
+                let account = Account::new(ids.len(), as_json);
+                replay_at(&server, &ids, source_of(arguments)?, account).await
+            }
         };
     }
     let interrupt = Interrupt::listen()?;
+    if arguments.get_flag("dry-run") {
+        let app = App::build(deployment, Access::Read, None).await?;
+        let keys = matching(&app, &filter).await?;
+        let sample: Vec<_> = keys.iter().take(10).map(|key| key.id.as_str()).collect();
+        print_chosen(
+            &json!({ "count": keys.len(), "sample": sample }),
+            arguments.get_flag("json"),
+        )?;
+        return Ok(true);
+    }
     let app = App::build(deployment, Access::Write, None).await?;
     let mut keys = Vec::new();
     if ids.is_empty() {
@@ -128,26 +142,71 @@ async fn replay_at(
     account.close()
 }
 
-/// Has a running server hand all events that match to its workers.
+/// Has a running server run all events that match, and waits until it has.
 async fn replay_matching_at(
     server: &Remote,
-    filter: &BTreeMap<String, String>,
-    account: Account,
+    arguments: &ArgMatches,
+    as_json: bool,
 ) -> Result<bool, StartError> {
-    let body = json!(filter);
-    let path = ["admin", "replays"];
-    let (status, answer) = server.post(&path, &BTreeMap::new(), Some(&body)).await?;
-    if status != 202 {
-        return Err(server.refused(status, answer.to_string().as_bytes()));
+    let interrupt = Interrupt::listen()?;
+    let mut body = json!(pairs_of(arguments));
+    if let Some(rate) = arguments.get_one::<f64>("rate") {
+        body["rate"] = json!(rate);
     }
-    match account.as_json {
-        true => print_json(&answer)?,
+    let path = ["admin", "replays"];
+    body["dry_run"] = json!(true);
+    let (status, chosen) = server.post(&path, &BTreeMap::new(), Some(&body)).await?;
+    if status != 200 {
+        return Err(server.refused(status, chosen.to_string().as_bytes()));
+    }
+    if arguments.get_flag("dry-run") || chosen["count"] == 0 {
+        print_chosen(&chosen, as_json)?;
+        return Ok(true);
+    }
+    body["dry_run"] = json!(false);
+    let (status, begun) = server.post(&path, &BTreeMap::new(), Some(&body)).await?;
+    if status != 202 {
+        return Err(server.refused(status, begun.to_string().as_bytes()));
+    }
+    let id = begun["id"].as_str().unwrap_or_default();
+    if arguments.get_flag("no-wait") {
+        match as_json {
+            true => print_json(&begun)?,
+            false => say!("{} events, as replay {} of the server", begun["total"], printable(id))?,
+        }
+        return Ok(true);
+    }
+    if !as_json {
+        say!(
+            "{} events, as replay {} of the server; waiting for it",
+            begun["total"],
+            printable(id)
+        )?;
+    }
+    let ended = follow(server, id, &interrupt).await?;
+    match as_json {
+        true => print_json(&ended)?,
         false => {
-            let id = answer["id"].as_str().unwrap_or_default();
-            say!("the server hands them to its workers, as replay {}", printable(id))?;
+            let state = ended["state"].as_str().unwrap_or_default();
+            say!("{state}: {} replayed, {} not", ended["succeeded"], ended["failed"])?;
         }
     }
-    Ok(true)
+    Ok(ended["state"] == "done" && ended["failed"] == 0)
+}
+
+/// Prints what would be run.
+fn print_chosen(chosen: &Value, as_json: bool) -> Result<(), StartError> {
+    if as_json {
+        return print_json(chosen);
+    }
+    if chosen["count"] == 0 {
+        return say!("no event matches");
+    }
+    say!("{} events would be run", chosen["count"])?;
+    for id in chosen["sample"].as_array().into_iter().flatten() {
+        say!("  {}", printable(id.as_str().unwrap_or_default()))?;
+    }
+    Ok(())
 }
 
 pub(super) async fn matching(app: &App, filter: &EventFilter) -> Result<Vec<EventKey>, StartError> {

@@ -15,8 +15,9 @@ use crate::{error::StartError, output::say};
 const USUAL: usize = 80;
 /// A table is not wider: a longer line is hard to follow.
 const WIDEST: usize = 160;
-/// From this width on, the type and the contact are shown.
-const WIDE: usize = 100;
+/// From these widths on, the type is shown, and the contact.
+const WIDE: usize = 72;
+const WIDER: usize = 110;
 
 /// A terminal.
 #[derive(Debug, Clone, Copy)]
@@ -93,9 +94,10 @@ impl Screen {
             _ => padded,
         });
         line.push_str("  ");
-        if self.width >= WIDE {
-            line.push_str(&format!("{}  {}  ", fit(kind, 20), fit(contact, 20)));
-            left = left.saturating_sub(44);
+        let optional = [(WIDE, kind, 19), (WIDER, contact, self.width / 6)];
+        for (_, text, columns) in optional.into_iter().filter(|(from, ..)| self.width >= *from) {
+            line.push_str(&format!("{}  ", fit(text, columns)));
+            left = left.saturating_sub(columns + 2);
         }
         line.push_str(shortened(id, left).trim_end());
         say!("{}", line.trim_end())

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     deployment::Deployment,
     error::StartError,
-    output::{complain, printable, say},
+    output::{complain, printable, say, shell_word},
     view,
 };
 
@@ -192,7 +192,6 @@ impl Known<'_> {
     fn standing(&self, event: &Value) -> String {
         let source = event["source"].as_str().unwrap_or(cognigy_core::DEFAULT_SOURCE);
         let (paused, breaker) = (&self.paused[source], &self.breakers[source]);
-        let id = text(&event["event_id"]);
         match event["status"].as_str().unwrap_or_default() {
             "pending" if paused.is_object() => format!(
                 "it waits, because the workers of the source {source} are paused: by {} at {}. \
@@ -229,11 +228,17 @@ impl Known<'_> {
                     text(&letter["next_try_at"])
                 )
             }
-            "dead_lettered" => format!(
-                "it was given up, and its dead letter was sent or is kept. {}. \
-                 cognigy-server replay {id} runs it again",
-                asked(event)
-            ),
+            "dead_lettered" => {
+                let again = event["event_id"].as_str().and_then(shell_word);
+                let again = again.map(|id| format!(". cognigy-server replay {id} runs it again"));
+                format!(
+                    "it was given up; its dead letter was sent to the queue, or is kept in the store where \
+                     there is none. {}{}",
+                    asked(event),
+                    again.unwrap_or_default()
+                )
+            }
+            "discarded" => "it was given up, and its dead letter was discarded".to_owned(),
             other => format!("its status is {other}"),
         }
     }

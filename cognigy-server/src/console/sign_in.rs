@@ -88,7 +88,10 @@ fn next_page(next: &str) -> &str {
         next == "/console" || ["/console/", "/console?"].iter().any(|it| next.starts_with(it));
     let plain = next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     let signs = next.starts_with("/console/sign-");
-    if within && plain && !signs { next } else { "/console" }
+    // A browser would follow dots out of the console, plain or percent-encoded.
+    let path = next.split('?').next().unwrap_or_default().to_ascii_lowercase();
+    let climbs = path.contains("..") || path.contains("%2e") || path.contains("/./");
+    if within && plain && !signs && !climbs { next } else { "/console" }
 }
 
 /// Whether the browser speaks TLS to the proxy in front. To believe that wrongly does no harm: the browser

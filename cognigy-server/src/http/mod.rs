@@ -69,6 +69,7 @@ pub(crate) struct Service {
     pub(crate) tokens: Tokens,
     readiness: Readiness,
     hints: Arc<Hints>,
+    unfinished: request::Unfinished,
     pub(crate) console: Arc<Console>,
 }
 
@@ -77,7 +78,8 @@ impl Service {
         let tokens = Tokens::new(&settings.operators);
         let readiness = Readiness::default();
         let console = Arc::new(Console::new(settings));
-        Self { app, tokens, readiness, hints: Arc::default(), console }
+        let unfinished = request::Unfinished::default();
+        Self { app, tokens, readiness, hints: Arc::default(), unfinished, console }
     }
 
     /// The process is stopping: it is not ready any more.
@@ -307,7 +309,7 @@ impl ResponseError for ProblemResponse {
             // So each guess costs a connection.
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
-        if self.0.status() == 408 {
+        if matches!(self.0.status(), 408 | 503) {
             // The rest of the body may still come (RFC 9110, section 15.5.9).
             response.head_mut().set_connection_type(ConnectionType::Close);
         }

@@ -31,10 +31,15 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const LEASE: Duration = Duration::from_secs(30);
 /// How long the receiver may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Failures of events that were received so long ago at most are looked at: all dead letters would be too many.
+/// Failures of the last quarter of an hour are looked at, of events that were received in this time: to read all
+/// dead letters at each look would be too much.
 const RECENT: Duration = Duration::from_secs(900);
-/// How many error classes are looked at in one go.
-const CLASSES: usize = 20;
+/// Every so many looks, those of events that were received earlier are looked at, too: they may have waited
+/// for long, or be run again.
+const FAR_EVERY: u32 = 12;
+const FAR: Duration = Duration::from_secs(7 * 24 * 3600);
+/// After so many notices that were not taken, a look ends: the receiver is away.
+const REFUSALS: u32 = 3;
 
 /// The name of the shared value.
 const NAME: &str = "notices";
@@ -74,8 +79,8 @@ impl Notices {
 
     pub(crate) async fn watch(self) {
         let mut failed = false;
-        loop {
-            match self.look().await {
+        for number in 1_u32.. {
+            match self.look(number.is_multiple_of(FAR_EVERY)).await {
                 Ok(()) => failed = false,
                 Err(error) if !failed => {
                     failed = true;
@@ -88,48 +93,69 @@ impl Notices {
         }
     }
 
-    async fn look(&self) -> Result<(), StoreError> {
+    async fn look(&self, looks_far: bool) -> Result<(), StoreError> {
         let now = self.app.clock.now();
-        let store = &self.app.store;
-        let before = store.shared_value(NAME).await?;
+        let before = self.app.store.shared_value(NAME).await?;
         let kept: Option<Kept> = before.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let mut kept = kept.unwrap_or_default();
         if kept.owner != self.name && kept.owned_until > now.timestamp_micros() {
             return Ok(());
         }
-        (kept.owner, kept.owned_until) = (self.name.clone(), (now + LEASE).timestamp_micros());
-        let owned = serde_json::to_string(&kept).unwrap_or_default();
-        if !store.replace_shared_value(NAME, before.as_deref(), Some(&owned)).await? {
+        let Some(mut written) = self.keep(&mut kept, before.as_deref()).await? else {
             return Ok(());
-        }
-        let seen = self.seen(now).await?;
-        let mut news = kept.told.news(&seen, now).into_iter();
-        for _ in 0..kept.told.room(now) {
-            let Some(notice) = news.as_slice().first() else { break };
+        };
+        let seen = self.seen(now, looks_far).await?;
+        let (mut left, mut refused) = (Vec::new(), 0);
+        for notice in kept.told.news(&seen, now) {
+            if refused == REFUSALS || kept.told.room(now) == 0 {
+                left.push(notice);
+                continue;
+            }
             let body = notice.body(now).to_string().into_bytes();
             if let Err(failure) = self.receiver.post(&notice.id(), body).await {
+                let error = failure.report().replace("the forward URL", "COGNIGY_NOTIFY_URL");
                 let (kind, subject) = (notice.kind, &notice.subject);
-                let error = failure.report();
                 tracing::warn!(kind, subject, error, "a notice was not taken; it is sent again");
-                break;
-            }
-            if let Some(notice) = news.next() {
+                refused += 1;
+                left.push(notice);
+            } else {
                 kept.told.tell(notice, now);
             }
+            // Noted at once, which renews the lease too: a receiver may be slow.
+            match self.keep(&mut kept, Some(&written)).await? {
+                Some(text) => written = text,
+                // Another server looks now.
+                None => return Ok(()),
+            }
         }
-        kept.told.note(&seen, news.as_slice(), now);
-        let after = serde_json::to_string(&kept).unwrap_or_default();
-        store.replace_shared_value(NAME, Some(&owned), Some(&after)).await?;
+        kept.told.note(&seen, &left, now);
+        self.keep(&mut kept, Some(&written)).await?;
         Ok(())
     }
 
-    async fn seen(&self, now: Timestamp) -> Result<Seen, StoreError> {
+    /// Writes what was told, and that this process looks. Yields what was written; None if another process
+    /// has written meanwhile.
+    async fn keep(
+        &self,
+        kept: &mut Kept,
+        before: Option<&str>,
+    ) -> Result<Option<String>, StoreError> {
+        let until = (self.app.clock.now() + LEASE).timestamp_micros();
+        (kept.owner, kept.owned_until) = (self.name.clone(), until);
+        let text = serde_json::to_string(kept).unwrap_or_default();
+        let replaced = self.app.store.replace_shared_value(NAME, before, Some(&text)).await?;
+        Ok(replaced.then_some(text))
+    }
+
+    async fn seen(&self, now: Timestamp, looks_far: bool) -> Result<Seen, StoreError> {
         let store = &*self.app.store;
         let mut seen = Seen::default();
-        let groups = error_groups(store, None, Some(now - RECENT), None).await?;
+        let span = if looks_far { FAR } else { RECENT };
+        let groups = error_groups(store, None, Some(now - span), None).await?;
+        let recent = chrono::TimeDelta::from_std(RECENT).unwrap_or_default();
         seen.errors = groups
             .into_iter()
-            .take(CLASSES)
+            .filter(|group| now - group.last < recent)
             .map(|group| Failing {
                 class: group.class.name,
                 message: group.class.message,

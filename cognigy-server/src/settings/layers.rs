@@ -359,9 +359,9 @@ mod tests {
         assert!(secrets.len() >= 6, "{secrets:?}");
         let marked = |setting: &Setting| match setting.variable {
             "COGNIGY_DATABASE_URL" => "postgres://user:marked@host/name",
-            "COGNIGY_FORWARD_URL" => "https://h.example/marked?token=marked",
+            "COGNIGY_FORWARD_URL" | "COGNIGY_NOTIFY_URL" => "https://h.example/marked?token=marked",
             // `marked` is a part of it, as base64 of a secret.
-            "COGNIGY_FORWARD_SECRET" => "whsec_markedmarkedmarkedmarked",
+            "COGNIGY_FORWARD_SECRET" | "COGNIGY_NOTIFY_SECRET" => "whsec_markedmarkedmarkedmarked",
             _ => "marked-secret",
         };
         let environment: Vec<_> =

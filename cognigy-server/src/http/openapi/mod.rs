@@ -129,11 +129,13 @@ fn operation(operation: &Operation) -> Value {
         described["deprecated"] = json!(true);
     }
     if let Some(body) = operation.body {
+        // No body is an object without members.
+        let may_be_empty = matches!(body, "Recorrelation" | "PurgeRequest" | "RedriveRequest");
         described["responses"]["408"] = problem("The body was not complete within 10 s");
         described["responses"]["415"] = problem("The body has a content coding");
         let content = json!({ "schema": reference(body), "examples": examples(body) });
         described["requestBody"] =
-            json!({ "required": true, "content": { "application/json": content } });
+            json!({ "required": !may_be_empty, "content": { "application/json": content } });
     }
     described
 }

@@ -1,0 +1,41 @@
+//! Waits until a server has carried out a bulk replay, and shows how far it has come.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::Value;
+
+use super::{Progress, desk::Remote, interrupt::Interrupt};
+use crate::error::StartError;
+
+/// How often the server is asked how far it has come.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Follows the replay `id` to its end, and yields how it ended. An interrupt leaves it to the server.
+pub(super) async fn follow(
+    server: &Remote,
+    id: &str,
+    interrupt: &Interrupt,
+) -> Result<Value, StartError> {
+    let progress = Progress::new();
+    loop {
+        let now: Option<Value> = server.get(&["admin", "replays", id], &BTreeMap::new()).await?;
+        let now = now.unwrap_or_default();
+        if now["state"] != "running" {
+            return Ok(now);
+        }
+        let number = |name: &str| now[name].as_u64().unwrap_or_default();
+        progress.count(number("done"), number("total"), "");
+        if interrupt.is_requested() {
+            drop(progress);
+            let left = format!(
+                "the server goes on with replay {id}: GET /admin/replays/{id} tells how far it is, and \
+                 DELETE ends it"
+            );
+            return Err(StartError::Interrupted(left));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = interrupt.requested() => {}
+        }
+    }
+}
