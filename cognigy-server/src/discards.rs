@@ -1,7 +1,8 @@
 //! Drops dead letters, for the operator API and for the command.
 
 use cognigy_core::{
-    Discarded, EventFilter, EventKey, PageRequest, State, Store, StoreError, Timestamp,
+    Discarded, EventFilter, EventKey, EventSummary, PageRequest, State, Store, StoreError,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -86,9 +87,7 @@ pub(crate) async fn matching(
         let mut page = PageRequest { limit: BATCH, after: None };
         loop {
             let found = store.list(&filter, page).await?;
-            let keys = found.events.into_iter();
-            let keys: Vec<_> =
-                keys.map(|event| EventKey { source: event.source, id: event.id }).collect();
+            let keys: Vec<_> = found.events.iter().map(EventSummary::key).collect();
             let answers = match dry_run {
                 true => vec![Discarded::Done; keys.len()],
                 false => store.discard(&keys, now).await?,

@@ -1,6 +1,30 @@
-//! Finds the source of an event id, if an operator names no source.
+//! Finds events: the source of an id, if an operator names no source, and the events that match a filter.
 
-use cognigy_core::{EventId, EventKey, SourceName, Store, StoreError};
+use cognigy_core::{
+    EventFilter, EventId, EventKey, EventSummary, PageRequest, SourceName, Store, StoreError,
+};
+
+/// How many events one store call asks for.
+const PAGE: usize = 256;
+
+/// The newest events that match, at most so many, and whether there may be more.
+pub(crate) async fn newest(
+    store: &dyn Store,
+    filter: &EventFilter,
+    most: usize,
+) -> Result<(Vec<EventKey>, bool), StoreError> {
+    let (mut keys, mut after) = (Vec::new(), None);
+    while keys.len() < most {
+        let page = PageRequest { limit: PAGE.min(most - keys.len()), after };
+        let found = store.list(filter, page).await?;
+        keys.extend(found.events.iter().map(EventSummary::key));
+        after = found.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok((keys, after.is_some()))
+}
 
 /// The sources among `configured` that have an event of that id. If none has it, sources that have
 /// unfinished work but are not configured any more are searched too. That reads all unfinished

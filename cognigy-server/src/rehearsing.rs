@@ -1,6 +1,6 @@
 //! Rehearses replays, for the operator API and for the command.
 
-use cognigy_core::{EventFilter, EventKey, PageRequest, Rehearsed, RunOutcome, Store, StoreError};
+use cognigy_core::{EventKey, Rehearsed, RunOutcome, StoreError};
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
@@ -67,23 +67,6 @@ pub(crate) async fn rehearse(
     let lines = stream::iter(keys).map(|key| one(app, key)).buffered(AT_ONCE);
     let rehearsals: Result<_, _> = lines.collect::<Vec<_>>().await.into_iter().collect();
     Ok(Answer { rehearsals: rehearsals?, more })
-}
-
-/// The newest events that match, and whether there are more.
-pub(crate) async fn newest(
-    store: &dyn Store,
-    filter: &EventFilter,
-) -> Result<(Vec<EventKey>, bool), StoreError> {
-    let (mut keys, mut page) = (Vec::new(), PageRequest { limit: MAX_EVENTS, after: None });
-    loop {
-        let found = store.list(filter, page).await?;
-        let of_page = found.events.into_iter();
-        keys.extend(of_page.map(|event| EventKey { source: event.source, id: event.id }));
-        page.after = found.next;
-        if page.after.is_none() || keys.len() >= MAX_EVENTS {
-            return Ok((keys, page.after.is_some()));
-        }
-    }
 }
 
 async fn one(app: &App, key: EventKey) -> Result<Line, StoreError> {

@@ -9,24 +9,13 @@ use std::{
     time::Duration,
 };
 
-use common::{Answer, Server, Site, TOKEN, crm::Crm, event, eventually};
+use common::{
+    Answer, Server, Site, TOKEN,
+    crm::Crm,
+    event, eventually,
+    operators::{ANNA, BILL, RITA, site},
+};
 use serde_json::{Value, json};
-
-const ANNA: &str = "marked-token-of-anna";
-const RITA: &str = "marked-token-of-rita";
-const BILL: &str = "marked-token-of-bill";
-
-/// A site with an operator `anna`, a reader `rita`, and a reader `bill` who sees bodies.
-fn site() -> Site {
-    let mut site = Site::new();
-    for (name, token, role) in
-        [("ANNA", ANNA, "operator"), ("RITA", RITA, "reader"), ("BILL", BILL, "reader,bodies")]
-    {
-        site.set(&format!("COGNIGY_OPERATOR_{name}_TOKEN"), token)
-            .set(&format!("COGNIGY_OPERATOR_{name}_ROLE"), role);
-    }
-    site
-}
 
 /// A text as a form sends it.
 fn encoded(text: &str) -> String {

@@ -4,24 +4,14 @@
 
 mod common;
 
-use common::{Answer, Server, Site, TOKEN, crm::Crm, event, eventually, stderr};
+use common::{
+    Answer, Server, TOKEN,
+    crm::Crm,
+    event, eventually,
+    operators::{ANNA, BILL, RITA, site},
+    stderr,
+};
 use serde_json::Value;
-
-const ANNA: &str = "marked-token-of-anna";
-const RITA: &str = "marked-token-of-rita";
-const BILL: &str = "marked-token-of-bill";
-
-/// A site with an operator `anna`, a reader `rita`, and a reader `bill` who sees bodies.
-fn site() -> Site {
-    let mut site = Site::new();
-    for (name, token, role) in
-        [("ANNA", ANNA, "operator"), ("RITA", RITA, "reader"), ("BILL", BILL, "reader,bodies")]
-    {
-        site.set(&format!("COGNIGY_OPERATOR_{name}_TOKEN"), token);
-        site.set(&format!("COGNIGY_OPERATOR_{name}_ROLE"), role);
-    }
-    site
-}
 
 /// A request of the operator with that token.
 fn ask(server: &Server, token: &str, method: &str, path: &str, body: &str) -> Answer {

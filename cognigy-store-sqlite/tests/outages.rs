@@ -9,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cognigy_core::{EventArchive, EventStore, Recorded, StoreErrorKind};
-use cognigy_store_sqlite::SqliteOptions;
+use cognigy_core::{EventArchive, EventStore, Recorded, StoreError, StoreErrorKind};
+use cognigy_store_sqlite::{SqliteOptions, SqliteStore};
 use common::{Place, at, event, impatient, key, request};
 
 #[tokio::test]
@@ -75,24 +75,41 @@ async fn a_full_queue_says_so_at_once() {
     assert_eq!(counts.by_state.values().sum::<u64>(), stored, "what was refused was not done");
 }
 
+type Recording = tokio::task::JoinHandle<Result<Recorded, StoreError>>;
+
+/// A store whose file another program has locked, with a delivery that waits for the lock and one behind it.
+struct Held {
+    store: SqliteStore,
+    holder: rusqlite::Connection,
+    at_the_lock: Recording,
+    behind: Recording,
+}
+
+impl Held {
+    async fn at(place: &Place) -> Self {
+        let options = SqliteOptions {
+            max_wait: Duration::from_millis(20),
+            busy_timeout: Duration::from_secs(30),
+            ..SqliteOptions::default()
+        };
+        let store = place.open_with(options).await;
+        let holder = place.sql();
+        holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let record = |id: &'static str| {
+            let store = store.clone();
+            tokio::spawn(async move { store.record(event(id), at(0)).await })
+        };
+        let at_the_lock = record("e1");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let behind = record("e2");
+        Self { store, holder, at_the_lock, behind }
+    }
+}
+
 #[tokio::test]
 async fn a_delivery_whose_turn_comes_too_late_is_not_stored() {
     let place = Place::new();
-    let options = SqliteOptions {
-        max_wait: Duration::from_millis(20),
-        busy_timeout: Duration::from_secs(30),
-        ..SqliteOptions::default()
-    };
-    let store = place.open_with(options).await;
-    let holder = place.sql();
-    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let record = |id: &'static str| {
-        let store = store.clone();
-        tokio::spawn(async move { store.record(event(id), at(0)).await })
-    };
-    let at_the_lock = record("e1");
-    tokio::time::sleep(Duration::from_millis(10)).await;
-    let behind = record("e2");
+    let Held { store, holder, at_the_lock, behind } = Held::at(&place).await;
     let settled = store.claim_due(request(1, at(0)));
     let wait = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -110,21 +127,7 @@ async fn a_delivery_whose_turn_comes_too_late_is_not_stored() {
 #[tokio::test]
 async fn a_delivery_that_another_program_holds_up_says_so() {
     let place = Place::new();
-    let options = SqliteOptions {
-        max_wait: Duration::from_millis(20),
-        busy_timeout: Duration::from_secs(30),
-        ..SqliteOptions::default()
-    };
-    let store = place.open_with(options).await;
-    let holder = place.sql();
-    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let record = |id: &'static str| {
-        let store = store.clone();
-        tokio::spawn(async move { store.record(event(id), at(0)).await })
-    };
-    let at_the_lock = record("e1");
-    tokio::time::sleep(Duration::from_millis(10)).await;
-    let behind = record("e2");
+    let Held { store, holder, at_the_lock, behind } = Held::at(&place).await;
     tokio::time::sleep(Duration::from_millis(1100)).await;
     holder.execute_batch("COMMIT").unwrap();
     assert_eq!(at_the_lock.await.unwrap().unwrap(), Recorded::New);

@@ -195,7 +195,7 @@ impl Pipeline {
         let mut read = self.inner.source.read(&delivery);
         let mut event_id = None;
         if let Ok(events) = &mut read {
-            // What nobody has recorded need not be found again: most deliveries store nothing more.
+            // A span that is not recorded need not be found again: most deliveries store nothing more.
             let is_of_sender = delivery.traceparent.is_some();
             if let Some(traceparent) = traceparent.filter(|it| it.is_sampled() || is_of_sender) {
                 let context = delivery.context.with_traceparent(traceparent);

@@ -1,7 +1,7 @@
 //! Asking the CRM once more for the contact of an event that was processed without one.
 
 use crate::{
-    event::{Correlation, EventKey, State},
+    event::{Correlation, Event, EventKey, State},
     pipeline::Pipeline,
     ports::{Clock, Contact, ContactQuery, Failure, FailureScope, StoreError},
     store::{Attempt, AttemptOutcome, ReplayClaim, RunEnd, Settled},
@@ -42,7 +42,7 @@ impl Recorrelated {
 
 impl Pipeline {
     /// Asks the CRM again for the contact of a processed event, and keeps the contact if it is known now.
-    /// The handler is not run: whoever wants that replays the event.
+    /// The handler is not run; a replay runs it.
     ///
     /// The CRM is asked before the event is claimed, so that an event whose contact is still unknown is
     /// left as it was.
@@ -57,15 +57,9 @@ impl Pipeline {
     ) -> Result<Recorrelated, StoreError> {
         let store = &self.inner.store;
         let Some(stored) = store.find(key).await? else { return Ok(Recorrelated::NotFound) };
-        let contact_key = stored.event.contact_key().map(ToOwned::to_owned);
-        let (Some(contact_key), State::Processed) = (contact_key, stored.state) else {
+        let query = asked_again(&stored.event);
+        let (Some(query), State::Processed) = (query, stored.state) else {
             return Ok(Recorrelated::NotApplicable);
-        };
-        let query = ContactQuery {
-            contact_key,
-            idempotency_key: stored.event.idempotency_key(),
-            fresh: true,
-            traceparent: None,
         };
         let started_at = clock.now();
         let contact = match self.inner.crm.find_contact(&query).await {
@@ -102,4 +96,14 @@ impl Pipeline {
             Some(Settled::Done) | None => Ok(Recorrelated::Matched(contact)),
         }
     }
+}
+
+/// The question about an event's contact that is not part of a run. None without a contact key.
+pub(super) fn asked_again(event: &Event) -> Option<ContactQuery> {
+    Some(ContactQuery {
+        contact_key: event.contact_key()?.to_owned(),
+        idempotency_key: event.idempotency_key(),
+        fresh: true,
+        traceparent: None,
+    })
 }

@@ -1,9 +1,10 @@
 //! Rehearsing a run: what would come of it now, without doing it.
 
+use super::recorrelate::asked_again;
 use crate::{
     event::{Correlation, EventKey, State},
     pipeline::Pipeline,
-    ports::{Clock, Contact, ContactQuery, Failure, StoreError},
+    ports::{Clock, Contact, Failure, StoreError},
     processing::of_answer,
     store::StoredEvent,
 };
@@ -87,15 +88,9 @@ impl Pipeline {
     }
 
     async fn outlook(&self, stored: &StoredEvent, clock: &dyn Clock) -> RunOutcome {
-        let (correlation, answer) = match stored.event.contact_key() {
+        let (correlation, answer) = match asked_again(&stored.event) {
             None => (Correlation::NotAsked, Ok(None)),
-            Some(contact_key) => {
-                let query = ContactQuery {
-                    contact_key: contact_key.to_owned(),
-                    idempotency_key: stored.event.idempotency_key(),
-                    fresh: true,
-                    traceparent: None,
-                };
+            Some(query) => {
                 let answer = self.find_contact(&query, clock).await;
                 of_answer(answer, self.inner.on_ambiguous)
             }

@@ -60,7 +60,7 @@ pub enum Origin {
 /// How an operation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpanEnd {
-    /// Well, or with an outcome that is nobody's failure.
+    /// Well, or with an outcome that is not a failure.
     Done(&'static str),
     /// It failed.
     Failed(&'static str),

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::{Forgotten, QuarantineReason, Words};
 use crate::{
     event::{
-        Correlation, DeliveryContext, Event, EventId, EventTime, EventType, SourceName, State,
-        Timestamp,
+        Correlation, DeliveryContext, Event, EventId, EventKey, EventTime, EventType, SourceName,
+        State, Timestamp,
     },
     ports::Contact,
 };
@@ -118,6 +118,12 @@ pub struct EventSummary {
 }
 
 impl EventSummary {
+    /// What names it.
+    #[must_use]
+    pub fn key(&self) -> EventKey {
+        EventKey { source: self.source.clone(), id: self.id.clone() }
+    }
+
     /// How much of [`PAGE_BYTES`] it takes.
     #[must_use]
     pub fn page_bytes(&self) -> usize {

@@ -1,6 +1,6 @@
 //! What the reading commands read from: the database, or a running server (`--server`). Both give the
 //! same JSON, that of the operator API, so that each command prints the same for both. It is kept as it
-//! was written: numbers and the order of names may matter to whoever reads it.
+//! was written: numbers and the order of names may matter to a reader.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -261,10 +261,28 @@ impl Remote {
         path: &[&str],
         body: &Value,
     ) -> Result<T, StartError> {
+        self.have(path, body, 200).await
+    }
+
+    /// As [`Remote::post`], for a route that begins work, with a 202.
+    pub(super) async fn have_begun<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &Value,
+    ) -> Result<T, StartError> {
+        self.have(path, body, 202).await
+    }
+
+    async fn have<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &Value,
+        success: u16,
+    ) -> Result<T, StartError> {
         let (status, answer) =
             self.ask(reqwest::Method::POST, path, &BTreeMap::new(), Some(body)).await?;
         match status {
-            200 => serde_json::from_slice(&answer)
+            _ if status == success => serde_json::from_slice(&answer)
                 .map_err(|_| self.failed("the answer is not that of an operator API")),
             _ => Err(self.refused(status, &answer)),
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::ArgMatches;
 use futures_util::{StreamExt, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Progress,
@@ -36,11 +36,7 @@ async fn run_at(
     let interrupt = Interrupt::listen()?;
     let mut request = json!(filter);
     request["run"] = json!(runs_handler);
-    let path = ["admin", "recorrelations"];
-    let (status, begun) = server.post(&path, &BTreeMap::new(), Some(&request)).await?;
-    if status != 202 {
-        return Err(server.refused(status, begun.to_string().as_bytes()));
-    }
+    let begun: Value = server.have_begun(&["admin", "recorrelations"], &request).await?;
     let id = begun["id"].as_str().unwrap_or_default();
     let ended = follow(server, id, &interrupt).await?;
     match as_json {

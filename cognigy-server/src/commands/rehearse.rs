@@ -12,8 +12,9 @@ use crate::{
     app::App,
     deployment::Deployment,
     error::StartError,
+    find,
     output::{printable, say},
-    rehearsing::{self, Answer, Line, Outcome},
+    rehearsing::{self, Answer, Line, MAX_EVENTS, Outcome},
     store::Access,
 };
 
@@ -59,7 +60,7 @@ async fn here(arguments: &ArgMatches, deployment: &Deployment) -> Result<Answer,
         source.telemetry.leave_attempts_unlogged();
     }
     if ids.is_empty() {
-        let (keys, more) = rehearsing::newest(&*app.store, &filter).await?;
+        let (keys, more) = find::newest(&*app.store, &filter, MAX_EVENTS).await?;
         return Ok(rehearsing::rehearse(&app, keys, more).await?);
     }
     let (mut keys, source) = (Vec::new(), source_of(arguments)?);

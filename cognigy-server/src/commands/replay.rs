@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::ArgMatches;
-use cognigy_core::{EventFilter, EventKey, PageRequest, ReplayOutcome, SourceName};
+use cognigy_core::{EventFilter, EventKey, ReplayOutcome, SourceName};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
@@ -21,13 +21,11 @@ use crate::{
     audit::{Target, audit_command},
     deployment::Deployment,
     error::StartError,
+    find,
     output::{printable, say},
     presence::Presence,
     store::Access,
 };
-
-/// How many events one store call asks for.
-const PAGE: usize = 256;
 
 /// Runs the command. The exit status is 1 if a run of an event failed or did not begin.
 pub(super) async fn replay(
@@ -155,19 +153,13 @@ async fn replay_matching_at(
     }
     let path = ["admin", "replays"];
     body["dry_run"] = json!(true);
-    let (status, chosen) = server.post(&path, &BTreeMap::new(), Some(&body)).await?;
-    if status != 200 {
-        return Err(server.refused(status, chosen.to_string().as_bytes()));
-    }
+    let chosen: Value = server.have_done(&path, &body).await?;
     if arguments.get_flag("dry-run") || chosen["count"] == 0 {
         print_chosen(&chosen, as_json)?;
         return Ok(true);
     }
     body["dry_run"] = json!(false);
-    let (status, begun) = server.post(&path, &BTreeMap::new(), Some(&body)).await?;
-    if status != 202 {
-        return Err(server.refused(status, begun.to_string().as_bytes()));
-    }
+    let begun: Value = server.have_begun(&path, &body).await?;
     let id = begun["id"].as_str().unwrap_or_default();
     if arguments.get_flag("no-wait") {
         match as_json {
@@ -209,19 +201,9 @@ fn print_chosen(chosen: &Value, as_json: bool) -> Result<(), StartError> {
     Ok(())
 }
 
+/// All events that match, newest first.
 pub(super) async fn matching(app: &App, filter: &EventFilter) -> Result<Vec<EventKey>, StartError> {
-    let mut keys = Vec::new();
-    let mut page = PageRequest { limit: PAGE, after: None };
-    loop {
-        let found = app.store.list(filter, page).await?;
-        keys.extend(
-            found.events.into_iter().map(|event| EventKey { source: event.source, id: event.id }),
-        );
-        match found.next {
-            Some(next) => page.after = Some(next),
-            None => return Ok(keys),
-        }
-    }
+    Ok(find::newest(&*app.store, filter, usize::MAX).await?.0)
 }
 
 /// What became of one event.

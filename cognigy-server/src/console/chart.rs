@@ -143,7 +143,7 @@ impl Chart<'_> {
         }
     }
 
-    /// The same in numbers, for whoever cannot see the chart.
+    /// The same in numbers, for a reader who cannot see the chart.
     fn table(&self) -> Markup {
         let ago = |step: usize| (self.steps.len() - step) * self.minutes;
         let told = self.steps.iter().enumerate().rev().filter(|(_, it)| **it != Minute::default());

@@ -1,11 +1,11 @@
 //! Events that were given up, with the reasons.
 
 use actix_web::HttpRequest;
-use cognigy_core::{EventKey, EventSummary};
+use cognigy_core::EventSummary;
 use maud::{Markup, html};
 
 use super::{
-    events::{further, of_contact, of_event, status},
+    events::{contact_cell, further, id_cell, status},
     filters::{self, Pairs, pairs_of},
     page::{Place, Shown, may_change, page},
     session::Viewer,
@@ -81,7 +81,7 @@ async fn reason(
     app: &App,
     event: &EventSummary,
 ) -> Result<Option<String>, cognigy_core::StoreError> {
-    let key = EventKey { source: event.source.clone(), id: event.id.clone() };
+    let key = event.key();
     Ok(app.store.attempts(&key).await?.pop().and_then(|last| last.error))
 }
 
@@ -118,21 +118,11 @@ fn table(rows: &[(&EventSummary, Option<String>)]) -> Markup {
                 th scope="col" { "Status" }
             } }
             tbody { @for (event, reason) in rows {
-                @let contact = event.external_id.as_deref().or(event.user_id.as_deref());
                 tr {
-                    th.id scope="row" {
-                        a href=(of_event(event.source.as_str(), event.id.as_str())) {
-                            (user(event.id.as_str()))
-                        }
-                    }
+                    (id_cell(event))
                     td data-label="Received" { (when(&time(event.received_at))) }
                     td.kind data-label="Type" { (user(event.kind.as_str())) }
-                    td.id data-label="Contact" {
-                        @match contact {
-                            Some(contact) => { a href=(of_contact(contact)) { (user(contact)) } }
-                            None => { (maybe(None)) }
-                        }
-                    }
+                    (contact_cell(event))
                     td.error data-label="Last error" { (maybe(reason.as_deref())) }
                     td data-label="Status" { (status(event.state.as_str())) }
                 }

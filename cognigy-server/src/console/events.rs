@@ -117,24 +117,12 @@ pub(super) fn table(app: &App, events: &[EventSummary]) -> Markup {
             } }
             tbody {
                 @for event in events {
-                    @let contact = event.external_id.as_deref().or(event.user_id.as_deref());
                     tr {
-                        th.id scope="row" {
-                            a href=(of_event(event.source.as_str(), event.id.as_str())) {
-                                (user(event.id.as_str()))
-                            }
-                        }
+                        (id_cell(event))
                         td data-label="Received" { (when(&time(event.received_at))) }
                         td.kind data-label="Type" { (user(event.kind.as_str())) }
                         td data-label="Status" { (status(event.state.as_str())) }
-                        td.id data-label="Contact" {
-                            @match contact {
-                                Some(contact) => {
-                                    a href=(of_contact(contact)) { (user(contact)) }
-                                }
-                                None => { (maybe(None)) }
-                            }
-                        }
+                        (contact_cell(event))
                         td data-label="Look-up" { (event.correlation.as_str().replace('_', " ")) }
                         @if has_sources { td data-label="Source" { (event.source.as_str()) } }
                     }
@@ -162,6 +150,25 @@ pub(super) fn further(path: &str, pairs: &Pairs, next: Option<String>) -> Markup
             @if !is_first { a.button href=(filters::address(path, &first)) { "Newest" } }
             @if let Some(older) = older { a.button href=(older) rel="next" { "Older" } }
             @else { span.help { "These are the oldest." } }
+        }
+    }
+}
+
+/// The event's id, which leads to its page.
+pub(super) fn id_cell(event: &EventSummary) -> Markup {
+    let (source, id) = (event.source.as_str(), event.id.as_str());
+    html! { th.id scope="row" { a href=(of_event(source, id)) { (user(id)) } } }
+}
+
+/// The event's contact, which leads to the contact's page.
+pub(super) fn contact_cell(event: &EventSummary) -> Markup {
+    let contact = event.external_id.as_deref().or(event.user_id.as_deref());
+    html! {
+        td.id data-label="Contact" {
+            @match contact {
+                Some(contact) => { a href=(of_contact(contact)) { (user(contact)) } }
+                None => { (maybe(None)) }
+            }
         }
     }
 }

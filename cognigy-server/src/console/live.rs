@@ -25,7 +25,7 @@ use crate::{
     http::{ProblemResponse, Service, Shared, statistics},
 };
 
-/// How often the store is looked at while anybody watches, whatever their number.
+/// How often the store is looked at while at least one page is watched, however many are.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// A sign of life is sent at least this often, so that a proxy keeps the connection.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);

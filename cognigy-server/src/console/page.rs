@@ -294,7 +294,7 @@ fn unauthorized(detail: &str) -> Markup {
 fn closed() -> Markup {
     html! {
         h1 { "The console is closed" }
-        p { "No operator is set, so nobody can sign in." }
+        p { "No operator is set, so no one can sign in." }
         p { "Set " code { "COGNIGY_ADMIN_TOKEN" } " to a long random text, such as the output of" }
         pre { code { "openssl rand -hex 32" } }
         p { "and start the server again. Each further operator has a variable "

@@ -78,7 +78,7 @@ enum Session {
     Good(Viewer),
     /// It was right and its time is over.
     Over,
-    /// Nobody with a token of today made it.
+    /// It was not made with the token that an operator has today.
     Wrong,
 }
 
@@ -196,12 +196,10 @@ impl FromRequest for Act {
     type Future = LocalBoxFuture<'static, Result<Self, Sorry>>;
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
-        let body = WholeBody::from_request(request, payload);
+        let sent = sent(request, payload);
         let request = request.clone();
         Box::pin(async move {
-            let viewer = viewer_of(&request, false).await?;
-            let Ok(body) = body.await;
-            let fields = form(&request, &viewer, body)?;
+            let (viewer, fields) = sent.await?;
             let service = request.app_data::<Shared>().ok_or_else(not_wired)?;
             match service.tokens.may_change(&viewer.operator, &request, &service.app) {
                 Ok(()) => Ok(Self { viewer, fields }),
@@ -219,13 +217,23 @@ impl FromRequest for Sent {
     type Future = LocalBoxFuture<'static, Result<Self, Sorry>>;
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
-        let body = WholeBody::from_request(request, payload);
-        let request = request.clone();
-        Box::pin(async move {
-            let viewer = viewer_of(&request, false).await?;
-            let Ok(body) = body.await;
-            form(&request, &viewer, body).map(|_| Self)
-        })
+        let sent = sent(request, payload);
+        Box::pin(async move { sent.await.map(|_| Self) })
+    }
+}
+
+/// The viewer, and the form that the viewer sent.
+fn sent(
+    request: &HttpRequest,
+    payload: &mut dev::Payload,
+) -> impl Future<Output = Result<(Viewer, Fields), Sorry>> + use<> {
+    let body = WholeBody::from_request(request, payload);
+    let request = request.clone();
+    async move {
+        let viewer = viewer_of(&request, false).await?;
+        let Ok(body) = body.await;
+        let fields = form(&request, &viewer, body)?;
+        Ok((viewer, fields))
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     audit::{Target, audit},
     bulk_replays::{self, BulkReplay, LEAST_RATE, Line, MAX_EVENTS, Work},
     filter::{self, Types},
-    recorrelation,
+    find, recorrelation,
 };
 
 /// How many events one page of a selection holds.
@@ -198,16 +198,11 @@ pub(crate) async fn cancel_replay(
 async fn keys_of(app: &App, filters: &[EventFilter]) -> Result<Option<Vec<EventKey>>, StoreError> {
     let mut keys = Vec::new();
     for filter in filters {
-        let mut page = PageRequest { limit: BATCH, after: None };
-        loop {
-            let found = app.store.list(filter, page).await?;
-            let of_page = found.events.into_iter();
-            keys.extend(of_page.map(|event| EventKey { source: event.source, id: event.id }));
-            match found.next {
-                _ if keys.len() > MAX_EVENTS => return Ok(None),
-                Some(next) => page.after = Some(next),
-                None => break,
-            }
+        let room = MAX_EVENTS - keys.len();
+        let (found, _) = find::newest(&*app.store, filter, room + 1).await?;
+        keys.extend(found);
+        if keys.len() > MAX_EVENTS {
+            return Ok(None);
         }
     }
     // Where the order of a contact's events is kept, the earliest has to come first.

@@ -2,17 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use cognigy_core::{
-    Attempt, EventFilter, EventKey, EventSummary, PageRequest, Person, QuarantineSummary, State,
-    StoreError, Timestamp,
+    Attempt, EventFilter, EventSummary, PageRequest, Person, QuarantineSummary, State, StoreError,
+    Timestamp,
 };
 use serde::Serialize;
 
 use super::{
     Answer, Shared,
     access::{Operator, Reader},
-    operator::{no_other, parameters},
 };
 use crate::{
     app::App,
@@ -71,11 +70,9 @@ pub(crate) struct Replay {
 
 pub(super) async fn show(
     Reader(operator): Reader,
-    request: HttpRequest,
     service: Shared,
     key: web::Path<String>,
 ) -> Answer {
-    no_other(&parameters(&request)?, &[])?;
     let contact = contact(&service.app, &operator, key.into_inner()).await?;
     Ok(HttpResponse::Ok().json(contact))
 }
@@ -100,7 +97,7 @@ pub(crate) async fn contact(
     };
     let mut replays = Vec::new();
     for event in events {
-        let key = EventKey { source: event.source.clone(), id: event.id.clone() };
+        let key = event.key();
         let attempts = app.store.attempts(&key).await?;
         contact.dead_letters.extend(dead_letter(&event, &attempts));
         let runs = attempts.into_iter().filter(|attempt| attempt.run > 1);

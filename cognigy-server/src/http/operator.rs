@@ -33,9 +33,7 @@ async fn key(
     event_id: &str,
     request: &HttpRequest,
 ) -> Result<EventKey, ProblemResponse> {
-    let mut parameters = parameters(request)?;
-    let source = parameters.remove("source");
-    no_other(&parameters, &[])?;
+    let source = parameters(request)?.remove("source");
     let id: EventId = event_id.parse().map_err(|_| not_found())?;
     if let Some(source) = source {
         let source = source

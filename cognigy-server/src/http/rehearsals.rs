@@ -4,9 +4,12 @@ use actix_web::HttpResponse;
 use cognigy_core::Clock;
 
 use super::{Answer, ProblemResponse, Shared, access::Change, bulk, request::WholeBody};
-use crate::rehearsing;
+use crate::{
+    find,
+    rehearsing::{self, MAX_EVENTS},
+};
 
-/// Rehearses the selected events, at most the newest [`rehearsing::MAX_EVENTS`]. It changes nothing, but asks the CRM: a
+/// Rehearses the selected events, at most the newest [`MAX_EVENTS`]. It changes nothing, but asks the CRM: a
 /// reader may not have it do that.
 pub(super) async fn rehearse(Change(_): Change, service: Shared, body: WholeBody) -> Answer {
     let body = body.within(bulk::MAX_SELECTION)?;
@@ -18,7 +21,7 @@ pub(super) async fn rehearse(Change(_): Change, service: Shared, body: WholeBody
     }
     let (keys, more) = match selection {
         bulk::Selection::Ids(keys) => (keys, false),
-        bulk::Selection::Filter(filter) => rehearsing::newest(&*app.store, &filter).await?,
+        bulk::Selection::Filter(filter) => find::newest(&*app.store, &filter, MAX_EVENTS).await?,
     };
     Ok(HttpResponse::Ok().json(rehearsing::rehearse(app, keys, more).await?))
 }

@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod crm;
 pub mod moto;
+pub mod operators;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

@@ -185,7 +185,8 @@ impl Conditions {
             id,
             terms: Vec::new(),
             values: Vec::new(),
-            walks: from != FROM_QUEUE && !of_contact,
+            // Without a condition no event is passed.
+            walks: from != FROM_QUEUE && !of_contact && *filter != EventFilter::default(),
             lowest: None,
             highest: after.map(|cursor| cursor.0.saturating_sub(1)),
         };

@@ -128,7 +128,9 @@ impl Conditions {
         filter: &EventFilter,
         after: Option<Cursor>,
     ) -> Result<Self, SqliteError> {
-        let mut all = Self { terms: Vec::new(), walks: true, lowest: None, highest: None };
+        // Without a condition no event is passed.
+        let walks = *filter != EventFilter::default();
+        let mut all = Self { terms: Vec::new(), walks, lowest: None, highest: None };
         all.add("events.id < ?", after.map(|cursor| cursor.0));
         // The index holds the first 64 characters.
         for (condition, beginning, value) in [
