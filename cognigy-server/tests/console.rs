@@ -437,6 +437,8 @@ fn every_action_does_its_work_and_is_recorded() {
     let failed = anna.post(&format!("/console/event/replay?{}", of("e1")), &[]);
     assert_eq!(failed.status, 500);
     assert!(failed.body.contains("Replay failed"), "{failed:?}");
+    // The dead letter of the replay is kept a moment later.
+    server.wait_for("e1", "dead_lettered");
     crm.refuse("customer-2", 200);
     let rehearsed = anna.post(&format!("/console/event/rehearse?{}", of("e1")), &[]);
     assert_eq!(rehearsed.status, 200, "{rehearsed:?}");
