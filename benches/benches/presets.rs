@@ -161,7 +161,7 @@ fn batches(criterion: &mut Criterion) {
         let store = runtime.block_on(SqliteStore::open(folder.path().join("b.db"))).unwrap();
         let verifier = CredentialVerifier::new(CredentialPlace::Bearer, &secret);
         let source = source(FormatPreset::CloudEvents, verifier);
-        let pipeline = Pipeline::builder(source).store(store).build();
+        let pipeline = Pipeline::builder(source).store(store).build().unwrap();
         let mut next = 0;
         group.bench_function(name, |bencher| {
             bencher.iter(|| {

@@ -217,7 +217,7 @@ pub async fn worker(path: &Path, stand_in: &StandIn, count: u64) -> Result<Rate,
         .store(store.clone())
         .crm(CoalescingCrm::new(client(stand_in)?))
         .handler(|_, _| async { Ok::<(), Failure>(()) })
-        .build();
+        .build()?;
     let before = stand_in.requests();
     let started = Instant::now();
     let worker = Worker::spawn_with(pipeline, TokioClock::new(), WorkerOptions::default());

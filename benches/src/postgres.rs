@@ -175,7 +175,7 @@ pub async fn work_off(
     let pipeline = Pipeline::builder(SignatureVerifier::new(&Secret::new("unused secret")?))
         .store(store.clone())
         .handler(|_, _| async { Ok::<(), Failure>(()) })
-        .build();
+        .build()?;
     let started = Instant::now();
     let spawn = |_| Worker::spawn_with(pipeline.clone(), TokioClock::new(), options.clone());
     let workers: Vec<_> = (0..workers).map(spawn).collect();

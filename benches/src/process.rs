@@ -110,7 +110,7 @@ pub async fn worker(path: &Path, count: u32) -> Result<f64, Box<dyn Error>> {
     let pipeline = Pipeline::builder(SignatureVerifier::new(&Secret::new("unused secret")?))
         .store(store.clone())
         .handler(|_, _| async { Ok::<(), Failure>(()) })
-        .build();
+        .build()?;
     let started = Instant::now();
     let worker = Worker::spawn_with(pipeline, TokioClock::new(), WorkerOptions::default());
     while store.counts().await?.of(State::Processed) < u64::from(count) {

@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod event;
+mod handlers;
 mod intake;
 pub mod memory;
 mod operations;
@@ -35,10 +36,14 @@ mod store;
 pub mod testing;
 
 pub use event::{
-    Correlation, DEFAULT_SOURCE, DeliveryContext, EarlierId, Event, EventId, EventKey, EventParts,
-    EventTime, EventType, FieldError, IllegalMove, IncomingEvent, InvalidEvent, InvalidEventId,
-    InvalidEventTime, InvalidSourceName, InvalidTraceParent, MAX_JSON_DEPTH, Move, SourceName,
-    State, Timestamp, TraceParent, UnknownCorrelation, UnknownState, same_content,
+    Correlation, DEFAULT_SOURCE, DecodeError, DeliveryContext, EarlierId, Event, EventId, EventKey,
+    EventParts, EventTime, EventType, FieldError, IllegalMove, IncomingEvent, InvalidEvent,
+    InvalidEventId, InvalidEventTime, InvalidSourceName, InvalidTraceParent, MAX_JSON_DEPTH, Move,
+    SourceName, State, Timestamp, TraceParent, UnknownCorrelation, UnknownState, same_content,
+};
+pub use handlers::{
+    DialogEnded, DialogStarted, EventPayload, HandlerContext, Handlers, PayloadHandler,
+    ProfileUpdated, UserInput,
 };
 pub use intake::{
     AllowedAddresses, AuthenticationError, Authenticator, Challenge, CognigyFormat,
@@ -56,16 +61,16 @@ pub use operations::{
     ReplayError, ReplayOutcome, RunOutcome,
 };
 pub use pipeline::{
-    DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_LOST_LEASES, NeedsStore, OnAmbiguous,
-    Pipeline, PipelineBuilder,
+    BuildError, DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_LOST_LEASES, NeedsStore,
+    OnAmbiguous, Pipeline, PipelineBuilder,
 };
 #[cfg(feature = "tokio")]
 pub use ports::TokioClock;
 pub use ports::{
     BoxError, Clock, Completion, Contact, ContactQuery, CrmClient, CrmOutcome, DeadLetter,
     DeadLetterMessage, DeadLetterSink, DeadLetterSource, EventHandler, Failure, FailureKind,
-    FailureScope, GaveUp, KeepInStore, NoCrm, NoHandler, Observation, Observer, Operation, Origin,
-    ReceivedDeadLetter, Recording, Scope, SettlingHandler, Silent, Span, SpanEnd, Stage,
+    FailureScope, GaveUp, KeepInStore, NoCrm, NoHandler, Observation, Observer, Operation, OrFail,
+    Origin, ReceivedDeadLetter, Recording, Scope, SettlingHandler, Silent, Span, SpanEnd, Stage,
     StoreError, StoreErrorKind, Tracer, report,
 };
 #[cfg(feature = "tokio")]

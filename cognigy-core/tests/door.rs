@@ -67,7 +67,7 @@ impl Door {
         let store = Arc::new(MemoryStore::new());
         let source =
             Source::new("lines".parse().unwrap(), ApiKey, Lines).keep_headers(["traceparent"]);
-        let pipeline = Pipeline::builder(source).store(Arc::clone(&store)).build();
+        let pipeline = Pipeline::builder(source).store(Arc::clone(&store)).build().unwrap();
         Self { store, pipeline }
     }
 
@@ -189,7 +189,7 @@ fn a_source_without_intake_takes_nothing_and_keeps_what_it_has() {
     let store = Arc::new(MemoryStore::new());
     let name = "lines".parse::<cognigy_core::SourceName>().unwrap();
     let source = Source::without_intake(name, Lines);
-    let pipeline = Pipeline::builder(source).store(Arc::clone(&store)).build();
+    let pipeline = Pipeline::builder(source).store(Arc::clone(&store)).build().unwrap();
     let raw = RawDelivery::new([KEY], lines(&["a"]));
     assert_eq!(block_on(pipeline.ingest(raw, start())).status(), 404);
     assert_eq!(block_on(store.counts()).unwrap().of(State::Pending), 0);

@@ -45,7 +45,8 @@ async fn every_step_from_the_delivery_to_the_replay_is_told_in_order() {
         .handler(|_, _| async { Err(Failure::permanent("no")) })
         .retry(RetryPolicy::default())
         .observer(heard.clone())
-        .build();
+        .build()
+        .unwrap();
     let peer = "192.0.2.7".parse().unwrap();
     let delivery = sample::delivery(sample::body("a")).peer(peer);
     assert_eq!(pipeline.ingest(delivery, sample::start()).await.status(), 200);

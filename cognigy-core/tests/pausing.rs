@@ -26,7 +26,8 @@ async fn a_paused_pipeline_runs_no_event_until_it_is_resumed() {
             counted.fetch_add(1, Ordering::Relaxed);
             std::future::ready(Ok(()))
         })
-        .build();
+        .build()
+        .unwrap();
     pipeline.pause();
     assert!(pipeline.is_paused());
     let worker = Worker::spawn(pipeline.clone(), TokioClock::new());

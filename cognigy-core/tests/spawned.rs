@@ -24,7 +24,8 @@ async fn a_shutdown_waits_for_what_was_begun_and_begins_nothing_more() {
                 Ok(())
             }
         })
-        .build();
+        .build()
+        .unwrap();
     let worker = Worker::spawn(pipeline.clone(), clock);
     let deliver = async |id| {
         pipeline.ingest(sample::delivery(sample::body(id)), clock.now()).await;

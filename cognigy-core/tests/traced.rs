@@ -96,7 +96,8 @@ async fn each_span_says_where_it_comes_from_and_how_it_ended() {
         })
         .tracer(heard.clone())
         .dead_letters(sink.clone())
-        .build();
+        .build()
+        .unwrap();
     assert_eq!(
         pipeline.ingest(sample::delivery(sample::body("a")), sample::start()).await.status(),
         200
@@ -132,7 +133,8 @@ async fn an_attempt_that_is_dropped_was_cut_off() {
         .store(store)
         .handler(|_, _| std::future::pending())
         .tracer(heard.clone())
-        .build();
+        .build()
+        .unwrap();
     pipeline.ingest(sample::delivery(sample::body("a")), sample::start()).await;
     let worker = Worker::new(pipeline, clock).run(cognigy_core::Stop::new());
     let begun = async {
@@ -152,7 +154,8 @@ async fn what_goes_into_quarantine_again_is_known_whatever_its_trace() {
     let pipeline = Pipeline::builder(sample::verifier())
         .store(Arc::clone(&store))
         .tracer(Heard::default())
-        .build();
+        .build()
+        .unwrap();
     let other = String::from_utf8(sample::body("a").to_vec()).unwrap().replace("hello", "other");
     for body in [&sample::body("a")[..], other.as_bytes(), other.as_bytes(), b"{}", b"{}"] {
         pipeline.ingest(sample::delivery(body.to_vec()), sample::start()).await;

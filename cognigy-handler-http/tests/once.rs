@@ -58,7 +58,8 @@ async fn attempts_of_a_run_have_one_id_and_a_replay_has_another() {
         .crm(crm.clone())
         .handler(handler(&server))
         .retry(PATIENT)
-        .build();
+        .build()
+        .unwrap();
     let worker = Worker::spawn(pipeline.clone(), clock);
     pipeline.ingest(sample::delivery(sample::body("e")), clock.now()).await;
     assert_eq!(finished(&store).await, BTreeMap::from([(State::Processed, 1)]));
@@ -119,7 +120,8 @@ async fn a_receiver_that_looks_at_the_id_handles_each_of_ten_thousand_events_onc
         .store(Arc::clone(&store))
         .handler(handler(&server))
         .retry(PATIENT)
-        .build();
+        .build()
+        .unwrap();
     let worker = Worker::spawn(pipeline.clone(), clock);
     for n in 0..EVENTS {
         let delivery = sample::delivery(sample::body(&format!("evt.{n}")));

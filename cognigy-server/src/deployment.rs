@@ -4,8 +4,8 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use cognigy_core::{
-    BoxError, Contact, CrmClient, DeadLetterSink, Event, EventHandler, Failure, FailureKind,
-    NoHandler, Operation, Origin, SourceName, SpanEnd, Stage, Store, Tracer,
+    BoxError, Contact, CrmClient, DeadLetterSink, Event, EventHandler, EventType, Failure,
+    FailureKind, NoHandler, Operation, Origin, SourceName, SpanEnd, Stage, Store, Tracer,
 };
 use cognigy_handler_http::ForwardHandler;
 
@@ -109,5 +109,9 @@ impl EventHandler for SourceHandler {
             Err(_) => SpanEnd::Failed("transient"),
         });
         outcome.map_err(|failure| failure.at_stage(Stage::Forward))
+    }
+
+    fn retry_policy(&self, kind: &EventType) -> Option<RetryPolicy> {
+        self.handler.retry_policy(kind)
     }
 }

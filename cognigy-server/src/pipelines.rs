@@ -151,7 +151,9 @@ impl SourcePipeline {
             pipeline = pipeline.tracer(tracer);
         }
         Ok(Self {
-            pipeline: pipeline.build(),
+            pipeline: pipeline
+                .build()
+                .map_err(|error| StartError::failed(&format!("source {}", source.name), &error))?,
             telemetry,
             http_crm,
             lease: settings.lease,

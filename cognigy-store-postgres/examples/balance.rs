@@ -121,7 +121,7 @@ pub(crate) async fn run(url: &str) -> Result<Vec<(String, i64)>, Box<dyn Error +
     let pipeline = Pipeline::builder(SignatureVerifier::new(&secret))
         .store(store)
         .settling_handler(transfers)
-        .build();
+        .build()?;
     let clock = TokioClock::new();
     let worker = Worker::spawn(pipeline.clone(), clock);
 

@@ -126,7 +126,7 @@ async fn work_off(store: &Arc<dyn Store>, count: u64) -> Result<f64, Failed> {
     let pipeline = Pipeline::builder(SignatureVerifier::new(&Secret::new("unused secret")?))
         .store(Arc::clone(store))
         .handler(|_, _| async { Ok::<(), Failure>(()) })
-        .build();
+        .build()?;
     let started = Instant::now();
     let worker = Worker::spawn_with(pipeline, TokioClock::new(), WorkerOptions::default());
     while store.counts().await?.of(State::Processed) < count {

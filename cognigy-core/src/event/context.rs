@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::TraceParent;
+use super::{DecodeError, TraceParent, decode};
 
 /// What a delivery's span is kept as. No header can have this name, so that no sender can make one.
 const TRACE: &str = ":traceparent";
@@ -84,8 +84,8 @@ impl DeliveryContext {
     /// # Errors
     ///
     /// It is not such a text.
-    pub fn from_json(json: Option<&str>) -> Result<Self, serde_json::Error> {
-        json.map_or_else(|| Ok(Self::default()), serde_json::from_str)
+    pub fn from_json(json: Option<&str>) -> Result<Self, DecodeError> {
+        json.map_or_else(|| Ok(Self::default()), |json| decode("the kept headers", json.as_bytes()))
     }
 }
 

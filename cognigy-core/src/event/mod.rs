@@ -6,6 +6,7 @@
 
 mod context;
 mod correlation;
+mod decode;
 mod id;
 mod invalid;
 pub(crate) mod json;
@@ -20,6 +21,8 @@ use serde::de::DeserializeOwned;
 
 pub use context::DeliveryContext;
 pub use correlation::{Correlation, UnknownCorrelation};
+pub use decode::DecodeError;
+pub(crate) use decode::decode;
 pub use id::{EventId, EventKey, InvalidEventId};
 pub use invalid::{FieldError, InvalidEvent};
 pub use json::{MAX_JSON_DEPTH, same_content};
@@ -229,13 +232,24 @@ impl Event {
         &self.body
     }
 
-    /// The `payload` object as a type of yours.
-    pub fn payload<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+    /// The value of the body's key `payload` as a type of yours.
+    ///
+    /// # Errors
+    /// The body has no such key, or its value does not fit the type.
+    pub fn payload<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         #[derive(serde::Deserialize)]
         struct Envelope<T> {
             payload: T,
         }
-        serde_json::from_slice::<Envelope<T>>(&self.body).map(|envelope| envelope.payload)
+        decode::<Envelope<T>>("the payload", &self.body).map(|envelope| envelope.payload)
+    }
+
+    /// The whole body as a type of yours, for formats that have no `payload`.
+    ///
+    /// # Errors
+    /// The body does not fit the type.
+    pub fn body_as<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        decode("the body", &self.body)
     }
 
     /// The same for every attempt of one run, another for each replay: hand it to services that

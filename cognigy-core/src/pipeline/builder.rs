@@ -8,8 +8,8 @@ use std::{
 use crate::{
     intake::{DEFAULT_MAX_BODY_BYTES, Source},
     pipeline::{
-        DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_LOST_LEASES, Handler, Inner,
-        OnAmbiguous, Pipeline,
+        BuildError, DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_LOST_LEASES, Handler,
+        Inner, OnAmbiguous, Pipeline, build_error::check_delays,
     },
     ports::{
         CrmClient, DeadLetterSink, EventHandler, KeepInStore, NoCrm, NoHandler, Observer,
@@ -155,7 +155,7 @@ impl PipelineBuilder {
     /// still, perhaps because of it. They do not count as attempts. Default:
     /// [`DEFAULT_MAX_LOST_LEASES`].
     pub fn max_lost_leases(mut self, leases: u32) -> Self {
-        self.inner.max_lost_leases = leases.max(1);
+        self.inner.max_lost_leases = leases;
         self
     }
 
@@ -174,9 +174,30 @@ impl PipelineBuilder {
     }
 
     /// The finished pipeline.
-    #[must_use]
-    pub fn build(self) -> Pipeline {
+    ///
+    /// An attempt may take longer than the lease: its worker renews the lease meanwhile.
+    ///
+    /// # Errors
+    /// A setting with which no event could be processed.
+    pub fn build(self) -> Result<Pipeline, BuildError> {
+        self.check()?;
         let breaker = self.breaks.then(|| Breaker::new(self.inner.retry.max_delay));
-        Pipeline { inner: Arc::new(Inner { breaker, ..self.inner }) }
+        Ok(Pipeline { inner: Arc::new(Inner { breaker, ..self.inner }) })
+    }
+
+    fn check(&self) -> Result<(), BuildError> {
+        let inner = &self.inner;
+        let wrong = [
+            (inner.retry.max_attempts == 0, BuildError::NoAttempts),
+            (inner.lease.is_zero(), BuildError::NoLease),
+            (inner.attempt_timeout.is_zero(), BuildError::NoTimeForAttempts),
+            (inner.max_body_bytes == 0, BuildError::NoBodies),
+            (inner.max_lost_leases == 0, BuildError::NoLostLeases),
+        ];
+        if let Some((_, error)) = wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
+            return Err(error);
+        }
+        check_delays("retry", &inner.retry)?;
+        check_delays("dead_letter_retry", &inner.sink_retry)
     }
 }

@@ -4,6 +4,7 @@
 //! letters in [`processing`](crate::processing), replays and redrives in
 //! [`operations`](crate::operations).
 
+mod build_error;
 mod builder;
 
 use std::{
@@ -15,10 +16,11 @@ use std::{
     time::Duration,
 };
 
+pub use build_error::BuildError;
 pub use builder::{NeedsStore, PipelineBuilder};
 
 use crate::{
-    event::{Timestamp, TraceParent},
+    event::{EventType, Timestamp, TraceParent},
     intake::Source,
     ports::{
         CrmClient, DeadLetterSink, EventHandler, Observation, Observer, Operation, Origin,
@@ -97,6 +99,15 @@ pub(crate) enum Handler {
     Plain(Arc<dyn EventHandler>),
     /// This handler settles the claim itself.
     Settling(Arc<dyn SettlingHandler>),
+}
+
+impl Handler {
+    pub(crate) fn retry_policy(&self, kind: &EventType) -> Option<RetryPolicy> {
+        match self {
+            Self::Plain(handler) => handler.retry_policy(kind),
+            Self::Settling(handler) => handler.retry_policy(kind),
+        }
+    }
 }
 
 impl Pipeline {

@@ -35,11 +35,14 @@ impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
 /// It reads the wall clock once, when it is made, and then follows the monotonic one: a wall clock
 /// that is set forward by an hour must not expire every lease at once, and one set back must not
 /// hold every retry. A restart picks the corrected wall clock up.
+///
+/// The monotonic clock is tokio's own, so that a test under `tokio::time::pause` passes hours in an
+/// instant, and the clock and its timers agree.
 #[cfg(feature = "tokio")]
 #[derive(Debug, Clone, Copy)]
 pub struct TokioClock {
     wall: Timestamp,
-    monotonic: std::time::Instant,
+    monotonic: tokio::time::Instant,
 }
 
 #[cfg(feature = "tokio")]
@@ -47,7 +50,7 @@ impl TokioClock {
     /// A clock that starts from the machine's wall clock.
     #[must_use]
     pub fn new() -> Self {
-        Self { wall: std::time::SystemTime::now().into(), monotonic: std::time::Instant::now() }
+        Self { wall: std::time::SystemTime::now().into(), monotonic: tokio::time::Instant::now() }
     }
 }
 

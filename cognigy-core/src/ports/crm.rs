@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use serde::{Serialize, Serializer, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use crate::{event::TraceParent, ports::Failure};
+use crate::{
+    event::{DecodeError, TraceParent, decode},
+    ports::Failure,
+};
 
 /// What to ask the CRM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +34,11 @@ pub struct Contact(Arc<str>);
 
 impl Contact {
     /// Takes the CRM's answer, which must be one JSON value.
-    pub fn from_json(json: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str::<&RawValue>(json).map(|raw| Self(raw.get().into()))
+    ///
+    /// # Errors
+    /// It is not JSON.
+    pub fn from_json(json: &str) -> Result<Self, DecodeError> {
+        decode::<Box<RawValue>>("the contact", json.as_bytes()).map(|raw| Self(raw.get().into()))
     }
 
     /// The answer's JSON text.
@@ -42,8 +48,11 @@ impl Contact {
     }
 
     /// The answer as a type of yours.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_str(&self.0)
+    ///
+    /// # Errors
+    /// It does not fit the type.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        decode("the contact", self.0.as_bytes())
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use crate::ports::Contact;
+use crate::{event::DecodeError, ports::Contact};
 
 /// Any error, boxed as the source of another one.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -236,6 +236,53 @@ impl fmt::Display for Failure {
 impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// JSON that does not fit its type will not fit at the next attempt either.
+impl From<DecodeError> for Failure {
+    fn from(error: DecodeError) -> Self {
+        Self::permanent(error.to_string())
+    }
+}
+
+/// Says what an error of another crate means for the attempt, so that `?` takes it out of a handler.
+///
+/// ```
+/// use cognigy_core::{Failure, OrFail};
+///
+/// fn amount(text: &str) -> Result<u32, Failure> {
+///     let amount = text.parse::<u32>().or_permanent("the amount is not a number")?;
+///     std::fs::read("prices").or_transient("the list of prices cannot be read")?;
+///     Ok(amount)
+/// }
+/// assert_eq!(amount("4,111").unwrap_err().report(), "the amount is not a number: invalid digit found in string");
+/// ```
+pub trait OrFail<T> {
+    /// A failure that may pass by itself: the attempt is repeated.
+    ///
+    /// `message` and the error's own text are kept in the store, logged, and sent with the dead letter:
+    /// neither may hold a secret or a part of an event.
+    ///
+    /// # Errors
+    /// The error, as the cause of a transient failure.
+    fn or_transient(self, message: impl Into<String>) -> Result<T, Failure>;
+
+    /// A failure that will not pass by itself: the event is dead-lettered. The same holds for the texts as
+    /// in [`or_transient`](Self::or_transient).
+    ///
+    /// # Errors
+    /// The error, as the cause of a permanent failure.
+    fn or_permanent(self, message: impl Into<String>) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<BoxError>> OrFail<T> for Result<T, E> {
+    fn or_transient(self, message: impl Into<String>) -> Result<T, Failure> {
+        self.map_err(|error| Failure::transient(message).caused_by(error))
+    }
+
+    fn or_permanent(self, message: impl Into<String>) -> Result<T, Failure> {
+        self.map_err(|error| Failure::permanent(message).caused_by(error))
     }
 }
 

@@ -5,8 +5,9 @@ use std::{future::Future, sync::Arc};
 use async_trait::async_trait;
 
 use crate::{
-    event::Event,
+    event::{Event, EventType},
     ports::{Contact, Failure},
+    processing::RetryPolicy,
 };
 
 /// What to do with an event and its contact. Closures over `(Arc<Event>, Option<Contact>)` are
@@ -21,6 +22,14 @@ use crate::{
 pub trait EventHandler: Send + Sync + 'static {
     /// Handles one event. A transient failure is retried, a permanent one dead-letters the event.
     async fn handle(&self, event: Arc<Event>, contact: Option<Contact>) -> Result<(), Failure>;
+
+    /// How failed attempts at an event of `kind` are retried, where that differs from the pipeline's
+    /// policy. It holds for the whole attempt, the look-up of the contact included. Default: as the
+    /// pipeline says.
+    fn retry_policy(&self, kind: &EventType) -> Option<RetryPolicy> {
+        let _ = kind;
+        None
+    }
 }
 
 #[async_trait]

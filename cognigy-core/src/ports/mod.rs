@@ -20,7 +20,7 @@ pub use dead_letter::{
     ReceivedDeadLetter,
 };
 pub use error::{
-    BoxError, Failure, FailureKind, FailureScope, Stage, StoreError, StoreErrorKind, report,
+    BoxError, Failure, FailureKind, FailureScope, OrFail, Stage, StoreError, StoreErrorKind, report,
 };
 pub use handler::{EventHandler, NoHandler};
 pub use observe::{CrmOutcome, GaveUp, Observation, Observer, Silent};

@@ -16,8 +16,9 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    event::{Correlation, Event, Timestamp},
+    event::{Correlation, Event, EventType, Timestamp},
     ports::{Clock, Contact, Failure},
+    processing::RetryPolicy,
     store::{Attempt, AttemptOutcome, ClaimToken, RunEnd, Settled, Settlement},
 };
 
@@ -40,6 +41,12 @@ pub trait SettlingHandler: Send + Sync + 'static {
         contact: Option<Contact>,
         completion: Completion<'_>,
     ) -> Result<Settled, Failure>;
+
+    /// As [`EventHandler::retry_policy`](crate::EventHandler::retry_policy).
+    fn retry_policy(&self, kind: &EventType) -> Option<RetryPolicy> {
+        let _ = kind;
+        None
+    }
 }
 
 /// The end of a run that goes well, for the handler that settles it.

@@ -1,8 +1,6 @@
 //! One attempt at one run: asks the CRM, calls the handler, and says how the claim ends.
 //!
 //! What to do after a failure is decided by a pure function, [`RetryPolicy::next_step`].
-//!
-//! [`RetryPolicy::next_step`]: crate::RetryPolicy::next_step
 
 use std::{
     panic::AssertUnwindSafe,
@@ -22,7 +20,7 @@ use crate::{
         Clock, Completion, Contact, ContactQuery, CrmOutcome, Failure, FailureKind, FailureScope,
         GaveUp, Observation, Operation, Origin, Scope, Settling, Span, SpanEnd, Stage,
     },
-    processing::{NextStep, retry::spread},
+    processing::{NextStep, RetryPolicy, retry::spread},
     store::{Attempt, AttemptOutcome, ClaimedRun, RunEnd, Settled, Settlement, WorkEnd},
 };
 
@@ -180,6 +178,8 @@ impl Pipeline {
         }
         let started_at = clock.now();
         let found = Found::default();
+        let retry =
+            event.as_ref().ok().and_then(|event| self.inner.handler.retry_policy(event.kind()));
         self.inner.observer.observe(&Observation::AttemptBegun { key: &key, run, number });
         let result = match event {
             Ok(event) => {
@@ -224,7 +224,8 @@ impl Pipeline {
                     FailureKind::Transient { .. } => AttemptOutcome::FailedTransient,
                     FailureKind::Permanent => AttemptOutcome::FailedPermanent,
                 };
-                let end = self.after_failure(&key, run, counted, failure, occasion, ended_at);
+                let policy = retry.unwrap_or(self.inner.retry);
+                let end = after_failure(policy, &key, run, counted, failure, occasion, ended_at);
                 // Before the look-up there is only the event to be read.
                 let stage = failure.stage().or(stage).unwrap_or(Stage::Store);
                 (end, outcome, Some(failure.report()), Some(stage))
@@ -253,29 +254,6 @@ impl Pipeline {
         };
         let result = result.map(|success| success.contact).map_err(|failure| failure.report());
         Attempted { ending, result }
-    }
-
-    fn after_failure(
-        &self,
-        key: &EventKey,
-        run: u32,
-        number: u32,
-        failure: &Failure,
-        occasion: Occasion,
-        now: Timestamp,
-    ) -> RunEnd {
-        let report = failure.report();
-        if occasion == Occasion::Replay {
-            return RunEnd::GiveUp { reason: format!("Replay failed: {report}"), attempts: number };
-        }
-        match self.inner.retry.next_step(number, failure, spread(&(key, run, number))) {
-            NextStep::RetryIn(delay) => RunEnd::Retry { due: now + delay },
-            NextStep::GiveUp => {
-                let plural = if number == 1 { "" } else { "s" };
-                let reason = format!("gave up after {number} attempt{plural}: {report}");
-                RunEnd::GiveUp { reason, attempts: number }
-            }
-        }
     }
 
     async fn run_within_timeout(
@@ -428,6 +406,30 @@ impl Pipeline {
         let duration = (clock.now() - started_at).to_std().unwrap_or_default();
         self.inner.observer.observe(&Observation::CrmRequest { outcome, duration });
         answer
+    }
+}
+
+/// What follows attempt `number` that failed, by `policy`.
+fn after_failure(
+    policy: RetryPolicy,
+    key: &EventKey,
+    run: u32,
+    number: u32,
+    failure: &Failure,
+    occasion: Occasion,
+    now: Timestamp,
+) -> RunEnd {
+    let report = failure.report();
+    if occasion == Occasion::Replay {
+        return RunEnd::GiveUp { reason: format!("Replay failed: {report}"), attempts: number };
+    }
+    match policy.next_step(number, failure, spread(&(key, run, number))) {
+        NextStep::RetryIn(delay) => RunEnd::Retry { due: now + delay },
+        NextStep::GiveUp => {
+            let plural = if number == 1 { "" } else { "s" };
+            let reason = format!("gave up after {number} attempt{plural}: {report}");
+            RunEnd::GiveUp { reason, attempts: number }
+        }
     }
 }
 

@@ -23,8 +23,10 @@ impl World {
     fn new(preset: &str, derived_id_window: Duration) -> Self {
         let options = FormatOptions { derived_id_window, ..FormatOptions::default() };
         let store = Arc::new(MemoryStore::new());
-        let pipeline =
-            Pipeline::builder(source_with(preset, options)).store(Arc::clone(&store)).build();
+        let pipeline = Pipeline::builder(source_with(preset, options))
+            .store(Arc::clone(&store))
+            .build()
+            .unwrap();
         Self { store, pipeline }
     }
 
@@ -152,8 +154,10 @@ fn a_quarantined_delivery_is_taken_once_when_its_format_is_mended() {
     // As it was when the id was to be found by a pointer.
     let options =
         FormatOptions { id_pointer: Some("/id".parse().unwrap()), ..FormatOptions::default() };
-    let strict =
-        Pipeline::builder(source_with("json", options)).store(Arc::clone(&world.store)).build();
+    let strict = Pipeline::builder(source_with("json", options))
+        .store(Arc::clone(&world.store))
+        .build()
+        .unwrap();
     let refused = block_on(strict.ingest(request(&[], br#"{"n":1}"#), start()));
     assert_eq!(refused.status(), 400);
     let [id] = world.quarantined()[..] else { panic!("one item") };

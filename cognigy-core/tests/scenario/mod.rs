@@ -88,7 +88,7 @@ impl Scenario {
             .store(store)
             .crm(crm.clone())
             .dead_letters(sink.clone());
-        let pipeline = and(pipeline).build();
+        let pipeline = and(pipeline).build().unwrap();
         let (workers, ended) = Default::default();
         Self { clock, crm, sink, pipeline, pool: LocalPool::new(), workers, ended }
     }

@@ -57,16 +57,16 @@ impl PostgresStore {
     /// options. Use it in a pipeline over this store.
     ///
     /// ```
-    /// # use cognigy_core::{Pipeline, Source, StoreError};
+    /// # use cognigy_core::{Pipeline, Source};
     /// # use cognigy_store_postgres::{PostgresStore, TransactionalHandler};
     /// # fn build(
     /// #     source: Source, store: PostgresStore, handler: impl TransactionalHandler,
-    /// # ) -> Result<Pipeline, StoreError> {
+    /// # ) -> Result<Pipeline, Box<dyn std::error::Error>> {
     /// let in_transactions = store.transactional(handler)?;
     /// let pipeline = Pipeline::builder(source)
     ///     .store(store)
     ///     .settling_handler(in_transactions)
-    ///     .build();
+    ///     .build()?;
     /// # Ok(pipeline)
     /// # }
     /// ```

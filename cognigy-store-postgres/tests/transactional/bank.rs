@@ -174,7 +174,7 @@ pub(crate) fn pipeline(
     and: impl FnOnce(PipelineBuilder) -> PipelineBuilder,
 ) -> Pipeline {
     let pipeline = Pipeline::builder(sample::verifier()).store(store.clone()).retry(RETRY);
-    and(pipeline).build()
+    and(pipeline).build().unwrap()
 }
 
 pub(crate) fn few_at_once(concurrency: usize) -> WorkerOptions {

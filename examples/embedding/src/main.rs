@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             println!("{} {:?}", event.kind(), event.id());
             Ok(())
         })
-        .build();
+        .build()?;
     let clock = TokioClock::new();
     let worker = Worker::spawn(pipeline.clone(), clock);
 

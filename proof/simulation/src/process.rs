@@ -61,7 +61,8 @@ impl Running {
             .dead_letter_retry(settings.sink_retry)
             .lease(settings.lease)
             .attempt_timeout(settings.attempt_timeout)
-            .build();
+            .build()
+            .unwrap();
         let stop = Stop::new();
         let working = Arc::new(AtomicUsize::new(settings.workers));
         for _ in 0..settings.workers {

@@ -17,7 +17,7 @@ pub fn dead_letter(input: &[u8]) {
     let Ok(body) = std::str::from_utf8(input) else { return };
     let queue = Queue::holding(body);
     let store = Arc::new(MemoryStore::new());
-    let pipeline = Pipeline::builder(sample::verifier()).store(Arc::clone(&store)).build();
+    let pipeline = Pipeline::builder(sample::verifier()).store(Arc::clone(&store)).build().unwrap();
     let clock = ManualClock::new(sample::start());
     let report = block_on(pipeline.redrive(&queue, Some(1), &clock, |_| ())).unwrap();
     assert_eq!((report.seen(), report.undeleted), (1, 0));

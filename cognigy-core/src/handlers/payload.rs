@@ -1,0 +1,85 @@
+//! Payloads as types: those of the contract's four events, and those of the user's own.
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use crate::event::{DecodeError, Event, EventType};
+
+/// A type that the payload of one type of event is read as.
+///
+/// ```
+/// use cognigy_core::EventPayload;
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize)]
+/// struct OrderPlaced {
+///     order: u64,
+/// }
+///
+/// impl EventPayload for OrderPlaced {
+///     const TYPE: &'static str = "ORDER_PLACED";
+/// }
+/// ```
+///
+/// A format that has no `payload` (a call status, plain JSON) overrides [`read`](Self::read) with
+/// [`Event::body_as`].
+pub trait EventPayload: DeserializeOwned + Send + 'static {
+    /// The name of the type, as [`Event::kind`] has it.
+    const TYPE: &'static str;
+
+    /// The type.
+    #[must_use]
+    fn kind() -> EventType {
+        EventType::from_name(Self::TYPE)
+    }
+
+    /// Reads it from `event`. Default: from the key `payload` of the body.
+    ///
+    /// # Errors
+    /// The content does not fit.
+    fn read(event: &Event) -> Result<Self, DecodeError> {
+        event.payload()
+    }
+}
+
+/// The payload of `DIALOG_STARTED`: an object, of which the contract demands nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct DialogStarted<P = Map<String, Value>>(pub P);
+
+/// The payload of `DIALOG_ENDED`: an object, of which the contract demands nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct DialogEnded<P = Map<String, Value>>(pub P);
+
+/// The payload of `USER_INPUT_RECEIVED`. A payload type of your own reads what stands beside `input`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct UserInput<I = Value> {
+    /// What the user said: any JSON, often a text.
+    pub input: I,
+}
+
+/// The payload of `PROFILE_UPDATED`. A payload type of your own reads what stands beside `profile`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct ProfileUpdated<P = Value> {
+    /// The profile as it is now: any JSON, often an object.
+    pub profile: P,
+}
+
+impl<P: DeserializeOwned + Send + 'static> EventPayload for DialogStarted<P> {
+    const TYPE: &'static str = "DIALOG_STARTED";
+}
+
+impl<P: DeserializeOwned + Send + 'static> EventPayload for DialogEnded<P> {
+    const TYPE: &'static str = "DIALOG_ENDED";
+}
+
+impl<I: DeserializeOwned + Send + 'static> EventPayload for UserInput<I> {
+    const TYPE: &'static str = "USER_INPUT_RECEIVED";
+}
+
+impl<P: DeserializeOwned + Send + 'static> EventPayload for ProfileUpdated<P> {
+    const TYPE: &'static str = "PROFILE_UPDATED";
+}
