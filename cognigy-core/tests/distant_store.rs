@@ -20,7 +20,7 @@ use cognigy_core::{
 };
 use futures_executor::block_on;
 use scenario::{
-    Scenario,
+    Operations, Scenario,
     store::{DistantStore, Line},
 };
 

@@ -18,7 +18,7 @@ use cognigy_core::{
     testing::{CrmAnswer, sample},
 };
 use futures_executor::block_on;
-use scenario::Scenario;
+use scenario::{Operations, Scenario};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

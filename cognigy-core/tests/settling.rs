@@ -19,7 +19,7 @@ use cognigy_core::{
     testing::{ManualClock, sample},
 };
 use scenario::{
-    Scenario,
+    Operations, Scenario,
     store::{DistantStore, Line},
 };
 

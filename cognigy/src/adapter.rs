@@ -1,0 +1,24 @@
+//! For those who write an adapter: the ports, and what crosses them.
+//!
+//! Each port's documentation has a paragraph `Contract`, and `cognigy::testing` has the suite that
+//! checks it.
+//!
+//! | to write | implement | prove by |
+//! |---|---|---|
+//! | a store | [`Store`]: [`EventStore`], [`EventArchive`], [`Quarantine`], [`Administration`], [`AuditLog`], [`SharedValues`] | `store_conformance!` |
+//! | a CRM client | [`CrmClient`] | `crm_conformance!` |
+//! | a place for dead letters | [`DeadLetterSink`] | `sink_conformance!` |
+//! | another authentication | [`Authenticator`] | `authenticator_conformance!` |
+//! | another format | [`EventFormat`] | |
+//! | a handler with its own transaction | [`SettlingHandler`] | |
+
+pub use cognigy_core::{
+    Administration, AfterDeadLetter, Attempt, AttemptOutcome, AuditEntry, AuditLog, AuditPage,
+    Authenticator, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun,
+    Completion, ContactQuery, CrmClient, DeadLetter, DeadLetterClaim, DeadLetterEnd,
+    DeadLetterMessage, DeadLetterSink, DeadLetterSource, DeliveryContext, EarlierId, EventArchive,
+    EventFormat, EventParts, EventStore, FailureKind, FailureScope, Forgotten, Headers, IllegalMove,
+    IncomingEvent, Move, NextStep, Quarantine, QuarantineEntry, ReceivedDeadLetter, Recorded,
+    ReplayClaim, Request, Requeued, RunEnd, Settled, Settlement, SettlingHandler, SharedValues, Store,
+    StoreError, StoreErrorKind, UnsentDeadLetter, WorkEnd, WorkKind,
+};
