@@ -253,11 +253,12 @@ fn a_payload_type_can_read_the_whole_body() {
 
 #[test]
 fn settings_with_which_nothing_could_be_processed_are_refused_by_name() {
-    let build = |and: fn(PipelineBuilder) -> PipelineBuilder| {
+    type Set = fn(PipelineBuilder) -> PipelineBuilder;
+    let build = |and: Set| {
         and(Pipeline::builder(sample::verifier()).store(MemoryStore::new())).build()
     };
     assert!(build(|it| it).is_ok());
-    let refused: [(fn(PipelineBuilder) -> PipelineBuilder, &str); 7] = [
+    let refused: [(Set, &str); 7] = [
         (|it| it.retry(RetryPolicy { max_attempts: 0, ..RetryPolicy::default() }), "`retry`"),
         (
             |it| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cognigy_core::{Failure, FailureKind};
+use cognigy_core::{DecodeError, Failure, FailureKind};
 use cognigy_http::{ReadError, TransportError, TransportErrorKind};
 use reqwest::StatusCode;
 
@@ -22,7 +22,7 @@ pub(crate) enum LookUpError {
     #[error("CRM answered with text that is not UTF-8")]
     NotUtf8,
     #[error("CRM answered with something that is not JSON {told}")]
-    NotJson { told: String, cause: serde_json::Error },
+    NotJson { told: String, cause: DecodeError },
     #[error("CRM answered with an error {0}")]
     ErrorObject(String),
     #[error("the contact key is too long to ask the CRM for")]

@@ -5,7 +5,8 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use async_trait::async_trait;
 use cognigy_core::{
     BoxError, Contact, CrmClient, DeadLetterSink, Event, EventHandler, EventType, Failure,
-    FailureKind, NoHandler, Operation, Origin, SourceName, SpanEnd, Stage, Store, Tracer,
+    FailureKind, NoHandler, Operation, Origin, RetryPolicy, SourceName, SpanEnd, Stage, Store,
+    Tracer,
 };
 use cognigy_handler_http::ForwardHandler;
 

@@ -17,8 +17,8 @@ pub use cognigy_core::{
     Authenticator, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun,
     Completion, ContactQuery, CrmClient, DeadLetter, DeadLetterClaim, DeadLetterEnd,
     DeadLetterMessage, DeadLetterSink, DeadLetterSource, DeliveryContext, EarlierId, EventArchive,
-    EventFormat, EventParts, EventStore, FailureKind, FailureScope, Forgotten, Headers, IllegalMove,
-    IncomingEvent, Move, NextStep, Quarantine, QuarantineEntry, ReceivedDeadLetter, Recorded,
-    ReplayClaim, Request, Requeued, RunEnd, Settled, Settlement, SettlingHandler, SharedValues, Store,
-    StoreError, StoreErrorKind, UnsentDeadLetter, WorkEnd, WorkKind,
+    EventFormat, EventParts, EventStore, FailureKind, FailureScope, Forgotten, Headers,
+    IllegalMove, IncomingEvent, Move, NextStep, Quarantine, QuarantineEntry, ReceivedDeadLetter,
+    Recorded, ReplayClaim, Request, Requeued, RunEnd, Settled, Settlement, SettlingHandler,
+    SharedValues, Store, StoreError, StoreErrorKind, UnsentDeadLetter, WorkEnd, WorkKind,
 };

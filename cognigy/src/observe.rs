@@ -2,6 +2,6 @@
 //! [`Tracer`] follows it with spans, and [`Scope`] names the event that a log line belongs to.
 
 pub use cognigy_core::{
-    AttemptOutcome, CrmOutcome, GaveUp, Intake, Observation, Observer, Operation, Origin, Recording,
-    Scope, Silent, Span, SpanEnd, Stage, TraceParent, Tracer,
+    AttemptOutcome, CrmOutcome, GaveUp, Intake, Observation, Observer, Operation, Origin,
+    Recording, Scope, Silent, Span, SpanEnd, Stage, TraceParent, Tracer,
 };

@@ -2,6 +2,6 @@
 
 pub use cognigy_core::{
     Clock, Contact, DialogEnded, DialogStarted, Event, EventPayload, Failure, HandlerContext,
-    Handlers, OrFail, Pipeline, ProfileUpdated, RawDelivery, RetryPolicy, Secret, SignatureVerifier,
-    Source, SourceName, TokioClock, UserInput, Worker,
+    Handlers, OrFail, Pipeline, ProfileUpdated, RawDelivery, RetryPolicy, Secret,
+    SignatureVerifier, Source, SourceName, TokioClock, UserInput, Worker,
 };

@@ -90,10 +90,12 @@ pub trait EventStore: Send + Sync + 'static {
     /// ## Contract
     /// * Only work of the source that is named; another's is neither taken nor announced.
     /// * At most `runs` attempts and `dead_letters` letters, and nothing before its time; earliest
-    ///   due first within each kind. However much waits of one kind, the other gets its share.
+    ///   due first within each kind; of work that is due at the same time the store chooses. However
+    ///   much waits of one kind, the other gets its share.
     /// * A claimed event is `processing`. It cannot be claimed again until the lease runs out.
     /// * Once it has, the event can be claimed again under a new token, which tells so (`took_over`);
-    ///   the lost attempt is in its history as `lease_expired`.
+    ///   the lost attempt is in its history as `lease_expired`, from its claim to the end of its lease,
+    ///   with the error `the worker's lease ran out`: errors are grouped and searched by their words.
     /// * A claim tells how many attempts of its run were lost before.
     /// * An event whose body cannot be read back is claimed with the reason in place of the event.
     /// * `next_due` is not later than the time at which the next piece that was not claimed is due.
@@ -148,6 +150,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// * A finished event becomes `pending` in a new run, due at once.
     /// * One that is `pending` already keeps its run and becomes due at once, so that repeating the
     ///   call adds nothing.
+    /// * `Busy`, and no change, for one that is `processing`, even where its lease has run out: the next
+    ///   claim takes it over.
     /// * `Forgotten`, and no change, where the event's body was forgotten.
     async fn requeue(&self, keys: &[EventKey], now: Timestamp)
     -> Result<Vec<Requeued>, StoreError>;
@@ -219,7 +223,8 @@ pub trait Quarantine: Send + Sync + 'static {
     /// * The same body with the same kept headers, from the same source for the same reason, is kept
     ///   once.
     /// * Durable like [`EventStore::record`].
-    /// * Where the source's invalid bodies are more than `limits` allows, its oldest invalid ones go.
+    /// * Where the source's invalid bodies are more than `limits` allows, its oldest invalid ones go, and
+    ///   none where it allows any number.
     ///   Conflicts and other sources' bodies never go for it.
     async fn quarantine(
         &self,

@@ -61,8 +61,10 @@ impl Running {
             .dead_letter_retry(settings.sink_retry)
             .lease(settings.lease)
             .attempt_timeout(settings.attempt_timeout)
-            .build()
-            .unwrap();
+            .build();
+        // A world's settings are valid: worlds are made for what a deployment can be.
+        #[allow(clippy::expect_used)]
+        let pipeline = pipeline.expect("a world's settings are valid");
         let stop = Stop::new();
         let working = Arc::new(AtomicUsize::new(settings.workers));
         for _ in 0..settings.workers {

@@ -110,6 +110,7 @@ pub async fn an_expired_lease_is_taken_over_and_recorded(store: &dyn Store) {
     assert_eq!(history[0].outcome, AttemptOutcome::LeaseExpired);
     assert_eq!((history[0].run, history[0].number), (1, 1));
     assert_eq!((history[0].started_at, history[0].duration), (at(0), LEASE));
+    assert_eq!(history[0].error.as_deref(), Some("the worker's lease ran out"));
 }
 
 /// Lost attempts are counted apart from failed ones, run by run.

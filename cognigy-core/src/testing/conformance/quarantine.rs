@@ -28,7 +28,7 @@ async fn keep(store: &dyn Store, entry: QuarantineEntry, seconds: i64) {
 }
 
 async fn bodies(store: &dyn Store) -> Vec<String> {
-    let page = store.quarantined(PageRequest { limit: 10, after: None }).await.unwrap();
+    let page = store.quarantined(PageRequest { limit: 20, after: None }).await.unwrap();
     let text = |body: &[u8]| String::from_utf8_lossy(body).into_owned();
     page.items.iter().map(|item| text(&item.excerpt)).collect()
 }
@@ -121,6 +121,10 @@ pub async fn limits_evict_only_a_source_s_own_invalid_bodies(store: &dyn Store) 
     assert_eq!(evicted("larger than the limit", 9, 11).await, 2);
     let left = ["larger than the limit", "another source's", "conflict"];
     assert_eq!(bodies(store).await, left, "the newest is kept");
+    for number in 0..10 {
+        assert_eq!(evicted(&format!("body {number}"), usize::MAX, u64::MAX).await, 0);
+    }
+    assert_eq!(bodies(store).await.len(), 13, "without limits nothing goes");
 }
 
 /// A list shows the beginning of a body; reading the single item returns all of it.

@@ -93,4 +93,10 @@ pub async fn a_requeue_schedules_once(store: &dyn Store) {
     assert_eq!(store.requeue(&keys[1..2], at(13)).await.unwrap(), [Requeued::Waiting]);
     let hastened = claim_one(store, 13).await;
     assert_eq!((hastened.key, hastened.run, hastened.attempt), (sample::key("held"), 1, 2));
+
+    // Its lease has run out, and no worker has taken it over yet.
+    assert_eq!(store.requeue(&keys[1..2], at(200)).await.unwrap(), [Requeued::Busy]);
+    let taken = claim(store, 10, 200).await;
+    let taken = taken.runs.iter().find(|work| work.key == sample::key("held")).expect("it is due");
+    assert_eq!((taken.run, taken.attempt, taken.took_over), (1, 3, true));
 }
