@@ -367,23 +367,24 @@ impl Pipeline {
     ) {
         let Some(breaker) = &self.inner.breaker else { return };
         let observer = &self.inner.observer;
-        match answer {
-            Err(failure) if let FailureKind::Transient { retry_after } = failure.kind() => {
-                let of_service = *failure.scope() == FailureScope::Service;
-                let tripped = breaker.failed(now, of_service, retry_after);
-                if !tripped.counts {
-                    found.put_off(tripped.next_probe);
-                }
-                if tripped.opened {
-                    let error = &*failure.report();
-                    observer.observe(&Observation::Breaker { open: true, error: Some(error) });
-                }
+        let failure = answer.as_ref().err();
+        let transient = failure.and_then(|failure| match failure.kind() {
+            FailureKind::Transient { retry_after } => Some((failure, retry_after)),
+            FailureKind::Permanent => None,
+        });
+        if let Some((failure, retry_after)) = transient {
+            let of_service = *failure.scope() == FailureScope::Service;
+            let tripped = breaker.failed(now, of_service, retry_after);
+            if !tripped.counts {
+                found.put_off(tripped.next_probe);
             }
+            if tripped.opened {
+                let error = &*failure.report();
+                observer.observe(&Observation::Breaker { open: true, error: Some(error) });
+            }
+        } else if breaker.answered() {
             // Whatever the CRM said, it is there.
-            _ if breaker.answered() => {
-                observer.observe(&Observation::Breaker { open: false, error: None });
-            }
-            _ => {}
+            observer.observe(&Observation::Breaker { open: false, error: None });
         }
     }
 
