@@ -254,7 +254,7 @@ async fn nobody_is_what_the_rule_says() {
             FailureKind::Permanent,
             format!(
                 "CRM answered with something that is not JSON ({status}, application/json): \
-             EOF while parsing a value at line 1 column 0"
+             the contact is not JSON: EOF while parsing a value at line 1 column 0"
             ),
         )
     };
@@ -288,7 +288,7 @@ async fn an_unreadable_success_is_permanent() {
             Act::Say(answer("200 OK", "Content-Type: text/html\r\n", page)),
             "CRM answered with something that is not JSON (200 OK, text/html): <html><a \
              href='/v1/contacts?id=[redacted]'>Sign in</a> [redacted]</html>: \
-             expected value at line 1 column 1",
+             the contact is not JSON: expected value at line 1 column 1",
         ),
         (
             json("200 OK", "{\"error\":\"no rights\"}"),
@@ -297,12 +297,12 @@ async fn an_unreadable_success_is_permanent() {
         (
             Act::Say(answer("200 OK", "", format!("{{\"name\": \"{BODY}"))),
             "CRM answered with something that is not JSON (200 OK, no content type): \
-             EOF while parsing a string at line 1 column 23",
+             the contact is not JSON: EOF while parsing a string at line 1 column 23",
         ),
         (
             Act::Say(answer("200 OK", "", format!("{{}}{BODY}"))),
             "CRM answered with something that is not JSON (200 OK, no content type): \
-             trailing characters at line 1 column 3",
+             the contact is not JSON: trailing characters at line 1 column 3",
         ),
         (
             Act::Say(answer("200 OK", "Content-Encoding: gzip\r\n", b"\x1f\x8b\x08\x00")),

@@ -11,11 +11,12 @@ use serde_json::error::Category;
 ///
 /// `?` makes it a permanent [`Failure`](crate::Failure) in a handler: the same bytes will not fit at
 /// the next attempt either.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeError {
     what: &'static str,
-    /// Whether it is JSON, of another form.
-    is_json: bool,
+    /// What is wrong with the JSON itself, in serde's words, which quote nothing then. None: it is JSON, of
+    /// another form.
+    syntax: Option<String>,
     /// From 1. 0 where serde does not know it.
     line: usize,
     column: usize,
@@ -23,8 +24,8 @@ pub struct DecodeError {
 
 impl DecodeError {
     fn new(what: &'static str, error: &serde_json::Error) -> Self {
-        let is_json = error.classify() == Category::Data;
-        Self { what, is_json, line: error.line(), column: error.column() }
+        let syntax = (error.classify() != Category::Data).then(|| error.to_string());
+        Self { what, syntax, line: error.line(), column: error.column() }
     }
 
     /// The line of the JSON text at which it stops to fit, from 1. None where the position is not known:
@@ -43,8 +44,10 @@ impl DecodeError {
 
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let problem = if self.is_json { "does not have the expected form" } else { "is not JSON" };
-        write!(f, "{} {problem}", self.what)?;
+        if let Some(syntax) = &self.syntax {
+            return write!(f, "{} is not JSON: {syntax}", self.what);
+        }
+        write!(f, "{} does not have the expected form", self.what)?;
         match self.line() {
             Some(line) => write!(f, " (line {line}, column {})", self.column),
             None => Ok(()),
@@ -100,8 +103,9 @@ mod tests {
             ),
             ("{}", "does not have the expected form (line 1, column 2)"),
             ("4111 1111", "does not have the expected form (line 1, column 4)"),
-            ("{\"amount\":4111", "is not JSON (line 1, column 14)"),
-            ("", "is not JSON (line 1, column 0)"),
+            ("{\"amount\":4111", "is not JSON: EOF while parsing an object at line 1 column 14"),
+            ("{\"4111\\q", "is not JSON: invalid escape at line 1 column 8"),
+            ("", "is not JSON: EOF while parsing a value at line 1 column 0"),
         ] {
             let error = decode::<Order>("the payload", json.as_bytes()).unwrap_err();
             assert_eq!(error.to_string(), format!("the payload {expected}"), "{json}");
