@@ -22,6 +22,7 @@ impl EventId {
 
 /// Not an event id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidEventId {
     /// It has no characters.
     #[error("must not be empty")]

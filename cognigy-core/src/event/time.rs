@@ -22,6 +22,7 @@ pub struct EventTime {
 
 /// Not the time of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidEventTime {
     /// The value is neither a string nor a number.
     #[error("must be a string or a number")]

@@ -26,6 +26,7 @@ pub struct JsonPointer {
 
 /// Not a JSON pointer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidJsonPointer {
     /// It is not empty and does not begin with `/`.
     #[error("a JSON pointer must begin with `/`, for example `/data/customer/id`")]

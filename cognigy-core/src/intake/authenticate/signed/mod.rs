@@ -112,6 +112,7 @@ enum Part {
 
 /// Not a template of what is signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidContent {
     /// It has a placeholder that does not exist, or a brace without its partner.
     #[error("expected text with {{body}}, {{ts}}, {{id}}, {{method}} and {{url}}")]
@@ -348,6 +349,7 @@ pub struct ToSign<'a> {
 
 /// A secret that is not written as its scheme asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum UnusableKey {
     /// It is not base64.
     #[error("the secret must be base64")]
@@ -359,6 +361,7 @@ pub enum UnusableKey {
 
 /// A scheme that signs what its verifier was not told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum IncompleteScheme {
     /// The URL is signed.
     #[error("the scheme signs the URL: the public URL is needed")]

@@ -23,6 +23,7 @@ pub struct WebhookHandshake<'a> {
 
 /// Why no permission is given. The answer is 400, without any `WebHook-` header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HandshakeRefused {
     /// There is no `WebHook-Request-Origin`: it is not such a request.
     #[error("WebHook-Request-Origin is required")]
