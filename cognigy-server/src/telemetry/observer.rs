@@ -15,7 +15,7 @@ use super::{
     BUSY, FAILED, KEPT, Minute, Opened, PERMANENT, SENT, SourceTelemetry, TRANSIENT, milliseconds,
     refusals::refusal, seconds_since_1970,
 };
-use crate::admission::UNKNOWN;
+use cognigy_service::admission::UNKNOWN;
 
 impl Observer for SourceTelemetry {
     fn observe(&self, observation: &Observation<'_>) {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::admission::group;
+use cognigy_service::admission::group;
 
 /// How often counts are logged.
 const INTERVAL: Duration = Duration::from_secs(5);
