@@ -23,6 +23,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod unread;
+
 use actix_web::{
     HttpRequest, HttpResponse, Responder,
     body::BoxBody,
@@ -31,6 +33,7 @@ use actix_web::{
 };
 use cognigy_core::Reply;
 use cognigy_service::{Head, Receiver, Service, default_path, method_not_allowed};
+pub use unread::Unread;
 
 /// Adds the routes of `service`: `/webhooks/cognigy` for the source of that name,
 /// `/webhooks/cognigy/{name}` for every other one, and the [probes]. For other paths, call [`webhook`] and
@@ -60,13 +63,20 @@ pub fn webhook(path: &str, receiver: &Receiver) -> impl FnOnce(&mut ServiceConfi
 }
 
 /// Answers a request at a source's path. For routes of your own.
-pub async fn receive(receiver: &Receiver, request: &HttpRequest, body: Payload) -> Answer {
+///
+/// A body that is not read to its end, since its delivery is refused, ends the connection with the answer.
+pub async fn receive(receiver: &Receiver, request: &HttpRequest, body: Payload) -> HttpResponse {
+    let (body, unread) = Unread::of(request.headers(), body);
     let target = request.uri().path_and_query().map_or_else(|| request.path(), |it| it.as_str());
     let head = Head::new(request.headers())
         .method(request.method().as_str())
         .target(target)
         .peer(request.peer_addr().map(|peer| peer.ip()));
-    Answer(receiver.answer(head, body).await)
+    let response = response(&receiver.answer(head, body).await);
+    match unread {
+        Some(unread) => response.map_body(|_, answer| unread.until_after(answer)),
+        None => response,
+    }
 }
 
 /// Adds `/readyz`, which is 503 while events cannot be taken, and `/healthz`, which is 503 once the process

@@ -24,7 +24,6 @@ mod redrives;
 mod rehearsals;
 mod request;
 mod sources;
-mod unread;
 mod upgrade;
 mod webhook;
 

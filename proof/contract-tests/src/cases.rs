@@ -102,7 +102,10 @@ pub fn a_body_over_the_limit_is_a_413_with_or_without_a_length(start: Start<'_>)
     let chunked = |body: &[u8]| receiver.raw(&[&begin(body)[..], b"0\r\n\r\n"].concat());
     assert_eq!(chunked(&small).body, DUPLICATE);
     chunked(&large).problem(413);
+    let started = Instant::now();
     receiver.raw(&begin(&large)).problem(413);
+    let waited = started.elapsed().as_secs();
+    assert!(waited < 5, "{waited} s: the rest of the body holds the connection");
 }
 
 /// Nothing is inflated before its sender is known.
