@@ -1,4 +1,4 @@
-//! A receiver of Cognigy webhook events inside an [actix-web](actix_web) application: a
+//! A receiver of Cognigy webhook events inside an actix-web application: a
 //! [`Service`] as routes of the application.
 //!
 //! ```no_run

@@ -1,4 +1,4 @@
-//! A receiver of Cognigy webhook events as an [axum](axum) router: a [`Service`] as routes to `merge` or
+//! A receiver of Cognigy webhook events as an axum router: a [`Service`] as routes to `merge` or
 //! `nest`.
 //!
 //! ```no_run

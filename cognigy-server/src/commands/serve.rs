@@ -250,3 +250,81 @@ async fn asked_to_stop() {
         _ => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, pin::Pin};
+
+    use cognigy_core::{Timestamp, TokioClock};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    use super::*;
+    use crate::{deployment::Adapters, settings::Layers};
+
+    /// A clock that breaks at once: the worker that waits by it panics.
+    struct Broken(TokioClock);
+
+    impl Clock for Broken {
+        fn now(&self) -> Timestamp {
+            self.0.now()
+        }
+
+        fn sleep_until(&self, _: Timestamp) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            panic!("on purpose")
+        }
+    }
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_worker_that_has_ended_fails_the_liveness_probe_and_is_in_the_metrics() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = format!("sqlite:{}", folder.path().join("webhooks.db").display());
+        let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let layers = Layers::from_flags(BTreeMap::from(
+            [
+                ("webhook_secret", "a-secret-for-this-test"),
+                ("database_url", &database),
+                ("listen", "127.0.0.1:0"),
+            ]
+            .map(own),
+        ));
+        let settings = Settings::read(&layers).unwrap();
+        let deployment = Deployment { settings, adapters: Adapters::default(), traces: None };
+        let app = App::build(&deployment, Access::Create, None).await.unwrap();
+        let running = start(app, &deployment.settings).await.unwrap();
+        let address = running.address;
+        assert!(get(address, "/healthz").await.ends_with(r#"{"status":"ok"}"#));
+        let ended = "cognigy_worker_ended{source=\"cognigy\"}";
+        assert!(get(address, "/metrics").await.contains(&format!("{ended} 0")));
+
+        let app = &running.service.app;
+        let pipeline = app.pipelines.iter().next().unwrap().pipeline.clone();
+        let clock = Arc::new(Broken(app.clock));
+        running.service.workers.start(pipeline, clock, WorkerOptions::default());
+        let mut metrics = String::new();
+        for _ in 0..300 {
+            metrics = get(address, "/metrics").await;
+            if metrics.contains(&format!("{ended} 1")) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(metrics.contains(&format!("{ended} 1")), "{metrics}");
+        let health = get(address, "/healthz").await;
+        assert!(health.starts_with("HTTP/1.1 503 ") && health.contains("cognigy"), "{health}");
+        let ready = get(address, "/readyz").await;
+        assert!(ready.starts_with("HTTP/1.1 200 "), "events can be taken: {ready}");
+        running.stop(std::future::ready(())).await;
+    }
+}
