@@ -54,6 +54,10 @@ mod body;
 mod happening;
 mod health;
 mod receiver;
+#[cfg(feature = "tracing")]
+mod refusals;
+#[cfg(feature = "tracing")]
+mod repeated;
 mod replies;
 mod service;
 #[cfg(feature = "tracing")]
@@ -66,6 +70,10 @@ pub use happening::{Happening, ServiceObserver};
 pub use health::{Health, Readiness, liveness, readiness};
 pub use ipnet::IpNet;
 pub use receiver::{Admission, DEFAULT_MAX_UNFINISHED, Head, Receiver};
+#[cfg(feature = "tracing")]
+pub use refusals::Refusals;
+#[cfg(feature = "tracing")]
+pub use repeated::Repeated;
 pub use replies::{method_not_allowed, not_found};
 pub use service::{DEFAULT_MAX_IN_FLIGHT, Service, ServiceBuilder, StartError};
 #[cfg(feature = "tracing")]

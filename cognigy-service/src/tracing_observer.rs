@@ -1,8 +1,18 @@
 //! What happens as log lines.
 
+use std::sync::Arc;
+
 use cognigy_core::{AttemptOutcome, Intake, Observation, Observer, SourceName, StoreErrorKind};
 
-use crate::happening::{Happening, ServiceObserver};
+use crate::{
+    admission::UNKNOWN,
+    happening::{Happening, ServiceObserver},
+    refusals::Refusals,
+    repeated::Repeated,
+};
+
+/// What a failure to forget the bodies of sensitive events is remembered by.
+const SENSITIVE: &str = "sensitive events";
 
 /// Logs with [`tracing`], one line for each thing that an operator may have to know: a refused delivery, an
 /// attempt that failed, a dead letter, a store or a CRM out of reach, a worker that has ended. What went
@@ -12,49 +22,52 @@ use crate::happening::{Happening, ServiceObserver};
 /// never a body or a secret. Texts of others are logged as string values, which both formats of
 /// `tracing-subscriber` escape.
 ///
-/// Each refused delivery is a line at `warn`, and anyone can have deliveries refused. Where the receiver
-/// is open to strangers, let a layer of the subscriber limit the lines.
+/// A flood of refused deliveries does not fill the log: the first refusal for a reason and an address is a
+/// line at `warn`, further ones are lines at `debug`, and with one of them every five seconds come their
+/// counts. A store that stays away is a line once a minute for each call.
 #[derive(Debug, Clone, Default)]
 pub struct TracingObserver {
     source: SourceName,
+    refusals: Arc<Refusals>,
+    failing: Arc<Repeated>,
 }
 
 impl TracingObserver {
     /// For the pipeline of `source`. The one by default is for the source that is called `cognigy`.
     #[must_use]
     pub fn of(source: SourceName) -> Self {
-        Self { source }
+        Self { source, ..Self::default() }
     }
 
     fn log_delivery(&self, observation: &Observation<'_>) {
         let Observation::Delivery { intake, peer, .. } = observation else { return };
         let (source, outcome) = (self.source.as_str(), intake.as_str());
-        let peer = peer.map(tracing::field::display);
-        match intake {
+        let (detail, event_id) = match intake {
             Intake::Accepted { .. } | Intake::Duplicate { .. } => {
                 tracing::debug!(source, outcome, "delivery");
+                return;
             }
-            Intake::Unsigned(reason) => {
-                let reason = reason.to_string();
-                tracing::warn!(source, peer, reason, "delivery refused: not authenticated");
-            }
-            Intake::Invalid(invalid) => {
-                let (event_id, problem) = (invalid.event_id.as_deref(), invalid.to_string());
-                tracing::warn!(source, peer, event_id, problem, "delivery quarantined");
-            }
-            Intake::Conflict { key, .. } => {
-                let message = "delivery quarantined: its id is known with other content";
-                tracing::warn!(source, peer, event_id = key.id.as_str(), "{message}");
-            }
-            Intake::Unavailable(StoreErrorKind::Overloaded) => {
-                tracing::warn!(source, peer, "delivery refused: too much at once");
-            }
-            Intake::Unavailable(kind) => {
-                let message = "delivery refused: the store cannot take it";
-                tracing::error!(source, peer, ?kind, "{message}");
-            }
-            _ => tracing::warn!(source, peer, outcome, "delivery refused"),
+            Intake::Unsigned(reason) => (Some(reason.to_string()), None),
+            Intake::Invalid(invalid) => (Some(invalid.to_string()), invalid.event_id.as_deref()),
+            Intake::Conflict { key, .. } => (None, Some(key.id.as_str())),
+            Intake::Unavailable(kind) => (Some(format!("{kind:?}")), None),
+            _ => (None, None),
+        };
+        let message = match intake {
+            Intake::Unsigned(_) => "delivery refused: not authenticated",
+            Intake::Invalid(_) => "delivery quarantined",
+            Intake::Conflict { .. } => "delivery quarantined: its id is known with other content",
+            Intake::Unavailable(StoreErrorKind::Overloaded) => "delivery refused: too much at once",
+            Intake::Unavailable(_) => "delivery refused: the store cannot take it",
+            _ => "delivery refused",
+        };
+        let first = self.refusals.first(outcome, peer.unwrap_or(UNKNOWN));
+        let peer = peer.map(tracing::field::display);
+        match first {
+            true => tracing::warn!(source, peer, outcome, detail, event_id, "{message}"),
+            false => tracing::debug!(source, peer, outcome, detail, event_id, "{message}"),
         }
+        self.refusals.report_if_due();
     }
 
     fn log_attempt(&self, observation: &Observation<'_>) {
@@ -117,7 +130,10 @@ impl Observer for TracingObserver {
                 tracing::error!(source, event_id = key.id.as_str(), error, "{message}");
             }
             Observation::StoreError { operation, error } => {
-                tracing::error!(source, operation, error, "the store could not answer");
+                if let Some(unlogged) = self.failing.again(operation) {
+                    let message = "the store could not answer";
+                    tracing::error!(source, operation, error, unlogged, "{message}");
+                }
             }
             _ => {}
         }
@@ -138,14 +154,18 @@ impl ServiceObserver for TracingObserver {
                 tracing::error!(error, "finished events not forgotten");
             }
             Happening::ForgetSensitiveFailed { error } => {
-                let error = cognigy_core::report(error);
-                tracing::error!(error, "bodies of sensitive events not forgotten");
+                if let Some(unlogged) = self.failing.again(SENSITIVE) {
+                    let error = cognigy_core::report(error);
+                    let message = "bodies of sensitive events not forgotten";
+                    tracing::error!(error, unlogged, "{message}");
+                }
             }
             Happening::WorkerEnded { source } => {
                 let message = "a worker has ended unexpectedly: restart the process";
                 tracing::error!(source = source.as_str(), "{message}");
             }
-            Happening::PurgeEnded { .. } | Happening::ForgotSensitive { .. } => {}
+            Happening::ForgotSensitive { .. } => self.failing.over(SENSITIVE),
+            Happening::PurgeEnded { .. } => {}
         }
     }
 }

@@ -85,6 +85,11 @@ async fn each_thing_to_know_is_a_line_without_body_or_secret() {
     assert_eq!(lines(), 1, "{}", log.text());
     let refused = "delivery refused: not authenticated source=\"cognigy\" peer=192.0.2.1";
     log.until(refused).await;
+    for _ in 0..100 {
+        deliver(body, "AAAA").await;
+    }
+    let warned = log.text().lines().filter(|line| line.contains("WARN")).count();
+    assert_eq!(warned, 1, "a flood of refusals is not a flood of warnings");
     assert_eq!(deliver("[\"marked-body\"]", &signed("[\"marked-body\"]")).await, 400);
     log.until("delivery quarantined").await;
     assert_eq!(deliver(body, &signed(body)).await, 200);

@@ -8,13 +8,12 @@
 //! Each source has counters of its own, with its name as the label `source`. The plain path's
 //! source is called `cognigy`.
 
+mod hints;
 mod history;
 mod metrics;
 mod observer;
 mod process;
 mod rates;
-mod refusals;
-mod repeated;
 mod seen;
 mod shown;
 mod tallies;
@@ -34,14 +33,14 @@ use cognigy_core::{
 };
 use cognigy_crm_http::{CoalescingCrm, TokenRequests};
 use cognigy_service::Receiver;
+pub(crate) use cognigy_service::{Refusals, Repeated};
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 
+pub(crate) use hints::{Hints, refusal};
 pub(crate) use history::{History, MINUTES, Minute};
 use metrics::{Counted, INGEST_SECONDS, Known, Registrar, SECONDS};
 pub(crate) use process::Telemetry;
 use rates::Rate;
-pub(crate) use refusals::{Hints, Refusals, refusal};
-pub(crate) use repeated::Repeated;
 pub(crate) use seen::Seen;
 pub(crate) use shown::Durations;
 pub(crate) use tallies::Deliveries;

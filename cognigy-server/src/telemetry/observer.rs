@@ -12,8 +12,8 @@ use cognigy_core::{
 };
 
 use super::{
-    BUSY, FAILED, KEPT, Minute, Opened, PERMANENT, SENT, SourceTelemetry, TRANSIENT, milliseconds,
-    refusals::refusal, seconds_since_1970,
+    BUSY, FAILED, KEPT, Minute, Opened, PERMANENT, SENT, SourceTelemetry, TRANSIENT,
+    hints::refusal, milliseconds, seconds_since_1970,
 };
 use cognigy_service::admission::UNKNOWN;
 

@@ -3,7 +3,7 @@
 //! The server and the crates for web frameworks promise the same answers. Each of them has a test that
 //! starts it, and [`contract_tests!`] makes a test of each case:
 //!
-//! ```ignore
+//! ```text
 //! fn start(setup: Setup) -> Running { … }
 //!
 //! cognigy_contract_tests::contract_tests!(start);
