@@ -254,9 +254,8 @@ fn a_payload_type_can_read_the_whole_body() {
 #[test]
 fn settings_with_which_nothing_could_be_processed_are_refused_by_name() {
     type Set = fn(PipelineBuilder) -> PipelineBuilder;
-    let build = |and: Set| {
-        and(Pipeline::builder(sample::verifier()).store(MemoryStore::new())).build()
-    };
+    let build =
+        |and: Set| and(Pipeline::builder(sample::verifier()).store(MemoryStore::new())).build();
     assert!(build(|it| it).is_ok());
     let refused: [(Set, &str); 7] = [
         (|it| it.retry(RetryPolicy { max_attempts: 0, ..RetryPolicy::default() }), "`retry`"),

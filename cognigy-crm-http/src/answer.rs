@@ -1,7 +1,7 @@
 //! What the body of a 2xx answer means.
 
 use cognigy_core::Contact;
-use cognigy_http::{one_line, shorten};
+use cognigy_http::{beginning, one_line, shorten};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -95,7 +95,7 @@ impl Answer<'_> {
     fn told(&self, quoted: Option<&str>) -> String {
         let about = format!("({}, {})", status(self.status), self.masked(self.media_type));
         let Some(text) = quoted else { return about };
-        let text = &text[..text.floor_char_boundary(LOOKED_AT_BYTES)];
+        let text = beginning(text, LOOKED_AT_BYTES);
         let words = one_line(&self.masked(text));
         let words: Vec<_> = words.split_whitespace().collect();
         format!("{about}: {}", shorten(&words.join(" "), QUOTED_BYTES))

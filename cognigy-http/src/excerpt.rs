@@ -14,8 +14,17 @@ pub fn shorten(text: &str, bytes: usize) -> String {
     if text.len() <= bytes {
         return text.to_owned();
     }
-    let end = text.floor_char_boundary(bytes.saturating_sub('…'.len_utf8()));
-    format!("{}…", &text[..end])
+    format!("{}…", beginning(text, bytes.saturating_sub('…'.len_utf8())))
+}
+
+/// As much of the beginning of `text` as fits into `bytes` bytes, in whole characters.
+#[must_use]
+pub fn beginning(text: &str, bytes: usize) -> &str {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// Line breaks, escape sequences, and characters that change the direction of text: a log line must

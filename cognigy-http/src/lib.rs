@@ -22,5 +22,5 @@ pub use answer::{MAX_RETRY_AFTER, ReadError, media_type, read_at_most, read_boun
 pub use base_url::{BaseUrl, absolute_url};
 pub use client::{ClientOptions, bearer, client};
 pub use error::ConfigError;
-pub use excerpt::{one_line, shorten};
+pub use excerpt::{beginning, one_line, shorten};
 pub use transport::{TransportError, TransportErrorKind};

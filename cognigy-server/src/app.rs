@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use cognigy_core::{EventOrder, Store, TokioClock};
+use cognigy_service::{Admission, admission::TrustedProxies};
 
 use crate::{
-    admission::TrustedProxies,
     deployment::Deployment,
     error::StartError,
     filter::Types,
+    http::MAX_CONNECTIONS,
     pipelines::Pipelines,
     settings::Settings,
     store::{self, Access},
@@ -46,13 +47,18 @@ impl App {
         }
         let store = store::open(deployment, access, order).await?;
         let refusals = Arc::default();
-        let pipelines = Pipelines::build(deployment, &store, &refusals).await?;
+        let (clock, trusted) = (TokioClock::new(), TrustedProxies::new(&settings.trusted_proxies));
+        let admission = Admission::new(settings.all().count())
+            .clock(clock)
+            .trusted_proxies(trusted.clone())
+            .max_unfinished(MAX_CONNECTIONS);
+        let pipelines = Pipelines::build(deployment, &store, &refusals, &admission).await?;
         Ok(Self {
             store,
             pipelines: Arc::new(pipelines),
-            clock: TokioClock::new(),
+            clock,
             telemetry: Arc::new(telemetry),
-            trusted: TrustedProxies::new(&settings.trusted_proxies),
+            trusted,
             refusals,
             types: settings.types(),
             settings: Arc::new(settings.clone()),

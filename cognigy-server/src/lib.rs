@@ -29,7 +29,6 @@
 // `println!` panics when its reader leaves: `output::say!` does not.
 #![warn(clippy::print_stdout)]
 
-mod admission;
 mod app;
 mod audit;
 mod breakers;

@@ -5,18 +5,19 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use cognigy_core::{
-    Authenticator, BoxError, CrmClient, DEFAULT_ATTEMPT_TIMEOUT, DeadLetterSink, FormatPreset,
-    Headers, KeepInStore, Pipeline, RawDelivery, Source, SourceName, Store, Timestamp,
+    Authenticator, BoxError, CrmClient, DEFAULT_ATTEMPT_TIMEOUT, DeadLetterSink, KeepInStore,
+    Pipeline, Request, Source, SourceName, Store,
 };
 use cognigy_crm_http::{CoalescingCrm, HttpCrm, StoredToken, TemplateCrm, TokenStore};
 use cognigy_handler_http::ForwardHandler;
+use cognigy_service::{Admission, Receiver};
 #[cfg(feature = "sqs")]
 use cognigy_sink_sqs::{SqsOptions, SqsSink, SqsSource};
 
 use crate::{
-    admission::{Bodies, Budget, MAX_CONNECTIONS, unfinished_requests},
     deployment::Deployment,
     error::StartError,
+    http::MAX_CONNECTIONS,
     settings::{Credential, ForwardSettings, Settings, SourceSettings, Webhook},
     telemetry::{Refusals, SourceTelemetry},
 };
@@ -36,14 +37,10 @@ pub(crate) struct SourcePipeline {
     /// Whether a credential stands in the path or in the query, and whether it ends the path.
     pub(crate) looks_at_target: bool,
     pub(crate) token_in_path: bool,
-    /// Whether its sender may ask before it sends (the abuse protection of CloudEvents webhooks).
-    pub(crate) shakes_hands: bool,
     /// What else a refused delivery may have been made for, by name.
     alternatives: Vec<(String, Arc<dyn Authenticator>)>,
-    /// Reads the bodies of its deliveries.
-    pub(crate) bodies: Bodies,
-    /// Slots of deliveries whose bodies are complete and that have no answer yet.
-    pub(crate) slots: Budget,
+    /// Takes its deliveries in.
+    pub(crate) receiver: Receiver,
 }
 
 /// The pipelines of all sources, by name.
@@ -55,21 +52,20 @@ impl Pipelines {
         deployment: &Deployment,
         store: &Arc<dyn Store>,
         refusals: &Arc<Refusals>,
+        admission: &Admission,
     ) -> Result<Self, StartError> {
         let Deployment { settings, adapters, .. } = deployment;
-        let count = settings.all().count();
-        let unfinished = unfinished_requests();
         let mut pipelines = BTreeMap::new();
         for source in settings.all() {
             let sink = match &adapters.dead_letters {
                 Some(sink) => Arc::clone(sink),
                 None => dead_letter_sink(source, settings.proxy_from_env).await?,
             };
-            let bodies = Bodies::new(source.max_body_bytes, count, &unfinished);
             let telemetry = SourceTelemetry::new(&source.name, Arc::clone(refusals));
             let telemetry = telemetry.map_err(|error| StartError::failed("metrics", &error))?;
             let telemetry = Arc::new(telemetry);
-            let built = SourcePipeline::build(source, deployment, bodies, store, sink, telemetry)?;
+            let built =
+                SourcePipeline::build(source, deployment, admission, store, sink, telemetry)?;
             pipelines.insert(source.name.clone(), Arc::new(built));
         }
         Ok(Self(pipelines))
@@ -96,7 +92,7 @@ impl SourcePipeline {
     fn build(
         source: &SourceSettings,
         deployment: &Deployment,
-        bodies: Bodies,
+        admission: &Admission,
         store: &Arc<dyn Store>,
         sink: Arc<dyn DeadLetterSink>,
         telemetry: Arc<SourceTelemetry>,
@@ -123,9 +119,6 @@ impl SourcePipeline {
         };
         let requests = move || with_tokens.as_ref().and_then(TemplateCrm::token_requests);
         telemetry.count_tokens(move || requests().unwrap_or_default()).map_err(metrics)?;
-        let slots = Budget::of(source.max_in_flight.unwrap_or(usize::MAX));
-        let limit = source.max_in_flight.unwrap_or(MAX_CONNECTIONS);
-        telemetry.watch_slots(slots.clone(), limit).map_err(metrics)?;
         telemetry.previous_secret(source.webhook.as_ref().is_some_and(|it| it.previous.is_some()));
         let look_ups = CoalescingCrm::new(crm).remembering(source.crm.cache);
         telemetry.count_spared(look_ups.clone()).map_err(metrics)?;
@@ -150,10 +143,15 @@ impl SourcePipeline {
         if let Some(tracer) = tracer {
             pipeline = pipeline.tracer(tracer);
         }
+        let pipeline = pipeline.build();
+        let pipeline = pipeline
+            .map_err(|error| StartError::failed(&format!("source {}", source.name), &error))?;
+        let limit = source.max_in_flight;
+        let receiver = Receiver::new(pipeline.clone(), admission, limit.unwrap_or(usize::MAX));
+        let limit = limit.unwrap_or(MAX_CONNECTIONS);
+        telemetry.watch_slots(receiver.clone(), limit).map_err(metrics)?;
         Ok(Self {
-            pipeline: pipeline
-                .build()
-                .map_err(|error| StartError::failed(&format!("source {}", source.name), &error))?,
+            pipeline,
             telemetry,
             http_crm,
             lease: settings.lease,
@@ -161,10 +159,8 @@ impl SourcePipeline {
             path: source.webhook.is_some().then(|| source.path()),
             looks_at_target: source.webhook.as_ref().is_some_and(Webhook::looks_at_target),
             token_in_path: source.webhook.as_ref().is_some_and(Webhook::is_in_path),
-            shakes_hands: source.bodies.preset == FormatPreset::CloudEvents,
             alternatives: alternatives(source, settings),
-            bodies,
-            slots,
+            receiver,
         })
     }
 }
@@ -173,14 +169,8 @@ impl SourcePipeline {
     /// The setting or the source for which a delivery that was refused would have been right, if there is
     /// one. For operators only. It computes some thirty signatures, so that it must not be done for each
     /// refused delivery of a flood.
-    pub(crate) fn made_for<H: Headers>(
-        &self,
-        refused: &RawDelivery<H>,
-        now: Timestamp,
-    ) -> Option<&str> {
-        let request = refused.request(now);
-        let fits =
-            |(_, one): &&(String, Arc<dyn Authenticator>)| one.authenticate(&request).is_ok();
+    pub(crate) fn made_for(&self, refused: &Request<'_>) -> Option<&str> {
+        let fits = |(_, one): &&(String, Arc<dyn Authenticator>)| one.authenticate(refused).is_ok();
         self.alternatives.iter().find(fits).map(|(name, _)| name.as_str())
     }
 }

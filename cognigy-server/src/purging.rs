@@ -6,6 +6,7 @@ use std::{
 };
 
 use cognigy_core::{Cursor, PurgeRequest, Purged, Store, StoreError, Timestamp};
+use cognigy_service::Retention;
 use serde::{Deserialize, Serialize};
 
 use crate::{settings::Settings, view::time};
@@ -15,11 +16,15 @@ const STEP: usize = 256;
 
 /// Asks for what is older than the retention at `now`.
 pub(crate) fn request(settings: &Settings, now: Timestamp, limit: usize) -> PurgeRequest {
-    PurgeRequest {
-        before: now - settings.retention,
-        unresolved_before: settings.dead_letter_retention.map(|retention| now - retention),
-        limit,
-        after: None,
+    retention(settings).request(now, limit)
+}
+
+/// The retention that is set.
+pub(crate) fn retention(settings: &Settings) -> Retention {
+    Retention {
+        finished: settings.retention,
+        dead_letters: settings.dead_letter_retention,
+        sensitive: settings.sensitive_retention,
     }
 }
 

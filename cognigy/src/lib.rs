@@ -19,6 +19,8 @@
 //! | `crm-http` | `crm`: HubSpot, Salesforce, Zendesk, Dynamics 365, Pipedrive, Freshdesk, Intercom, Zoho, or any CRM by a template |
 //! | `forward` | `forward`: events handed on to another service, signed as Standard Webhooks |
 //! | `sqs` | `sqs`: dead letters on Amazon SQS |
+//! | `axum`, `actix` | `axum`, `actix`: routes for the web framework |
+//! | `tracing` | [`service`]: what happens as log lines |
 //! | `testing` | `testing`: stand-ins for tests, and the suites that adapters must pass |
 //!
 //! ```
@@ -35,8 +37,10 @@
 //!     .store(MemoryStore::new())
 //!     .handler(handlers)
 //!     .build()?;
-//! let worker = Worker::spawn(pipeline.clone(), TokioClock::new());
-//! # worker.shutdown().await;
+//! // Its worker runs events in the background; it has limits for bodies and senders, and a retention.
+//! let service = Service::builder(pipeline).start().await?;
+//! // With axum: `cognigy::axum::router(&service)`; with actix-web: `cognigy::actix::configure(&service)`.
+//! # service.shutdown().await;
 //! # Ok(())
 //! # }
 //! ```
@@ -60,6 +64,14 @@ pub use cognigy_core::{
     WorkerHandle, WorkerOptions, memory, report, sign,
 };
 
+pub use cognigy_service::{self as service, Health, IpNet, Receiver, Service, ServiceBuilder};
+
+#[cfg(feature = "actix")]
+#[cfg_attr(docsrs, doc(cfg(feature = "actix")))]
+pub use cognigy_actix as actix;
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+pub use cognigy_axum as axum;
 /// All of the core, under its own names.
 pub use cognigy_core as core;
 #[cfg(feature = "crm-http")]

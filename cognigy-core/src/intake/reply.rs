@@ -12,17 +12,33 @@ use crate::{
 /// in front of the store drains in well under a second.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-const JSON: &str = "application/json";
-const PROBLEM_JSON: &str = "application/problem+json";
+/// What the body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    None,
+    Json,
+    Problem,
+}
+
+impl Content {
+    fn media_type(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Json => Some("application/json"),
+            Self::Problem => Some("application/problem+json"),
+        }
+    }
+}
 
 /// An answer to a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     status: u16,
-    content_type: &'static str,
+    content: Content,
     retry_after: Option<u32>,
     closes_connection: bool,
     challenge: Option<Challenge>,
+    further: Vec<(&'static str, String)>,
     body: Bytes,
 }
 
@@ -46,16 +62,17 @@ impl Reply {
     }
 
     /// The headers to send: `Content-Type`, and `Retry-After`, `Connection` and `WWW-Authenticate` where
-    /// they apply.
+    /// they apply, and those that were [added](Self::with_header).
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, String)> {
         [
-            Some(("Content-Type", self.content_type.to_owned())),
+            self.content.media_type().map(|kind| ("Content-Type", kind.to_owned())),
             self.retry_after.map(|seconds| ("Retry-After", seconds.to_string())),
             self.closes_connection.then(|| ("Connection", "close".to_owned())),
             self.challenge.map(|scheme| ("WWW-Authenticate", scheme.as_str().to_owned())),
         ]
         .into_iter()
         .flatten()
+        .chain(self.further.iter().cloned())
     }
 
     /// Whether the connection should be closed after the answer: what follows on it is not known
@@ -65,7 +82,7 @@ impl Reply {
         self.closes_connection
     }
 
-    /// The body: JSON.
+    /// The body: JSON, or nothing.
     #[must_use]
     pub fn body(&self) -> &Bytes {
         &self.body
@@ -77,6 +94,33 @@ impl Reply {
         Self::build_problem(status, title, detail, None)
     }
 
+    /// A body of JSON, for what a server says on its own account, such as that it is alive.
+    #[must_use]
+    pub fn json(status: u16, body: impl Into<Bytes>) -> Self {
+        Self { content: Content::Json, body: body.into(), ..Self::empty(status) }
+    }
+
+    /// No body.
+    #[must_use]
+    pub fn empty(status: u16) -> Self {
+        Self {
+            status,
+            content: Content::None,
+            retry_after: None,
+            closes_connection: false,
+            challenge: None,
+            further: Vec::new(),
+            body: Bytes::new(),
+        }
+    }
+
+    /// Adds a header, such as `Allow`.
+    #[must_use]
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.further.push((name, value.into()));
+        self
+    }
+
     /// Asks the other side to come back after `seconds`.
     #[must_use]
     pub fn with_retry_after(mut self, seconds: u32) -> Self {
@@ -85,14 +129,7 @@ impl Reply {
     }
 
     fn accepted(body: &'static [u8]) -> Self {
-        Self {
-            status: 200,
-            content_type: JSON,
-            retry_after: None,
-            closes_connection: false,
-            challenge: None,
-            body: Bytes::from_static(body),
-        }
+        Self::json(200, body)
     }
 
     fn build_problem(
@@ -102,14 +139,8 @@ impl Reply {
         errors: Option<&[FieldError]>,
     ) -> Self {
         let problem = ProblemDocument { kind: "about:blank", title, status, detail, errors };
-        Self {
-            status,
-            content_type: PROBLEM_JSON,
-            retry_after: None,
-            closes_connection: false,
-            challenge: None,
-            body: serde_json::to_vec(&problem).unwrap_or_default().into(),
-        }
+        let body = serde_json::to_vec(&problem).unwrap_or_default().into();
+        Self { content: Content::Problem, body, ..Self::empty(status) }
     }
 
     /// The same answer with the status that the sender wants for success.

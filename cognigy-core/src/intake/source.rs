@@ -84,6 +84,12 @@ impl Source {
         }
     }
 
+    /// Whether its sender may ask with `OPTIONS` whether it may deliver, as its format says.
+    #[must_use]
+    pub fn shakes_hands(&self) -> bool {
+        self.format.shakes_hands()
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &SourceName {

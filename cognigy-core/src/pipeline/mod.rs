@@ -130,6 +130,12 @@ impl Pipeline {
         &self.inner.source
     }
 
+    /// The length of the longest body that is taken, in bytes.
+    #[must_use]
+    pub fn max_body_bytes(&self) -> usize {
+        self.inner.max_body_bytes
+    }
+
     /// Whether look-ups are held back because the CRM is out of reach. Always false without a
     /// [breaker](PipelineBuilder::breaker).
     #[must_use]

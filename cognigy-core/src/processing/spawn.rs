@@ -30,6 +30,14 @@ impl Worker {
 }
 
 impl WorkerHandle {
+    /// Whether the worker's task has ended. Before [`shutdown`](Self::shutdown) it ends only if it
+    /// panics or its runtime drops it: then no event of the pipeline is worked off until another worker
+    /// is started.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Has the worker stop and waits until it has: attempts in flight end within the grace period.
     pub async fn shutdown(self) {
         self.stop.stop();

@@ -28,7 +28,11 @@ impl ErrorClass {
     /// The class of the error that reads `error`.
     #[must_use]
     pub fn of(error: &str) -> Self {
-        let message = common_part(&error[..error.floor_char_boundary(LOOKED_AT)]);
+        let mut end = error.len().min(LOOKED_AT);
+        while !error.is_char_boundary(end) {
+            end -= 1;
+        }
+        let message = common_part(&error[..end]);
         let digest = Sha256::digest(&message);
         let mut name = String::new();
         for character in message.chars().take(NAMED_BY) {

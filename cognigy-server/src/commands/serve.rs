@@ -1,23 +1,19 @@
 //! `serve`: receive webhooks and process them until a signal stops the server.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use cognigy_core::{Backlog, Clock, Purged, Stop, StoreError, Worker, WorkerHandle, WorkerOptions};
+use cognigy_core::{Backlog, Clock, Stop, WorkerOptions};
 use cognigy_crm_http::HttpCrm;
+use cognigy_service::{Happening, ServiceObserver, Upkeep};
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use crate::{
-    admission::MAX_CONNECTIONS,
     app::App,
     breakers, bulk_replays,
     deployment::Deployment,
     error::StartError,
-    http::{self, Listening, Routes, Service, Size},
+    http::{self, Listening, MAX_CONNECTIONS, Routes, Service, Size},
     notices::Notices,
     pausing,
     presence::Presence,
@@ -28,16 +24,8 @@ use crate::{
 
 /// How many connections operators may have, if they have a listener of their own.
 const OPERATORS_CONNECTIONS: usize = 256;
-/// How often finished events are checked against the retention.
-const PURGE_INTERVAL: Duration = Duration::from_secs(600);
-/// How often the bodies of sensitive events are looked for. An index holds just those.
-const SENSITIVE_INTERVAL: Duration = Duration::from_secs(1);
-/// What a log line about forgetting them is remembered by.
+/// What a log line about forgetting the bodies of sensitive events is remembered by.
 const SENSITIVE: &str = "sensitive events";
-/// How many events one transaction deletes. That takes a few milliseconds, so deliveries hardly wait.
-const PURGE_BATCH: usize = 500;
-/// The pause between two such transactions, in which deliveries are written.
-const PURGE_PAUSE: Duration = Duration::from_millis(20);
 
 /// A running server.
 pub(crate) struct Running {
@@ -45,8 +33,8 @@ pub(crate) struct Running {
     service: Service,
     listening: Vec<Listening>,
     grace: Duration,
-    workers: Vec<WorkerHandle>,
-    upkeep: Vec<JoinHandle<()>>,
+    upkeep: Upkeep,
+    watching: Vec<JoinHandle<()>>,
     /// The task that carries bulk replays out, where this process has workers.
     replays: Option<(Stop, JoinHandle<()>)>,
 }
@@ -113,11 +101,12 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
     pausing::follow(&*app.store, &app.pipelines).await?;
     app.telemetry.works(settings.worker);
     // Each source has a worker, so that a slow source does not hold up another.
-    let workers = app.pipelines.iter().filter(|_| settings.worker).map(|source| {
+    let clock: Arc<dyn Clock> = Arc::new(app.clock);
+    for source in app.pipelines.iter().filter(|_| settings.worker) {
         let concurrency = source.concurrency;
         let options = WorkerOptions { concurrency, grace, ..WorkerOptions::default() };
-        Worker::spawn_with(source.pipeline.clone(), app.clock, options)
-    });
+        service.workers.start(source.pipeline.clone(), Arc::clone(&clock), options);
+    }
     tokio::spawn(warn_of_orphans(app.clone()));
     let replays = settings.worker.then(|| {
         let stop = Stop::new();
@@ -127,9 +116,11 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
         Some(notify) => Some(tokio::spawn(Notices::new(app.clone(), notify)?.watch())),
         None => None,
     };
-    let upkeep_tasks = [
-        tokio::spawn(upkeep(app.clone(), settings.clone())),
-        tokio::spawn(forget_sensitive(app.clone(), settings.clone())),
+    let told: Arc<dyn ServiceObserver> = Arc::new(Told(app.clone()));
+    let stores = vec![Arc::clone(&app.store)];
+    let upkeep = Upkeep::start(stores, clock, purging::retention(settings), Arc::clone(&told));
+    let watching = [
+        tokio::spawn(service.workers.clone().watch(told)),
         tokio::spawn(Arc::clone(&app.refusals).watch()),
         tokio::spawn(pausing::watch(app.clone())),
         tokio::spawn(breakers::watch(app.clone())),
@@ -139,8 +130,8 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
         address,
         listening,
         grace,
-        workers: workers.collect(),
-        upkeep: upkeep_tasks.into_iter().chain(notices).collect(),
+        upkeep,
+        watching: watching.into_iter().chain(notices).collect(),
         service,
     })
 }
@@ -151,14 +142,15 @@ impl Running {
     /// within the grace. Events that are not finished then can be claimed again when their lease ends.
     pub(crate) async fn stop(self, noticed: impl Future<Output = ()>) {
         self.service.stop();
-        self.upkeep.iter().for_each(JoinHandle::abort);
+        self.upkeep.stop();
+        self.watching.iter().for_each(JoinHandle::abort);
         let replays = async {
             let Some((stop, task)) = self.replays else { return };
             stop.stop();
             // It writes how far it has come, once the events that it runs have ended.
             let _ = tokio::time::timeout(self.grace, task).await;
         };
-        let workers = join_all(self.workers.into_iter().map(WorkerHandle::shutdown));
+        let workers = self.service.workers.shutdown();
         let servers = async {
             noticed.await;
             join_all(self.listening.iter().map(|listening| listening.stop(self.grace))).await;
@@ -191,70 +183,59 @@ async fn warn_of_orphans(app: App) {
     }
 }
 
-/// Forgets what is older than the retention, for as long as the server runs.
-async fn upkeep(app: App, settings: Settings) {
-    loop {
-        let began = Instant::now();
-        match purge_once(&app, &settings).await {
-            Ok(()) => app.telemetry.purged(began.elapsed()),
-            Err(error) => {
-                let error = cognigy_core::report(&error);
-                tracing::error!(error, "finished events not forgotten");
+/// Logs and counts what upkeep and workers do.
+struct Told(App);
+
+impl ServiceObserver for Told {
+    fn happened(&self, happening: &Happening<'_>) {
+        let telemetry = &self.0.telemetry;
+        match happening {
+            Happening::Forgot { purged } => telemetry.forgot(purged),
+            Happening::PurgeEnded { duration } => {
+                telemetry.purged(*duration);
+                self.warn_of_wrong_crms();
             }
+            Happening::PurgeFailed { error } => {
+                let error = cognigy_core::report(error);
+                tracing::error!(error, "finished events not forgotten");
+                self.warn_of_wrong_crms();
+            }
+            Happening::ForgotSensitive { count } => {
+                telemetry.failing.over(SENSITIVE);
+                if *count > 0 {
+                    tracing::debug!(count, "bodies of sensitive events forgotten");
+                }
+            }
+            Happening::ForgetSensitiveFailed { error } => {
+                if let Some(unlogged) = telemetry.failing.again(SENSITIVE) {
+                    let error = cognigy_core::report(error);
+                    tracing::error!(error, unlogged, "bodies of sensitive events not forgotten");
+                }
+            }
+            Happening::WorkerEnded { source } => {
+                if let Some(source) = self.0.pipelines.get(source) {
+                    source.telemetry.worker_ended();
+                }
+                let message =
+                    "the worker of this source has ended unexpectedly: restart the server";
+                tracing::error!(source = source.as_str(), "{message}");
+            }
+            _ => {}
         }
-        for source in app.pipelines.iter() {
+    }
+}
+
+impl Told {
+    /// As often as a purge, it is seen whether a CRM is asked at a wrong address.
+    fn warn_of_wrong_crms(&self) {
+        for source in self.0.pipelines.iter() {
             if !source.http_crm.as_ref().is_some_and(HttpCrm::only_not_found) {
                 continue;
             }
             let source = source.telemetry.label();
             tracing::warn!(source, "the CRM has answered nothing but 404: is CRM_BASE_URL right?");
         }
-        tokio::time::sleep(PURGE_INTERVAL).await;
     }
-}
-
-/// Forgets the bodies of sensitive events that were processed, for as long as the server runs.
-async fn forget_sensitive(app: App, settings: Settings) {
-    loop {
-        tokio::time::sleep(SENSITIVE_INTERVAL).await;
-        let before = app.clock.now() - settings.sensitive_retention;
-        match app.store.forget_sensitive(before, PURGE_BATCH).await {
-            Ok(count) => {
-                app.telemetry.failing.over(SENSITIVE);
-                if count > 0 {
-                    tracing::debug!(count, "bodies of sensitive events forgotten");
-                }
-            }
-            Err(error) => {
-                if let Some(unlogged) = app.telemetry.failing.again(SENSITIVE) {
-                    let error = cognigy_core::report(&error);
-                    tracing::error!(error, unlogged, "bodies of sensitive events not forgotten");
-                }
-            }
-        }
-    }
-}
-
-async fn purge_once(app: &App, settings: &Settings) -> Result<(), StoreError> {
-    let mut request = purging::request(settings, app.clock.now(), PURGE_BATCH);
-    let mut total = Purged::default();
-    let outcome = loop {
-        match app.store.purge(request).await {
-            Ok(step) => {
-                total.add(&step.purged);
-                request.after = step.next;
-                if request.after.is_none() {
-                    break Ok(());
-                }
-                tokio::time::sleep(PURGE_PAUSE).await;
-            }
-            Err(error) => break Err(error),
-        }
-    };
-    if !total.is_empty() {
-        app.telemetry.forgot(&total);
-    }
-    outcome
 }
 
 async fn asked_to_stop() {
@@ -267,5 +248,83 @@ async fn asked_to_stop() {
             }
         }
         _ => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, pin::Pin};
+
+    use cognigy_core::{Timestamp, TokioClock};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    use super::*;
+    use crate::{deployment::Adapters, settings::Layers};
+
+    /// A clock that breaks at once: the worker that waits by it panics.
+    struct Broken(TokioClock);
+
+    impl Clock for Broken {
+        fn now(&self) -> Timestamp {
+            self.0.now()
+        }
+
+        fn sleep_until(&self, _: Timestamp) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            panic!("on purpose")
+        }
+    }
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_worker_that_has_ended_fails_the_liveness_probe_and_is_in_the_metrics() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = format!("sqlite:{}", folder.path().join("webhooks.db").display());
+        let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let layers = Layers::from_flags(BTreeMap::from(
+            [
+                ("webhook_secret", "a-secret-for-this-test"),
+                ("database_url", &database),
+                ("listen", "127.0.0.1:0"),
+            ]
+            .map(own),
+        ));
+        let settings = Settings::read(&layers).unwrap();
+        let deployment = Deployment { settings, adapters: Adapters::default(), traces: None };
+        let app = App::build(&deployment, Access::Create, None).await.unwrap();
+        let running = start(app, &deployment.settings).await.unwrap();
+        let address = running.address;
+        assert!(get(address, "/healthz").await.ends_with(r#"{"status":"ok"}"#));
+        let ended = "cognigy_worker_ended{source=\"cognigy\"}";
+        assert!(get(address, "/metrics").await.contains(&format!("{ended} 0")));
+
+        let app = &running.service.app;
+        let pipeline = app.pipelines.iter().next().unwrap().pipeline.clone();
+        let clock = Arc::new(Broken(app.clock));
+        running.service.workers.start(pipeline, clock, WorkerOptions::default());
+        let mut metrics = String::new();
+        for _ in 0..300 {
+            metrics = get(address, "/metrics").await;
+            if metrics.contains(&format!("{ended} 1")) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(metrics.contains(&format!("{ended} 1")), "{metrics}");
+        let health = get(address, "/healthz").await;
+        assert!(health.starts_with("HTTP/1.1 503 ") && health.contains("cognigy"), "{health}");
+        let ready = get(address, "/readyz").await;
+        assert!(ready.starts_with("HTTP/1.1 200 "), "events can be taken: {ready}");
+        running.stop(std::future::ready(())).await;
     }
 }

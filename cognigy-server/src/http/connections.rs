@@ -23,7 +23,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use crate::admission::{Share, Shares, TrustedProxies, UNKNOWN, UsedUp, group};
+use cognigy_service::admission::{Share, Shares, TrustedProxies, UNKNOWN, UsedUp, group};
 
 /// A head has to be complete within this time. For the first head of a connection the time begins
 /// with the connection, for later heads with their first byte.
@@ -431,7 +431,7 @@ impl Drop for RequestInProgress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::MAX_CONNECTIONS;
+    use crate::http::MAX_CONNECTIONS;
 
     fn address(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])

@@ -13,7 +13,9 @@ use actix_web::{
     middleware::Next,
 };
 
-use super::{Shared, connections::State, paths, unknown_path, unread, upgrade};
+use cognigy_actix::Unread;
+
+use super::{Shared, connections::State, paths, unknown_path, upgrade};
 
 /// The approximate length of an answer's head in bytes.
 const HEAD: usize = 256;
@@ -32,7 +34,7 @@ pub(crate) async fn pass(
         }
     }
     let mut ends = upgrade::decline(&mut request);
-    let unread = unread::hold(&mut request);
+    let unread = Unread::hold(&mut request);
     let private = paths::is_private(request.uri().path());
     let mut response = if paths::is_plain(request.uri().path()) {
         next.call(request).await?

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::admission::{UNKNOWN, group};
+use cognigy_service::admission::{UNKNOWN, group};
 
 /// So many wrong tokens count as a mistake: a script with an old token, or a person who tries a few
 /// times.

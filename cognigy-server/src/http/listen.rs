@@ -28,7 +28,7 @@ use super::{
     edge,
     open_connections::OpenConnections,
 };
-use crate::admission::UNKNOWN;
+use cognigy_service::admission::UNKNOWN;
 
 /// The client has this long to read an answer that ends its connection.
 const LINGER: Duration = Duration::from_secs(1);

@@ -2,7 +2,6 @@
 
 mod access;
 mod audit;
-mod body;
 mod bulk;
 mod connection;
 mod connections;
@@ -25,7 +24,6 @@ mod redrives;
 mod rehearsals;
 mod request;
 mod sources;
-mod unread;
 mod upgrade;
 mod webhook;
 
@@ -36,7 +34,9 @@ use actix_web::{
     http::{ConnectionType, StatusCode, header},
     web,
 };
+use cognigy_actix::response as answer;
 use cognigy_core::{Failure, Reply, StoreError};
+use cognigy_service::{Readiness, Workers, method_not_allowed};
 
 pub(crate) use listen::{Listening, Size, bind, serve};
 
@@ -58,9 +58,12 @@ pub(crate) use operator::{
     discard_item, event, events, not_found, parameters, quarantine_page, quarantined_item,
     replay_event, retry_body, statistics,
 };
-use probes::Readiness;
 pub(crate) use request::WholeBody;
 pub(crate) use sources::set_paused;
+
+/// Connections held at once; the next ones wait in the kernel's backlog until one is closed. At
+/// some 35 KiB each, idle or not, a flood of them costs 150 MB and not the machine.
+pub(crate) const MAX_CONNECTIONS: usize = 4096;
 
 /// What the routes of all listeners share: the app, and what only requests need.
 #[derive(Clone)]
@@ -68,6 +71,7 @@ pub(crate) struct Service {
     pub(crate) app: App,
     pub(crate) tokens: Tokens,
     readiness: Readiness,
+    pub(crate) workers: Workers,
     hints: Arc<Hints>,
     unfinished: request::Unfinished,
     pub(crate) console: Arc<Console>,
@@ -79,7 +83,8 @@ impl Service {
         let readiness = Readiness::default();
         let console = Arc::new(Console::new(settings));
         let unfinished = request::Unfinished::default();
-        Self { app, tokens, readiness, hints: Arc::default(), unfinished, console }
+        let workers = Workers::default();
+        Self { app, tokens, readiness, workers, hints: Arc::default(), unfinished, console }
     }
 
     /// The process is stopping: it is not ready any more.
@@ -145,11 +150,12 @@ fn deliveries(config: &mut web::ServiceConfig, pipelines: &Pipelines) {
                 paths.push(format!("{path}/{{token}}"));
             }
             for path in paths {
-                let allowed = if source.shakes_hands { "POST, OPTIONS" } else { "POST" };
+                let shakes_hands = source.pipeline.source().shakes_hands();
+                let allowed = if shakes_hands { "POST, OPTIONS" } else { "POST" };
                 let mut resource = resource(&path, allowed)
                     .app_data(web::Data::from(Arc::clone(source)))
                     .route(web::post().to(webhook::receive));
-                if source.shakes_hands {
+                if shakes_hands {
                     let options = web::method(actix_web::http::Method::OPTIONS);
                     resource = resource.route(options.to(webhook::shake_hands));
                 }
@@ -241,32 +247,14 @@ fn operators(config: &mut web::ServiceConfig) {
 }
 
 async fn unknown_path() -> HttpResponse {
-    answer(&Reply::problem(404, "Not Found", "There is nothing at this path"))
+    answer(&cognigy_service::not_found())
 }
 
 /// A resource that answers other methods than `allowed` with a 405 that names those
 /// (RFC 9110, section 15.5.6).
 fn resource(path: &str, allowed: &'static str) -> actix_web::Resource {
-    web::resource(path).default_service(web::to(move || async move {
-        let detail = "This path does not take this method";
-        let mut response = answer(&Reply::problem(405, "Method Not Allowed", detail));
-        let allowed = header::HeaderValue::from_static(allowed);
-        response.headers_mut().insert(header::ALLOW, allowed);
-        response
-    }))
-}
-
-/// The actix-web response of a core reply.
-fn answer(reply: &Reply) -> HttpResponse {
-    let status = StatusCode::from_u16(reply.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = HttpResponse::build(status);
-    for (name, value) in reply.headers() {
-        response.insert_header((name, value));
-    }
-    if reply.closes_connection() {
-        response.force_close();
-    }
-    response.body(reply.body().clone())
+    let refuse = move || async move { answer(&method_not_allowed(allowed)) };
+    web::resource(path).default_service(web::to(refuse))
 }
 
 /// The problem document that a handler answers with when it cannot go on.

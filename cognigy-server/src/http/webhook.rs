@@ -1,12 +1,20 @@
-//! The webhook route: it reads the whole body in time and hands it to the pipeline.
+//! The webhook route: it hands each request to its source's receiver.
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-use actix_web::{HttpRequest, HttpResponse, http::header, web};
-use cognigy_core::{Clock, Intake, RawDelivery, Received, Reply, WebhookHandshake};
+use actix_web::{HttpRequest, HttpResponse, error::PayloadError, web};
+use bytes::Bytes;
+use cognigy_core::Request;
+use cognigy_service::{Head, admission::UNKNOWN};
+use futures_util::Stream;
 
-use super::{Service, Shared, answer, body, connections::State};
-use crate::{admission::UNKNOWN, app::App, pipelines::SourcePipeline};
+use super::{Shared, answer, connections::State};
+use crate::{app::App, pipelines::SourcePipeline};
 
 /// Takes a delivery in.
 pub(super) async fn receive(
@@ -15,87 +23,54 @@ pub(super) async fn receive(
     service: Shared,
     source: web::Data<SourcePipeline>,
 ) -> HttpResponse {
-    let started = Instant::now();
-    let app = &service.app;
-    let from = sender_of(&request, app);
-    let received = match take_in(&request, payload, from, &service, &source).await {
-        Ok(received) => received,
-        Err(refused) => refused.into(),
+    let target = source.looks_at_target.then(|| request.uri().to_string());
+    let peer = request.peer_addr().map(|peer| peer.ip());
+    let head =
+        Head::new(request.headers()).target(target.as_deref().unwrap_or_default()).peer(peer);
+    let body = Watched { payload, connection: request.conn_data::<Arc<State>>() };
+    let hint = |refused: &Request<'_>, from: IpAddr| {
+        if service.hints.may_be_given()
+            && let Some(fits) = source.made_for(refused)
+        {
+            let source = source.telemetry.label();
+            let message = "a delivery was refused that fits other settings";
+            tracing::warn!(source, peer = %from, fits, "{message}");
+        }
     };
-    received.in_scope(|intake| {
-        source.pipeline.observe_delivery(intake, Some(from), Some(started.elapsed()));
-    });
-    answer(&source.pipeline.source().reply(&received.intake))
+    answer(&source.receiver.receive_with(head, body, hint).await)
 }
 
-/// Answers a sender of CloudEvents that asks whether it may send (CloudEvents webhooks, section 4). The
-/// callback URL that it may name is not fetched: anyone can ask.
-pub(super) async fn shake_hands(request: HttpRequest) -> HttpResponse {
-    let header = |name: &str| {
-        let mut values = request.headers().get_all(name);
-        let value = values.next().and_then(|value| value.to_str().ok());
-        value.filter(|_| values.next().is_none())
-    };
-    let handshake = WebhookHandshake {
-        origin: header("webhook-request-origin"),
-        rate: header("webhook-request-rate"),
-        callback: header("webhook-request-callback"),
-    };
-    match handshake.answer() {
-        Ok(headers) => {
-            let mut response = HttpResponse::Ok();
-            for (name, value) in headers {
-                response.insert_header((name, value));
-            }
-            response.finish()
-        }
-        Err(error) => answer(&Reply::problem(400, "Bad Request", &error.to_string())),
-    }
+/// Answers a sender that asks whether it may send.
+pub(super) async fn shake_hands(
+    request: HttpRequest,
+    payload: web::Payload,
+    source: web::Data<SourcePipeline>,
+) -> HttpResponse {
+    let head = Head::new(request.headers()).method(request.method().as_str());
+    answer(&source.receiver.answer(head, payload).await)
 }
 
 /// The sender's address, which limits and log lines use.
 pub(super) fn sender_of(request: &HttpRequest, app: &App) -> IpAddr {
     let socket = request.peer_addr().map_or(UNKNOWN, |peer| peer.ip());
-    app.trusted.sender(socket, request.headers())
+    app.trusted.sender(socket, &request.headers())
 }
 
-/// Reads the body and hands it to the pipeline. `Err` is the outcome of a delivery that is refused
-/// before.
-async fn take_in(
-    request: &HttpRequest,
+/// A body whose connection is told when it is complete.
+struct Watched<'c> {
     payload: web::Payload,
-    from: IpAddr,
-    service: &Service,
-    source: &SourcePipeline,
-) -> Result<Received, Intake> {
-    let app = &service.app;
-    if let Some(refused) = source.pipeline.refuse_by_head(request.headers()) {
-        return Err(refused);
+    connection: Option<&'c Arc<State>>,
+}
+
+impl Stream for Watched<'_> {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let next = Pin::new(&mut this.payload).poll_next(context);
+        if let (Poll::Ready(None), Some(connection)) = (&next, this.connection) {
+            connection.body_is_complete();
+        }
+        next
     }
-    let announced = request
-        .headers()
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse().ok());
-    // The reservation lasts until the event is stored, since its body is in memory until then.
-    let (body, _reservation) = body::read(&source.bodies, payload, announced, from).await?;
-    if let Some(connection) = request.conn_data::<Arc<State>>() {
-        connection.body_is_complete();
-    }
-    // Only a complete body takes a slot: a body that does not come must not keep other deliveries out.
-    let _slot = source.slots.reserve(1)?;
-    let mut raw = RawDelivery::new(request.headers(), body).peer(from);
-    if source.looks_at_target {
-        raw = raw.target(request.uri().to_string());
-    }
-    let now = app.clock.now();
-    let refused = raw.clone();
-    let received = source.pipeline.take(raw, now).await;
-    if let Intake::Unsigned(_) = received.intake
-        && service.hints.may_be_given()
-        && let Some(fits) = source.made_for(&refused, now)
-    {
-        let source = source.telemetry.label();
-        tracing::warn!(source, peer = %from, fits, "a delivery was refused that fits other settings");
-    }
-    Ok(received)
 }

@@ -8,13 +8,12 @@
 //! Each source has counters of its own, with its name as the label `source`. The plain path's
 //! source is called `cognigy`.
 
+mod hints;
 mod history;
 mod metrics;
 mod observer;
 mod process;
 mod rates;
-mod refusals;
-mod repeated;
 mod seen;
 mod shown;
 mod tallies;
@@ -33,20 +32,19 @@ use cognigy_core::{
     Intake, SourceName, Timestamp,
 };
 use cognigy_crm_http::{CoalescingCrm, TokenRequests};
+use cognigy_service::Receiver;
+pub(crate) use cognigy_service::{Refusals, Repeated};
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 
+pub(crate) use hints::{Hints, refusal};
 pub(crate) use history::{History, MINUTES, Minute};
 use metrics::{Counted, INGEST_SECONDS, Known, Registrar, SECONDS};
 pub(crate) use process::Telemetry;
 use rates::Rate;
-pub(crate) use refusals::{Hints, Refusals, refusal};
-pub(crate) use repeated::Repeated;
 pub(crate) use seen::Seen;
 pub(crate) use shown::Durations;
 pub(crate) use tallies::Deliveries;
 use tallies::Tallies;
-
-use crate::admission::Budget;
 
 /// The metrics of one source.
 pub(crate) struct SourceTelemetry {
@@ -71,6 +69,7 @@ pub(crate) struct SourceTelemetry {
     /// Since when the breaker has been open, and why.
     opened: Mutex<Option<Opened>>,
     paused: IntGauge,
+    worker_ended: IntGauge,
     put_off: IntCounter,
     failures: IntCounterVec,
     given_up: IntCounterVec,
@@ -206,6 +205,10 @@ impl SourceTelemetry {
                 "cognigy_source_paused",
                 "1 while an operator has paused the workers of the source, else 0",
             )?,
+            worker_ended: registrar.gauge(
+                "cognigy_worker_ended",
+                "1 once the worker of the source has ended although it was not asked to, else 0",
+            )?,
             put_off: registrar.counter(
                 "cognigy_attempts_put_off_total",
                 "Attempts that do not count, because the CRM was out of reach",
@@ -271,13 +274,17 @@ impl SourceTelemetry {
         self.registry.register(Box::new(Counted::tokens(read)?))
     }
 
-    /// Adds how many deliveries are in flight: those that hold one of `slots`, of which there are `limit`.
-    pub(crate) fn watch_slots(&self, slots: Budget, limit: usize) -> Result<(), prometheus::Error> {
+    /// Adds how many deliveries are in flight, as `receiver` counts them. There are at most `limit`.
+    pub(crate) fn watch_slots(
+        &self,
+        receiver: Receiver,
+        limit: usize,
+    ) -> Result<(), prometheus::Error> {
         self.max_in_flight.set(i64::try_from(limit).unwrap_or(i64::MAX));
         let known = Known::new(
             "cognigy_deliveries_in_flight",
             "Deliveries that are being taken in now, from the last byte of the body to the answer",
-            move || slots.used(),
+            move || receiver.in_flight(),
         )?;
         self.registry.register(Box::new(known))
     }
@@ -305,6 +312,11 @@ impl SourceTelemetry {
     /// Whether the source's workers are paused.
     pub(crate) fn paused(&self, paused: bool) {
         self.paused.set(i64::from(paused));
+    }
+
+    /// The source's worker has ended although it was not asked to.
+    pub(crate) fn worker_ended(&self) {
+        self.worker_ended.set(1);
     }
 
     /// The name of the source in log lines and metrics.

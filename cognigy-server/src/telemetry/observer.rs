@@ -12,10 +12,10 @@ use cognigy_core::{
 };
 
 use super::{
-    BUSY, FAILED, KEPT, Minute, Opened, PERMANENT, SENT, SourceTelemetry, TRANSIENT, milliseconds,
-    refusals::refusal, seconds_since_1970,
+    BUSY, FAILED, KEPT, Minute, Opened, PERMANENT, SENT, SourceTelemetry, TRANSIENT,
+    hints::refusal, milliseconds, seconds_since_1970,
 };
-use crate::admission::UNKNOWN;
+use cognigy_service::admission::UNKNOWN;
 
 impl Observer for SourceTelemetry {
     fn observe(&self, observation: &Observation<'_>) {

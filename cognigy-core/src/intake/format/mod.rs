@@ -69,6 +69,11 @@ pub trait EventFormat: Send + Sync + 'static {
     fn accepted_status(&self) -> u16 {
         200
     }
+
+    /// Whether its senders ask with `OPTIONS` whether they may deliver ([`WebhookHandshake`]).
+    fn shakes_hands(&self) -> bool {
+        false
+    }
 }
 
 /// A format that is chosen when the program runs.
@@ -83,6 +88,10 @@ impl EventFormat for Arc<dyn EventFormat> {
 
     fn accepted_status(&self) -> u16 {
         (**self).accepted_status()
+    }
+
+    fn shakes_hands(&self) -> bool {
+        (**self).shakes_hands()
     }
 }
 

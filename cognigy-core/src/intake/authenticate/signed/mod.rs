@@ -349,7 +349,6 @@ pub struct ToSign<'a> {
 
 /// A secret that is not written as its scheme asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum UnusableKey {
     /// It is not base64.
     #[error("the secret must be base64")]
@@ -361,7 +360,6 @@ pub enum UnusableKey {
 
 /// A scheme that signs what its verifier was not told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum IncompleteScheme {
     /// The URL is signed.
     #[error("the scheme signs the URL: the public URL is needed")]

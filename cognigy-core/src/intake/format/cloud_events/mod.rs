@@ -72,6 +72,10 @@ impl EventFormat for CloudEventsFormat {
     fn accepted_status(&self) -> u16 {
         202
     }
+
+    fn shakes_hands(&self) -> bool {
+        true
+    }
 }
 
 impl Mode {

@@ -7,23 +7,28 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use actix_web::http::header::HeaderMap;
+use cognigy_core::Headers;
 use ipnet::IpNet;
 
+use super::SENDERS_PART;
+
 /// The address of a request whose socket has none.
-pub(crate) const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+pub const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The proxies whose `X-Forwarded-For` counts.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct TrustedProxies(Arc<[IpNet]>);
+pub struct TrustedProxies(Arc<[IpNet]>);
 
 impl TrustedProxies {
-    pub(crate) fn new(networks: &[IpNet]) -> Self {
+    /// These networks are trusted.
+    #[must_use]
+    pub fn new(networks: &[IpNet]) -> Self {
         Self(networks.into())
     }
 
     /// Whether `address` is a trusted proxy.
-    pub(crate) fn include(&self, address: IpAddr) -> bool {
+    #[must_use]
+    pub fn include(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 
@@ -32,13 +37,23 @@ impl TrustedProxies {
     /// nearest proxy has written. The first address that is no trusted proxy is the sender's. An
     /// entry that is no address ends the search: a forger may have written it, and the entries to
     /// its left.
-    pub(crate) fn sender(&self, socket: IpAddr, headers: &HeaderMap) -> IpAddr {
+    pub fn sender(&self, socket: IpAddr, headers: &dyn Headers) -> IpAddr {
         let mut sender = socket.to_canonical();
         if !self.include(sender) {
             return sender;
         }
-        let lines: Vec<_> = headers.get_all("x-forwarded-for").collect();
-        for entry in lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|&b| b == b',')) {
+        // In one piece: the lines of a header are one list (RFC 9110, section 5.3).
+        let mut list = Vec::new();
+        headers.visit("x-forwarded-for", &mut |line| {
+            if !list.is_empty() {
+                list.push(b',');
+            }
+            list.extend_from_slice(line);
+        });
+        if list.is_empty() {
+            return sender;
+        }
+        for entry in list.rsplit(|&b| b == b',') {
             let Some(address) = address(entry) else { return sender };
             sender = address;
             if !self.include(address) {
@@ -59,7 +74,8 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
 
 /// The address that stands for one sender in limits: an IPv4 address, or a /64 of IPv6, which is
 /// what one host has.
-pub(crate) fn group(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn group(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
@@ -71,19 +87,28 @@ pub(crate) fn group(address: IpAddr) -> IpAddr {
 
 /// How much each sender may hold of something that all senders share.
 #[derive(Debug)]
-pub(crate) struct Shares {
+pub struct Shares {
     limit: usize,
     held: Mutex<HashMap<IpAddr, usize>>,
 }
 
 impl Shares {
     /// Every sender may hold at most `limit`.
-    pub(crate) fn of(limit: usize) -> Arc<Self> {
+    #[must_use]
+    pub fn of(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, held: Mutex::default() })
     }
 
+    /// Where there may be `requests` with bodies that are not complete at once, how many of them each sender
+    /// may have: half. The other half is left to all other senders.
+    #[must_use]
+    pub(crate) fn of_requests(requests: usize) -> Arc<Self> {
+        Self::of((requests / SENDERS_PART).max(1))
+    }
+
     /// A share for `sender` that holds nothing yet.
-    pub(crate) fn share(self: &Arc<Self>, sender: IpAddr) -> Share {
+    #[must_use]
+    pub fn share(self: &Arc<Self>, sender: IpAddr) -> Share {
         Share { shares: Arc::clone(self), sender: group(sender), amount: 0 }
     }
 
@@ -94,20 +119,23 @@ impl Shares {
 
 /// A sender holds as much as it may.
 #[derive(Debug)]
-pub(crate) struct UsedUp;
+pub struct UsedUp;
 
 /// What one request holds of its sender's share. It is given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub struct Share {
     shares: Arc<Shares>,
     sender: IpAddr,
     amount: usize,
 }
 
 impl Share {
-    /// Holds `amount` in all. If that is more than the sender may hold, it keeps what it held
-    /// before.
-    pub(crate) fn grow_to(&mut self, amount: usize) -> Result<(), UsedUp> {
+    /// Holds `amount` in all.
+    ///
+    /// # Errors
+    ///
+    /// That is more than the sender may hold. It keeps what it held before.
+    pub fn grow_to(&mut self, amount: usize) -> Result<(), UsedUp> {
         let more = amount.saturating_sub(self.amount);
         if more == 0 {
             return Ok(());
@@ -141,15 +169,19 @@ impl Drop for Share {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    struct Pairs<'p>(&'p [(&'p str, &'p str)]);
+
+    impl Headers for Pairs<'_> {
+        fn for_each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
+            self.0.iter().for_each(|(name, value)| visit(name, value.as_bytes()));
+        }
+    }
 
     fn sender(trusted: &[&str], socket: &str, lines: &[&str]) -> String {
         let networks: Vec<IpNet> = trusted.iter().map(|network| network.parse().unwrap()).collect();
-        let mut headers = HeaderMap::new();
-        for line in lines {
-            let name = HeaderName::from_static("x-forwarded-for");
-            headers.append(name, HeaderValue::from_str(line).unwrap());
-        }
+        let headers: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
+        let headers = Pairs(&headers);
         TrustedProxies::new(&networks).sender(socket.parse().unwrap(), &headers).to_string()
     }
 

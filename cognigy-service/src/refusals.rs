@@ -24,45 +24,21 @@ const MOST_IN_FULL: usize = 50;
 /// How many counts are logged at once, the largest first. The others are summed up by reason.
 const MOST_COUNTS: usize = 10;
 
-/// Logs a refusal as a warning if it is the first, and else at `debug`.
-macro_rules! refusal {
-    ($first:expr, $($fields:tt)*) => {
-        if $first { tracing::warn!($($fields)*) } else { tracing::debug!($($fields)*) }
-    };
-}
-pub(crate) use refusal;
-
-/// How many hints are looked for within one interval: each costs some thirty signatures.
-const MOST_HINTS: u32 = 5;
-
-/// Limits how often a refused delivery is tried against other settings, whatever the number of refusals.
-#[derive(Debug, Default)]
-pub(crate) struct Hints(Mutex<Option<(Instant, u32)>>);
-
-impl Hints {
-    /// Whether one may be looked for now.
-    pub(crate) fn may_be_given(&self) -> bool {
-        let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, count) = given
-            .filter(|(since, _)| since.elapsed() < INTERVAL)
-            .unwrap_or_else(|| (Instant::now(), 0));
-        *given = Some((since, count + 1));
-        count < MOST_HINTS
-    }
-}
-
 /// The refusals of the last minute.
-#[derive(Default)]
-pub(crate) struct Refusals(Mutex<Table>);
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<Table>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Table {
     pairs: HashMap<(String, IpAddr), Pair>,
     /// The counts by reason, of addresses that are not remembered.
     others: HashMap<String, u64>,
     in_full: usize,
+    /// When counts were logged last.
+    reported: Option<Instant>,
 }
 
+#[derive(Debug)]
 struct Pair {
     /// Refusals since the last line about this pair.
     more: u64,
@@ -81,7 +57,7 @@ struct Count {
 impl Refusals {
     /// Counts a refusal. Yields whether it is to be logged in full. `reason` is one of a few fixed
     /// texts.
-    pub(crate) fn first(&self, reason: &str, peer: IpAddr) -> bool {
+    pub fn first(&self, reason: &str, peer: IpAddr) -> bool {
         let mut table = self.table();
         let peer = group(peer);
         if let Some(pair) = table.pairs.get_mut(&(reason.to_owned(), peer)) {
@@ -99,15 +75,24 @@ impl Refusals {
     }
 
     /// Logs counts for as long as the server runs.
-    pub(crate) async fn watch(self: Arc<Self>) {
+    pub async fn watch(self: Arc<Self>) {
         loop {
             tokio::time::sleep(INTERVAL).await;
             self.report();
         }
     }
 
+    /// Logs counts if the last time is long enough ago: for an observer without a task of its own, at each
+    /// refusal.
+    pub(crate) fn report_if_due(&self) {
+        let reported = *self.table().reported.get_or_insert_with(Instant::now);
+        if reported.elapsed() >= INTERVAL {
+            self.report();
+        }
+    }
+
     /// Logs what was refused since the last report.
-    pub(crate) fn report(&self) {
+    pub fn report(&self) {
         for Count { reason, peer, count } in self.counts() {
             match peer {
                 Some(peer) => tracing::warn!(reason, %peer, count, "refused again"),
@@ -119,6 +104,7 @@ impl Refusals {
     fn counts(&self) -> Vec<Count> {
         let mut table = self.table();
         table.in_full = 0;
+        table.reported = Some(Instant::now());
         let mut others = std::mem::take(&mut table.others);
         let mut counts = Vec::new();
         for ((reason, peer), pair) in &mut table.pairs {
@@ -148,13 +134,6 @@ mod tests {
 
     fn peer(number: u32) -> IpAddr {
         IpAddr::from(number.to_be_bytes())
-    }
-
-    #[test]
-    fn hints_are_few() {
-        let hints = Hints::default();
-        let given = (0..100).filter(|_| hints.may_be_given()).count();
-        assert_eq!(given, MOST_HINTS as usize);
     }
 
     #[test]

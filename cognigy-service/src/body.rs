@@ -2,10 +2,9 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use actix_web::web;
 use bytes::{Bytes, BytesMut};
 use cognigy_core::Intake;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, pin_mut};
 use tokio::time::Instant;
 
 use crate::admission::{Bodies, Reservation, Unfinished};
@@ -20,17 +19,19 @@ const SMALL: usize = 16 * 1024;
 const LEAST_RATE: f64 = 16.0 * 1024.0;
 /// The least rate applies from this time after the head on.
 const GRACE: Duration = Duration::from_secs(2);
+
 /// Reads the whole body, whose head `announced` that many bytes. Yields the body and its memory,
 /// which the caller holds for as long as it holds the body.
-pub(super) async fn read(
+pub(crate) async fn read<E>(
     bodies: &Bodies,
-    mut payload: web::Payload,
+    payload: impl Stream<Item = Result<Bytes, E>>,
     announced: Option<usize>,
     sender: IpAddr,
 ) -> Result<(Bytes, Reservation), Intake> {
     if announced.is_some_and(|length| length > bodies.longest) {
         return Err(Intake::TooLarge);
     }
+    pin_mut!(payload);
     let started = Instant::now();
     let limit = bodies.longest;
     let mut memory = bodies.memory()?;
@@ -73,6 +74,7 @@ pub(super) async fn read(
     }
     Ok((if rest.is_empty() { first } else { rest.freeze() }, memory))
 }
+
 /// The latest time after the head for the next bytes of a body, of which `length` bytes have
 /// arrived.
 fn allowed(length: usize, announced: Option<usize>) -> Duration {

@@ -4,20 +4,11 @@ use std::{net::IpAddr, sync::Arc};
 
 use cognigy_core::Intake;
 
-use super::{Budget, MAX_CONNECTIONS, Reservation, Share, Shares, UsedUp};
+use super::{Budget, Reservation, SENDERS_PART, Share, Shares, UsedUp};
 
 /// The least memory for bodies that are being received, however small one may be; all sources
 /// share it.
 const MIN_BODY_BUDGET: usize = 32 * 1024 * 1024;
-/// A sender may hold one part in this many of the memory, and of the connections, with bodies that are
-/// not complete. The other half is left to all other senders. Half is more than all senders behind one
-/// balancer need: a body that arrives in one piece with its head is not counted here.
-const SENDERS_PART: usize = 2;
-
-/// How many requests whose body is not complete each sender may have, of all sources together.
-pub(crate) fn unfinished_requests() -> Arc<Shares> {
-    Shares::of(MAX_CONNECTIONS / SENDERS_PART)
-}
 
 /// What the bodies of one source may take.
 pub(crate) struct Bodies {
@@ -69,7 +60,7 @@ mod tests {
 
     #[test]
     fn sources_divide_the_memory_and_each_sender_has_half_of_a_source_s() {
-        let unfinished = unfinished_requests();
+        let unfinished = Shares::of_requests(100);
         let reserves = |bodies: &Bodies, amount| bodies.memory.reserve(amount).is_ok();
         for (longest, sources, limit) in [
             (1, 1, MIN_BODY_BUDGET),

@@ -12,16 +12,17 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 /// Has the first failure logged, and then one in a minute, with the number of those that were not.
 #[derive(Debug, Default)]
-pub(crate) struct Repeated(Mutex<HashMap<&'static str, (Instant, u64)>>);
+pub struct Repeated(Mutex<HashMap<&'static str, (Instant, u64)>>);
 
 impl Repeated {
     /// `what` failed again. If that is to be logged: how many failures of it were not since the last line.
-    pub(crate) fn again(&self, what: &'static str) -> Option<u64> {
+    #[must_use]
+    pub fn again(&self, what: &'static str) -> Option<u64> {
         self.again_at(what, Instant::now())
     }
 
     /// `what` succeeded: its next failure is a first one.
-    pub(crate) fn over(&self, what: &'static str) {
+    pub fn over(&self, what: &'static str) {
         self.logged().remove(what);
     }
 
