@@ -323,6 +323,7 @@ fn subcommands() -> Vec<Command> {
         )
         .arg(Arg::new("external_id").long("external-id").value_name("ID").help("The person's externalId"))
         .arg(Arg::new("user").long("user").value_name("ID").conflicts_with("external_id").help("The person's userId"))
+        .arg(flag("dry-run", "Only count what would be erased"))
         .arg(server())
         .arg(flag("yes", "Do not ask on a terminal"))
         .arg(json()),

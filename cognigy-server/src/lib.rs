@@ -39,6 +39,7 @@ mod commands;
 mod console;
 mod deployment;
 mod discards;
+mod erasing;
 mod error;
 mod filter;
 mod find;

@@ -332,10 +332,26 @@ fn commands_group_failures_discard_and_erase() {
         let not = site.run(&["discard", "fine", "--yes"]);
         assert_eq!(not.status.code(), Some(1), "{not:?}");
         assert_eq!(site.run(&["discard"]).status.code(), Some(2));
+        // d1 is discarded, d2 is dead-lettered.
+        let counted = json!({ "events": 2, "quarantined": 0, "dead_letters": 1 });
+        let dry_run = ["erase", "--external-id", "refused", "--dry-run"];
+        let told =
+            "2 events, 0 quarantined bodies and 1 dead letter of this person would be erased";
+        for place in [&[][..], &["--server", &url]] {
+            assert_eq!(run(&[&dry_run[..], place].concat()).trim(), told);
+            let json: Value =
+                serde_json::from_str(&run(&[&dry_run[..], &["--json"], place].concat())).unwrap();
+            assert_eq!(json, counted);
+        }
+        let asked = json!({ "external_id": "refused", "dry_run": true });
+        assert_eq!(post(server, "/admin/erasures", &asked), counted);
+        assert_eq!(server.event("d2")["external_id"], "refused", "a dry run changes nothing");
         let erased: Value =
             serde_json::from_str(&run(&["erase", "--external-id", "refused", "--yes", "--json"]))
                 .unwrap();
         assert_eq!(erased["events"], 2);
+        let sent = &erased["sent_dead_letters"];
+        assert_eq!(sent, &json!([]), "there is no queue to delete a message from");
         let erase = ["erase", "--external-id", "c1", "--server", &url, "--yes", "--json"];
         let erased: Value = serde_json::from_str(&run(&erase)).unwrap();
         assert_eq!(erased["events"], 1);

@@ -217,6 +217,12 @@ fn a_server_takes_dead_letters_back_from_its_queue() {
     for id in ["e1", "e2", "e3"] {
         server.wait_for(id, "processed");
     }
+    crm.answer(400, "");
+    server.deliver(&event("erased", "c4"));
+    server.wait_for("erased", "dead_lettered");
+    let receipt = site.run(&["erase", "--external-id", "c4", "--yes"]);
+    let told = "sent to the queue. Delete their messages there:\n  erased\n";
+    assert!(stdout(&receipt).ends_with(told), "{}", stdout(&receipt));
 }
 
 /// A request with these headers beside the token.

@@ -204,7 +204,7 @@ fn receipt_of(receipt: &ErasureLine) -> Markup {
         @if !receipt.sent_dead_letters.is_empty() {
             h2 { "Messages that are in the queue" }
             p {
-                "The dead letters of these events were sent. Delete their messages in the queue, too:"
+                "The dead letters of these events were sent to the queue. Delete their messages there, too:"
             }
             ul { @for id in &receipt.sent_dead_letters { li.mono { bdi { (Seen(id)) } } } }
         }

@@ -94,14 +94,19 @@ const MEANINGS: &[(&str, &str)] = &[
     ("Discarded.not_found", "How many ids are not stored"),
     (
         "Erasure.dead_letters",
-        "How many dead letters of these events were erased, sent ones included",
+        "How many dead letters of these events were erased, sent ones included; in a dry run, how many of the \
+         events are given up now",
     ),
-    ("Erasure.events", "How many events were erased"),
-    ("Erasure.id", "The number of the receipt; the audit names it as target"),
-    ("Erasure.quarantined", "How many quarantined bodies were erased"),
+    ("Erasure.events", "How many events were erased, or would be"),
+    (
+        "Erasure.id",
+        "The number of the receipt; the audit names it as target. Absent in the answer to a dry run",
+    ),
+    ("Erasure.quarantined", "How many quarantined bodies were erased, or would be"),
     (
         "Erasure.sent_dead_letters",
-        "The ids of events whose dead letters were sent: their messages in the queue are not erased",
+        "The ids of events whose dead letters were sent to a queue: their messages there are not erased. Absent \
+         in the answer to a dry run",
     ),
     ("ErrorList.groups[].class", "A name for the filter error"),
     ("ErrorList.groups[].count", "How many events"),

@@ -174,17 +174,15 @@ pub(super) fn schemas() -> Value {
     let person = |name: &str| {
         json!({
             "type": "object", "required": [name], "additionalProperties": false,
-            "properties": { name: { "type": "string", "minLength": 1 } },
+            "properties": { name: { "type": "string", "minLength": 1 }, "dry_run": dry_run },
         })
     };
     let chosen = json!({ "count": count, "sample": texts });
     let discarded = json!({
         "count": count, "sample": texts, "not_dead_lettered": count, "not_found": count,
     });
-    let erasure = json!({
-        "id": text, "events": count, "quarantined": count, "dead_letters": count,
-        "sent_dead_letters": texts,
-    });
+    let erasure = json!({ "events": count, "quarantined": count, "dead_letters": count });
+    let receipt = json!({ "id": text, "sent_dead_letters": texts });
     let progress = json!({
         "id": text,
         "work": { "type": "string", "enum": ["replay", "recorrelate", "recorrelate_and_run"] },
@@ -255,7 +253,7 @@ pub(super) fn schemas() -> Value {
         "Discarded": object(discarded),
         "Chosen": object_with(chosen, json!({ "not_found": count })),
         "Person": { "oneOf": [person("external_id"), person("user_id")] },
-        "Erasure": object(erasure),
+        "Erasure": object_with(erasure, receipt),
         "QuarantineDiscarded": object(json!({ "id": text, "status": { "const": "discarded" } })),
         "PurgeRequest": {
             "type": "object", "additionalProperties": false, "properties": {
