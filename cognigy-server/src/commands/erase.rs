@@ -6,7 +6,7 @@ use clap::ArgMatches;
 use cognigy_core::{Clock, Person, SourceName, Store, TokioClock};
 use serde_json::{Value, json};
 
-use super::{desk::Remote, print_json, purge::confirmed};
+use super::{operator_api::OperatorApi, print_json, purge::confirmed};
 use crate::{
     audit::{COMMAND_LINE, Target, audit_command},
     deployment::Deployment,
@@ -19,7 +19,7 @@ use crate::{
 
 /// Where the person is erased: by a server, or in the database.
 enum Place<'a> {
-    Server(Remote),
+    Server(OperatorApi),
     Database(Arc<dyn Store>, &'a Deployment),
 }
 
@@ -37,7 +37,7 @@ pub(super) async fn run(
         }
     };
     let (dry_run, as_json) = (arguments.get_flag("dry-run"), arguments.get_flag("json"));
-    let place = match Remote::named(arguments, deployment)? {
+    let place = match OperatorApi::named(arguments, deployment)? {
         Some(server) => Place::Server(server),
         None => {
             let access = if dry_run { Access::Read } else { Access::Write };

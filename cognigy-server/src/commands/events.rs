@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    desk::{Desk, PAGE, read},
+    database_or_server::{DatabaseOrServer, PAGE, read},
     number,
     screen::Screen,
 };
@@ -99,7 +99,8 @@ pub(super) async fn list(
     deployment: &Deployment,
 ) -> Result<bool, StartError> {
     filter_of(arguments, &deployment.settings)?;
-    let (desk, filter) = (Desk::open(arguments, deployment).await?, pairs_of(arguments));
+    let (place, filter) =
+        (DatabaseOrServer::open(arguments, deployment).await?, pairs_of(arguments));
     let mut left = number(arguments, "limit") as usize;
     let mut cursor = None;
     let screen = Screen::of(arguments);
@@ -107,7 +108,7 @@ pub(super) async fn list(
         screen.head()?;
     }
     while left > 0 {
-        let page = desk.events(&filter, left.min(PAGE), cursor).await?;
+        let page = place.events(&filter, left.min(PAGE), cursor).await?;
         left -= page.items.len().min(left);
         for event in page.items {
             print_line(&event, screen, arguments.get_flag("json"))?;
@@ -159,8 +160,8 @@ pub(super) async fn show(
 ) -> Result<bool, StartError> {
     let id = arguments.get_one::<String>("id").map(String::as_str).unwrap_or_default();
     let source = source_of(arguments)?;
-    let desk = Desk::open(arguments, deployment).await?;
-    let Some(event) = desk.event(id, source.as_ref()).await? else {
+    let place = DatabaseOrServer::open(arguments, deployment).await?;
+    let Some(event) = place.event(id, source.as_ref()).await? else {
         complain(match source {
             Some(source) => format!("no event {id:?} of the source {source} is stored"),
             None => format!("no event {id:?} is stored"),

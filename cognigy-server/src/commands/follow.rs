@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
 
-use super::{Progress, desk::Remote, interrupt::Interrupt};
+use super::{Progress, interrupt::Interrupt, operator_api::OperatorApi};
 use crate::error::StartError;
 
 /// How often the server is asked how far it has come.
@@ -12,7 +12,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Follows the replay `id` to its end, and yields how it ended. An interrupt leaves it to the server.
 pub(super) async fn follow(
-    server: &Remote,
+    server: &OperatorApi,
     id: &str,
     interrupt: &Interrupt,
 ) -> Result<Value, StartError> {

@@ -1,8 +1,8 @@
 //! One module for each command. A command yields whether it did all of its work.
 
 mod backup;
+mod database_or_server;
 mod demo;
-mod desk;
 mod discard;
 mod doctor;
 mod erase;
@@ -11,6 +11,7 @@ mod events;
 mod follow;
 mod hand_over;
 mod interrupt;
+mod operator_api;
 mod purge;
 mod quarantine;
 mod recorrelate;

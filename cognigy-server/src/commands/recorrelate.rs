@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::{
     Progress,
-    desk::Remote,
     events::{filter_of, pairs_of},
     follow::follow,
     interrupt::Interrupt,
+    operator_api::OperatorApi,
     print_json,
     replay::matching,
 };
@@ -28,7 +28,7 @@ use crate::{
 /// Has a running server ask, and waits until it has. The exit status is 1 if the contact of an event is
 /// still not known.
 async fn run_at(
-    server: &Remote,
+    server: &OperatorApi,
     filter: &BTreeMap<String, String>,
     runs_handler: bool,
     as_json: bool,
@@ -54,7 +54,7 @@ pub(super) async fn run(
     let filter = filter_of(arguments, &deployment.settings)?;
     let runs_handler = arguments.get_flag("run");
     let as_json = arguments.get_flag("json");
-    if let Some(server) = Remote::named(arguments, deployment)? {
+    if let Some(server) = OperatorApi::named(arguments, deployment)? {
         return run_at(&server, &pairs_of(arguments), runs_handler, as_json).await;
     }
     let interrupt = Interrupt::listen()?;

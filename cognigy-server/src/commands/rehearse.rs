@@ -4,8 +4,8 @@ use clap::ArgMatches;
 use serde_json::json;
 
 use super::{
-    desk::Remote,
     events::{key_of, pairs_of, selection_of, source_of},
+    operator_api::OperatorApi,
     print_json,
 };
 use crate::{
@@ -23,7 +23,7 @@ pub(super) async fn run(
     arguments: &ArgMatches,
     deployment: &Deployment,
 ) -> Result<bool, StartError> {
-    let Answer { rehearsals, more } = match Remote::named(arguments, deployment)? {
+    let Answer { rehearsals, more } = match OperatorApi::named(arguments, deployment)? {
         Some(server) => {
             let (_, ids) = selection_of(arguments, &deployment.settings)?;
             let mut chosen = json!(pairs_of(arguments));

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::{
     Progress,
-    desk::Remote,
     events::{key_of, pairs_of, selection_of, source_of},
     follow::follow,
     hand_over,
     interrupt::Interrupt,
+    operator_api::OperatorApi,
     print_json,
 };
 use crate::{
@@ -36,7 +36,7 @@ pub(super) async fn replay(
         return super::rehearse::run(arguments, deployment).await;
     }
     let (filter, ids) = selection_of(arguments, &deployment.settings)?;
-    if let Some(server) = Remote::named(arguments, deployment)? {
+    if let Some(server) = OperatorApi::named(arguments, deployment)? {
         let as_json = arguments.get_flag("json");
         return match ids.is_empty() {
             true => replay_matching_at(&server, arguments, as_json).await,
@@ -110,7 +110,7 @@ pub(super) async fn replay(
 
 /// Has a running server run events, one after the other.
 async fn replay_at(
-    server: &Remote,
+    server: &OperatorApi,
     ids: &[&String],
     source: Option<SourceName>,
     mut account: Account,
@@ -142,7 +142,7 @@ async fn replay_at(
 
 /// Has a running server run all events that match, and waits until it has.
 async fn replay_matching_at(
-    server: &Remote,
+    server: &OperatorApi,
     arguments: &ArgMatches,
     as_json: bool,
 ) -> Result<bool, StartError> {
