@@ -279,6 +279,25 @@ fn subcommands() -> Vec<Command> {
         .arg(flag("no-wait", "Do not wait for events that are handed over").conflicts_with("here"))
         .arg(server().conflicts_with_all(["here", "hand-over"]))
         .arg(json()),
+        named(
+            "replays",
+            "List the bulk replays that servers carry out; show or cancel one",
+            "cognigy-server replays\n  cognigy-server replays cancel 7",
+        )
+        .arg(server().global(true))
+        .arg(json().global(true))
+        .subcommand(
+            named("show", "Show a replay and how far it has come", "cognigy-server replays show 7")
+                .arg(id().required(true).help("The replay's id")),
+        )
+        .subcommand(
+            named(
+                "cancel",
+                "Run no more events of a replay; those under way come to their end",
+                "cognigy-server replays cancel 7",
+            )
+            .arg(id().required(true).help("The replay's id")),
+        ),
         with_filter(named(
             "recorrelate",
             "Ask the CRM again for events whose contact was not found then; the handler is not run",

@@ -28,8 +28,8 @@ pub(super) async fn follow(
         if interrupt.is_requested() {
             drop(progress);
             let left = format!(
-                "the server goes on with replay {id}: GET /admin/replays/{id} tells how far it is, and \
-                 DELETE ends it"
+                "the server goes on with replay {id}: replays show {id} tells how far it is, and replays \
+                 cancel {id} ends it"
             );
             return Err(StartError::Interrupted(left));
         }

@@ -19,6 +19,7 @@ mod redrive;
 mod register;
 mod rehearse;
 mod replay;
+mod replays;
 mod screen;
 mod send;
 mod serve;
@@ -47,7 +48,11 @@ pub(crate) async fn run(
     deployment: &Deployment,
     layers: Layers,
 ) -> Result<bool, StartError> {
-    let asks_a_server = arguments.try_get_one::<String>("server").ok().flatten().is_some();
+    let mut last = arguments;
+    while let Some((_, deeper)) = last.subcommand() {
+        last = deeper;
+    }
+    let asks_a_server = last.try_get_one::<String>("server").ok().flatten().is_some();
     if !asks_a_server && !matches!(name, "demo" | "send" | "register" | "webhooks" | "doctor") {
         folder_of_the_database(deployment)?;
     }
@@ -60,6 +65,7 @@ pub(crate) async fn run(
         "show" => shown(events::show(arguments, deployment).await),
         "purge" => purge::run(arguments, deployment).await,
         "replay" => replay::replay(arguments, deployment).await,
+        "replays" => shown(replays::run(arguments, deployment).await),
         "recorrelate" => recorrelate::run(arguments, deployment).await,
         "errors" => shown(errors::run(arguments, deployment).await),
         "discard" => discard::run(arguments, deployment).await,

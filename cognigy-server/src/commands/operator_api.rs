@@ -44,6 +44,11 @@ impl OperatorApi {
         StartError::Failed(format!("{}: {what}", self.url))
     }
 
+    /// The error for an answer that no operator API gives.
+    pub(super) fn is_another(&self) -> StartError {
+        self.failed("what answers there is not a cognigy-server")
+    }
+
     /// Asks the server. None for a 404.
     pub(super) async fn get<T: serde::de::DeserializeOwned>(
         &self,
