@@ -96,7 +96,10 @@ fn replays_of_a_server_are_listed_shown_and_cancelled_at_the_command_line() {
         let shown = run(&["show", id, "--json"]);
         assert!(all.lines().any(|line| line == stdout(&shown).trim()), "{all}: {shown:?}");
         let told = stdout(&run(&["show", id]));
-        assert!(told.contains("done       1 of 2\n") && told.contains("by         admin\n"), "{told}");
+        assert!(
+            told.contains("done       1 of 2\n") && told.contains("by         admin\n"),
+            "{told}"
+        );
         let cancelled = run(&["cancel", id]);
         assert!(cancelled.status.success(), "{cancelled:?}");
         assert!(stdout(&cancelled).contains("cancelled"), "{cancelled:?}");
@@ -157,13 +160,25 @@ fn a_server_asks_the_crm_again_for_contacts_that_were_not_known() {
         (&json!("matched"), &json!("Ada"))
     );
     assert_eq!(server.event("e2")["correlation"], "none");
-    // The command asks for the others, and waits.
+    // The command asks for the others, here or at the server, and both come to the same.
+    for (status, outcome, exit) in [(404, "none", 0), (400, "failed", 1)] {
+        crm.answer(status, "");
+        for format in [&[][..], &["--json"]] {
+            let here = site.run(&[&["recorrelate"], format].concat());
+            let there = site.run(&[&["recorrelate", "--server", &address], format].concat());
+            assert_eq!(stdout(&here), stdout(&there));
+            assert!(stdout(&here).contains(outcome), "{here:?}");
+            let codes = [here.status.code(), there.status.code()];
+            assert_eq!(codes, [Some(exit); 2], "{here:?}{there:?}");
+        }
+    }
+    crm.answer(200, r#"{"name":"Ada"}"#);
     let asked = site.run(&["recorrelate", "--server", &address]);
     assert!(asked.status.success(), "{}", stderr(&asked));
-    assert_eq!(stdout(&asked), "2 of 2 have a contact now\n");
+    assert!(stdout(&asked).ends_with("2 of 2 have a contact now\n"), "{asked:?}");
     assert_eq!(server.event("e3")["correlation"], "matched");
     let actions = server.get("/admin/audit?limit=10").json()["entries"].to_string();
-    assert_eq!(actions.matches(r#""action":"recorrelate""#).count(), 2, "{actions}");
+    assert_eq!(actions.matches(r#""action":"recorrelate""#).count(), 10, "{actions}");
 }
 
 #[test]

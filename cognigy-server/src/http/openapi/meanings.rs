@@ -137,6 +137,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("Progress.begun_at", "When it was begun"),
     ("Progress.done", "How many events were run; at the end as many as total"),
     ("Progress.failed", "How many of these runs failed"),
+    ("Progress.outcomes", "How many of these runs came to each outcome"),
     ("Progress.state", "failed: its list of events was lost"),
     ("Progress.succeeded", "How many of these runs succeeded"),
     ("Progress.total", "How many events it runs; once cancelled, how many it ran"),

@@ -187,7 +187,7 @@ pub(super) fn schemas() -> Value {
         "id": text,
         "work": { "type": "string", "enum": ["replay", "recorrelate", "recorrelate_and_run"] },
         "state": { "type": "string", "enum": ["running", "done", "cancelled", "failed"] },
-        "total": count, "done": count, "succeeded": count, "failed": count,
+        "total": count, "done": count, "succeeded": count, "failed": count, "outcomes": counts,
         "rate": {
             "type": ["number", "null"], "exclusiveMinimum": 0,
             "description": "The most events a second; null: as fast as it goes",
