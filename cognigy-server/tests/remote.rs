@@ -160,6 +160,13 @@ fn a_server_asks_the_crm_again_for_contacts_that_were_not_known() {
         (&json!("matched"), &json!("Ada"))
     );
     assert_eq!(server.event("e2")["correlation"], "none");
+    // It is no replay, and nothing calls it one.
+    assert_eq!(known["attempts"][1]["outcome"], "recorrelated");
+    for (command, words) in [("why", "asked again for the contact"), ("show", "run 2 recorrelated")]
+    {
+        let told = stdout(&site.run(&[command, "e1"]));
+        assert!(told.contains(words) && !told.contains("replay"), "{told}");
+    }
     // The command asks for the others, here or at the server, and both come to the same.
     for (status, outcome, exit) in [(404, "none", 0), (400, "failed", 1)] {
         crm.answer(status, "");

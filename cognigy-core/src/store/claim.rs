@@ -219,6 +219,8 @@ pub enum AttemptOutcome {
     FailedPermanent,
     /// Its worker vanished: the lease ran out. Written by the store when the work is claimed again.
     LeaseExpired,
+    /// No run of the handler: the CRM was asked again for the contact of a processed event, and knew it.
+    Recorrelated,
 }
 
 impl AttemptOutcome {
@@ -230,15 +232,22 @@ impl AttemptOutcome {
             Self::FailedTransient => "failed_transient",
             Self::FailedPermanent => "failed_permanent",
             Self::LeaseExpired => "lease_expired",
+            Self::Recorrelated => "recorrelated",
         }
     }
 
     /// The outcome with that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Succeeded, Self::FailedTransient, Self::FailedPermanent, Self::LeaseExpired]
-            .into_iter()
-            .find(|outcome| outcome.as_str() == name)
+        [
+            Self::Succeeded,
+            Self::FailedTransient,
+            Self::FailedPermanent,
+            Self::LeaseExpired,
+            Self::Recorrelated,
+        ]
+        .into_iter()
+        .find(|outcome| outcome.as_str() == name)
     }
 }
 
@@ -270,6 +279,7 @@ mod tests {
             (AttemptOutcome::FailedTransient, "failed_transient"),
             (AttemptOutcome::FailedPermanent, "failed_permanent"),
             (AttemptOutcome::LeaseExpired, "lease_expired"),
+            (AttemptOutcome::Recorrelated, "recorrelated"),
         ];
         for (outcome, name) in names {
             assert_eq!((outcome.as_str(), AttemptOutcome::from_name(name)), (name, Some(outcome)));

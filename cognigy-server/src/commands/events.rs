@@ -224,6 +224,15 @@ fn print(event: &RawValue) -> Result<(), StartError> {
     }
     for attempt in detail["attempts"].as_array().into_iter().flatten() {
         let error = attempt["error"].as_str().map(|error| format!(": {}", printable(error)));
+        if attempt["outcome"] == "recorrelated" {
+            say!(
+                "run {} recorrelated: the CRM knew the contact after {} ms, {}; the handler was not run",
+                text(&attempt["run"]),
+                text(&attempt["duration_ms"]),
+                text(&attempt["started_at"]),
+            )?;
+            continue;
+        }
         say!(
             "run {} attempt {}: {} after {} ms, {}{}",
             text(&attempt["run"]),

@@ -258,6 +258,12 @@ fn received(event: &Value) -> String {
 fn attempted(attempt: &Value) -> String {
     let [run, number, milliseconds] =
         ["run", "number", "duration_ms"].map(|name| text(&attempt[name]));
+    if attempt["outcome"] == "recorrelated" {
+        return format!(
+            "the CRM was asked again for the contact, and after {milliseconds} ms it knew the contact; the \
+             handler was not run (kept as run {run})"
+        );
+    }
     let kind = if run == "1" { "" } else { ", a replay" };
     let error = text(&attempt["error"]);
     let outcome = match attempt["outcome"].as_str().unwrap_or_default() {

@@ -107,7 +107,8 @@ fn history(contact: &Contact) -> Markup {
         steps.push((
             &replay.at,
             html! {
-                strong { "Replay" } ", run " (replay.run) " of "
+                strong { (if replay.outcome == "recorrelated" { "Recorrelation" } else { "Replay" }) }
+                ", run " (replay.run) " of "
                 (named(source_of(&replay.event_id), &replay.event_id)) " " (status(replay.outcome))
             },
         ));

@@ -138,6 +138,13 @@ fn timeline(event: &EventDetail) -> Markup {
 }
 
 fn attempt(attempt: &AttemptLine) -> Markup {
+    if attempt.outcome == "recorrelated" {
+        return html! {
+            strong { "Asked the CRM again for the contact" } " " (status(attempt.outcome)) " "
+            span.took { "took " (duration(attempt.duration_ms / 1000.0)) }
+            p.help { "The handler was not run. It is kept as run " (attempt.run) "." }
+        };
+    }
     html! {
         strong { "Attempt " (attempt.number) }
         @if attempt.run > 1 { " of run " (attempt.run) ", a replay" }

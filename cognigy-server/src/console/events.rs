@@ -94,7 +94,8 @@ pub(super) fn of_contact(key: &str) -> String {
 /// A state, as a word and a colour.
 pub(super) fn status(state: &str) -> Markup {
     let kind = match state {
-        "processed" | "succeeded" | "done" | "replayed" | "accepted" | "discarded" => "good",
+        "processed" | "succeeded" | "recorrelated" | "done" | "replayed" | "accepted"
+        | "discarded" => "good",
         "dead_lettered" | "dead_lettering" | "failed_permanent" | "failed" | "invalid" => "bad",
         "failed_transient" | "lease_expired" | "conflict" | "cancelled" | "busy" => "warn",
         "processing" | "running" => "busy",

@@ -7,7 +7,11 @@ use serde_json::Value;
 const MEANINGS: &[(&str, &str)] = &[
     ("Attempt.error", "Why it failed"),
     ("Attempt.number", "Its number in its run, from 1"),
-    ("Attempt.outcome", "What it came to; lease_expired: its worker ended or hung"),
+    (
+        "Attempt.outcome",
+        "What it came to; lease_expired: its worker ended or hung; recorrelated: the CRM was asked again for \
+         the contact, and knew it; the handler was not run",
+    ),
     ("Attempt.run", "1 for the first run of the event; each replay is a further one"),
     ("Attempt.started_at", "When it began"),
     (

@@ -76,7 +76,9 @@ pub(super) fn schemas() -> Value {
         "number": count, "run": count, "started_at": time, "duration_ms": duration,
         "outcome": {
             "type": "string",
-            "enum": ["succeeded", "failed_transient", "failed_permanent", "lease_expired"],
+            "enum": [
+                "succeeded", "failed_transient", "failed_permanent", "lease_expired", "recorrelated",
+            ],
         },
         "error": maybe,
     });
