@@ -98,6 +98,9 @@ pub(crate) fn parse() -> Result<Invocation, u8> {
     };
     warnings.extend(layers.add_environment(std::env::vars_os()).map_err(complain)?);
     warnings.extend(layers.name_sources().map_err(complain)?);
+    if last.try_get_one::<String>("server").ok().flatten().is_some() {
+        layers.leave_operators_out();
+    }
     let calls = CALLING.contains(&command);
     warnings.extend(settings::warnings(&layers, command == "serve", calls).map_err(complain)?);
     if command == "demo" {

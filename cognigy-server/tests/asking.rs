@@ -109,6 +109,25 @@ fn a_running_server_answers_as_its_database_does() {
 }
 
 #[test]
+fn an_operator_asks_with_a_token_that_the_settings_beside_the_command_name_too() {
+    let mut site = Site::new();
+    let file = site.folder.path().join("cognigy.toml");
+    std::fs::write(&file, "[operators.anna]\ntoken = \"annas-own-token\"\nrole = \"reader\"")
+        .unwrap();
+    let server = site.serve();
+    let url = url(&server);
+    site.set("COGNIGY_ADMIN_TOKEN", "annas-own-token");
+    assert!(printed(&site, &["stats", "--server", &url]).contains("deliveries since the start"));
+    assert!(printed(&site, &["replays", "--server", &url]).is_empty());
+    let refused = site.run(&["stats"]);
+    assert_eq!(
+        refused.status.code(),
+        Some(2),
+        "a server here would have two operators of one token"
+    );
+}
+
+#[test]
 fn why_tells_what_became_of_an_event_or_a_contact() {
     let mut site = Site::new();
     let server = with_history(&mut site);
