@@ -103,20 +103,25 @@ pub(super) async fn list(
         (DatabaseOrServer::open(arguments, deployment).await?, pairs_of(arguments));
     let mut left = number(arguments, "limit") as usize;
     let mut cursor = None;
-    let screen = Screen::of(arguments);
-    if let Some(screen) = screen {
-        screen.head()?;
-    }
+    let (screen, as_json) = (Screen::of(arguments), arguments.get_flag("json"));
+    let mut is_empty = true;
     while left > 0 {
         let page = place.events(&filter, left.min(PAGE), cursor).await?;
         left -= page.items.len().min(left);
         for event in page.items {
-            print_line(&event, screen, arguments.get_flag("json"))?;
+            if let Some(screen) = screen.filter(|_| is_empty) {
+                screen.head()?;
+            }
+            is_empty = false;
+            print_line(&event, screen, as_json)?;
         }
         cursor = page.next;
         if cursor.is_none() {
             break;
         }
+    }
+    if is_empty && !as_json {
+        complain("no events match");
     }
     Ok(true)
 }
