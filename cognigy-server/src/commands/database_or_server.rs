@@ -110,7 +110,11 @@ impl DatabaseOrServer {
             Self::Server(server) => {
                 let mut query = BTreeMap::new();
                 query.extend(source.map(|source| ("source".to_owned(), source.to_string())));
-                server.get(&["admin", "events", id], &query).await
+                let event: Option<Line> = server.get(&["admin", "events", id], &query).await?;
+                if let Some(event) = &event {
+                    server.known(read(event), "event_id")?;
+                }
+                Ok(event)
             }
         }
     }
@@ -176,7 +180,9 @@ impl DatabaseOrServer {
             }
             Self::Server(server) => {
                 let stats = server.get(&["admin", "stats"], &BTreeMap::new()).await?;
-                stats.ok_or_else(|| server.failed("there is no operator API at this address"))
+                let stats: Line = stats.ok_or_else(|| server.is_another())?;
+                server.known(read(&stats), "by_status")?;
+                Ok(stats)
             }
         }
     }

@@ -45,7 +45,7 @@ pub(super) async fn run(
             let answer: Option<Groups> = server.get(&["admin", "errors"], &pairs).await?;
             let stats: Option<Stats> = server.get(&["admin", "stats"], &BTreeMap::new()).await?;
             let breakers = stats.map(|stats| stats.breakers).unwrap_or_default();
-            (answer.map(|answer| answer.groups).unwrap_or_default(), breakers)
+            (answer.ok_or_else(|| server.is_another())?.groups, breakers)
         }
         None => {
             let store = store::open(deployment, Access::Read, None).await?;

@@ -19,7 +19,7 @@ pub(super) async fn follow(
     let progress = Progress::new();
     loop {
         let now: Option<Value> = server.get(&["admin", "replays", id], &BTreeMap::new()).await?;
-        let now = now.unwrap_or_default();
+        let now = server.known(now.unwrap_or_default(), "state")?;
         if now["state"] != "running" {
             return Ok(now);
         }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use clap::ArgMatches;
 use cognigy_http::{BaseUrl, TransportError, read_bounded};
+use reqwest::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, LOCATION};
 use serde_json::Value;
 
 use super::{database_or_server::Page, send::client};
@@ -14,6 +15,9 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 /// The longest answer that is read: a page of events with the longest ids, or an event with a body of the
 /// largest size that can be set and its escapes.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
+
+/// What is said of an answer that no operator API gives.
+const ANOTHER: &str = "what answers there is not a cognigy-server, or a proxy answers in its place";
 
 /// The operator API of a running server.
 pub(super) struct OperatorApi {
@@ -46,7 +50,12 @@ impl OperatorApi {
 
     /// The error for an answer that no operator API gives.
     pub(super) fn is_another(&self) -> StartError {
-        self.failed("what answers there is not a cognigy-server")
+        self.failed(ANOTHER)
+    }
+
+    /// An answer that has to have this member, or else is another program's.
+    pub(super) fn known(&self, answer: Value, member: &str) -> Result<Value, StartError> {
+        if answer.get(member).is_some() { Ok(answer) } else { Err(self.is_another()) }
     }
 
     /// Asks the server. None for a 404.
@@ -60,8 +69,7 @@ impl OperatorApi {
             404 => Ok(None),
             200..=299 => match serde_json::from_slice(&body) {
                 Ok(answer) => Ok(Some(answer)),
-                // A proxy in front of the server may answer with a page.
-                Err(_) => Err(self.failed("the answer is not that of an operator API")),
+                Err(_) => Err(self.is_another()),
             },
             _ => Err(self.refused(status, &body)),
         }
@@ -105,8 +113,9 @@ impl OperatorApi {
         let (status, answer) =
             self.ask(reqwest::Method::POST, path, &BTreeMap::new(), Some(body)).await?;
         match status {
-            _ if status == success => serde_json::from_slice(&answer)
-                .map_err(|_| self.failed("the answer is not that of an operator API")),
+            _ if status == success => {
+                serde_json::from_slice(&answer).map_err(|_| self.is_another())
+            }
             _ => Err(self.refused(status, &answer)),
         }
     }
@@ -137,8 +146,7 @@ impl OperatorApi {
         path: &[&str],
         query: &BTreeMap<String, String>,
     ) -> Result<Page, StartError> {
-        let missing = || self.failed("there is no operator API at this address");
-        self.get(path, query).await?.ok_or_else(missing)
+        self.get(path, query).await?.ok_or_else(|| self.is_another())
     }
 
     pub(super) async fn ask(
@@ -153,9 +161,55 @@ impl OperatorApi {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         let answer = request.bearer_auth(&self.token).send().await.map_err(TransportError::from);
-        let answer = answer.map_err(|error| StartError::failed(&self.url, &error))?;
+        let answer = answer.map_err(|error| {
+            let hint = hint(&self.url, &error.to_string());
+            StartError::Failed(format!("{}: {error}{hint}", self.url))
+        })?;
         let status = answer.status().as_u16();
+        if !is_of_an_operator_api(answer.status(), answer.headers()) {
+            return Err(self.failed(&described(status, answer.headers())));
+        }
         let body = read_bounded(answer, MAX_ANSWER).await;
         Ok((status, body.map_err(|error| StartError::failed(&self.url, &error))?))
+    }
+}
+
+/// Whether the answer has the form of every answer to an operator: JSON that must not be cached, or the
+/// details of a problem.
+fn is_of_an_operator_api(status: reqwest::StatusCode, headers: &HeaderMap) -> bool {
+    let has = |name, text: &str| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        value.is_some_and(|value| value.contains(text))
+    };
+    match status.is_success() {
+        true => has(CONTENT_TYPE, "application/json") && has(CACHE_CONTROL, "no-store"),
+        false => has(CONTENT_TYPE, "application/problem+json"),
+    }
+}
+
+/// What another program answered.
+fn described(status: u16, headers: &HeaderMap) -> String {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    match (status, text(LOCATION)) {
+        (300..=399, Some(place)) => {
+            format!("{ANOTHER}: it answered {status} and sends on to {place}")
+        }
+        _ => {
+            let kind = text(CONTENT_TYPE).unwrap_or("no Content-Type");
+            format!("{ANOTHER}: it answered {status} with {kind}")
+        }
+    }
+}
+
+/// What the error says about the scheme of the URL, if it tells that the port speaks the other one.
+fn hint(url: &str, error: &str) -> &'static str {
+    let says = |parts: &[&str]| parts.iter().any(|part| error.contains(part));
+    let is_tls = url.starts_with("https:");
+    if is_tls && says(&["corrupt message", "InvalidContentType", "wrong version"]) {
+        " (this port seems to speak HTTP without TLS: try http:// in place of https://)"
+    } else if !is_tls && says(&["HTTP version", "invalid HTTP", "before message completed"]) {
+        " (this port does not seem to speak HTTP: if it speaks TLS, try https:// in place of http://)"
+    } else {
+        ""
     }
 }

@@ -144,6 +144,7 @@ async fn retry_at(server: &OperatorApi, id: i64, as_json: bool) -> Result<bool, 
         server.post(&["admin", "quarantine", &number, "retry"], &BTreeMap::new(), None).await?;
     let detail = answer["detail"].as_str().map(str::to_owned);
     let (status, detail) = match status {
+        200 if answer["status"] != "accepted" => return Err(server.is_another()),
         200 if answer["duplicate"] == true => (Status::Duplicate, None),
         200 => (Status::Accepted, None),
         404 => (Status::NotFound, None),

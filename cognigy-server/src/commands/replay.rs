@@ -125,7 +125,8 @@ async fn replay_at(
         let detail = answer["detail"].as_str().map(str::to_owned);
         let reason = detail.as_deref().and_then(|it| it.strip_prefix("Replay failed: "));
         let (status, detail) = match status {
-            200 => (Status::Replayed, None),
+            200 if answer["status"] == "replayed" => (Status::Replayed, None),
+            200 => return Err(server.is_another()),
             404 => (Status::NotFound, None),
             410 => (Status::Forgotten, None),
             409 if detail.as_deref().is_some_and(|it| it.starts_with("Another run")) => {
@@ -154,6 +155,7 @@ async fn replay_matching_at(
     let path = ["admin", "replays"];
     body["dry_run"] = json!(true);
     let chosen: Value = server.have_done(&path, &body).await?;
+    let chosen = server.known(chosen, "count")?;
     if arguments.get_flag("dry-run") || chosen["count"] == 0 {
         print_chosen(&chosen, as_json)?;
         return Ok(true);

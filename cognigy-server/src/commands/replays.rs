@@ -77,10 +77,8 @@ impl Place {
             Self::Server(server) => {
                 let answer: Option<Value> =
                     server.get(&["admin", "replays"], &BTreeMap::new()).await?;
-                match answer.as_ref().and_then(|answer| answer["replays"].as_array()) {
-                    Some(replays) => Ok(replays.clone()),
-                    None => Err(server.is_another()),
-                }
+                let answer = server.known(answer.unwrap_or_default(), "replays")?;
+                Ok(answer["replays"].as_array().cloned().unwrap_or_default())
             }
             Self::Database(store) => {
                 bulk_replays::list(&**store).await?.into_iter().map(line).collect()

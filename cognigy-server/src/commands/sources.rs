@@ -31,6 +31,7 @@ pub(super) async fn run(
         if status != 200 {
             return Err(server.refused(status, answer.to_string().as_bytes()));
         }
+        server.known(answer, "paused")?;
     } else {
         if deployment.settings.source(&source).is_none() {
             return Err(wrong("is not a source that is configured"));
