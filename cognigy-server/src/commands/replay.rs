@@ -99,10 +99,9 @@ pub(super) async fn replay(
             }
         }
         None => {
-            let (filter, count) = (json!(pairs_of(arguments)), ended.replayed + ended.handed_over);
-            let outcome = if ended.broke_off.is_some() { "broke_off" } else { "done" };
-            let target = Target::Selected;
-            audit_command(&*app.store, "replay", target, Some(&filter), Some(count), outcome).await;
+            let (filter, count) = (json!(pairs_of(arguments)), Some(ended.recorded()));
+            let (store, outcome) = (&*app.store, ended.told());
+            audit_command(store, "replay", Target::Selected, Some(&filter), count, &outcome).await;
         }
     }
     ended.close()
@@ -263,6 +262,23 @@ impl Account {
     /// How many events have an outcome.
     fn recorded(&self) -> u64 {
         self.replayed + self.handed_over + self.given_back + self.not
+    }
+
+    /// What the events came to, for the record of what operators did: failures as well as successes.
+    fn told(&self) -> String {
+        let mut told = String::from(if self.broke_off.is_some() { "broke_off" } else { "done" });
+        for (count, what) in [
+            (self.replayed, "replayed"),
+            (self.handed_over, "handed over"),
+            (self.given_back, "given back"),
+            (self.not, "not"),
+        ] {
+            if count > 0 {
+                let sign = if told.contains(':') { ',' } else { ':' };
+                told.push_str(&format!("{sign} {count} {what}"));
+            }
+        }
+        told
     }
 
     pub(super) fn show_progress(&self) {
