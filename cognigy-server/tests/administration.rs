@@ -87,6 +87,54 @@ fn dead_letters_are_discarded_by_id_or_filter_and_can_be_run_again() {
     });
 }
 
+/// What operators did to an event, newest first, each as `by action outcome`; it was one of many.
+fn history(server: &Server, id: &str) -> Vec<String> {
+    let entry = |entry: &Value| {
+        assert_eq!(entry["count"], Value::Null, "{entry}");
+        assert!(entry["at"].is_string(), "{entry}");
+        ["by", "action", "outcome"].map(|name| entry[name].as_str().unwrap()).join(" ")
+    };
+    server.event(id)["audit"].as_array().unwrap().iter().map(entry).collect()
+}
+
+#[test]
+fn what_was_done_to_many_events_is_in_the_history_of_each() {
+    on_both(|site, server, crm| {
+        for id in ["d1", "d2", "d3"] {
+            deliver(server, id, "refused", "dead_lettered");
+        }
+        deliver(server, "fine", "c1", "processed");
+        let begun = br#"{"status":"dead_lettered"}"#;
+        let begun = server.operate("POST", "/admin/replays", begun).json()["id"].clone();
+        let path = format!("/admin/replays/{}", begun.as_str().unwrap());
+        eventually("it is done", || (server.get(&path).json()["state"] == "done").then_some(()));
+        for id in ["d1", "d2", "d3"] {
+            server.wait_for(id, "dead_lettered");
+        }
+        let discarded = json!({"external_id":"refused", "status": "dead_lettered"});
+        assert_eq!(post(server, "/admin/discards", &discarded)["count"], 3);
+        crm.refuse_nobody();
+        let here = site.run(&["replay", "--status", "discarded", "--here"]);
+        assert!(here.status.success(), "{here:?}");
+        for id in ["d1", "d2", "d3"] {
+            let told =
+                ["command line replay replayed", "admin discard discarded", "admin replay failed"];
+            assert_eq!(history(server, id), told, "{id}");
+        }
+        assert_eq!(history(server, "fine"), Vec::<String>::new());
+        let why = stdout(&site.run(&["why", "d1"]));
+        assert!(why.contains("admin asked for a discard, with other events: discarded"), "{why}");
+        let shown = stdout(&site.run(&["show", "d1"]));
+        assert!(shown.contains("discard by admin, one of many: discarded, "), "{shown}");
+        let page = server.get("/console/event?source=cognigy&id=d1").body;
+        assert!(page.contains("one of many events"), "{page}");
+        // The record of everything has each operation once.
+        let entries = server.get("/admin/audit").json()["entries"].clone();
+        let counts: Vec<_> = entries.as_array().unwrap().iter().map(|it| &it["count"]).collect();
+        assert_eq!(counts, [3, 3, 3], "{entries}");
+    });
+}
+
 #[test]
 fn events_are_found_by_words_conversation_correlation_and_error() {
     on_both(|_, server, _| {

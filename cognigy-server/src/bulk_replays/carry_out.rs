@@ -17,7 +17,7 @@ use super::{
     ALL, BulkReplay, LEASE, LEAST_RATE, PAGE, State, StoredKey, Work, get, ids_in, name_of_page,
     update,
 };
-use crate::{app::App, recorrelation};
+use crate::{app::App, audit::audit_each, recorrelation};
 
 /// The outcome of an event whose store did not answer.
 const UNKNOWN: &str = "unknown";
@@ -184,6 +184,10 @@ async fn carry_on(
             break;
         };
         let runs: Vec<Ran> = runs;
+        let changed = batch.iter().zip(&runs).filter(|(_, ran)| ran.changed);
+        let changed = changed.filter_map(|(key, ran)| Some((key.key()?, ran.outcome)));
+        let changed: Vec<_> = changed.collect();
+        audit_each(&*app.store, &replay.by, work.action(), &changed).await;
         let succeeded = runs.iter().filter(|ran| ran.succeeded).count() as u64;
         let count = runs.len() as u64;
         let now = app.clock.now();
@@ -315,13 +319,15 @@ async fn meanwhile_owned<T>(
 /// What the work on one event came to.
 struct Ran {
     succeeded: bool,
+    /// Whether the event has another history now.
+    changed: bool,
     /// A name for people and scripts.
     outcome: &'static str,
 }
 
 impl Ran {
     fn failed(outcome: &'static str) -> Option<Self> {
-        Some(Self { succeeded: false, outcome })
+        Some(Self { succeeded: false, changed: false, outcome })
     }
 }
 
@@ -342,7 +348,8 @@ async fn run(app: &App, work: Work, key: Option<EventKey>, stop: &Stop) -> Optio
             },
             Ok(outcome) => {
                 let succeeded = matches!(outcome, ReplayOutcome::Replayed(_));
-                return Some(Ran { succeeded, outcome: outcome.as_str() });
+                let changed = succeeded || matches!(outcome, ReplayOutcome::Failed(_));
+                return Some(Ran { succeeded, changed, outcome: outcome.as_str() });
             }
             Err(error) => {
                 let (source, error) = (key.source.as_str(), cognigy_core::report(&error));
@@ -364,7 +371,8 @@ async fn recorrelate(app: &App, work: Work, key: &EventKey) -> Option<Ran> {
                 let error = answer.detail.as_deref().unwrap_or_default();
                 tracing::warn!(source, event_id = key.id.as_str(), error, "bulk recorrelation");
             }
-            Some(Ran { succeeded: answer.went_well(), outcome: answer.outcome })
+            let succeeded = answer.went_well();
+            Some(Ran { succeeded, changed: succeeded, outcome: answer.outcome })
         }
         Err(error) => {
             let error = cognigy_core::report(&error);

@@ -68,6 +68,16 @@ pub(crate) enum Work {
     RecorrelateAndRun,
 }
 
+impl Work {
+    /// Its name in the record of what operators did.
+    pub(crate) fn action(self) -> &'static str {
+        match self {
+            Self::Replay => "replay",
+            Self::Recorrelate | Self::RecorrelateAndRun => "recorrelate",
+        }
+    }
+}
+
 /// A replay and how far it has come.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct BulkReplay {

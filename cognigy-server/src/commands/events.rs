@@ -251,7 +251,8 @@ fn print(event: &RawValue) -> Result<(), StartError> {
     for entry in detail["audit"].as_array().into_iter().flatten() {
         let [action, by, outcome, at] =
             ["action", "by", "outcome", "at"].map(|name| text(&entry[name]));
-        say!("{action} by {by}: {outcome}, {at}")?;
+        let many = if entry["count"].is_null() { ", one of many" } else { "" };
+        say!("{action} by {by}{many}: {outcome}, {at}")?;
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     app::App,
-    audit::{Target, audit_command},
+    audit::{COMMAND_LINE, Target, audit_command, audit_each},
     deployment::Deployment,
     error::StartError,
     output::{complain, printable, say},
@@ -101,7 +101,7 @@ pub(super) async fn run(
     }
     let total = keys.len() as u64;
     let progress = Progress::new();
-    let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut outcomes, mut changed) = (BTreeMap::<String, u64>::new(), Vec::new());
     let at_once = app.pipelines.iter().map(|source| source.concurrency).min().unwrap_or(1);
     let mut asked = stream::iter(keys)
         .map(|key| {
@@ -122,6 +122,9 @@ pub(super) async fn run(
         let Some(outcome) = outcome else { continue };
         let recorrelation::Answer { outcome: name, detail } = outcome?;
         *outcomes.entry(name.to_owned()).or_default() += 1;
+        if matches!(name, "matched" | "handed_over") {
+            changed.push((key.clone(), name));
+        }
         done += 1;
         if let Some(detail) = detail.filter(|_| name == recorrelation::FAILED) {
             progress.show("");
@@ -130,6 +133,7 @@ pub(super) async fn run(
         progress.count(done, total, "");
     }
     drop((asked, progress));
+    audit_each(&*app.store, COMMAND_LINE, "recorrelate", &changed).await;
     let (filter, count) = (json!(pairs_of(arguments)), Some(done));
     let told = if interrupt.is_requested() { "broke_off" } else { "done" };
     let target = Target::Selected;

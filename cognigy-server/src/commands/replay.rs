@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     app::App,
-    audit::{Target, audit_command},
+    audit::{COMMAND_LINE, Target, audit_command, audit_each},
     deployment::Deployment,
     error::StartError,
     find,
@@ -78,8 +78,7 @@ pub(super) async fn replay(
             "no server with workers is seen on this database: the events wait for one",
         );
     }
-    let mut account = Account::new(keys.len(), arguments.get_flag("json"));
-    account.named = (!ids.is_empty()).then(Vec::new);
+    let account = Account::new(keys.len(), arguments.get_flag("json"));
     let ended = match hands_over {
         true => {
             let waits = !arguments.get_flag("no-wait");
@@ -91,16 +90,19 @@ pub(super) async fn replay(
         }
         false => run_here(&app, keys, &interrupt, account).await?,
     };
-    match &ended.named {
-        Some(named) => {
-            for (key, outcome) in named {
+    match ids.is_empty() {
+        false => {
+            for (key, outcome) in &ended.outcomes {
                 audit_command(&*app.store, "replay", Target::Event(key), None, Some(1), outcome)
                     .await;
             }
         }
-        None => {
+        true => {
             let (filter, count) = (json!(pairs_of(arguments)), Some(ended.recorded()));
             let (store, outcome) = (&*app.store, ended.told());
+            let is_run = |outcome| matches!(outcome, "replayed" | "failed" | "handed_over");
+            let run = ended.outcomes.iter().filter(|(_, outcome)| is_run(outcome));
+            audit_each(store, COMMAND_LINE, "replay", &run.cloned().collect::<Vec<_>>()).await;
             audit_command(store, "replay", Target::Selected, Some(&filter), count, &outcome).await;
         }
     }
@@ -245,8 +247,8 @@ pub(super) struct Account {
     pub(super) given_back: u64,
     /// Events with any other outcome.
     pub(super) not: u64,
-    /// The outcomes of events that were named by id.
-    pub(super) named: Option<Vec<(EventKey, &'static str)>>,
+    /// The outcome of each event.
+    outcomes: Vec<(EventKey, &'static str)>,
     /// The error that ends the command before its work is done.
     pub(super) broke_off: Option<StartError>,
 }
@@ -255,8 +257,18 @@ impl Account {
     fn new(total: usize, as_json: bool) -> Self {
         let (replayed, handed_over, given_back, not) = (0, 0, 0, 0);
         let progress = Some(Progress::new());
-        let (named, broke_off) = (None, None);
-        Self { total, as_json, progress, replayed, handed_over, given_back, not, named, broke_off }
+        let (outcomes, broke_off) = (Vec::new(), None);
+        Self {
+            total,
+            as_json,
+            progress,
+            replayed,
+            handed_over,
+            given_back,
+            not,
+            outcomes,
+            broke_off,
+        }
     }
 
     /// How many events have an outcome.
@@ -303,9 +315,7 @@ impl Account {
             Status::GivenBack => &mut self.given_back,
             _ => &mut self.not,
         } += 1;
-        if let Some(named) = &mut self.named {
-            named.push((key.clone(), status.as_str()));
-        }
+        self.outcomes.push((key.clone(), status.as_str()));
         if self.broke_off.is_some() {
             return;
         }

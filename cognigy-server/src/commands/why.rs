@@ -167,7 +167,8 @@ impl Known<'_> {
         }
         for entry in event["audit"].as_array().into_iter().flatten() {
             let [by, action, outcome] = ["by", "action", "outcome"].map(|name| text(&entry[name]));
-            told.push((&entry["at"], format!("{by} asked for a {action}: {outcome}")));
+            let many = if entry["count"].is_null() { ", with other events" } else { "" };
+            told.push((&entry["at"], format!("{by} asked for a {action}{many}: {outcome}")));
         }
         // All times are of one form, so that they sort as texts do. The sort keeps the order of equals.
         told.sort_by(|(one, _), (other, _)| one.as_str().cmp(&other.as_str()));

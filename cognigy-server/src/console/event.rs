@@ -158,6 +158,7 @@ fn by_operator(entry: &AuditLine) -> Markup {
     html! {
         strong { (user(&entry.by)) } ": " (entry.action.replace('_', " ")) " "
         (status(&entry.outcome))
+        @if entry.count.is_none() { " one of many events" }
     }
 }
 

@@ -19,7 +19,10 @@ const MEANINGS: &[(&str, &str)] = &[
         "What was done: replay, cancel_replay, discard, erase, quarantine_retry, pause, resume and others",
     ),
     ("AuditEntry.at", "When it was done"),
-    ("AuditEntry.count", "To how many events; null where that means nothing"),
+    (
+        "AuditEntry.count",
+        "To how many events; null where that means nothing, and for an event that was one of many",
+    ),
     ("AuditEntry.filter", "The request's selection; of a long one only its names and its length"),
     ("AuditEntry.outcome", "What it came to"),
     (
