@@ -212,9 +212,9 @@ fn a_rehearsal_says_how_replays_would_end_and_runs_none() {
     let told = stdout(&here);
     assert_eq!(told, stdout(&there));
     for line in [
-        "e1: recorded: processed, contact matched\n",
+        "e1: recorded: processed, correlation matched\n",
         r#"e1: contact:  {"id":"crm-1","name":"Ada"} -> {"name":"Grace"}"#,
-        "e2: as recorded: dead_lettered, contact failed: ",
+        "e2: as recorded: dead_lettered, correlation failed: ",
         "1 of 2 would end differently\n",
     ] {
         assert!(told.contains(line), "{line}: {told}");

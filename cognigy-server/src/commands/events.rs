@@ -196,30 +196,30 @@ fn print(event: &RawValue) -> Result<(), StartError> {
         serde_json::from_str(event.get()).map_err(|error| StartError::failed("JSON", &error))?;
     let detail = read(event);
     let of = |name: &str| text(&detail[name]);
-    say!("event      {}", of("event_id"))?;
+    say!("event        {}", of("event_id"))?;
     if detail["source"].is_string() {
-        say!("source     {}", of("source"))?;
+        say!("source       {}", of("source"))?;
     }
-    say!("type       {}", of("type"))?;
-    say!("status     {}", of("status"))?;
-    say!("timestamp  {}", printable(written.timestamp.get().trim_matches('"')))?;
-    say!("external   {}", of("external_id"))?;
-    say!("user       {}", of("user_id"))?;
-    say!("dialogue   {}", of("conversation"))?;
-    say!("CRM        {}", of("correlation"))?;
-    say!("received   {}", of("received_at"))?;
-    say!("processed  {}", of("processed_at"))?;
+    say!("type         {}", of("type"))?;
+    say!("status       {}", of("status"))?;
+    say!("timestamp    {}", printable(written.timestamp.get().trim_matches('"')))?;
+    say!("external id  {}", of("external_id"))?;
+    say!("user id      {}", of("user_id"))?;
+    say!("conversation {}", of("conversation"))?;
+    say!("correlation  {}", of("correlation"))?;
+    say!("received     {}", of("received_at"))?;
+    say!("processed    {}", of("processed_at"))?;
     if detail["next_attempt_at"].is_string() {
-        say!("next due   {}", of("next_attempt_at"))?;
+        say!("next due     {}", of("next_attempt_at"))?;
     }
-    say!("context    {}", printable(written.crm_context.map_or("null", RawValue::get)))?;
+    say!("contact      {}", printable(written.crm_context.map_or("null", RawValue::get)))?;
     match (detail["body"].as_str(), detail["forgotten"].as_str()) {
-        (Some(body), _) => say!("body       {}", printable(body))?,
-        (None, Some(why)) => say!("body       forgotten ({})", printable(why))?,
+        (Some(body), _) => say!("body         {}", printable(body))?,
+        (None, Some(why)) => say!("body         forgotten ({})", printable(why))?,
         (None, None) if detail["sensitive"] == true => {
-            say!("body       not shown: its sender asked that it be logged nowhere")?;
+            say!("body         not shown: its sender asked that it be logged nowhere")?;
         }
-        (None, None) => say!("body       not shown: your role does not include bodies")?,
+        (None, None) => say!("body         not shown: your role does not include bodies")?,
     }
     let letter = &detail["dead_letter"];
     if letter.is_object() {

@@ -82,7 +82,7 @@ fn print(line: &Line) -> Result<(), StartError> {
     let told = |outcome: &Outcome| {
         let error = outcome.error.as_deref();
         let error = error.map_or_else(String::new, |error| format!(": {}", printable(error)));
-        format!("{}, contact {}{error}", outcome.status, outcome.correlation)
+        format!("{}, correlation {}{error}", outcome.status, outcome.correlation)
     };
     if line.differs.is_empty() {
         return say!("{id}: as recorded: {}", told(now));

@@ -248,7 +248,9 @@ impl Known<'_> {
 fn received(event: &Value) -> String {
     let mut sentence = format!("the event {} was received and stored", text(&event["event_id"]));
     sentence.push_str(&format!(": {}", text(&event["type"])));
-    for (name, words) in [("external_id", "contact"), ("user_id", "user"), ("source", "source")] {
+    for (name, words) in
+        [("external_id", "external id"), ("user_id", "user id"), ("source", "source")]
+    {
         if event[name].is_string() {
             sentence.push_str(&format!(", {words} {}", text(&event[name])));
         }

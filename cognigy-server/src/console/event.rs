@@ -99,7 +99,7 @@ fn facts(event: &EventDetail, source: &str) -> Markup {
                     Some(name) => html! { a href=(link("/console/events", &[("conversation", name)])) { (user(name)) } },
                     None => maybe(None),
                 }))
-                (fact("Contact look-up", html! { (event.correlation.replace('_', " ")) }))
+                (fact("Correlation", html! { (event.correlation.replace('_', " ")) }))
                 @if let Some(at) = &event.processed_at { (fact("Processed", when(at))) }
                 @if let Some(at) = &event.next_attempt_at { (fact("Next attempt", when(at))) }
                 @if let Some(why) = event.forgotten { (fact("Body forgotten", html! { (why) })) }

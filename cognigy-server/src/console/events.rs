@@ -113,7 +113,7 @@ pub(super) fn table(app: &App, events: &[EventSummary]) -> Markup {
             thead { tr {
                 th scope="col" { "Event" } th scope="col" { "Received" } th scope="col" { "Type" }
                 th scope="col" { "Status" } th scope="col" { "Contact" }
-                th scope="col" { "Look-up" }
+                th scope="col" { "Correlation" }
                 @if has_sources { th scope="col" { "Source" } }
             } }
             tbody {
@@ -124,7 +124,7 @@ pub(super) fn table(app: &App, events: &[EventSummary]) -> Markup {
                         td.kind data-label="Type" { (user(event.kind.as_str())) }
                         td data-label="Status" { (status(event.state.as_str())) }
                         (contact_cell(event))
-                        td data-label="Look-up" { (event.correlation.as_str().replace('_', " ")) }
+                        td data-label="Correlation" { (event.correlation.as_str().replace('_', " ")) }
                         @if has_sources { td data-label="Source" { (event.source.as_str()) } }
                     }
                 }
