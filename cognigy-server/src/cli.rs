@@ -476,6 +476,25 @@ fn subcommands() -> Vec<Command> {
             Arg::new("file").value_name("FILE").required(true).value_parser(value_parser!(std::path::PathBuf))
                 .help("The file to write, which must not exist; only its owner can read it"),
         ),
+        named(
+            "import-python",
+            "Take over the database of the Python page that this server replaces",
+            "cognigy-server import-python /srv/old/webhooks.db --dry-run",
+        )
+        .long_about(
+            "Take over the database of the Python page that this server replaces.\n\nEach row of its table \
+             webhook_events becomes an event of the source: processed ones as processed, without running \
+             anything; pending ones as pending; failed ones, and those of any other status, as dead-lettered. \
+             Rows that hold no valid event are named and left out. Importing twice imports nothing twice. No \
+             server with workers may run on the database meanwhile.",
+        )
+        .arg(
+            Arg::new("file").value_name("FILE").required(true).value_parser(value_parser!(std::path::PathBuf))
+                .help("The page's database; it is only read"),
+        )
+        .arg(source("Import into this source (default: the plain path's)"))
+        .arg(flag("dry-run", "Import nothing: only say what would be"))
+        .arg(json()),
         papers::completions(named(
             "completions",
             "Print the completions for a shell",

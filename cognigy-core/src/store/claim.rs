@@ -221,6 +221,8 @@ pub enum AttemptOutcome {
     LeaseExpired,
     /// No run of the handler: the CRM was asked again for the contact of a processed event, and knew it.
     Recorrelated,
+    /// Nothing ran: another system processed the event or gave it up before it was imported.
+    Imported,
 }
 
 impl AttemptOutcome {
@@ -233,6 +235,7 @@ impl AttemptOutcome {
             Self::FailedPermanent => "failed_permanent",
             Self::LeaseExpired => "lease_expired",
             Self::Recorrelated => "recorrelated",
+            Self::Imported => "imported",
         }
     }
 
@@ -245,6 +248,7 @@ impl AttemptOutcome {
             Self::FailedPermanent,
             Self::LeaseExpired,
             Self::Recorrelated,
+            Self::Imported,
         ]
         .into_iter()
         .find(|outcome| outcome.as_str() == name)
@@ -280,6 +284,7 @@ mod tests {
             (AttemptOutcome::FailedPermanent, "failed_permanent"),
             (AttemptOutcome::LeaseExpired, "lease_expired"),
             (AttemptOutcome::Recorrelated, "recorrelated"),
+            (AttemptOutcome::Imported, "imported"),
         ];
         for (outcome, name) in names {
             assert_eq!((outcome.as_str(), AttemptOutcome::from_name(name)), (name, Some(outcome)));

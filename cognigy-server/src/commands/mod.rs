@@ -10,6 +10,7 @@ mod errors;
 mod events;
 mod follow;
 mod hand_over;
+mod import_python;
 mod interrupt;
 mod operator_api;
 mod purge;
@@ -66,6 +67,7 @@ pub(crate) async fn run(
         "purge" => purge::run(arguments, deployment).await,
         "replay" => replay::replay(arguments, deployment).await,
         "replays" => shown(replays::run(arguments, deployment).await),
+        "import-python" => import_python::run(arguments, deployment).await,
         "recorrelate" => recorrelate::run(arguments, deployment).await,
         "errors" => shown(errors::run(arguments, deployment).await),
         "discard" => discard::run(arguments, deployment).await,

@@ -267,6 +267,14 @@ fn attempted(attempt: &Value) -> String {
              handler was not run (kept as run {run})"
         );
     }
+    if attempt["outcome"] == "imported" {
+        let error = attempt["error"].as_str().map(|error| format!(": {}", printable(error)));
+        let end = if error.is_some() { "given the event up" } else { "processed the event" };
+        let error = error.unwrap_or_default();
+        return format!(
+            "another system had {end}, and nothing ran here (kept as run {run}){error}"
+        );
+    }
     let kind = if run == "1" { "" } else { ", a replay" };
     let error = text(&attempt["error"]);
     let outcome = match attempt["outcome"].as_str().unwrap_or_default() {

@@ -107,7 +107,11 @@ fn history(contact: &Contact) -> Markup {
         steps.push((
             &replay.at,
             html! {
-                strong { (if replay.outcome == "recorrelated" { "Recorrelation" } else { "Replay" }) }
+                strong { (match replay.outcome {
+                    "recorrelated" => "Recorrelation",
+                    "imported" => "Import",
+                    _ => "Replay",
+                }) }
                 ", run " (replay.run) " of "
                 (named(source_of(&replay.event_id), &replay.event_id)) " " (status(replay.outcome))
             },

@@ -145,6 +145,13 @@ fn attempt(attempt: &AttemptLine) -> Markup {
             p.help { "The handler was not run. It is kept as run " (attempt.run) "." }
         };
     }
+    if attempt.outcome == "imported" {
+        return html! {
+            strong { "Done by another system" } " " (status(attempt.outcome))
+            p.help { "Nothing ran here. It is kept as run " (attempt.run) "." }
+            @if let Some(error) = &attempt.error { p.error { (user(error)) } }
+        };
+    }
     html! {
         strong { "Attempt " (attempt.number) }
         @if attempt.run > 1 { " of run " (attempt.run) ", a replay" }

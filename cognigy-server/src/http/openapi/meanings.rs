@@ -10,7 +10,8 @@ const MEANINGS: &[(&str, &str)] = &[
     (
         "Attempt.outcome",
         "What it came to; lease_expired: its worker ended or hung; recorrelated: the CRM was asked again for \
-         the contact, and knew it; the handler was not run",
+         the contact, and knew it; the handler was not run; imported: another system had processed the event \
+         or given it up, and nothing ran here",
     ),
     ("Attempt.run", "1 for the first run of the event; each replay is a further one"),
     ("Attempt.started_at", "When it began"),

@@ -78,6 +78,7 @@ pub(super) fn schemas() -> Value {
             "type": "string",
             "enum": [
                 "succeeded", "failed_transient", "failed_permanent", "lease_expired", "recorrelated",
+                "imported",
             ],
         },
         "error": maybe,
