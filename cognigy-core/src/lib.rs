@@ -57,8 +57,8 @@ pub use intake::{
     WebhookHandshake, sign,
 };
 pub use operations::{
-    LeftMessage, QuarantineRetry, Recorrelated, RedriveReport, Redriven, Rehearsal, Rehearsed,
-    ReplayError, ReplayOutcome, RunOutcome,
+    Import, Imported, ImportedEnd, LeftMessage, QuarantineRetry, Recorrelated, RedriveReport,
+    Redriven, Rehearsal, Rehearsed, ReplayError, ReplayOutcome, RunOutcome,
 };
 pub use pipeline::{
     BuildError, DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_LOST_LEASES, NeedsStore,

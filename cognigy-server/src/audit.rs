@@ -47,6 +47,25 @@ pub(crate) async fn audit_command(
     record(store, COMMAND_LINE, action, target, filter, count, outcome).await;
 }
 
+/// How many entries are written at once. The store writes those that come together in one step.
+const AT_ONCE: usize = 64;
+
+/// Records in the histories of events what was done to each as one of many. What was done to all of them has
+/// an entry of its own.
+pub(crate) async fn audit_each(
+    store: &dyn Store,
+    by: &str,
+    action: &str,
+    events: &[(EventKey, &'static str)],
+) {
+    for events in events.chunks(AT_ONCE) {
+        let entries = events.iter().map(|(key, outcome)| {
+            record(store, by, action, Target::Event(key), None, None, outcome)
+        });
+        futures_util::future::join_all(entries).await;
+    }
+}
+
 async fn record(
     store: &dyn Store,
     by: &str,

@@ -6,6 +6,8 @@ use cognigy_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::audit::audit_each;
+
 /// How many events one store call discards.
 const BATCH: usize = 256;
 
@@ -40,22 +42,37 @@ impl Outcome {
     }
 }
 
-/// Discards these events. A dry run only looks at them.
+/// Discards these events, for the operator `by`. A dry run only looks at them.
 pub(crate) async fn of_keys(
     store: &dyn Store,
     keys: &[EventKey],
     dry_run: bool,
+    by: &str,
     now: Timestamp,
 ) -> Result<Outcome, StoreError> {
     let mut outcome = Outcome::default();
     for keys in keys.chunks(BATCH) {
         let answers = match dry_run {
             true => look_at(store, keys).await?,
-            false => store.discard(keys, now).await?,
+            false => discard(store, keys, by, now).await?,
         };
         keys.iter().zip(answers).for_each(|(key, answer)| outcome.add(key, answer));
     }
     Ok(outcome)
+}
+
+/// Discards these events, and says so in the history of each.
+async fn discard(
+    store: &dyn Store,
+    keys: &[EventKey],
+    by: &str,
+    now: Timestamp,
+) -> Result<Vec<Discarded>, StoreError> {
+    let answers = store.discard(keys, now).await?;
+    let done = keys.iter().zip(&answers).filter(|(_, answer)| **answer == Discarded::Done);
+    let done: Vec<_> = done.map(|(key, _)| (key.clone(), "discarded")).collect();
+    audit_each(store, by, "discard", &done).await;
+    Ok(answers)
 }
 
 async fn look_at(store: &dyn Store, keys: &[EventKey]) -> Result<Vec<Discarded>, StoreError> {
@@ -70,11 +87,12 @@ async fn look_at(store: &dyn Store, keys: &[EventKey]) -> Result<Vec<Discarded>,
     Ok(answers)
 }
 
-/// Discards all dead-lettered events that match. A dry run only counts them.
+/// Discards all dead-lettered events that match, for the operator `by`. A dry run only counts them.
 pub(crate) async fn matching(
     store: &dyn Store,
     filter: &EventFilter,
     dry_run: bool,
+    by: &str,
     now: Timestamp,
 ) -> Result<Outcome, StoreError> {
     let mut outcome = Outcome::default();
@@ -90,7 +108,7 @@ pub(crate) async fn matching(
             let keys: Vec<_> = found.events.iter().map(EventSummary::key).collect();
             let answers = match dry_run {
                 true => vec![Discarded::Done; keys.len()],
-                false => store.discard(&keys, now).await?,
+                false => discard(store, &keys, by, now).await?,
             };
             // One that an operator has run again meanwhile is none of these.
             let done = keys.iter().zip(answers).filter(|(_, answer)| *answer == Discarded::Done);

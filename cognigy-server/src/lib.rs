@@ -38,6 +38,7 @@ mod commands;
 mod console;
 mod deployment;
 mod discards;
+mod erasing;
 mod error;
 mod filter;
 mod find;

@@ -14,6 +14,16 @@ pub(crate) fn filters(filter: &EventFilter) -> impl Iterator<Item = EventFilter>
     UNKNOWN.into_iter().filter(wanted).map(of)
 }
 
+/// The outcome where the CRM gave no answer that can be used.
+pub(crate) const FAILED: &str = "failed";
+/// The outcomes of events that were asked for. Any other says that the contact could not be asked for.
+const ASKED: [&str; 5] = ["matched", "handed_over", "none", "ambiguous", "not_applicable"];
+
+/// Whether a contact was asked for, whatever the CRM's answer.
+pub(crate) fn was_asked(outcome: &str) -> bool {
+    ASKED.contains(&outcome)
+}
+
 /// What asking came to.
 #[derive(Debug)]
 pub(crate) struct Answer {

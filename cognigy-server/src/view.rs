@@ -385,8 +385,7 @@ pub(crate) struct ErasureLine {
     pub(crate) events: u64,
     pub(crate) quarantined: u64,
     pub(crate) dead_letters: u64,
-    /// The events whose dead letters were sent. Where there is a queue, their messages have to be deleted
-    /// there.
+    /// The events whose dead letters were sent to a queue: their messages have to be deleted there.
     pub(crate) sent_dead_letters: Vec<String>,
 }
 

@@ -87,6 +87,54 @@ fn dead_letters_are_discarded_by_id_or_filter_and_can_be_run_again() {
     });
 }
 
+/// What operators did to an event, newest first, each as `by action outcome`; it was one of many.
+fn history(server: &Server, id: &str) -> Vec<String> {
+    let entry = |entry: &Value| {
+        assert_eq!(entry["count"], Value::Null, "{entry}");
+        assert!(entry["at"].is_string(), "{entry}");
+        ["by", "action", "outcome"].map(|name| entry[name].as_str().unwrap()).join(" ")
+    };
+    server.event(id)["audit"].as_array().unwrap().iter().map(entry).collect()
+}
+
+#[test]
+fn what_was_done_to_many_events_is_in_the_history_of_each() {
+    on_both(|site, server, crm| {
+        for id in ["d1", "d2", "d3"] {
+            deliver(server, id, "refused", "dead_lettered");
+        }
+        deliver(server, "fine", "c1", "processed");
+        let begun = br#"{"status":"dead_lettered"}"#;
+        let begun = server.operate("POST", "/admin/replays", begun).json()["id"].clone();
+        let path = format!("/admin/replays/{}", begun.as_str().unwrap());
+        eventually("it is done", || (server.get(&path).json()["state"] == "done").then_some(()));
+        for id in ["d1", "d2", "d3"] {
+            server.wait_for(id, "dead_lettered");
+        }
+        let discarded = json!({"external_id":"refused", "status": "dead_lettered"});
+        assert_eq!(post(server, "/admin/discards", &discarded)["count"], 3);
+        crm.refuse_nobody();
+        let here = site.run(&["replay", "--status", "discarded", "--here"]);
+        assert!(here.status.success(), "{here:?}");
+        for id in ["d1", "d2", "d3"] {
+            let told =
+                ["command line replay replayed", "admin discard discarded", "admin replay failed"];
+            assert_eq!(history(server, id), told, "{id}");
+        }
+        assert_eq!(history(server, "fine"), Vec::<String>::new());
+        let why = stdout(&site.run(&["why", "d1"]));
+        assert!(why.contains("admin asked for a discard, with other events: discarded"), "{why}");
+        let shown = stdout(&site.run(&["show", "d1"]));
+        assert!(shown.contains("discard by admin, one of many: discarded, "), "{shown}");
+        let page = server.get("/console/event?source=cognigy&id=d1").body;
+        assert!(page.contains("one of many events"), "{page}");
+        // The record of everything has each operation once.
+        let entries = server.get("/admin/audit").json()["entries"].clone();
+        let counts: Vec<_> = entries.as_array().unwrap().iter().map(|it| &it["count"]).collect();
+        assert_eq!(counts, [3, 3, 3], "{entries}");
+    });
+}
+
 #[test]
 fn events_are_found_by_words_conversation_correlation_and_error() {
     on_both(|_, server, _| {
@@ -332,10 +380,26 @@ fn commands_group_failures_discard_and_erase() {
         let not = site.run(&["discard", "fine", "--yes"]);
         assert_eq!(not.status.code(), Some(1), "{not:?}");
         assert_eq!(site.run(&["discard"]).status.code(), Some(2));
+        // d1 is discarded, d2 is dead-lettered.
+        let counted = json!({ "events": 2, "quarantined": 0, "dead_letters": 1 });
+        let dry_run = ["erase", "--external-id", "refused", "--dry-run"];
+        let told =
+            "2 events, 0 quarantined bodies and 1 dead letter of this person would be erased";
+        for place in [&[][..], &["--server", &url]] {
+            assert_eq!(run(&[&dry_run[..], place].concat()).trim(), told);
+            let json: Value =
+                serde_json::from_str(&run(&[&dry_run[..], &["--json"], place].concat())).unwrap();
+            assert_eq!(json, counted);
+        }
+        let asked = json!({ "external_id": "refused", "dry_run": true });
+        assert_eq!(post(server, "/admin/erasures", &asked), counted);
+        assert_eq!(server.event("d2")["external_id"], "refused", "a dry run changes nothing");
         let erased: Value =
             serde_json::from_str(&run(&["erase", "--external-id", "refused", "--yes", "--json"]))
                 .unwrap();
         assert_eq!(erased["events"], 2);
+        let sent = &erased["sent_dead_letters"];
+        assert_eq!(sent, &json!([]), "there is no queue to delete a message from");
         let erase = ["erase", "--external-id", "c1", "--server", &url, "--yes", "--json"];
         let erased: Value = serde_json::from_str(&run(&erase)).unwrap();
         assert_eq!(erased["events"], 1);

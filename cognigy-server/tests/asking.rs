@@ -6,7 +6,8 @@
 mod common;
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
     os::unix::fs::PermissionsExt,
     process::Stdio,
 };
@@ -106,6 +107,126 @@ fn a_running_server_answers_as_its_database_does() {
     assert!(unset.status.code() == Some(2) && stderr(&unset).contains("COGNIGY_ADMIN_TOKEN"));
     let nowhere = site.run(&["list", "--server", "nonsense"]);
     assert_eq!(nowhere.status.code(), Some(2), "{}", stderr(&nowhere));
+}
+
+/// Something else that listens: it answers every request with these bytes. Yields its address.
+fn another_program(answer: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+#[test]
+fn what_is_not_this_server_is_named_and_nothing_is_made_of_its_answers() {
+    let site = Site::new();
+    let answered = |head: &str, body: &str| {
+        let length = body.len();
+        format!("HTTP/1.1 {head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+    };
+    let page = "200 OK\r\nContent-Type: text/html";
+    let json = "200 OK\r\nContent-Type: application/json";
+    let uncached = format!("{json}\r\nCache-Control: no-store");
+    for answer in [
+        answered(page, "<h1>Welcome</h1>"),
+        answered("404 Not Found\r\nContent-Type: text/html", "<h1>Not here</h1>"),
+        answered("301 Moved\r\nLocation: https://www.example.com/", ""),
+        answered(json, "{}"),
+        answered(&uncached, "{}"),
+        answered(&uncached, "[]"),
+        answered(&uncached, r#"{"status":"ok"}"#),
+    ] {
+        let url = format!("http://{}", another_program(answer.clone()));
+        for command in [
+            &["stats"][..],
+            &["list"],
+            &["errors"],
+            &["why", "e1"],
+            &["show", "e1"],
+            &["replay", "e1"],
+            &["replay", "--status", "dead_lettered"],
+            &["replays"],
+            &["quarantine"],
+            &["quarantine", "--retry", "1"],
+            &["pause", "cognigy"],
+            &["erase", "--user", "u1", "--yes"],
+        ] {
+            let output = site.run(&of_server(command, &url));
+            assert_eq!(output.status.code(), Some(1), "{command:?} of {answer}: {output:?}");
+            let told = stderr(&output);
+            assert!(told.contains("is not a cognigy-server"), "{command:?} of {answer}: {told}");
+            assert_eq!(stdout(&output), "", "{command:?} of {answer}");
+        }
+    }
+}
+
+#[test]
+fn a_url_with_the_other_scheme_is_named_as_the_likely_cause() {
+    let site = Site::new();
+    let server = site.serve();
+    let refused = site.run(&["stats", "--server", &format!("https://{}", server.address)]);
+    let told = stderr(&refused);
+    assert!(refused.status.code() == Some(1) && told.contains("try http://"), "{told}");
+    // What a TLS server sends to a request without TLS: an alert.
+    let tls = another_program("\u{15}\u{3}\u{3}\0\u{2}\u{2}F".to_owned());
+    let refused = site.run(&["stats", "--server", &format!("http://{tls}")]);
+    let told = stderr(&refused);
+    assert!(refused.status.code() == Some(1) && told.contains("try https://"), "{told}");
+    // Others end the connection.
+    let silent = another_program(String::new());
+    let refused = site.run(&["stats", "--server", &format!("http://{silent}")]);
+    let told = stderr(&refused);
+    assert!(refused.status.code() == Some(1) && told.contains("try https://"), "{told}");
+}
+
+#[test]
+fn an_empty_list_says_so_beside_its_output() {
+    let site = Site::new();
+    let server = site.serve();
+    let url = url(&server);
+    for place in [&[][..], &["--server", &url]] {
+        let empty = site.run(&[&["list", "--status", "pending"], place].concat());
+        assert_eq!((stdout(&empty).as_str(), empty.status.code()), ("", Some(0)));
+        assert_eq!(stderr(&empty), "cognigy-server: no events match\n");
+        let as_json = site.run(&[&["list", "--json"], place].concat());
+        assert_eq!((stdout(&as_json), stderr(&as_json)), (String::new(), String::new()));
+    }
+    let terminal = std::process::Command::new("script")
+        .args(["--quiet", "--return", "--command"])
+        .arg(format!("{} list --status pending", env!("CARGO_BIN_EXE_cognigy-server")))
+        .arg("/dev/null")
+        .current_dir(site.folder.path())
+        .envs(site.command(&["list"]).get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&terminal.stdout).into_owned();
+    assert!(shown.contains("no events match") && !shown.contains("RECEIVED"), "{shown}");
+}
+
+#[test]
+fn an_operator_asks_with_a_token_that_the_settings_beside_the_command_name_too() {
+    let mut site = Site::new();
+    let file = site.folder.path().join("cognigy.toml");
+    std::fs::write(&file, "[operators.anna]\ntoken = \"annas-own-token\"\nrole = \"reader\"")
+        .unwrap();
+    let server = site.serve();
+    let url = url(&server);
+    site.set("COGNIGY_ADMIN_TOKEN", "annas-own-token");
+    assert!(printed(&site, &["stats", "--server", &url]).contains("deliveries since the start"));
+    assert!(printed(&site, &["replays", "--server", &url]).is_empty());
+    let refused = site.run(&["stats"]);
+    assert_eq!(
+        refused.status.code(),
+        Some(2),
+        "a server here would have two operators of one token"
+    );
 }
 
 #[test]

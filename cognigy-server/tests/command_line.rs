@@ -100,23 +100,37 @@ fn an_unknown_variable_is_a_warning_and_settings_have_layers() {
 #[test]
 fn every_command_has_help_with_an_example() {
     let site = Site::new();
-    for command in [
-        "serve",
-        "demo",
-        "send",
-        "list",
-        "show",
-        "replay",
-        "redrive",
-        "register",
-        "quarantine",
-        "purge",
-    ] {
-        let output = site.run(&[command, "--help"]);
-        assert_eq!(output.status.code(), Some(0));
+    let mut left = vec![Vec::<String>::new()];
+    let mut seen = Vec::new();
+    while let Some(command) = left.pop() {
+        let mut arguments: Vec<&str> = command.iter().map(String::as_str).collect();
+        arguments.push("--help");
+        let output = site.run(&arguments);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
         let help = stdout(&output);
-        assert!(help.contains("Example:") && help.contains("COGNIGY_LISTEN"), "{help}");
+        assert!(help.contains("COGNIGY_LISTEN"), "{help}");
+        if !command.is_empty() {
+            assert!(help.contains("Example:"), "{help}");
+            seen.push(command.join(" "));
+        }
+        left.extend(commands_in(&help).map(|name| [&command[..], &[name]].concat()));
     }
+    // Those that the outside relies on are among them.
+    for name in ["serve", "demo", "send", "list", "show", "replay", "redrive", "register"] {
+        assert!(seen.iter().any(|it| it == name), "{name}: {seen:?}");
+    }
+    assert!(seen.contains(&"replays cancel".to_owned()), "{seen:?}");
+}
+
+/// The commands that a help lists.
+fn commands_in(help: &str) -> impl Iterator<Item = String> {
+    let listed = help.split("\nCommands:\n").nth(1).unwrap_or_default();
+    let lines = listed.lines().take_while(|line| !line.is_empty());
+    let name = |line: &str| {
+        let is_name = line.starts_with("  ") && !line.starts_with("   ");
+        line.split_whitespace().next().filter(|_| is_name).map(str::to_owned)
+    };
+    lines.filter_map(name).collect::<Vec<_>>().into_iter()
 }
 
 #[test]
@@ -488,8 +502,8 @@ fn a_dead_letter_that_waits_for_its_queue_is_shown_to_wait() {
     let text = attempt.to_string();
     assert!(text.split_once('.').is_none_or(|(_, decimals)| decimals.len() <= 3), "{text}");
     let shown = stdout(&site.run(&["show", "down-1"]));
-    assert!(shown.contains("event      down-1\n"), "{shown}");
-    assert!(shown.contains("external   c1\n") && shown.contains("dead letter: not sent yet"));
+    assert!(shown.contains("event        down-1\n"), "{shown}");
+    assert!(shown.contains("external id  c1\n") && shown.contains("dead letter: not sent yet"));
     assert!(shown.contains(&format!("failed_permanent after {text} ms")), "{shown}");
 }
 

@@ -239,6 +239,27 @@ fn pages_take_a_bearer_token_and_let_nothing_foreign_in() {
     }
     server.request("GET", "/console/assets/console.css", &[], b"").problem(404);
     server.request("GET", "/console/", &[], b"").problem(404);
+    let accept = [("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")];
+    for (path, accept) in
+        [("/console/", &accept[..]), ("/console/evnts", &accept), ("/console/event/x", &[])]
+    {
+        for method in ["GET", "POST"] {
+            let answer = server.request(method, path, accept, b"");
+            let kind = answer.header("content-type");
+            assert_eq!((answer.status, kind.as_deref()), (404, Some("text/html; charset=utf-8")));
+            assert!(answer.body.contains("There is no such page in the console"), "{answer:?}");
+            assert!(answer.header("content-security-policy").is_some(), "{answer:?}");
+        }
+    }
+    // Lists refuse a parameter that they do not know, as the operator API does. Other pages ignore it.
+    for path in PAGES {
+        let sign = if path.contains('?') { '&' } else { '?' };
+        let answer = server.get(&format!("{path}{sign}unknown=1"));
+        let is_list = ["/events", "/errors", "/dead-letters", "/quarantine", "/audit"]
+            .iter()
+            .any(|list| path.split('?').next() == Some(&format!("/console{list}")));
+        assert_eq!(answer.status, if is_list { 400 } else { 200 }, "{path}");
+    }
     server.request("DELETE", "/console", &[], b"").problem(405);
     server.request("GET", "/%63onsole", &[], b"").problem(404);
     assert_eq!(server.get("/console/events?status=done").status, 400);
@@ -272,6 +293,7 @@ const CHANGES: [(&str, &[(&str, &str)]); 11] = [
 #[test]
 fn no_change_without_a_role_and_a_form_of_the_session() {
     let mut site = site();
+    site.set("COGNIGY_BASE_URL", "http://crm.example.com/tenants/acme");
     let server = site.set("COGNIGY_RETRY_MAX_ATTEMPTS", "1").serve();
     assert_eq!(server.deliver(&event("e1", "c1")).status, 200);
     server.wait_for("e1", "dead_lettered");
@@ -337,6 +359,13 @@ fn no_change_without_a_role_and_a_form_of_the_session() {
     assert!(page.contains("set by the variable COGNIGY_RETRY_MAX_ATTEMPTS"), "{page}");
     assert!(page.contains("<bdi>bill</bdi>") && page.contains("reader,bodies"), "{page}");
     assert!(!page.contains("marked-"), "a secret is shown");
+    // Where URLs lead, and no more: paths name customers and accounts.
+    for (browser, sees_paths) in [(&rita, false), (&bill, false), (&anna, true)] {
+        let page = browser.get("/console/settings").body;
+        assert!(page.contains("http://crm.example.com"), "{page}");
+        assert_eq!(page.contains("/tenants/acme"), sees_paths, "{page}");
+        assert_eq!(page.contains("webhooks.db"), sees_paths, "{page}");
+    }
 }
 
 #[test]

@@ -709,7 +709,7 @@ fn a_contact_that_was_not_known_is_asked_for_again() {
     );
     assert_eq!(receiver.requests().len(), handed_on, "the handler was not run");
     let run = site.run(&["recorrelate", "--run", "--json"]);
-    assert!(common::stdout(&run).contains(r#""outcome":"matched""#), "{run:?}");
+    assert!(common::stdout(&run).contains(r#""outcomes":{"matched":1}"#), "{run:?}");
     eventually("it is handed on again", || (receiver.requests().len() > handed_on).then_some(()));
     assert_eq!(server.event("e2")["crm_context"]["name"], "Ada");
     crm.answer(500, "");

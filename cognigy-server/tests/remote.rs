@@ -66,6 +66,73 @@ fn a_slow_replay_holds_up_no_other_and_can_be_cancelled_while_it_waits() {
 }
 
 #[test]
+fn replays_of_a_server_are_listed_shown_and_cancelled_at_the_command_line() {
+    let crm = Crm::start();
+    let mut site = Site::new();
+    site.set("CRM_BASE_URL", crm.url());
+    let server = site.serve();
+    let address = format!("http://{}", server.address);
+    let none = site.run(&["replays"]);
+    assert!(none.status.success() && stdout(&none).is_empty(), "{none:?}");
+    assert!(stderr(&none).contains("no bulk replay yet"), "{none:?}");
+    for id in ["e1", "e2"] {
+        assert_eq!(server.deliver(&event(id, "c1")).status, 200);
+        server.wait_for(id, "processed");
+    }
+    let begun = [0; 2].map(|_| begin(&server, r#"{"ids":["e1","e2"],"rate":0.001}"#));
+    let ids = begun.each_ref().map(|id| id.as_str().unwrap());
+    for id in &begun {
+        eventually("one was run", || (progress(&server, id)["done"] == 1).then_some(()));
+    }
+    let places = [&[][..], &["--server", &address]];
+    for (place, id) in places.into_iter().zip(ids) {
+        let run = |arguments: &[&str]| site.run(&[&["replays"], arguments, place].concat());
+        let listed = stdout(&run(&[]));
+        let newest = listed.lines().next().unwrap();
+        for part in [ids[1], "running", "1/2", "0.001/s at most", "by admin"] {
+            assert!(newest.contains(part), "{part}: {listed}");
+        }
+        let all = stdout(&run(&["--json"]));
+        let shown = run(&["show", id, "--json"]);
+        assert!(all.lines().any(|line| line == stdout(&shown).trim()), "{all}: {shown:?}");
+        let told = stdout(&run(&["show", id]));
+        assert!(
+            told.contains("done       1 of 2\n") && told.contains("by         admin\n"),
+            "{told}"
+        );
+        let cancelled = run(&["cancel", id]);
+        assert!(cancelled.status.success(), "{cancelled:?}");
+        assert!(stdout(&cancelled).contains("cancelled"), "{cancelled:?}");
+        let shown: Value = serde_json::from_str(&stdout(&run(&["show", id, "--json"]))).unwrap();
+        assert_eq!(
+            (&shown["state"], &shown["done"], &shown["total"]),
+            (&json!("cancelled"), &json!(1), &json!(1))
+        );
+        let unknown = run(&["show", "99"]);
+        assert_eq!(unknown.status.code(), Some(1), "{unknown:?}");
+        assert!(stderr(&unknown).contains("there is no replay \"99\""), "{unknown:?}");
+    }
+    let done = begin(&server, r#"{"ids":["e1"]}"#);
+    eventually("it is done", || (progress(&server, &done)["state"] == "done").then_some(()));
+    for place in places {
+        let late = site.run(&[&["replays", "cancel", done.as_str().unwrap()], place].concat());
+        assert_eq!(late.status.code(), Some(1), "{late:?}");
+        assert!(stderr(&late).contains("had ended already"), "{late:?}");
+    }
+    let entries = server.get("/admin/audit?limit=10").json()["entries"].clone();
+    let entries = entries.as_array().unwrap();
+    let cancels = entries.iter().filter(|it| it["action"] == "cancel_replay");
+    let by: Vec<_> = cancels.map(|it| format!("{} {}", it["by"], it["outcome"])).collect();
+    let expected = [
+        r#""admin" "unchanged""#,
+        r#""command line" "unchanged""#,
+        r#""admin" "cancelled""#,
+        r#""command line" "cancelled""#,
+    ];
+    assert_eq!(by, expected);
+}
+
+#[test]
 fn a_server_asks_the_crm_again_for_contacts_that_were_not_known() {
     let crm = Crm::start();
     crm.answer(404, "");
@@ -93,13 +160,32 @@ fn a_server_asks_the_crm_again_for_contacts_that_were_not_known() {
         (&json!("matched"), &json!("Ada"))
     );
     assert_eq!(server.event("e2")["correlation"], "none");
-    // The command asks for the others, and waits.
+    // It is no replay, and nothing calls it one.
+    assert_eq!(known["attempts"][1]["outcome"], "recorrelated");
+    for (command, words) in [("why", "asked again for the contact"), ("show", "run 2 recorrelated")]
+    {
+        let told = stdout(&site.run(&[command, "e1"]));
+        assert!(told.contains(words) && !told.contains("replay"), "{told}");
+    }
+    // The command asks for the others, here or at the server, and both come to the same.
+    for (status, outcome, exit) in [(404, "none", 0), (400, "failed", 1)] {
+        crm.answer(status, "");
+        for format in [&[][..], &["--json"]] {
+            let here = site.run(&[&["recorrelate"], format].concat());
+            let there = site.run(&[&["recorrelate", "--server", &address], format].concat());
+            assert_eq!(stdout(&here), stdout(&there));
+            assert!(stdout(&here).contains(outcome), "{here:?}");
+            let codes = [here.status.code(), there.status.code()];
+            assert_eq!(codes, [Some(exit); 2], "{here:?}{there:?}");
+        }
+    }
+    crm.answer(200, r#"{"name":"Ada"}"#);
     let asked = site.run(&["recorrelate", "--server", &address]);
     assert!(asked.status.success(), "{}", stderr(&asked));
-    assert_eq!(stdout(&asked), "2 of 2 have a contact now\n");
+    assert!(stdout(&asked).ends_with("2 of 2 have a contact now\n"), "{asked:?}");
     assert_eq!(server.event("e3")["correlation"], "matched");
     let actions = server.get("/admin/audit?limit=10").json()["entries"].to_string();
-    assert_eq!(actions.matches(r#""action":"recorrelate""#).count(), 2, "{actions}");
+    assert_eq!(actions.matches(r#""action":"recorrelate""#).count(), 10, "{actions}");
 }
 
 #[test]
@@ -126,9 +212,9 @@ fn a_rehearsal_says_how_replays_would_end_and_runs_none() {
     let told = stdout(&here);
     assert_eq!(told, stdout(&there));
     for line in [
-        "e1: recorded: processed, contact matched\n",
+        "e1: recorded: processed, correlation matched\n",
         r#"e1: contact:  {"id":"crm-1","name":"Ada"} -> {"name":"Grace"}"#,
-        "e2: as recorded: dead_lettered, contact failed: ",
+        "e2: as recorded: dead_lettered, correlation failed: ",
         "1 of 2 would end differently\n",
     ] {
         assert!(told.contains(line), "{line}: {told}");
@@ -217,6 +303,12 @@ fn a_server_takes_dead_letters_back_from_its_queue() {
     for id in ["e1", "e2", "e3"] {
         server.wait_for(id, "processed");
     }
+    crm.answer(400, "");
+    server.deliver(&event("erased", "c4"));
+    server.wait_for("erased", "dead_lettered");
+    let receipt = site.run(&["erase", "--external-id", "c4", "--yes"]);
+    let told = "sent to the queue. Delete their messages there:\n  erased\n";
+    assert!(stdout(&receipt).ends_with(told), "{}", stdout(&receipt));
 }
 
 /// A request with these headers beside the token.

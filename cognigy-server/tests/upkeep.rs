@@ -81,17 +81,17 @@ fn a_server_logs_and_counts_what_it_forgets() {
 }
 
 #[test]
-fn a_purge_asks_on_a_terminal_only() {
+fn a_purge_and_an_erasure_ask_on_a_terminal_only() {
     let (crm, mut site) = (Crm::start(), Site::new());
     let server = with_some_of_each(&mut site, &crm);
     // `script` runs a command on a terminal of its own; util-linux has it nearly everywhere.
-    let on_terminal = |answer: &str| {
+    let on_terminal = |command: &str, answer: &str| {
         let settings: Vec<_> = site.variables.clone();
         let output = std::process::Command::new("sh")
             .args([
                 "-c",
                 &format!(
-                    "printf '{answer}\\n' | script -qec '{} purge --retention 1ms' /dev/null",
+                    "printf '{answer}\\n' | script -qec '{} {command}' /dev/null",
                     common::BINARY
                 ),
             ])
@@ -103,12 +103,21 @@ fn a_purge_asks_on_a_terminal_only() {
             .unwrap();
         stdout(&output)
     };
-    let refused = on_terminal("n");
+    let refused = on_terminal("purge --retention 1ms", "n");
     assert!(refused.contains("would be forgotten") && refused.contains("[y/N]"), "{refused}");
     assert_eq!(server.event("done")["status"], "processed");
-    let agreed = on_terminal("y");
+    let agreed = on_terminal("purge --retention 1ms", "y");
     assert!(agreed.contains("1 events (1 processed) forgotten"), "{agreed}");
     assert_eq!(server.get("/admin/events/done").status, 404);
+    // An erasure tells how much would go before it asks.
+    let person = server.event("dead")["external_id"].as_str().unwrap().to_owned();
+    let erase = format!("erase --external-id {person}");
+    let refused = on_terminal(&erase, "n");
+    let told = "1 event, 0 quarantined bodies and 1 dead letter of this person would be erased. Erase their";
+    assert!(refused.contains(told) && refused.contains("nothing was erased"), "{refused}");
+    assert_eq!(server.event("dead")["forgotten"], Value::Null);
+    assert!(on_terminal(&erase, "y").contains("events       1"));
+    assert_eq!(server.event("dead")["forgotten"], "erased");
 }
 
 #[test]

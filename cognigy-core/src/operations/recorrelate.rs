@@ -81,7 +81,7 @@ impl Pipeline {
             run: work.run,
             started_at,
             duration: (now - started_at).to_std().unwrap_or_default(),
-            outcome: AttemptOutcome::Succeeded,
+            outcome: AttemptOutcome::Recorrelated,
             error: None,
         };
         let end = RunEnd::Processed { contact: Some(contact.clone()) };

@@ -23,13 +23,21 @@ pub struct AuditEntry {
     pub source: Option<SourceName>,
     /// Which events were chosen, as JSON. None also where it named a person who was erased.
     pub filter: Option<String>,
-    /// How many events or other things it was done to, where that is known.
+    /// How many events or other things it was done to, where that is known. `None` for an event that was one
+    /// of many: see [`is_part`](Self::is_part).
     pub count: Option<u64>,
     /// What it came to, in a few words.
     pub outcome: String,
 }
 
 impl AuditEntry {
+    /// Whether the entry says that one event was among those of an operation on many, which has an entry of
+    /// its own: it names an event, and has no count.
+    #[must_use]
+    pub fn is_part(&self) -> bool {
+        self.source.is_some() && self.count.is_none()
+    }
+
     /// Whether the entry is about that event.
     #[must_use]
     pub fn is_about(&self, event: &EventKey) -> bool {
@@ -57,7 +65,8 @@ pub trait AuditLog: Send + Sync + 'static {
     /// * Durable like [`EventStore::record`](crate::EventStore::record).
     async fn append_audit(&self, entry: AuditEntry) -> Result<(), StoreError>;
 
-    /// The entries, newest first: all of them, or those about one event.
+    /// The entries, newest first: all of them but those that are parts of others
+    /// ([`AuditEntry::is_part`]), or all those about one event.
     ///
     /// ## Contract
     /// * Following `next` from page to page yields every entry that was there at the start exactly once,

@@ -219,6 +219,10 @@ pub enum AttemptOutcome {
     FailedPermanent,
     /// Its worker vanished: the lease ran out. Written by the store when the work is claimed again.
     LeaseExpired,
+    /// No run of the handler: the CRM was asked again for the contact of a processed event, and knew it.
+    Recorrelated,
+    /// Nothing ran: another system processed the event or gave it up before it was imported.
+    Imported,
 }
 
 impl AttemptOutcome {
@@ -230,15 +234,24 @@ impl AttemptOutcome {
             Self::FailedTransient => "failed_transient",
             Self::FailedPermanent => "failed_permanent",
             Self::LeaseExpired => "lease_expired",
+            Self::Recorrelated => "recorrelated",
+            Self::Imported => "imported",
         }
     }
 
     /// The outcome with that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Succeeded, Self::FailedTransient, Self::FailedPermanent, Self::LeaseExpired]
-            .into_iter()
-            .find(|outcome| outcome.as_str() == name)
+        [
+            Self::Succeeded,
+            Self::FailedTransient,
+            Self::FailedPermanent,
+            Self::LeaseExpired,
+            Self::Recorrelated,
+            Self::Imported,
+        ]
+        .into_iter()
+        .find(|outcome| outcome.as_str() == name)
     }
 }
 
@@ -270,6 +283,8 @@ mod tests {
             (AttemptOutcome::FailedTransient, "failed_transient"),
             (AttemptOutcome::FailedPermanent, "failed_permanent"),
             (AttemptOutcome::LeaseExpired, "lease_expired"),
+            (AttemptOutcome::Recorrelated, "recorrelated"),
+            (AttemptOutcome::Imported, "imported"),
         ];
         for (outcome, name) in names {
             assert_eq!((outcome.as_str(), AttemptOutcome::from_name(name)), (name, Some(outcome)));

@@ -17,8 +17,10 @@ use super::{
     ALL, BulkReplay, LEASE, LEAST_RATE, PAGE, State, StoredKey, Work, get, ids_in, name_of_page,
     update,
 };
-use crate::{app::App, recorrelation};
+use crate::{app::App, audit::audit_each, recorrelation};
 
+/// The outcome of an event whose store did not answer.
+const UNKNOWN: &str = "unknown";
 /// How many events are run at once, and between two writes of the progress.
 const AT_ONCE: usize = 8;
 /// How many events of all replays are run at once.
@@ -181,14 +183,21 @@ async fn carry_on(
             // The next process runs the batch again.
             break;
         };
-        let runs: Vec<bool> = runs;
-        let succeeded = runs.iter().filter(|succeeded| **succeeded).count() as u64;
+        let runs: Vec<Ran> = runs;
+        let changed = batch.iter().zip(&runs).filter(|(_, ran)| ran.changed);
+        let changed = changed.filter_map(|(key, ran)| Some((key.key()?, ran.outcome)));
+        let changed: Vec<_> = changed.collect();
+        audit_each(&*app.store, &replay.by, work.action(), &changed).await;
+        let succeeded = runs.iter().filter(|ran| ran.succeeded).count() as u64;
         let count = runs.len() as u64;
         let now = app.clock.now();
         let counted = update(&*app.store, id, |replay| {
             replay.done += count;
             replay.succeeded += succeeded;
             replay.failed += count - succeeded;
+            for ran in &runs {
+                *replay.outcomes.entry(ran.outcome.to_owned()).or_default() += 1;
+            }
             match replay.state {
                 State::Cancelled => replay.total = replay.done,
                 State::Running if replay.done >= replay.total => replay.state = State::Done,
@@ -307,42 +316,68 @@ async fn meanwhile_owned<T>(
     }
 }
 
-/// Does the work on one event. Whether it went well; None if the process stops before it could be done.
-async fn run(app: &App, work: Work, key: Option<EventKey>, stop: &Stop) -> Option<bool> {
-    let Some(key) = key else { return Some(false) };
+/// What the work on one event came to.
+struct Ran {
+    succeeded: bool,
+    /// Whether the event has another history now.
+    changed: bool,
+    /// A name for people and scripts.
+    outcome: &'static str,
+}
+
+impl Ran {
+    fn failed(outcome: &'static str) -> Option<Self> {
+        Some(Self { succeeded: false, changed: false, outcome })
+    }
+}
+
+/// Does the work on one event. None if the process stops before it could be done.
+async fn run(app: &App, work: Work, key: Option<EventKey>, stop: &Stop) -> Option<Ran> {
+    let Some(key) = key else { return Ran::failed("not_found") };
     if work != Work::Replay {
         return recorrelate(app, work, &key).await;
     }
-    let Some(source) = app.pipelines.get(&key.source) else { return Some(false) };
+    let Some(source) = app.pipelines.get(&key.source) else { return Ran::failed("not_configured") };
     let until = Instant::now() + source.lease + BUSY_MARGIN;
     while Instant::now() < until {
         let pipeline = source.pipeline.clone();
         match pipeline.replay(&key, &app.clock).await {
-            Ok(ReplayOutcome::Replayed(_)) => return Some(true),
             Ok(ReplayOutcome::Busy) => tokio::select! {
                 () = tokio::time::sleep(BUSY_PAUSE) => {}
                 () = stop.stopped() => return None,
             },
-            Ok(_) => return Some(false),
+            Ok(outcome) => {
+                let succeeded = matches!(outcome, ReplayOutcome::Replayed(_));
+                let changed = succeeded || matches!(outcome, ReplayOutcome::Failed(_));
+                return Some(Ran { succeeded, changed, outcome: outcome.as_str() });
+            }
             Err(error) => {
                 let (source, error) = (key.source.as_str(), cognigy_core::report(&error));
                 tracing::error!(source, event_id = key.id.as_str(), error, "bulk replay");
-                return Some(false);
+                return Ran::failed(UNKNOWN);
             }
         }
     }
     source.telemetry.replay_was_busy();
-    Some(false)
+    Ran::failed("busy")
 }
 
 /// Asks the CRM again. It went well if the contact is known now, or if the event was handed to the workers.
-async fn recorrelate(app: &App, work: Work, key: &EventKey) -> Option<bool> {
+async fn recorrelate(app: &App, work: Work, key: &EventKey) -> Option<Ran> {
+    let source = key.source.as_str();
     match recorrelation::ask(app, key, work == Work::RecorrelateAndRun).await {
-        Ok(answer) => Some(answer.went_well()),
+        Ok(answer) => {
+            if answer.outcome == recorrelation::FAILED {
+                let error = answer.detail.as_deref().unwrap_or_default();
+                tracing::warn!(source, event_id = key.id.as_str(), error, "bulk recorrelation");
+            }
+            let succeeded = answer.went_well();
+            Some(Ran { succeeded, changed: succeeded, outcome: answer.outcome })
+        }
         Err(error) => {
-            let (source, error) = (key.source.as_str(), cognigy_core::report(&error));
+            let error = cognigy_core::report(&error);
             tracing::error!(source, event_id = key.id.as_str(), error, "bulk recorrelation");
-            Some(false)
+            Ran::failed(UNKNOWN)
         }
     }
 }

@@ -11,7 +11,10 @@
 
 mod carry_out;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use cognigy_core::{EventKey, Store, StoreError, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -65,6 +68,16 @@ pub(crate) enum Work {
     RecorrelateAndRun,
 }
 
+impl Work {
+    /// Its name in the record of what operators did.
+    pub(crate) fn action(self) -> &'static str {
+        match self {
+            Self::Replay => "replay",
+            Self::Recorrelate | Self::RecorrelateAndRun => "recorrelate",
+        }
+    }
+}
+
 /// A replay and how far it has come.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct BulkReplay {
@@ -77,6 +90,9 @@ pub(crate) struct BulkReplay {
     pub(crate) done: u64,
     pub(crate) succeeded: u64,
     pub(crate) failed: u64,
+    /// How many events came to each outcome, such as `replayed` or `matched`.
+    #[serde(default)]
+    pub(crate) outcomes: BTreeMap<String, u64>,
     /// The most events a second.
     pub(crate) rate: Option<f64>,
     /// The operator who began it.
@@ -97,6 +113,7 @@ pub(crate) struct Line {
     done: u64,
     succeeded: u64,
     failed: u64,
+    outcomes: BTreeMap<String, u64>,
     rate: Option<f64>,
     by: String,
     begun_at: String,
@@ -104,9 +121,9 @@ pub(crate) struct Line {
 
 impl From<BulkReplay> for Line {
     fn from(replay: BulkReplay) -> Self {
-        let BulkReplay { id, work, state, total, done, succeeded, failed, rate, .. } = replay;
-        let (by, begun_at) = (replay.by, replay.begun_at);
-        Self { id: id.to_string(), work, state, total, done, succeeded, failed, rate, by, begun_at }
+        let BulkReplay { work, state, total, done, succeeded, failed, outcomes, rate, .. } = replay;
+        let (id, by, begun_at) = (replay.id.to_string(), replay.by, replay.begun_at);
+        Self { id, work, state, total, done, succeeded, failed, outcomes, rate, by, begun_at }
     }
 }
 
@@ -147,6 +164,7 @@ pub(crate) async fn begin(
         done: 0,
         succeeded: 0,
         failed: 0,
+        outcomes: BTreeMap::new(),
         rate,
         by: by.to_owned(),
         begun_at: view::time(now),

@@ -7,13 +7,13 @@ use cognigy_core::{Clock, EventKey, Store, TokioClock};
 use serde_json::json;
 
 use super::{
-    desk::Remote,
     events::{key_of, pairs_of, selection_of, source_of},
+    operator_api::OperatorApi,
     print_json,
     purge::confirmed,
 };
 use crate::{
-    audit::{Target, audit_command},
+    audit::{COMMAND_LINE, Target, audit_command},
     deployment::Deployment,
     discards::{self, Outcome},
     error::StartError,
@@ -23,7 +23,7 @@ use crate::{
 
 /// Where the dead letters are dropped: by a server, or in the database, with the keys of the named events.
 enum Place {
-    Server(Remote),
+    Server(OperatorApi),
     Database(Arc<dyn Store>, Vec<EventKey>),
 }
 
@@ -40,7 +40,7 @@ pub(super) async fn run(
     if !ids.is_empty() {
         chosen["ids"] = json!(ids);
     }
-    let place = match Remote::named(arguments, deployment)? {
+    let place = match OperatorApi::named(arguments, deployment)? {
         Some(server) => Place::Server(server),
         None => {
             let store = store::open(deployment, access, None).await?;
@@ -62,8 +62,8 @@ pub(super) async fn run(
             Place::Database(store, keys) => (store, keys),
         };
         let outcome = match ids.is_empty() {
-            true => discards::matching(&**store, &filter, dry_run, now).await?,
-            false => discards::of_keys(&**store, keys, dry_run, now).await?,
+            true => discards::matching(&**store, &filter, dry_run, COMMAND_LINE, now).await?,
+            false => discards::of_keys(&**store, keys, dry_run, COMMAND_LINE, now).await?,
         };
         if !dry_run {
             let (filter, count) = (Some(&chosen), Some(outcome.count));

@@ -6,7 +6,7 @@ use clap::ArgMatches;
 use cognigy_core::{Clock, TokioClock, error_groups};
 use serde::Deserialize;
 
-use super::{desk::Remote, print_json};
+use super::{operator_api::OperatorApi, print_json};
 use crate::{
     breakers::{self, Breakers, OpenBreaker},
     deployment::Deployment,
@@ -40,12 +40,12 @@ pub(super) async fn run(
     let pairs: BTreeMap<_, _> = ["source", "from", "to"].into_iter().filter_map(given).collect();
     let filter = filter::from_pairs(&pairs, TokioClock::new().now(), Types::Any)
         .map_err(|problem| StartError::Usage(format!("--{problem}")))?;
-    let (groups, mut breakers) = match Remote::named(arguments, deployment)? {
+    let (groups, mut breakers) = match OperatorApi::named(arguments, deployment)? {
         Some(server) => {
             let answer: Option<Groups> = server.get(&["admin", "errors"], &pairs).await?;
             let stats: Option<Stats> = server.get(&["admin", "stats"], &BTreeMap::new()).await?;
             let breakers = stats.map(|stats| stats.breakers).unwrap_or_default();
-            (answer.map(|answer| answer.groups).unwrap_or_default(), breakers)
+            (answer.ok_or_else(|| server.is_another())?.groups, breakers)
         }
         None => {
             let store = store::open(deployment, Access::Read, None).await?;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    desk::{Desk, PAGE, read},
+    database_or_server::{DatabaseOrServer, PAGE, read},
     number,
     screen::Screen,
 };
@@ -99,23 +99,29 @@ pub(super) async fn list(
     deployment: &Deployment,
 ) -> Result<bool, StartError> {
     filter_of(arguments, &deployment.settings)?;
-    let (desk, filter) = (Desk::open(arguments, deployment).await?, pairs_of(arguments));
+    let (place, filter) =
+        (DatabaseOrServer::open(arguments, deployment).await?, pairs_of(arguments));
     let mut left = number(arguments, "limit") as usize;
     let mut cursor = None;
-    let screen = Screen::of(arguments);
-    if let Some(screen) = screen {
-        screen.head()?;
-    }
+    let (screen, as_json) = (Screen::of(arguments), arguments.get_flag("json"));
+    let mut is_empty = true;
     while left > 0 {
-        let page = desk.events(&filter, left.min(PAGE), cursor).await?;
+        let page = place.events(&filter, left.min(PAGE), cursor).await?;
         left -= page.items.len().min(left);
         for event in page.items {
-            print_line(&event, screen, arguments.get_flag("json"))?;
+            if let Some(screen) = screen.filter(|_| is_empty) {
+                screen.head()?;
+            }
+            is_empty = false;
+            print_line(&event, screen, as_json)?;
         }
         cursor = page.next;
         if cursor.is_none() {
             break;
         }
+    }
+    if is_empty && !as_json {
+        complain("no events match");
     }
     Ok(true)
 }
@@ -159,8 +165,8 @@ pub(super) async fn show(
 ) -> Result<bool, StartError> {
     let id = arguments.get_one::<String>("id").map(String::as_str).unwrap_or_default();
     let source = source_of(arguments)?;
-    let desk = Desk::open(arguments, deployment).await?;
-    let Some(event) = desk.event(id, source.as_ref()).await? else {
+    let place = DatabaseOrServer::open(arguments, deployment).await?;
+    let Some(event) = place.event(id, source.as_ref()).await? else {
         complain(match source {
             Some(source) => format!("no event {id:?} of the source {source} is stored"),
             None => format!("no event {id:?} is stored"),
@@ -190,30 +196,30 @@ fn print(event: &RawValue) -> Result<(), StartError> {
         serde_json::from_str(event.get()).map_err(|error| StartError::failed("JSON", &error))?;
     let detail = read(event);
     let of = |name: &str| text(&detail[name]);
-    say!("event      {}", of("event_id"))?;
+    say!("event        {}", of("event_id"))?;
     if detail["source"].is_string() {
-        say!("source     {}", of("source"))?;
+        say!("source       {}", of("source"))?;
     }
-    say!("type       {}", of("type"))?;
-    say!("status     {}", of("status"))?;
-    say!("timestamp  {}", printable(written.timestamp.get().trim_matches('"')))?;
-    say!("external   {}", of("external_id"))?;
-    say!("user       {}", of("user_id"))?;
-    say!("dialogue   {}", of("conversation"))?;
-    say!("CRM        {}", of("correlation"))?;
-    say!("received   {}", of("received_at"))?;
-    say!("processed  {}", of("processed_at"))?;
+    say!("type         {}", of("type"))?;
+    say!("status       {}", of("status"))?;
+    say!("timestamp    {}", printable(written.timestamp.get().trim_matches('"')))?;
+    say!("external id  {}", of("external_id"))?;
+    say!("user id      {}", of("user_id"))?;
+    say!("conversation {}", of("conversation"))?;
+    say!("correlation  {}", of("correlation"))?;
+    say!("received     {}", of("received_at"))?;
+    say!("processed    {}", of("processed_at"))?;
     if detail["next_attempt_at"].is_string() {
-        say!("next due   {}", of("next_attempt_at"))?;
+        say!("next due     {}", of("next_attempt_at"))?;
     }
-    say!("context    {}", printable(written.crm_context.map_or("null", RawValue::get)))?;
+    say!("contact      {}", printable(written.crm_context.map_or("null", RawValue::get)))?;
     match (detail["body"].as_str(), detail["forgotten"].as_str()) {
-        (Some(body), _) => say!("body       {}", printable(body))?,
-        (None, Some(why)) => say!("body       forgotten ({})", printable(why))?,
+        (Some(body), _) => say!("body         {}", printable(body))?,
+        (None, Some(why)) => say!("body         forgotten ({})", printable(why))?,
         (None, None) if detail["sensitive"] == true => {
-            say!("body       not shown: its sender asked that it be logged nowhere")?;
+            say!("body         not shown: its sender asked that it be logged nowhere")?;
         }
-        (None, None) => say!("body       not shown: your role does not include bodies")?,
+        (None, None) => say!("body         not shown: your role does not include bodies")?,
     }
     let letter = &detail["dead_letter"];
     if letter.is_object() {
@@ -223,6 +229,15 @@ fn print(event: &RawValue) -> Result<(), StartError> {
     }
     for attempt in detail["attempts"].as_array().into_iter().flatten() {
         let error = attempt["error"].as_str().map(|error| format!(": {}", printable(error)));
+        if attempt["outcome"] == "recorrelated" {
+            say!(
+                "run {} recorrelated: the CRM knew the contact after {} ms, {}; the handler was not run",
+                text(&attempt["run"]),
+                text(&attempt["duration_ms"]),
+                text(&attempt["started_at"]),
+            )?;
+            continue;
+        }
         say!(
             "run {} attempt {}: {} after {} ms, {}{}",
             text(&attempt["run"]),
@@ -236,7 +251,8 @@ fn print(event: &RawValue) -> Result<(), StartError> {
     for entry in detail["audit"].as_array().into_iter().flatten() {
         let [action, by, outcome, at] =
             ["action", "by", "outcome", "at"].map(|name| text(&entry[name]));
-        say!("{action} by {by}: {outcome}, {at}")?;
+        let many = if entry["count"].is_null() { ", one of many" } else { "" };
+        say!("{action} by {by}{many}: {outcome}, {at}")?;
     }
     Ok(())
 }

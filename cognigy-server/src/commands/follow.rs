@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
 
-use super::{Progress, desk::Remote, interrupt::Interrupt};
+use super::{Progress, interrupt::Interrupt, operator_api::OperatorApi};
 use crate::error::StartError;
 
 /// How often the server is asked how far it has come.
@@ -12,14 +12,14 @@ const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Follows the replay `id` to its end, and yields how it ended. An interrupt leaves it to the server.
 pub(super) async fn follow(
-    server: &Remote,
+    server: &OperatorApi,
     id: &str,
     interrupt: &Interrupt,
 ) -> Result<Value, StartError> {
     let progress = Progress::new();
     loop {
         let now: Option<Value> = server.get(&["admin", "replays", id], &BTreeMap::new()).await?;
-        let now = now.unwrap_or_default();
+        let now = server.known(now.unwrap_or_default(), "state")?;
         if now["state"] != "running" {
             return Ok(now);
         }
@@ -28,8 +28,8 @@ pub(super) async fn follow(
         if interrupt.is_requested() {
             drop(progress);
             let left = format!(
-                "the server goes on with replay {id}: GET /admin/replays/{id} tells how far it is, and \
-                 DELETE ends it"
+                "the server goes on with replay {id}: replays show {id} tells how far it is, and replays \
+                 cancel {id} ends it"
             );
             return Err(StartError::Interrupted(left));
         }

@@ -1,8 +1,8 @@
 //! One module for each command. A command yields whether it did all of its work.
 
 mod backup;
+mod database_or_server;
 mod demo;
-mod desk;
 mod discard;
 mod doctor;
 mod erase;
@@ -10,7 +10,9 @@ mod errors;
 mod events;
 mod follow;
 mod hand_over;
+mod import_python;
 mod interrupt;
+mod operator_api;
 mod purge;
 mod quarantine;
 mod recorrelate;
@@ -18,6 +20,7 @@ mod redrive;
 mod register;
 mod rehearse;
 mod replay;
+mod replays;
 mod screen;
 mod send;
 mod serve;
@@ -46,7 +49,11 @@ pub(crate) async fn run(
     deployment: &Deployment,
     layers: Layers,
 ) -> Result<bool, StartError> {
-    let asks_a_server = arguments.try_get_one::<String>("server").ok().flatten().is_some();
+    let mut last = arguments;
+    while let Some((_, deeper)) = last.subcommand() {
+        last = deeper;
+    }
+    let asks_a_server = last.try_get_one::<String>("server").ok().flatten().is_some();
     if !asks_a_server && !matches!(name, "demo" | "send" | "register" | "webhooks" | "doctor") {
         folder_of_the_database(deployment)?;
     }
@@ -59,6 +66,8 @@ pub(crate) async fn run(
         "show" => shown(events::show(arguments, deployment).await),
         "purge" => purge::run(arguments, deployment).await,
         "replay" => replay::replay(arguments, deployment).await,
+        "replays" => shown(replays::run(arguments, deployment).await),
+        "import-python" => import_python::run(arguments, deployment).await,
         "recorrelate" => recorrelate::run(arguments, deployment).await,
         "errors" => shown(errors::run(arguments, deployment).await),
         "discard" => discard::run(arguments, deployment).await,

@@ -10,7 +10,7 @@ use clap::ArgMatches;
 use cognigy_core::{Clock, TokioClock};
 use serde_json::json;
 
-use super::{Progress, desk::Remote, print_json};
+use super::{Progress, operator_api::OperatorApi, print_json};
 use crate::{
     audit::{Target, audit_command},
     deployment::Deployment,
@@ -46,7 +46,7 @@ pub(super) async fn run(
 
 /// Where is purged: by a server, with its retention, or in the database, with the one that is set here.
 enum Place<'a> {
-    Server(Remote),
+    Server(OperatorApi),
     Database(std::sync::Arc<dyn cognigy_core::Store>, &'a Deployment),
 }
 
@@ -56,7 +56,7 @@ impl<'a> Place<'a> {
         deployment: &'a Deployment,
         dry_run: bool,
     ) -> Result<Self, StartError> {
-        let Some(server) = Remote::named(arguments, deployment)? else {
+        let Some(server) = OperatorApi::named(arguments, deployment)? else {
             let access = if dry_run { Access::Read } else { Access::Write };
             return Ok(Self::Database(store::open(deployment, access, None).await?, deployment));
         };

@@ -7,9 +7,11 @@ use cognigy_core::{Clock, DEFAULT_SOURCE, Quarantine, QuarantineRetry};
 use serde_json::json;
 
 use super::{
-    desk::{Desk, PAGE, Remote, read},
+    database_or_server::{DatabaseOrServer, PAGE, read},
     events::text,
-    number, print_json, shown,
+    number,
+    operator_api::OperatorApi,
+    print_json, shown,
 };
 use crate::{
     app::App,
@@ -52,17 +54,17 @@ pub(super) async fn run(
 ) -> Result<bool, StartError> {
     let as_json = arguments.get_flag("json");
     if let Some(id) = arguments.get_one::<i64>("retry") {
-        return match Remote::named(arguments, deployment)? {
+        return match OperatorApi::named(arguments, deployment)? {
             Some(server) => retry_at(&server, *id, as_json).await,
             None => retry(*id, as_json, deployment).await,
         };
     }
     if let Some(id) = arguments.get_one::<i64>("show") {
-        let desk = Desk::open(arguments, deployment).await?;
-        return shown(show(*id, as_json, &desk).await);
+        let place = DatabaseOrServer::open(arguments, deployment).await?;
+        return shown(show(*id, as_json, &place).await);
     }
     if let Some(id) = arguments.get_one::<i64>("discard") {
-        if let Some(server) = Remote::named(arguments, deployment)? {
+        if let Some(server) = OperatorApi::named(arguments, deployment)? {
             let path = ["admin", "quarantine", &id.to_string()];
             let found = server.delete(&path).await?.is_some();
             let status = if found { Status::Discarded } else { Status::NotFound };
@@ -78,14 +80,18 @@ pub(super) async fn run(
         report(*id, status, None, as_json)?;
         return Ok(found);
     }
-    let desk = Desk::open(arguments, deployment).await?;
-    shown(list(&desk, number(arguments, "limit") as usize, as_json).await)
+    let place = DatabaseOrServer::open(arguments, deployment).await?;
+    shown(list(&place, number(arguments, "limit") as usize, as_json).await)
 }
 
-async fn list(desk: &Desk, mut left: usize, as_json: bool) -> Result<bool, StartError> {
+async fn list(
+    place: &DatabaseOrServer,
+    mut left: usize,
+    as_json: bool,
+) -> Result<bool, StartError> {
     let mut cursor = None;
     while left > 0 {
-        let page = desk.quarantine(left.min(PAGE), cursor).await?;
+        let page = place.quarantine(left.min(PAGE), cursor).await?;
         left -= page.items.len().min(left);
         for item in page.items {
             if as_json {
@@ -108,8 +114,8 @@ async fn list(desk: &Desk, mut left: usize, as_json: bool) -> Result<bool, Start
 }
 
 /// Shows one body in full.
-async fn show(id: i64, as_json: bool, desk: &Desk) -> Result<bool, StartError> {
-    let Some(item) = desk.quarantined(id).await? else {
+async fn show(id: i64, as_json: bool, place: &DatabaseOrServer) -> Result<bool, StartError> {
+    let Some(item) = place.quarantined(id).await? else {
         report(id, Status::NotFound, None, as_json)?;
         return Ok(false);
     };
@@ -132,12 +138,13 @@ async fn show(id: i64, as_json: bool, desk: &Desk) -> Result<bool, StartError> {
 }
 
 /// Has a running server try the body again.
-async fn retry_at(server: &Remote, id: i64, as_json: bool) -> Result<bool, StartError> {
+async fn retry_at(server: &OperatorApi, id: i64, as_json: bool) -> Result<bool, StartError> {
     let number = id.to_string();
     let (status, answer) =
         server.post(&["admin", "quarantine", &number, "retry"], &BTreeMap::new(), None).await?;
     let detail = answer["detail"].as_str().map(str::to_owned);
     let (status, detail) = match status {
+        200 if answer["status"] != "accepted" => return Err(server.is_another()),
         200 if answer["duplicate"] == true => (Status::Duplicate, None),
         200 => (Status::Accepted, None),
         404 => (Status::NotFound, None),

@@ -4,49 +4,81 @@ use std::collections::BTreeMap;
 
 use clap::ArgMatches;
 use futures_util::{StreamExt, stream};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
     Progress,
-    desk::Remote,
     events::{filter_of, pairs_of},
     follow::follow,
     interrupt::Interrupt,
+    operator_api::OperatorApi,
     print_json,
     replay::matching,
 };
 use crate::{
     app::App,
-    audit::{Target, audit_command},
+    audit::{COMMAND_LINE, Target, audit_command, audit_each},
     deployment::Deployment,
     error::StartError,
-    output::{printable, say},
+    output::{complain, printable, say},
     recorrelation,
     store::Access,
 };
 
-/// Has a running server ask, and waits until it has. The exit status is 1 if the contact of an event is
-/// still not known.
-async fn run_at(
-    server: &Remote,
+/// What asking came to: the same, whether a server asks or this process.
+#[derive(Serialize)]
+struct Account {
+    /// `done`, or why not all were asked for.
+    state: String,
+    total: u64,
+    /// How many events came to each outcome.
+    outcomes: BTreeMap<String, u64>,
+}
+
+impl Account {
+    /// Prints it. Yields whether the CRM was asked for every event, and answered.
+    fn close(self, as_json: bool) -> Result<bool, StartError> {
+        if as_json {
+            print_json(&self)?;
+        } else {
+            for (outcome, count) in &self.outcomes {
+                say!("{:<16}{count:>8}", printable(outcome))?;
+            }
+            let matched = self.outcomes.get("matched").copied().unwrap_or_default();
+            say!("{matched} of {} have a contact now", self.total)?;
+            if self.state != "done" {
+                say!("not all were asked for: {}", printable(&self.state))?;
+            }
+        }
+        let all_asked = self.outcomes.keys().all(|outcome| recorrelation::was_asked(outcome));
+        Ok(self.state == "done" && all_asked)
+    }
+}
+
+/// Has a running server ask, and waits until it has.
+async fn ask_at(
+    server: &OperatorApi,
     filter: &BTreeMap<String, String>,
     runs_handler: bool,
-    as_json: bool,
-) -> Result<bool, StartError> {
+) -> Result<Account, StartError> {
     let interrupt = Interrupt::listen()?;
     let mut request = json!(filter);
     request["run"] = json!(runs_handler);
     let begun: Value = server.have_begun(&["admin", "recorrelations"], &request).await?;
     let id = begun["id"].as_str().unwrap_or_default();
     let ended = follow(server, id, &interrupt).await?;
-    match as_json {
-        true => print_json(&ended)?,
-        false => say!("{} of {} have a contact now", ended["succeeded"], ended["total"])?,
-    }
-    Ok(ended["state"] == "done" && ended["failed"] == 0)
+    let outcomes = ended["outcomes"].as_object().into_iter().flatten();
+    let counted = |(name, count): (&String, &Value)| Some((name.clone(), count.as_u64()?));
+    Ok(Account {
+        state: ended["state"].as_str().unwrap_or_default().to_owned(),
+        total: begun["total"].as_u64().unwrap_or_default(),
+        outcomes: outcomes.filter_map(counted).collect(),
+    })
 }
 
-/// Runs the command. The exit status is 1 if the CRM did not answer for an event.
+/// Runs the command. The exit status is 1 if an event could not be asked for, or the CRM gave no answer that
+/// can be used.
 pub(super) async fn run(
     arguments: &ArgMatches,
     deployment: &Deployment,
@@ -54,8 +86,9 @@ pub(super) async fn run(
     let filter = filter_of(arguments, &deployment.settings)?;
     let runs_handler = arguments.get_flag("run");
     let as_json = arguments.get_flag("json");
-    if let Some(server) = Remote::named(arguments, deployment)? {
-        return run_at(&server, &pairs_of(arguments), runs_handler, as_json).await;
+    if let Some(server) = OperatorApi::named(arguments, deployment)? {
+        let account = ask_at(&server, &pairs_of(arguments), runs_handler).await?;
+        return account.close(as_json);
     }
     let interrupt = Interrupt::listen()?;
     let app = App::build(deployment, Access::Write, None).await?;
@@ -66,11 +99,11 @@ pub(super) async fn run(
     for source in app.pipelines.iter() {
         source.telemetry.leave_attempts_unlogged();
     }
-    let total = keys.len();
+    let total = keys.len() as u64;
     let progress = Progress::new();
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    let (mut outcomes, mut changed) = (BTreeMap::<String, u64>::new(), Vec::new());
     let at_once = app.pipelines.iter().map(|source| source.concurrency).min().unwrap_or(1);
-    let mut outcomes = stream::iter(keys)
+    let mut asked = stream::iter(keys)
         .map(|key| {
             let app = &app;
             let stopped = interrupt.is_requested();
@@ -84,36 +117,29 @@ pub(super) async fn run(
             }
         })
         .buffer_unordered(at_once);
-    let mut done = 0_usize;
-    while let Some((key, outcome)) = outcomes.next().await {
+    let mut done = 0_u64;
+    while let Some((key, outcome)) = asked.next().await {
         let Some(outcome) = outcome else { continue };
         let recorrelation::Answer { outcome: name, detail } = outcome?;
-        *counts.entry(name).or_default() += 1;
-        done += 1;
-        progress.show("");
-        let id = key.id.as_str();
-        match as_json {
-            true => print_json(&json!({
-                "event_id": id, "source": key.source.as_str(), "outcome": name, "detail": detail,
-            }))?,
-            false => match detail {
-                Some(detail) => say!("{}: {name}: {}", printable(id), printable(&detail))?,
-                None => say!("{}: {name}", printable(id))?,
-            },
+        *outcomes.entry(name.to_owned()).or_default() += 1;
+        if matches!(name, "matched" | "handed_over") {
+            changed.push((key.clone(), name));
         }
-        progress.count(done as u64, total as u64, "");
+        done += 1;
+        if let Some(detail) = detail.filter(|_| name == recorrelation::FAILED) {
+            progress.show("");
+            complain(format_args!("{}: {detail}", key.id));
+        }
+        progress.count(done, total, "");
     }
-    drop(progress);
-    let (filter, count) = (json!(pairs_of(arguments)), Some(done as u64));
+    drop((asked, progress));
+    audit_each(&*app.store, COMMAND_LINE, "recorrelate", &changed).await;
+    let (filter, count) = (json!(pairs_of(arguments)), Some(done));
     let told = if interrupt.is_requested() { "broke_off" } else { "done" };
     let target = Target::Selected;
     audit_command(&*app.store, "recorrelate", target, Some(&filter), count, told).await;
     if interrupt.is_requested() {
         return Err(StartError::Interrupted(format!("{done} of {total} events were asked for")));
     }
-    if !as_json {
-        let matched = counts.get("matched").copied().unwrap_or_default();
-        say!("{matched} of {total} have a contact now")?;
-    }
-    Ok(!counts.contains_key("failed"))
+    Account { state: "done".to_owned(), total, outcomes }.close(as_json)
 }

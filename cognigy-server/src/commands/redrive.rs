@@ -3,7 +3,7 @@
 use clap::ArgMatches;
 use serde_json::json;
 
-use super::{Progress, desk::Remote, events::source_of, number, print_json};
+use super::{Progress, events::source_of, number, operator_api::OperatorApi, print_json};
 use crate::{
     app::App,
     audit::{Target, audit_command},
@@ -21,7 +21,7 @@ pub(super) async fn run(
     deployment: &Deployment,
 ) -> Result<bool, StartError> {
     let max = Some(u64::from(number(arguments, "max"))).filter(|max| *max > 0);
-    let server = Remote::named(arguments, deployment)?;
+    let server = OperatorApi::named(arguments, deployment)?;
     let outcome = match &server {
         Some(server) => {
             let source = source_of(arguments)?.map(|source| source.to_string());

@@ -4,8 +4,8 @@ use clap::ArgMatches;
 use serde_json::json;
 
 use super::{
-    desk::Remote,
     events::{key_of, pairs_of, selection_of, source_of},
+    operator_api::OperatorApi,
     print_json,
 };
 use crate::{
@@ -23,7 +23,7 @@ pub(super) async fn run(
     arguments: &ArgMatches,
     deployment: &Deployment,
 ) -> Result<bool, StartError> {
-    let Answer { rehearsals, more } = match Remote::named(arguments, deployment)? {
+    let Answer { rehearsals, more } = match OperatorApi::named(arguments, deployment)? {
         Some(server) => {
             let (_, ids) = selection_of(arguments, &deployment.settings)?;
             let mut chosen = json!(pairs_of(arguments));
@@ -82,7 +82,7 @@ fn print(line: &Line) -> Result<(), StartError> {
     let told = |outcome: &Outcome| {
         let error = outcome.error.as_deref();
         let error = error.map_or_else(String::new, |error| format!(": {}", printable(error)));
-        format!("{}, contact {}{error}", outcome.status, outcome.correlation)
+        format!("{}, correlation {}{error}", outcome.status, outcome.correlation)
     };
     if line.differs.is_empty() {
         return say!("{id}: as recorded: {}", told(now));

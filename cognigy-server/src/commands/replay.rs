@@ -9,16 +9,16 @@ use serde_json::{Value, json};
 
 use super::{
     Progress,
-    desk::Remote,
     events::{key_of, pairs_of, selection_of, source_of},
     follow::follow,
     hand_over,
     interrupt::Interrupt,
+    operator_api::OperatorApi,
     print_json,
 };
 use crate::{
     app::App,
-    audit::{Target, audit_command},
+    audit::{COMMAND_LINE, Target, audit_command, audit_each},
     deployment::Deployment,
     error::StartError,
     find,
@@ -36,7 +36,7 @@ pub(super) async fn replay(
         return super::rehearse::run(arguments, deployment).await;
     }
     let (filter, ids) = selection_of(arguments, &deployment.settings)?;
-    if let Some(server) = Remote::named(arguments, deployment)? {
+    if let Some(server) = OperatorApi::named(arguments, deployment)? {
         let as_json = arguments.get_flag("json");
         return match ids.is_empty() {
             true => replay_matching_at(&server, arguments, as_json).await,
@@ -78,8 +78,7 @@ pub(super) async fn replay(
             "no server with workers is seen on this database: the events wait for one",
         );
     }
-    let mut account = Account::new(keys.len(), arguments.get_flag("json"));
-    account.named = (!ids.is_empty()).then(Vec::new);
+    let account = Account::new(keys.len(), arguments.get_flag("json"));
     let ended = match hands_over {
         true => {
             let waits = !arguments.get_flag("no-wait");
@@ -91,18 +90,20 @@ pub(super) async fn replay(
         }
         false => run_here(&app, keys, &interrupt, account).await?,
     };
-    match &ended.named {
-        Some(named) => {
-            for (key, outcome) in named {
+    match ids.is_empty() {
+        false => {
+            for (key, outcome) in &ended.outcomes {
                 audit_command(&*app.store, "replay", Target::Event(key), None, Some(1), outcome)
                     .await;
             }
         }
-        None => {
-            let (filter, count) = (json!(pairs_of(arguments)), ended.replayed + ended.handed_over);
-            let outcome = if ended.broke_off.is_some() { "broke_off" } else { "done" };
-            let target = Target::Selected;
-            audit_command(&*app.store, "replay", target, Some(&filter), Some(count), outcome).await;
+        true => {
+            let (filter, count) = (json!(pairs_of(arguments)), Some(ended.recorded()));
+            let (store, outcome) = (&*app.store, ended.told());
+            let is_run = |outcome| matches!(outcome, "replayed" | "failed" | "handed_over");
+            let run = ended.outcomes.iter().filter(|(_, outcome)| is_run(outcome));
+            audit_each(store, COMMAND_LINE, "replay", &run.cloned().collect::<Vec<_>>()).await;
+            audit_command(store, "replay", Target::Selected, Some(&filter), count, &outcome).await;
         }
     }
     ended.close()
@@ -110,7 +111,7 @@ pub(super) async fn replay(
 
 /// Has a running server run events, one after the other.
 async fn replay_at(
-    server: &Remote,
+    server: &OperatorApi,
     ids: &[&String],
     source: Option<SourceName>,
     mut account: Account,
@@ -125,7 +126,8 @@ async fn replay_at(
         let detail = answer["detail"].as_str().map(str::to_owned);
         let reason = detail.as_deref().and_then(|it| it.strip_prefix("Replay failed: "));
         let (status, detail) = match status {
-            200 => (Status::Replayed, None),
+            200 if answer["status"] == "replayed" => (Status::Replayed, None),
+            200 => return Err(server.is_another()),
             404 => (Status::NotFound, None),
             410 => (Status::Forgotten, None),
             409 if detail.as_deref().is_some_and(|it| it.starts_with("Another run")) => {
@@ -142,7 +144,7 @@ async fn replay_at(
 
 /// Has a running server run all events that match, and waits until it has.
 async fn replay_matching_at(
-    server: &Remote,
+    server: &OperatorApi,
     arguments: &ArgMatches,
     as_json: bool,
 ) -> Result<bool, StartError> {
@@ -154,6 +156,7 @@ async fn replay_matching_at(
     let path = ["admin", "replays"];
     body["dry_run"] = json!(true);
     let chosen: Value = server.have_done(&path, &body).await?;
+    let chosen = server.known(chosen, "count")?;
     if arguments.get_flag("dry-run") || chosen["count"] == 0 {
         print_chosen(&chosen, as_json)?;
         return Ok(true);
@@ -244,8 +247,8 @@ pub(super) struct Account {
     pub(super) given_back: u64,
     /// Events with any other outcome.
     pub(super) not: u64,
-    /// The outcomes of events that were named by id.
-    pub(super) named: Option<Vec<(EventKey, &'static str)>>,
+    /// The outcome of each event.
+    outcomes: Vec<(EventKey, &'static str)>,
     /// The error that ends the command before its work is done.
     pub(super) broke_off: Option<StartError>,
 }
@@ -254,13 +257,40 @@ impl Account {
     fn new(total: usize, as_json: bool) -> Self {
         let (replayed, handed_over, given_back, not) = (0, 0, 0, 0);
         let progress = Some(Progress::new());
-        let (named, broke_off) = (None, None);
-        Self { total, as_json, progress, replayed, handed_over, given_back, not, named, broke_off }
+        let (outcomes, broke_off) = (Vec::new(), None);
+        Self {
+            total,
+            as_json,
+            progress,
+            replayed,
+            handed_over,
+            given_back,
+            not,
+            outcomes,
+            broke_off,
+        }
     }
 
     /// How many events have an outcome.
     fn recorded(&self) -> u64 {
         self.replayed + self.handed_over + self.given_back + self.not
+    }
+
+    /// What the events came to, for the record of what operators did: failures as well as successes.
+    fn told(&self) -> String {
+        let mut told = String::from(if self.broke_off.is_some() { "broke_off" } else { "done" });
+        for (count, what) in [
+            (self.replayed, "replayed"),
+            (self.handed_over, "handed over"),
+            (self.given_back, "given back"),
+            (self.not, "not"),
+        ] {
+            if count > 0 {
+                let sign = if told.contains(':') { ',' } else { ':' };
+                told.push_str(&format!("{sign} {count} {what}"));
+            }
+        }
+        told
     }
 
     pub(super) fn show_progress(&self) {
@@ -285,9 +315,7 @@ impl Account {
             Status::GivenBack => &mut self.given_back,
             _ => &mut self.not,
         } += 1;
-        if let Some(named) = &mut self.named {
-            named.push((key.clone(), status.as_str()));
-        }
+        self.outcomes.push((key.clone(), status.as_str()));
         if self.broke_off.is_some() {
             return;
         }

@@ -6,7 +6,7 @@ use clap::ArgMatches;
 use cognigy_core::{SourceName, TokioClock};
 use serde_json::json;
 
-use super::{desk::Remote, print_json};
+use super::{operator_api::OperatorApi, print_json};
 use crate::{
     audit::{COMMAND_LINE, Target, audit_command},
     deployment::Deployment,
@@ -25,12 +25,13 @@ pub(super) async fn run(
     let wrong = |why: &str| StartError::Usage(format!("{name:?}: {why}"));
     let source: SourceName = name.parse().map_err(|error| wrong(&format!("{error}")))?;
     let action = if paused { "pause" } else { "resume" };
-    if let Some(server) = Remote::named(arguments, deployment)? {
+    if let Some(server) = OperatorApi::named(arguments, deployment)? {
         let path = ["admin", "sources", source.as_str(), action];
         let (status, answer) = server.post(&path, &BTreeMap::new(), None).await?;
         if status != 200 {
             return Err(server.refused(status, answer.to_string().as_bytes()));
         }
+        server.known(answer, "paused")?;
     } else {
         if deployment.settings.source(&source).is_none() {
             return Err(wrong("is not a source that is configured"));

@@ -4,7 +4,7 @@ use clap::ArgMatches;
 use serde_json::Value;
 
 use super::{
-    desk::{Desk, read},
+    database_or_server::{DatabaseOrServer, read},
     events::text,
 };
 use crate::{
@@ -17,7 +17,7 @@ pub(super) async fn run(
     arguments: &ArgMatches,
     deployment: &Deployment,
 ) -> Result<bool, StartError> {
-    let stats = Desk::open(arguments, deployment).await?.stats().await?;
+    let stats = DatabaseOrServer::open(arguments, deployment).await?.stats().await?;
     if arguments.get_flag("json") {
         say!("{}", stats.get())?;
         return Ok(true);

@@ -8,7 +8,7 @@ use std::{
 use clap::ArgMatches;
 
 use super::{
-    desk::{Desk, Line, PAGE, read},
+    database_or_server::{DatabaseOrServer, Line, PAGE, read},
     events::{filter_of, pairs_of, print_line},
     interrupt::Interrupt,
     number,
@@ -29,7 +29,8 @@ pub(super) async fn run(
     deployment: &Deployment,
 ) -> Result<bool, StartError> {
     filter_of(arguments, &deployment.settings)?;
-    let (desk, filter) = (Desk::open(arguments, deployment).await?, pairs_of(arguments));
+    let (place, filter) =
+        (DatabaseOrServer::open(arguments, deployment).await?, pairs_of(arguments));
     // Listened for from now on: what came while a page was read is not forgotten.
     let interrupt = Interrupt::listen()?;
     let (screen, as_json) = (Screen::of(arguments), arguments.get_flag("json"));
@@ -37,7 +38,7 @@ pub(super) async fn run(
         screen.head()?;
     }
     let mut printed = Printed::default();
-    let newest = desk.events(&filter, PAGE, None).await?.items;
+    let newest = place.events(&filter, PAGE, None).await?.items;
     let first = newest.len().min(number(arguments, "lines") as usize);
     newest.iter().rev().for_each(|event| printed.add(event));
     for event in newest[..first].iter().rev() {
@@ -49,7 +50,7 @@ pub(super) async fn run(
             // Whoever follows ends it so.
             () = interrupt.requested() => return Ok(true),
         }
-        for event in arrived(&desk, &filter, &mut printed).await?.iter().rev() {
+        for event in arrived(&place, &filter, &mut printed).await?.iter().rev() {
             print_line(event, screen, as_json)?;
         }
     }
@@ -58,13 +59,13 @@ pub(super) async fn run(
 
 /// The events that are not printed yet, newest first.
 async fn arrived(
-    desk: &Desk,
+    place: &DatabaseOrServer,
     filter: &BTreeMap<String, String>,
     printed: &mut Printed,
 ) -> Result<Vec<Line>, StartError> {
     let (mut arrived, mut cursor) = (Vec::new(), None);
     for _ in 0..MOST_PAGES {
-        let page = desk.events(filter, PAGE, cursor).await?;
+        let page = place.events(filter, PAGE, cursor).await?;
         let count = page.items.len();
         let new: Vec<_> = page.items.into_iter().filter(|event| printed.is_new(event)).collect();
         // A page with an event that is known reaches back to what was there before.

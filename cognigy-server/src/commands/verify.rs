@@ -12,7 +12,7 @@ use serde_json::Value;
 use self::event::{Rules, Suspicion, source_of};
 use super::{
     Progress,
-    desk::{Desk, PAGE, read},
+    database_or_server::{DatabaseOrServer, PAGE, read},
     print_json,
 };
 use crate::{
@@ -72,26 +72,26 @@ pub(super) async fn run(
 ) -> Result<bool, StartError> {
     let bound = arguments.get_one::<String>("bound").map_or("", String::as_str);
     let bound = duration(bound).map_err(|why| StartError::Usage(format!("--bound: {why}")))?;
-    let desk = Desk::open(arguments, deployment).await?;
-    if !desk.shows_bodies().await? {
+    let place = DatabaseOrServer::open(arguments, deployment).await?;
+    if !place.shows_bodies().await? {
         return Err(StartError::Failed(
             "your role does not include bodies, without which a store cannot be verified"
                 .to_owned(),
         ));
     }
     let began_at = TokioClock::new().now();
-    let before = read(&desk.stats().await?);
+    let before = read(&place.stats().await?);
     let mut walk = Walk::new(Rules::new(&deployment.settings, &before, began_at, bound));
     let progress = Progress::new();
     let total = before["events"]["total"].as_u64().unwrap_or_default();
     let mut cursor = None;
     loop {
-        let page = desk.events(&BTreeMap::new(), PAGE, cursor).await?;
+        let page = place.events(&BTreeMap::new(), PAGE, cursor).await?;
         for line in &page.items {
             let line = read(line);
             let id = line["event_id"].as_str().unwrap_or_default();
             // One that is not there any more was purged meanwhile.
-            if let Some(event) = desk.event(id, Some(&source_of(&line))).await? {
+            if let Some(event) = place.event(id, Some(&source_of(&line))).await? {
                 walk.look(&read(&event));
             }
         }
@@ -101,9 +101,9 @@ pub(super) async fn run(
             break;
         }
     }
-    walk.look_again(&desk, &progress).await?;
-    walk.report.quarantined = quarantined(&desk).await?;
-    let after = read(&desk.stats().await?);
+    walk.look_again(&place, &progress).await?;
+    walk.report.quarantined = quarantined(&place).await?;
+    let after = read(&place.stats().await?);
     drop(progress);
     let mut report = walk.report;
     report.accounting = accounting(&before, &after, &report);
@@ -182,7 +182,11 @@ impl Walk {
     }
 
     /// Looks again at what seems to be stuck, until it has moved or the patience is over.
-    async fn look_again(&mut self, desk: &Desk, progress: &Progress) -> Result<(), StartError> {
+    async fn look_again(
+        &mut self,
+        place: &DatabaseOrServer,
+        progress: &Progress,
+    ) -> Result<(), StartError> {
         let began = std::time::Instant::now();
         while !self.suspects.is_empty() {
             progress.show(&format!("{} events seem to be stuck", self.suspects.len()));
@@ -190,7 +194,7 @@ impl Walk {
             let waited = began.elapsed();
             for suspicion in std::mem::take(&mut self.suspects) {
                 let (id, source) = (suspicion.id(), suspicion.source());
-                let Some(event) = desk.event(id, Some(source)).await? else { continue };
+                let Some(event) = place.event(id, Some(source)).await? else { continue };
                 let event = read(&event);
                 if !suspicion.stands(&event) {
                     continue;
@@ -216,10 +220,10 @@ fn finding_of(event: &Value, finding: &'static str, detail: String) -> Finding {
     }
 }
 
-async fn quarantined(desk: &Desk) -> Result<u64, StartError> {
+async fn quarantined(place: &DatabaseOrServer) -> Result<u64, StartError> {
     let (mut count, mut cursor) = (0, None);
     loop {
-        let page = desk.quarantine(PAGE, cursor).await?;
+        let page = place.quarantine(PAGE, cursor).await?;
         count += page.items.len() as u64;
         cursor = page.next;
         if cursor.is_none() {

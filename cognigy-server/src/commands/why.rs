@@ -7,7 +7,7 @@ use cognigy_core::{Clock, SourceName, TokioClock};
 use serde_json::{Value, json};
 
 use super::{
-    desk::{Desk, PAGE, read},
+    database_or_server::{DatabaseOrServer, PAGE, read},
     events::{source_of, text},
     print_json,
 };
@@ -29,27 +29,27 @@ pub(super) async fn run(
 ) -> Result<bool, StartError> {
     let key = arguments.get_one::<String>("key").map(String::as_str).unwrap_or_default();
     let source = source_of(arguments)?;
-    let desk = Desk::open(arguments, deployment).await?;
-    let stats = read(&desk.stats().await?);
+    let place = DatabaseOrServer::open(arguments, deployment).await?;
+    let stats = read(&place.stats().await?);
     let now = view::time(TokioClock::new().now());
     let known = Known { paused: &stats["paused"], breakers: &stats["breakers"], now: &now };
-    let quarantined = in_quarantine(&desk, key, source.as_ref()).await?;
+    let quarantined = in_quarantine(&place, key, source.as_ref()).await?;
     // A text that is too long for an event's id may be a contact's key.
     let event = match key.parse::<cognigy_core::EventId>() {
-        Ok(_) => desk.event(key, source.as_ref()).await?,
+        Ok(_) => place.event(key, source.as_ref()).await?,
         Err(_) => None,
     };
     let mut stories = Vec::new();
     if let Some(event) = event {
         stories.push((read(&event), quarantined));
     } else {
-        for event in of_contact(&desk, key, source.as_ref()).await? {
+        for event in of_contact(&place, key, source.as_ref()).await? {
             let id = event["event_id"].as_str().unwrap_or_default();
             let source = event["source"].as_str().unwrap_or(cognigy_core::DEFAULT_SOURCE);
             let source = source.parse::<SourceName>().ok();
             // An event may be purged between the list and this question.
-            let Some(detail) = desk.event(id, source.as_ref()).await? else { continue };
-            let beside = in_quarantine(&desk, id, source.as_ref()).await?;
+            let Some(detail) = place.event(id, source.as_ref()).await? else { continue };
+            let beside = in_quarantine(&place, id, source.as_ref()).await?;
             stories.push((read(&detail), beside));
         }
         if !quarantined.is_empty() {
@@ -86,14 +86,14 @@ pub(super) async fn run(
 
 /// The bodies in quarantine that name this event.
 async fn in_quarantine(
-    desk: &Desk,
+    place: &DatabaseOrServer,
     id: &str,
     source: Option<&SourceName>,
 ) -> Result<Vec<Value>, StartError> {
     let (mut found, mut cursor) = (Vec::new(), None);
     let source = source.filter(|source| !source.is_default()).map(SourceName::as_str);
     for _ in 0..QUARANTINE_PAGES {
-        let page = desk.quarantine(PAGE, cursor).await?;
+        let page = place.quarantine(PAGE, cursor).await?;
         let items = page.items.iter().map(|item| read(item));
         found.extend(items.filter(|item| {
             item["event_id"] == id && (source.is_none() || item["source"].as_str() == source)
@@ -108,7 +108,7 @@ async fn in_quarantine(
 
 /// The latest events of a contact, oldest first: by `externalId`, or else by `userId`.
 async fn of_contact(
-    desk: &Desk,
+    place: &DatabaseOrServer,
     key: &str,
     source: Option<&SourceName>,
 ) -> Result<Vec<Value>, StartError> {
@@ -118,7 +118,7 @@ async fn of_contact(
     for name in ["external_id", "user"] {
         let mut filter = BTreeMap::from([(name.to_owned(), key.to_owned())]);
         filter.extend(source.map(|source| ("source".to_owned(), source.to_string())));
-        let page = desk.events(&filter, EVENTS, None).await?;
+        let page = place.events(&filter, EVENTS, None).await?;
         if page.next.is_some() {
             complain(format_args!(
                 "these are the latest {EVENTS} events of the contact; list names all"
@@ -167,7 +167,8 @@ impl Known<'_> {
         }
         for entry in event["audit"].as_array().into_iter().flatten() {
             let [by, action, outcome] = ["by", "action", "outcome"].map(|name| text(&entry[name]));
-            told.push((&entry["at"], format!("{by} asked for a {action}: {outcome}")));
+            let many = if entry["count"].is_null() { ", with other events" } else { "" };
+            told.push((&entry["at"], format!("{by} asked for a {action}{many}: {outcome}")));
         }
         // All times are of one form, so that they sort as texts do. The sort keeps the order of equals.
         told.sort_by(|(one, _), (other, _)| one.as_str().cmp(&other.as_str()));
@@ -247,7 +248,9 @@ impl Known<'_> {
 fn received(event: &Value) -> String {
     let mut sentence = format!("the event {} was received and stored", text(&event["event_id"]));
     sentence.push_str(&format!(": {}", text(&event["type"])));
-    for (name, words) in [("external_id", "contact"), ("user_id", "user"), ("source", "source")] {
+    for (name, words) in
+        [("external_id", "external id"), ("user_id", "user id"), ("source", "source")]
+    {
         if event[name].is_string() {
             sentence.push_str(&format!(", {words} {}", text(&event[name])));
         }
@@ -258,6 +261,20 @@ fn received(event: &Value) -> String {
 fn attempted(attempt: &Value) -> String {
     let [run, number, milliseconds] =
         ["run", "number", "duration_ms"].map(|name| text(&attempt[name]));
+    if attempt["outcome"] == "recorrelated" {
+        return format!(
+            "the CRM was asked again for the contact, and after {milliseconds} ms it knew the contact; the \
+             handler was not run (kept as run {run})"
+        );
+    }
+    if attempt["outcome"] == "imported" {
+        let error = attempt["error"].as_str().map(|error| format!(": {}", printable(error)));
+        let end = if error.is_some() { "given the event up" } else { "processed the event" };
+        let error = error.unwrap_or_default();
+        return format!(
+            "another system had {end}, and nothing ran here (kept as run {run}){error}"
+        );
+    }
     let kind = if run == "1" { "" } else { ", a replay" };
     let error = text(&attempt["error"]);
     let outcome = match attempt["outcome"].as_str().unwrap_or_default() {

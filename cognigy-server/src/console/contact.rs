@@ -107,7 +107,12 @@ fn history(contact: &Contact) -> Markup {
         steps.push((
             &replay.at,
             html! {
-                strong { "Replay" } ", run " (replay.run) " of "
+                strong { (match replay.outcome {
+                    "recorrelated" => "Recorrelation",
+                    "imported" => "Import",
+                    _ => "Replay",
+                }) }
+                ", run " (replay.run) " of "
                 (named(source_of(&replay.event_id), &replay.event_id)) " " (status(replay.outcome))
             },
         ));
@@ -204,7 +209,7 @@ fn receipt_of(receipt: &ErasureLine) -> Markup {
         @if !receipt.sent_dead_letters.is_empty() {
             h2 { "Messages that are in the queue" }
             p {
-                "The dead letters of these events were sent. Delete their messages in the queue, too:"
+                "The dead letters of these events were sent to the queue. Delete their messages there, too:"
             }
             ul { @for id in &receipt.sent_dead_letters { li.mono { bdi { (Seen(id)) } } } }
         }

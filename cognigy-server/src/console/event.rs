@@ -99,7 +99,7 @@ fn facts(event: &EventDetail, source: &str) -> Markup {
                     Some(name) => html! { a href=(link("/console/events", &[("conversation", name)])) { (user(name)) } },
                     None => maybe(None),
                 }))
-                (fact("Contact look-up", html! { (event.correlation.replace('_', " ")) }))
+                (fact("Correlation", html! { (event.correlation.replace('_', " ")) }))
                 @if let Some(at) = &event.processed_at { (fact("Processed", when(at))) }
                 @if let Some(at) = &event.next_attempt_at { (fact("Next attempt", when(at))) }
                 @if let Some(why) = event.forgotten { (fact("Body forgotten", html! { (why) })) }
@@ -138,6 +138,20 @@ fn timeline(event: &EventDetail) -> Markup {
 }
 
 fn attempt(attempt: &AttemptLine) -> Markup {
+    if attempt.outcome == "recorrelated" {
+        return html! {
+            strong { "Asked the CRM again for the contact" } " " (status(attempt.outcome)) " "
+            span.took { "took " (duration(attempt.duration_ms / 1000.0)) }
+            p.help { "The handler was not run. It is kept as run " (attempt.run) "." }
+        };
+    }
+    if attempt.outcome == "imported" {
+        return html! {
+            strong { "Done by another system" } " " (status(attempt.outcome))
+            p.help { "Nothing ran here. It is kept as run " (attempt.run) "." }
+            @if let Some(error) = &attempt.error { p.error { (user(error)) } }
+        };
+    }
     html! {
         strong { "Attempt " (attempt.number) }
         @if attempt.run > 1 { " of run " (attempt.run) ", a replay" }
@@ -151,6 +165,7 @@ fn by_operator(entry: &AuditLine) -> Markup {
     html! {
         strong { (user(&entry.by)) } ": " (entry.action.replace('_', " ")) " "
         (status(&entry.outcome))
+        @if entry.count.is_none() { " one of many events" }
     }
 }
 

@@ -94,7 +94,8 @@ pub(super) fn of_contact(key: &str) -> String {
 /// A state, as a word and a colour.
 pub(super) fn status(state: &str) -> Markup {
     let kind = match state {
-        "processed" | "succeeded" | "done" | "replayed" | "accepted" | "discarded" => "good",
+        "processed" | "succeeded" | "recorrelated" | "done" | "replayed" | "accepted"
+        | "discarded" => "good",
         "dead_lettered" | "dead_lettering" | "failed_permanent" | "failed" | "invalid" => "bad",
         "failed_transient" | "lease_expired" | "conflict" | "cancelled" | "busy" => "warn",
         "processing" | "running" => "busy",
@@ -112,7 +113,7 @@ pub(super) fn table(app: &App, events: &[EventSummary]) -> Markup {
             thead { tr {
                 th scope="col" { "Event" } th scope="col" { "Received" } th scope="col" { "Type" }
                 th scope="col" { "Status" } th scope="col" { "Contact" }
-                th scope="col" { "Look-up" }
+                th scope="col" { "Correlation" }
                 @if has_sources { th scope="col" { "Source" } }
             } }
             tbody {
@@ -123,7 +124,7 @@ pub(super) fn table(app: &App, events: &[EventSummary]) -> Markup {
                         td.kind data-label="Type" { (user(event.kind.as_str())) }
                         td data-label="Status" { (status(event.state.as_str())) }
                         (contact_cell(event))
-                        td data-label="Look-up" { (event.correlation.as_str().replace('_', " ")) }
+                        td data-label="Correlation" { (event.correlation.as_str().replace('_', " ")) }
                         @if has_sources { td data-label="Source" { (event.source.as_str()) } }
                     }
                 }

@@ -109,7 +109,7 @@ pub(super) fn form(app: &App, viewer: &Viewer, path: &str, pairs: &Pairs) -> Mar
                     (text(pairs, "external_id", "External id", ""))
                     (text(pairs, "user", "User id", ""))
                     (text(pairs, "conversation", "Conversation", ""))
-                    (choice(pairs, "correlation", "Contact look-up", &correlations))
+                    (choice(pairs, "correlation", "Correlation", &correlations))
                     (text(pairs, "error", "Error class", ""))
                     (text(pairs, "from", "Received from", "1h, 2026-01-31, Unix time"))
                     (text(pairs, "to", "Received before", "10m, 2026-01-31"))

@@ -5,6 +5,9 @@
 //! (`crate::http`), so that roles, limits and the audit are the same. The script only writes times in the
 //! viewer's zone and keeps pages up to date: without it every page works.
 //!
+//! A page that lists by a filter refuses a parameter that it does not know, as the operator API does. The
+//! other pages ignore it. What is at no page is a page, too, that says so.
+//!
 //! [`session`] knows who looks; [`page`] has the frame and the headers; [`text`] shows what others wrote;
 //! each other file is a page or a few.
 
@@ -104,5 +107,7 @@ pub(crate) fn configure(
         .service(action("/console/sources/pause").route(web::post().to(sources::pause)))
         .service(action("/console/sources/resume").route(web::post().to(sources::resume)))
         .service(page("/console/audit").route(web::get().to(audit::show)))
-        .service(page("/console/settings").route(web::get().to(settings::show)));
+        .service(page("/console/settings").route(web::get().to(settings::show)))
+        // The last one: all that no page above has.
+        .service(web::resource("/console/{rest:.*}").to(page::unknown));
 }

@@ -1,11 +1,11 @@
 //! What all pages have in common: the frame, the headers, and the pages of errors.
 
 use actix_web::{
-    HttpResponse, HttpResponseBuilder, ResponseError,
+    HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError,
     http::{
         ConnectionType, StatusCode,
         header::{
-            CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, LOCATION, REFERRER_POLICY,
+            ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, LOCATION, REFERRER_POLICY,
             RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
         },
     },
@@ -266,6 +266,18 @@ impl ResponseError for Sorry {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
         response
+    }
+}
+
+/// What is answered for an address under `/console/` that no page has. `/console/` itself is another spelling
+/// of a path, which programs are told as they are told of others.
+pub(super) async fn unknown(request: HttpRequest) -> HttpResponse {
+    let problem = ProblemResponse::new(404, "Not Found", "There is no such page in the console");
+    let accepts = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    let is_browser = accepts.is_some_and(|value| value.contains("text/html"));
+    match is_browser || request.path() != "/console/" {
+        true => Sorry::from(problem).error_response(),
+        false => problem.error_response(),
     }
 }
 

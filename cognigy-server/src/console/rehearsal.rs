@@ -62,7 +62,7 @@ fn outcome(id: &str, title: &str, outcome: &Outcome) -> Markup {
         section aria-labelledby=(id) {
             h2 id=(id) { (title) }
             p {
-                (status(&outcome.status)) " Contact look-up: "
+                (status(&outcome.status)) " Correlation: "
                 (outcome.correlation.replace('_', " "))
             }
             @if let Some(error) = &outcome.error { p { (user(error)) } }

@@ -142,9 +142,8 @@ async fn begin_with(
 ) -> Result<Begun, ProblemResponse> {
     let now = app.clock.now();
     let replay = bulk_replays::begin(&*app.store, work, &keys, rate, &operator.name, now).await?;
-    let action = if work == Work::Replay { "replay" } else { "recorrelate" };
     let count = Some(replay.total);
-    audit(app, operator, action, Target::Selected, filter.as_ref(), count, "begun").await;
+    audit(app, operator, work.action(), Target::Selected, filter.as_ref(), count, "begun").await;
     Ok(Begun::Replay(replay))
 }
 

@@ -30,10 +30,11 @@ pub(crate) async fn discard_selected(
     let now = app.clock.now();
     let (selection, dry_run) = bulk::selection(body, now, app.types)
         .map_err(|error| ProblemResponse::bad_request(&error))?;
+    let (store, by) = (&*app.store, &*operator.name);
     let discarded = match selection {
-        bulk::Selection::Ids(keys) => discards::of_keys(&*app.store, &keys, dry_run, now).await?,
+        bulk::Selection::Ids(keys) => discards::of_keys(store, &keys, dry_run, by, now).await?,
         bulk::Selection::Filter(filter) => {
-            discards::matching(&*app.store, &filter, dry_run, now).await?
+            discards::matching(store, &filter, dry_run, by, now).await?
         }
     };
     if !dry_run {

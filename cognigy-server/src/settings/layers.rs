@@ -127,6 +127,13 @@ impl Layers {
         Ok(warnings)
     }
 
+    /// Leaves out the operators that are set here beside `COGNIGY_ADMIN_TOKEN`. To a command that asks another
+    /// server, that token is its user's own, and who the operators of a server here are means nothing to it.
+    pub(crate) fn leave_operators_out(&mut self) {
+        self.operators_file.clear();
+        self.operators_environment.clear();
+    }
+
     /// Forgets the environment, so that it can be read again.
     pub(crate) fn forget_environment(&mut self) {
         self.environment.clear();

@@ -40,7 +40,9 @@ pub(crate) async fn page(
     let condition = match about {
         Some(_) => "target = $3 AND source = $4 AND",
         // Both parameters appear, so that there is one number of them.
-        None => "$3::text IS NULL AND $4::text IS NULL AND",
+        None => {
+            "$3::text IS NULL AND $4::text IS NULL AND (source IS NULL OR count IS NOT NULL) AND"
+        }
     };
     let select = connection
         .prepare_cached(&format!(

@@ -36,7 +36,7 @@ pub(crate) fn page(
     let condition = match about {
         Some(_) => "target = ?3 AND source = ?4 AND",
         // Both parameters appear, so that there is one number of them.
-        None => "?3 IS NULL AND ?4 IS NULL AND",
+        None => "?3 IS NULL AND ?4 IS NULL AND (source IS NULL OR count IS NOT NULL) AND",
     };
     let mut select = connection.prepare_cached(&format!(
         "SELECT id, at, operator, action, target, source, filter, count, outcome

@@ -40,7 +40,14 @@ pub async fn what_operators_did_is_recorded_in_order(store: &dyn Store) {
     }
     assert_eq!(seen, expected);
     let key = sample::key("e1");
+    // One of many events: it is in the event's history, and not between what was done to the many.
+    let part = AuditEntry { at: at(10), count: None, ..expected[1].clone() };
+    assert_eq!(part.source.as_ref(), Some(&key.source));
+    store.append_audit(part.clone()).await.unwrap();
+    expected.insert(0, part);
     let about = store.audited(Some(&key), all).await.unwrap();
     let of_event: Vec<_> = expected.iter().filter(|entry| entry.is_about(&key)).cloned().collect();
-    assert_eq!((about.entries, of_event.len()), (of_event, 2));
+    assert_eq!((about.entries, of_event.len()), (of_event, 3));
+    let newest = store.audited(None, PageRequest { limit: 1, after: None }).await.unwrap().entries;
+    assert!(!newest[0].is_part(), "{newest:?}");
 }

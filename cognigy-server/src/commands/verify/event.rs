@@ -53,7 +53,7 @@ impl Rules {
         rule(
             status != "processed" || succeeded(attempts),
             "state",
-            "it is processed, and none of its attempts succeeded",
+            "it is processed, and none of its attempts succeeded, nor was it imported so",
         );
         rule(
             (status == "dead_lettering") == event["dead_letter"].is_object(),
@@ -168,7 +168,9 @@ fn last_activity(event: &Value) -> Option<Timestamp> {
 }
 
 fn succeeded(attempts: &[Value]) -> bool {
-    attempts.iter().any(|attempt| attempt["outcome"] == "succeeded")
+    attempts
+        .iter()
+        .any(|attempt| matches!(attempt["outcome"].as_str(), Some("succeeded" | "imported")))
 }
 
 /// Whether runs and, in each, numbers rise.
@@ -238,6 +240,9 @@ mod tests {
         for changes in [
             json!({"body": null, "forgotten": "erased", "crm_context": null}),
             json!({"body": null, "sensitive": true}),
+            json!({"attempts": [
+                {"run": 2, "number": 1, "outcome": "imported", "started_at": "1970-01-01T00:00:00Z"},
+            ]}),
             json!({"body": "{\"payload\":{\"input\":1e999,\"x\":\"\\ud800\"},\"eventId\":\"e1\"}"}),
             json!({"body": "{\"eventId\":\"e2\"}", "source": "shop"}),
             json!({"status": "dead_lettering", "dead_letter": {"status": "unsent"}}),

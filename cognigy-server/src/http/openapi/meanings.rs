@@ -7,7 +7,12 @@ use serde_json::Value;
 const MEANINGS: &[(&str, &str)] = &[
     ("Attempt.error", "Why it failed"),
     ("Attempt.number", "Its number in its run, from 1"),
-    ("Attempt.outcome", "What it came to; lease_expired: its worker ended or hung"),
+    (
+        "Attempt.outcome",
+        "What it came to; lease_expired: its worker ended or hung; recorrelated: the CRM was asked again for \
+         the contact, and knew it; the handler was not run; imported: another system had processed the event \
+         or given it up, and nothing ran here",
+    ),
     ("Attempt.run", "1 for the first run of the event; each replay is a further one"),
     ("Attempt.started_at", "When it began"),
     (
@@ -15,7 +20,10 @@ const MEANINGS: &[(&str, &str)] = &[
         "What was done: replay, cancel_replay, discard, erase, quarantine_retry, pause, resume and others",
     ),
     ("AuditEntry.at", "When it was done"),
-    ("AuditEntry.count", "To how many events; null where that means nothing"),
+    (
+        "AuditEntry.count",
+        "To how many events; null where that means nothing, and for an event that was one of many",
+    ),
     ("AuditEntry.filter", "The request's selection; of a long one only its names and its length"),
     ("AuditEntry.outcome", "What it came to"),
     (
@@ -94,14 +102,19 @@ const MEANINGS: &[(&str, &str)] = &[
     ("Discarded.not_found", "How many ids are not stored"),
     (
         "Erasure.dead_letters",
-        "How many dead letters of these events were erased, sent ones included",
+        "How many dead letters of these events were erased, sent ones included; in a dry run, how many of the \
+         events are given up now",
     ),
-    ("Erasure.events", "How many events were erased"),
-    ("Erasure.id", "The number of the receipt; the audit names it as target"),
-    ("Erasure.quarantined", "How many quarantined bodies were erased"),
+    ("Erasure.events", "How many events were erased, or would be"),
+    (
+        "Erasure.id",
+        "The number of the receipt; the audit names it as target. Absent in the answer to a dry run",
+    ),
+    ("Erasure.quarantined", "How many quarantined bodies were erased, or would be"),
     (
         "Erasure.sent_dead_letters",
-        "The ids of events whose dead letters were sent: their messages in the queue are not erased",
+        "The ids of events whose dead letters were sent to a queue: their messages there are not erased. Absent \
+         in the answer to a dry run",
     ),
     ("ErrorList.groups[].class", "A name for the filter error"),
     ("ErrorList.groups[].count", "How many events"),
@@ -132,6 +145,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("Progress.begun_at", "When it was begun"),
     ("Progress.done", "How many events were run; at the end as many as total"),
     ("Progress.failed", "How many of these runs failed"),
+    ("Progress.outcomes", "How many of these runs came to each outcome"),
     ("Progress.state", "failed: its list of events was lost"),
     ("Progress.succeeded", "How many of these runs succeeded"),
     ("Progress.total", "How many events it runs; once cancelled, how many it ran"),

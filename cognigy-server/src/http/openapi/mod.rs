@@ -185,6 +185,10 @@ fn examples(body: &str) -> Value {
         }),
         _ => json!({
             "external_id": example("By externalId", json!({ "external_id": "customer-1" })),
+            "count": example(
+                "How much would be erased",
+                json!({ "external_id": "customer-1", "dry_run": true }),
+            ),
             "user_id": example("By userId", json!({ "user_id": "user-1" })),
         }),
     }

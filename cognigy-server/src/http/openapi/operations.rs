@@ -256,7 +256,8 @@ pub(super) const OPERATIONS: [Operation; 24] = [
         method: "post",
         path: "/admin/erasures",
         id: "erase",
-        summary: "Erase what is stored about a person; ids and digests stay, so that repetitions are known",
+        summary: "Erase what is stored about a person; ids and digests stay, so that repetitions are known. \
+                  A dry run only counts",
         query: &[],
         body: Some("Person"),
         success: (200, "Erasure"),

@@ -76,7 +76,10 @@ pub(super) fn schemas() -> Value {
         "number": count, "run": count, "started_at": time, "duration_ms": duration,
         "outcome": {
             "type": "string",
-            "enum": ["succeeded", "failed_transient", "failed_permanent", "lease_expired"],
+            "enum": [
+                "succeeded", "failed_transient", "failed_permanent", "lease_expired", "recorrelated",
+                "imported",
+            ],
         },
         "error": maybe,
     });
@@ -174,22 +177,20 @@ pub(super) fn schemas() -> Value {
     let person = |name: &str| {
         json!({
             "type": "object", "required": [name], "additionalProperties": false,
-            "properties": { name: { "type": "string", "minLength": 1 } },
+            "properties": { name: { "type": "string", "minLength": 1 }, "dry_run": dry_run },
         })
     };
     let chosen = json!({ "count": count, "sample": texts });
     let discarded = json!({
         "count": count, "sample": texts, "not_dead_lettered": count, "not_found": count,
     });
-    let erasure = json!({
-        "id": text, "events": count, "quarantined": count, "dead_letters": count,
-        "sent_dead_letters": texts,
-    });
+    let erasure = json!({ "events": count, "quarantined": count, "dead_letters": count });
+    let receipt = json!({ "id": text, "sent_dead_letters": texts });
     let progress = json!({
         "id": text,
         "work": { "type": "string", "enum": ["replay", "recorrelate", "recorrelate_and_run"] },
         "state": { "type": "string", "enum": ["running", "done", "cancelled", "failed"] },
-        "total": count, "done": count, "succeeded": count, "failed": count,
+        "total": count, "done": count, "succeeded": count, "failed": count, "outcomes": counts,
         "rate": {
             "type": ["number", "null"], "exclusiveMinimum": 0,
             "description": "The most events a second; null: as fast as it goes",
@@ -255,7 +256,7 @@ pub(super) fn schemas() -> Value {
         "Discarded": object(discarded),
         "Chosen": object_with(chosen, json!({ "not_found": count })),
         "Person": { "oneOf": [person("external_id"), person("user_id")] },
-        "Erasure": object(erasure),
+        "Erasure": object_with(erasure, receipt),
         "QuarantineDiscarded": object(json!({ "id": text, "status": { "const": "discarded" } })),
         "PurgeRequest": {
             "type": "object", "additionalProperties": false, "properties": {
