@@ -44,6 +44,9 @@ pub enum StartError {
     /// Two pipelines are for one source: give each a source with a name of its own.
     #[error("two pipelines have the source {0}")]
     SameSource(SourceName),
+    /// `max_in_flight` is 0.
+    #[error("`max_in_flight` is 0: each delivery would be refused")]
+    NoDeliveries,
     /// A store cannot take events: the error says why. Starting again may help.
     #[error("the store of the source {0} cannot take events")]
     Store(SourceName, #[source] StoreError),
@@ -117,12 +120,15 @@ impl ServiceBuilder {
     ///
     /// # Errors
     ///
-    /// Two pipelines are for one source, or a store cannot take events now.
+    /// Two pipelines are for one source, no delivery may be in flight, or a store cannot take events now.
     pub async fn start(self) -> Result<Service, StartError> {
         let mut names: Vec<_> = self.pipelines.iter().map(|it| it.source().name()).collect();
         names.sort();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(StartError::SameSource(pair[0].clone()));
+        }
+        if self.max_in_flight == 0 {
+            return Err(StartError::NoDeliveries);
         }
         for pipeline in &self.pipelines {
             let name = || pipeline.source().name().clone();

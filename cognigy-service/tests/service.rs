@@ -223,6 +223,9 @@ async fn each_source_has_a_receiver_and_a_worker_and_no_name_comes_twice() {
     let twice = Service::builder(pipeline(&store, sample::verifier()));
     let twice = twice.pipeline(pipeline(&store, sample::verifier())).start().await;
     assert!(matches!(twice, Err(StartError::SameSource(name)) if name.is_default()));
+    let none =
+        Service::builder(pipeline(&store, sample::verifier())).max_in_flight(0).start().await;
+    assert!(matches!(none, Err(StartError::NoDeliveries)));
 }
 
 #[tokio::test]
