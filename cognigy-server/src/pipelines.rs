@@ -152,7 +152,7 @@ impl SourcePipeline {
         let limit = source.max_in_flight;
         let receiver = Receiver::new(pipeline.clone(), admission, limit.unwrap_or(usize::MAX));
         let limit = limit.unwrap_or(MAX_CONNECTIONS);
-        telemetry.watch_slots(receiver.clone(), limit).map_err(metrics)?;
+        telemetry.watch_slots(receiver.watch_in_flight(), limit).map_err(metrics)?;
         Ok(Self {
             pipeline,
             telemetry,

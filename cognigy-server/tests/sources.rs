@@ -400,7 +400,7 @@ fn the_command_line_names_the_source_too() {
     wait_for(&server, "shop", id, "processed");
     for arguments in [&["show", id][..], &["show", id, "--source", "shop"]] {
         let shown = stdout(&site.run(arguments));
-        assert!(shown.contains("source     shop"), "{shown}");
+        assert!(shown.contains("source       shop"), "{shown}");
     }
     let shown = site.run(&["show", id, "--source", "support"]);
     assert_eq!(shown.status.code(), Some(1), "it is not that source's");

@@ -143,6 +143,14 @@ impl Receiver {
         self.0.slots.used()
     }
 
+    /// The same number at any later time, for a metric. It does not hold the receiver: a pipeline's observer
+    /// that held the receiver of its own pipeline would keep the store from ever being closed.
+    #[must_use]
+    pub fn watch_in_flight(&self) -> impl Fn() -> usize + Send + Sync + 'static {
+        let slots = self.0.slots.clone();
+        move || slots.used()
+    }
+
     /// The sender's address, which limits and log lines use: the peer's, or the one that a trusted proxy
     /// names.
     pub fn sender<H: Headers>(&self, head: &Head<'_, H>) -> IpAddr {

@@ -32,7 +32,6 @@ use cognigy_core::{
     Intake, SourceName, Timestamp,
 };
 use cognigy_crm_http::{CoalescingCrm, TokenRequests};
-use cognigy_service::Receiver;
 pub(crate) use cognigy_service::{Refusals, Repeated};
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 
@@ -274,17 +273,17 @@ impl SourceTelemetry {
         self.registry.register(Box::new(Counted::tokens(read)?))
     }
 
-    /// Adds how many deliveries are in flight, as `receiver` counts them. There are at most `limit`.
+    /// Adds how many deliveries are in flight, which `used` tells. There are at most `limit`.
     pub(crate) fn watch_slots(
         &self,
-        receiver: Receiver,
+        used: impl Fn() -> usize + Send + Sync + 'static,
         limit: usize,
     ) -> Result<(), prometheus::Error> {
         self.max_in_flight.set(i64::try_from(limit).unwrap_or(i64::MAX));
         let known = Known::new(
             "cognigy_deliveries_in_flight",
             "Deliveries that are being taken in now, from the last byte of the body to the answer",
-            move || receiver.in_flight(),
+            used,
         )?;
         self.registry.register(Box::new(known))
     }

@@ -321,7 +321,10 @@ impl AuditLog for Disk {
         // A cursor is the place of the last entry of the page before.
         let end = page.after.and_then(|cursor| usize::try_from(cursor.0).ok());
         let earlier = &tables.audit[..end.unwrap_or(tables.audit.len()).min(tables.audit.len())];
-        let of_event = |entry: &AuditEntry| about.is_none_or(|key| entry.is_about(key));
+        let of_event = |entry: &AuditEntry| match about {
+            Some(key) => entry.is_about(key),
+            None => !entry.is_part(),
+        };
         let mut entries =
             earlier.iter().enumerate().rev().filter(|(_, it)| of_event(it)).peekable();
         let mut found = AuditPage::default();
