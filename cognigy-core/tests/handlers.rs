@@ -15,10 +15,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cognigy_core::{
     BuildError, Clock, DialogEnded, DialogStarted, Event, EventArchive, EventPayload, Failure,
-    HandlerContext, Handlers, OrFail, PayloadHandler, Pipeline, PipelineBuilder, ProfileUpdated,
-    RetryPolicy, State, StoredEvent, TokioClock, UserInput, Worker, WorkerOptions,
+    FormatOptions, FormatPreset, HandlerContext, Handlers, OrFail, PayloadHandler, Pipeline,
+    PipelineBuilder, ProfileUpdated, RetryPolicy, Source, SourceName, State, StoredEvent,
+    TokioClock, UserInput, Worker, WorkerOptions,
     memory::MemoryStore,
-    testing::{CrmAnswer, ScriptedCrm, ScriptedSink, sample},
+    testing::{CrmAnswer, ScriptedCrm, ScriptedSink, World, sample},
 };
 use serde::Deserialize;
 
@@ -249,6 +250,57 @@ fn a_payload_type_can_read_the_whole_body() {
     let event = Event::restore(known.key, known.parts, body, sample::start(), 1);
     assert_eq!(Call::read(&event).unwrap().call_status, "completed");
     assert_eq!(Call::kind().as_str(), "voice.call.completed");
+}
+
+/// An event type that the contract does not know, from the HTTP Request node.
+#[derive(Deserialize)]
+struct OrderPlaced {
+    order: u64,
+}
+
+impl EventPayload for OrderPlaced {
+    const TYPE: &'static str = "ORDER_PLACED";
+}
+
+#[test]
+fn a_world_has_events_of_other_sources_and_of_types_of_ones_own() {
+    let format = FormatPreset::CognigyHttpNode.format(FormatOptions::default()).unwrap();
+    let source = Source::new(SourceName::default(), sample::verifier(), format);
+    let handlers = Handlers::new().on(|placed: OrderPlaced, _| async move {
+        if placed.order == 7 { Ok(()) } else { Err(Failure::permanent("another order")) }
+    });
+    let mut world = World::of_source(source, handlers);
+    let marked = r#"{"order":"4111"}"#;
+    for (id, payload) in [
+        ("0", r#""payload":{"order":7}"#.to_owned()),
+        ("1", r#""data":{"order":7}"#.to_owned()),
+        ("2", r#""payload":{"order":7},"data":{"order":8}"#.to_owned()),
+        ("3", format!(r#""data":{marked}"#)),
+        ("4", format!(r#""payload":{marked},"data":{{"order":7}}"#)),
+    ] {
+        let body = format!(
+            r#"{{"eventId":"{id}","timestamp":"2026-03-01T12:00:00Z","type":"ORDER_PLACED",{payload}}}"#
+        );
+        assert_eq!(world.deliver_body(body).status(), 200, "{id}");
+    }
+    world.pass(Duration::from_secs(10));
+    let states: Vec<_> = (0..5).map(|id| world.state(&id.to_string())).collect();
+    use State::{DeadLettered, Processed};
+    assert_eq!(states, [Processed, Processed, Processed, DeadLettered, DeadLettered]);
+    for entry in world.dead_letters() {
+        assert!(
+            entry.error_message.contains("the payload does not have the expected form (line 1")
+        );
+    }
+}
+
+#[test]
+fn a_secret_is_only_itself() {
+    let secret = sample::secret();
+    assert!(secret.is(sample::SECRET.as_bytes()));
+    for other in [&b""[..], b"sample", &[sample::SECRET.as_bytes(), b"x"].concat()] {
+        assert!(!secret.is(other));
+    }
 }
 
 #[test]

@@ -145,7 +145,6 @@ impl Receiver {
 
     /// The same number at any later time, for a metric. It does not hold the receiver: a pipeline's observer
     /// that held the receiver of its own pipeline would keep the store from ever being closed.
-    #[must_use]
     pub fn watch_in_flight(&self) -> impl Fn() -> usize + Send + Sync + 'static {
         let slots = self.0.slots.clone();
         move || slots.used()

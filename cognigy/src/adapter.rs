@@ -1,7 +1,7 @@
 //! For those who write an adapter: the ports, and what crosses them.
 //!
-//! Each port's documentation has a paragraph `Contract`, and `cognigy::testing` has the suite that
-//! checks it.
+//! Each port's documentation has a paragraph `Contract`, and with the feature `testing` this crate has the
+//! suite that checks it, under the name below.
 //!
 //! | to write | implement | prove by |
 //! |---|---|---|
@@ -10,15 +10,18 @@
 //! | a place for dead letters | [`DeadLetterSink`] | `sink_conformance!` |
 //! | another authentication | [`Authenticator`] | `authenticator_conformance!` |
 //! | another format | [`EventFormat`] | |
+//! | another handler | [`EventHandler`](crate::EventHandler) | |
 //! | a handler with its own transaction | [`SettlingHandler`] | |
 
+/// What the ports are written with: put it on each implementation.
+pub use async_trait::async_trait;
 pub use cognigy_core::{
-    Administration, AfterDeadLetter, Attempt, AttemptOutcome, AuditEntry, AuditLog, AuditPage,
-    Authenticator, Claim, ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun,
-    Completion, ContactQuery, CrmClient, DeadLetter, DeadLetterClaim, DeadLetterEnd,
-    DeadLetterMessage, DeadLetterSink, DeadLetterSource, DeliveryContext, EarlierId, EventArchive,
-    EventFormat, EventParts, EventStore, FailureKind, FailureScope, Forgotten, Headers,
-    IllegalMove, IncomingEvent, Move, NextStep, Quarantine, QuarantineEntry, ReceivedDeadLetter,
-    Recorded, ReplayClaim, Request, Requeued, RunEnd, Settled, Settlement, SettlingHandler,
-    SharedValues, Store, StoreError, StoreErrorKind, UnsentDeadLetter, WorkEnd, WorkKind,
+    Administration, Attempt, AttemptOutcome, AuditEntry, AuditLog, AuditPage, Authenticator, Claim,
+    ClaimBatch, ClaimRequest, ClaimToken, ClaimedDeadLetter, ClaimedRun, Completion, ContactQuery,
+    CrmClient, DeadLetter, DeadLetterClaim, DeadLetterEnd, DeadLetterMessage, DeadLetterSink,
+    DeadLetterSource, DeliveryContext, EarlierId, EventArchive, EventFormat, EventParts,
+    EventStore, FailureKind, FailureScope, Forgotten, Headers, IllegalMove, IncomingEvent, Move,
+    NextStep, Quarantine, QuarantineEntry, ReceivedDeadLetter, Recorded, ReplayClaim, Request,
+    Requeued, RunEnd, Settled, Settlement, SettlingHandler, SharedValues, Store, StoreError,
+    StoreErrorKind, UnsentDeadLetter, WorkEnd, WorkKind,
 };

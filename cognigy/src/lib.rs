@@ -54,14 +54,14 @@ pub mod operate;
 pub mod prelude;
 
 pub use cognigy_core::{
-    BoxError, BuildError, Clock, Contact, Correlation, DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_LEASE,
-    DEFAULT_MAX_BODY_BYTES, DEFAULT_MAX_LOST_LEASES, DEFAULT_SOURCE, DecodeError, DialogEnded,
-    DialogStarted, Event, EventHandler, EventId, EventKey, EventPayload, EventTime, EventType,
-    Failure, FailureKind, HandlerContext, Handlers, Jitter, KeepInStore, NeedsStore, NoCrm,
-    NoHandler, OnAmbiguous, OrFail, PayloadHandler, Pipeline, PipelineBuilder, ProfileUpdated,
-    QuarantineLimits, RawDelivery, Reply, RetryPolicy, Secret, SecretError, SignatureScheme,
-    SignatureVerifier, Source, SourceName, State, Stop, Timestamp, TokioClock, UserInput, Worker,
-    WorkerHandle, WorkerOptions, memory, report, sign,
+    AfterDeadLetter, BoxError, BuildError, Clock, Contact, Correlation, DEFAULT_ATTEMPT_TIMEOUT,
+    DEFAULT_LEASE, DEFAULT_MAX_BODY_BYTES, DEFAULT_MAX_LOST_LEASES, DEFAULT_SOURCE, DecodeError,
+    DialogEnded, DialogStarted, Event, EventHandler, EventId, EventKey, EventOrder, EventPayload,
+    EventTime, EventType, Failure, FailureKind, HandlerContext, Handlers, Jitter, KeepInStore,
+    NeedsStore, NoCrm, NoHandler, OnAmbiguous, OrFail, PayloadHandler, Pipeline, PipelineBuilder,
+    ProfileUpdated, QuarantineLimits, RawDelivery, Reply, RetryPolicy, Secret, SecretError,
+    SignatureScheme, SignatureVerifier, Source, SourceName, State, Stop, Timestamp, TokioClock,
+    UserInput, Worker, WorkerHandle, WorkerOptions, memory, report, sign,
 };
 
 pub use cognigy_service::{self as service, Health, IpNet, Receiver, Service, ServiceBuilder};
@@ -92,4 +92,7 @@ pub use cognigy_store_sqlite as sqlite;
 
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
-pub use cognigy_core::testing;
+pub use cognigy_core::{
+    authenticator_conformance, crm_conformance, model_conformance, ordered_store_conformance,
+    sink_conformance, store_conformance, testing,
+};

@@ -7,9 +7,9 @@
 pub use cognigy_core::{
     Administration, Attempt, AuditEntry, AuditLog, AuditPage, Backlog, Counts, Cursor,
     DeadLetterSource, Discarded, Erasure, ErrorClass, ErrorGroup, EventArchive, EventFilter,
-    EventOrder, EventPage, EventSummary, InvalidCursor, LastFailure, LeftMessage, PageRequest,
-    Person, PurgeRequest, PurgeStep, Purged, Quarantine, QuarantinePage, QuarantineReason,
-    QuarantineRetry, QuarantineSummary, QuarantinedItem, Recorrelated, RedriveReport, Redriven,
-    Rehearsal, Rehearsed, ReplayError, ReplayOutcome, RunOutcome, ScanRequest, Scanned,
-    SharedValues, StoreSize, StoredEvent, Words, error_groups, search,
+    EventPage, EventSummary, InvalidCursor, LastFailure, LeftMessage, PageRequest, Person,
+    PurgeRequest, PurgeStep, Purged, Quarantine, QuarantinePage, QuarantineReason, QuarantineRetry,
+    QuarantineSummary, QuarantinedItem, Recorrelated, RedriveReport, Redriven, Rehearsal,
+    Rehearsed, ReplayError, ReplayOutcome, RunOutcome, ScanRequest, Scanned, SharedValues,
+    StoreSize, StoredEvent, Words, error_groups, search,
 };

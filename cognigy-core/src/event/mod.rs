@@ -17,7 +17,7 @@ mod time;
 mod trace_parent;
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 pub use context::DeliveryContext;
 pub use correlation::{Correlation, UnknownCorrelation};
@@ -232,16 +232,28 @@ impl Event {
         &self.body
     }
 
-    /// The value of the body's key `payload` as a type of yours.
+    /// The value of the body's key `payload` as a type of yours. A body without that key has its payload under
+    /// `data`, as authors of flows may write it.
     ///
     /// # Errors
-    /// The body has no such key, or its value does not fit the type.
+    /// The body has neither key, or the value does not fit the type.
     pub fn payload<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         #[derive(serde::Deserialize)]
         struct Envelope<T> {
             payload: T,
         }
-        decode::<Envelope<T>>("the payload", &self.body).map(|envelope| envelope.payload)
+        #[derive(serde::Deserialize)]
+        struct Data<T> {
+            data: T,
+        }
+        let what = "the payload";
+        decode(what, &self.body).map(|Envelope { payload }| payload).or_else(|error| {
+            let has_payload = decode::<Envelope<IgnoredAny>>(what, &self.body).is_ok();
+            if has_payload || decode::<Data<IgnoredAny>>(what, &self.body).is_err() {
+                return Err(error);
+            }
+            decode(what, &self.body).map(|Data { data }| data)
+        })
     }
 
     /// The whole body as a type of yours, for formats that have no `payload`.

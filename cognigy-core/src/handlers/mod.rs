@@ -60,6 +60,8 @@ struct Entry<S> {
 ///   position in the JSON, and never with a part of the content.
 /// * Events of types without a handler are processed, with nothing done, unless there is an
 ///   [`otherwise`](Self::otherwise).
+/// * An attempt, the look-up of the contact and the handler together, ends after
+///   [`attempt_timeout`](crate::PipelineBuilder::attempt_timeout): 120 s unless set otherwise.
 /// * `?` takes errors out of a handler: a [`DecodeError`](crate::DecodeError) as it is, any other error by
 ///   [`or_transient` or `or_permanent`](crate::OrFail).
 #[must_use = "handlers do nothing until a pipeline has them"]

@@ -21,6 +21,10 @@ use crate::event::{DecodeError, Event, EventType};
 /// }
 /// ```
 ///
+/// The source has to take such events: the contract's format knows four types and refuses every other one.
+/// Of the presets, `cognigy-http-node` is the same format with open types
+/// ([`FormatPreset::CognigyHttpNode`](crate::FormatPreset::CognigyHttpNode)), and each of the others has types of its own.
+///
 /// A format that has no `payload` (a call status, plain JSON) overrides [`read`](Self::read) with
 /// [`Event::body_as`].
 pub trait EventPayload: DeserializeOwned + Send + 'static {

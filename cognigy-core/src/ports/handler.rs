@@ -16,7 +16,8 @@ use crate::{
 /// ## Contract
 /// * It may run more than once for one event: a crash or a lost lease repeats the attempt.
 ///   [`Event::idempotency_key`] is the same each time.
-/// * It may be dropped at any `await`, when the lease is lost or the attempt takes too long.
+/// * It may be dropped at any `await`, when the lease is lost or the attempt takes longer than
+///   [`attempt_timeout`](crate::PipelineBuilder::attempt_timeout) (120 s).
 /// * A panic counts as a transient failure of this event alone.
 #[async_trait]
 pub trait EventHandler: Send + Sync + 'static {

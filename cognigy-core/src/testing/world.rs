@@ -13,7 +13,7 @@ use futures_util::{
 use super::{CrmAnswer, ManualClock, ScriptedCrm, ScriptedSink, sample};
 use crate::{
     event::State,
-    intake::Reply,
+    intake::{Headers, RawDelivery, Reply, Source},
     memory::MemoryStore,
     operations::ReplayOutcome,
     pipeline::{Pipeline, PipelineBuilder},
@@ -83,6 +83,17 @@ impl World {
         Self::built(clock, store, |pipeline| pipeline.handler(handler))
     }
 
+    /// A world of another source than the contract's, with `handler` and a worker: for types of events that
+    /// the contract does not know. [`deliver_body`](Self::deliver_body) signs for
+    /// [`sample::verifier`]; for another authenticator there is [`receive`](Self::receive).
+    #[must_use]
+    pub fn of_source(source: Source, handler: impl EventHandler) -> Self {
+        let pipeline = Pipeline::builder(source).store(MemoryStore::new()).handler(handler);
+        let mut world = Self::around(ManualClock::new(sample::start()), pipeline, |it| it);
+        world.start_worker();
+        world
+    }
+
     /// A world over `store`, whose pipeline is built further by `and`, and without a worker.
     #[must_use]
     pub fn built(
@@ -90,12 +101,17 @@ impl World {
         store: impl Store,
         and: impl FnOnce(PipelineBuilder) -> PipelineBuilder,
     ) -> Self {
+        Self::around(clock, Pipeline::builder(sample::verifier()).store(store), and)
+    }
+
+    fn around(
+        clock: ManualClock,
+        pipeline: PipelineBuilder,
+        and: impl FnOnce(PipelineBuilder) -> PipelineBuilder,
+    ) -> Self {
         let crm = ScriptedCrm::answering(CrmAnswer::Found(r#"{"name":"Ada"}"#.into()));
         let sink = ScriptedSink::new();
-        let pipeline = Pipeline::builder(sample::verifier())
-            .store(store)
-            .crm(crm.clone())
-            .dead_letters(sink.clone());
+        let pipeline = pipeline.crm(crm.clone()).dead_letters(sink.clone());
         let pipeline = and(pipeline).build().expect("a pipeline that can process events");
         let (workers, ended) = Default::default();
         Self { clock, crm, sink, pipeline, pool: LocalPool::new(), workers, ended }
@@ -153,7 +169,12 @@ impl World {
 
     /// Delivers `body`, signed.
     pub fn deliver_body(&self, body: impl Into<Bytes>) -> Reply {
-        block_on(self.pipeline.ingest(sample::delivery(body), self.clock.now()))
+        self.receive(sample::delivery(body))
+    }
+
+    /// Delivers whatever a sender sends.
+    pub fn receive<H: Headers + Send>(&self, delivery: RawDelivery<H>) -> Reply {
+        block_on(self.pipeline.ingest(delivery, self.clock.now()))
     }
 
     /// Lets time pass, and stops at every time for which a task waits.

@@ -12,7 +12,8 @@ use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let secret = Secret::new(std::env::var("WEBHOOK_SECRET")?)?;
+    let secret =
+        Secret::new(std::env::var("WEBHOOK_SECRET").map_err(|_| "WEBHOOK_SECRET is not set")?)?;
     let pipeline = Pipeline::builder(SignatureVerifier::new(&secret))
         .store(SqliteStore::open("embedded.db").await?)
         .handler(Handlers::new().on(greet))

@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -50,6 +50,14 @@ impl Secret {
     #[must_use]
     pub fn all(&self, rule: impl Fn(u8) -> bool) -> bool {
         self.0.iter().all(|byte| rule(*byte))
+    }
+
+    /// Whether `shown` is this secret. How long it takes tells neither how much of it is right nor how long the
+    /// secret is: for authenticators of one's own.
+    #[must_use]
+    pub fn is(&self, shown: &[u8]) -> bool {
+        // Digests have one length, and are compared in constant time.
+        Sha256::digest(&self.0).ct_eq(&Sha256::digest(shown)).into()
     }
 
     /// The secret as text, for a sender that has to show it as it is; `None` if it is not UTF-8. It is not
