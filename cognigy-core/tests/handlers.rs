@@ -274,9 +274,8 @@ fn a_world_has_events_of_other_sources_and_of_types_of_ones_own() {
     for (id, payload) in [
         ("0", r#""payload":{"order":7}"#.to_owned()),
         ("1", r#""data":{"order":7}"#.to_owned()),
-        ("2", r#""payload":{"order":7},"data":{"order":8}"#.to_owned()),
-        ("3", format!(r#""data":{marked}"#)),
-        ("4", format!(r#""payload":{marked},"data":{{"order":7}}"#)),
+        ("2", format!(r#""data":{marked}"#)),
+        ("3", format!(r#""payload":{marked}"#)),
     ] {
         let body = format!(
             r#"{{"eventId":"{id}","timestamp":"2026-03-01T12:00:00Z","type":"ORDER_PLACED",{payload}}}"#
@@ -284,9 +283,9 @@ fn a_world_has_events_of_other_sources_and_of_types_of_ones_own() {
         assert_eq!(world.deliver_body(body).status(), 200, "{id}");
     }
     world.pass(Duration::from_secs(10));
-    let states: Vec<_> = (0..5).map(|id| world.state(&id.to_string())).collect();
+    let states: Vec<_> = (0..4).map(|id| world.state(&id.to_string())).collect();
     use State::{DeadLettered, Processed};
-    assert_eq!(states, [Processed, Processed, Processed, DeadLettered, DeadLettered]);
+    assert_eq!(states, [Processed, Processed, DeadLettered, DeadLettered]);
     for entry in world.dead_letters() {
         assert!(
             entry.error_message.contains("the payload does not have the expected form (line 1")
