@@ -350,7 +350,7 @@ fn voice_gateway_signs_a_status_and_gives_the_tag_back() {
     assert_eq!(signed(&secret, &other, Value::Null).body, r#"{"status":"accepted"}"#);
     let event = processed(&server, "voice", &[completed["event_id"].as_str().unwrap()]);
     assert_eq!(event["type"], "voice.call.no-answer");
-    // As a transformer hands it on. What the caller dialled is shown to nobody.
+    // As a transformer hands it on. What the caller dialled is shown nowhere.
     let dialled =
         json!({"event": "RECOGNIZED_DTMF", "payload": {"call_sid": "c-2", "digits": "4711"}});
     assert_eq!(signed(&secret, &dialled.to_string(), Value::Null).status, 200);

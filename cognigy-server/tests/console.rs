@@ -126,7 +126,7 @@ fn a_session_is_a_cookie_that_holds_no_token_and_ends_with_it() {
     assert_eq!(signed_in.header("location").as_deref(), Some("/console/audit"));
     let ended = browser.post("/console/sign-out", &[]);
     assert!(ended.header("set-cookie").unwrap().contains("Max-Age=0"), "{ended:?}");
-    // Somebody changes the cookie.
+    // The cookie is changed.
     let (name, rest) = value.split_once("anna").unwrap();
     let until: i64 = rest.trim_start_matches('.').split('.').next().unwrap().parse().unwrap();
     let longer = value.replace(&until.to_string(), &(until + 1).to_string());

@@ -224,7 +224,7 @@ fn a_paused_source_takes_events_in_and_runs_none_on_any_node() {
         let event = server.event(id);
         assert_eq!((&event["status"], &event["attempts"][0]), (&"pending".into(), &Value::Null));
     }
-    // Whoever asks for one event by name gets it run.
+    // An event that is asked for by its name is run.
     assert_eq!(ask(&server, ANNA, "POST", "/webhooks/replay/e1", "").status, 200);
     assert_eq!(ask(&other, ANNA, "POST", "/admin/sources/cognigy/resume", "").status, 200);
     assert_eq!(ask(&other, ANNA, "POST", "/admin/sources/cognigy/resume", "").status, 200);

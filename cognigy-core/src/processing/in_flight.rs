@@ -165,7 +165,7 @@ impl InFlight {
     /// breaker lets.
     fn admission(&self, now: Timestamp) -> Admission {
         if self.pipeline.is_paused() {
-            // Whoever resumes it wakes the worker.
+            // The worker is woken when the pipeline is resumed.
             return Admission::NotBefore(Timestamp::MAX_UTC);
         }
         let breaker = self.pipeline.inner.breaker.as_ref();

@@ -47,7 +47,7 @@ pub(super) async fn run(
     while !interrupt.is_requested() {
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}
-            // Whoever follows ends it so.
+            // Ctrl-C is how following is ended.
             () = interrupt.requested() => return Ok(true),
         }
         for event in arrived(&place, &filter, &mut printed).await?.iter().rev() {

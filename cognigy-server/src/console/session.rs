@@ -136,7 +136,7 @@ enum Entry {
     Guessed(Refused),
 }
 
-/// Whoever may look. It must not tell a guesser more, or faster, than the operator API does.
+/// An operator who may look. It must not tell a guesser more, or faster, than the operator API does.
 fn enter(request: &HttpRequest, service: &Service, takes_bearer: bool) -> Entry {
     let tokens = &service.tokens;
     let has_token = takes_bearer && request.headers().contains_key(header::AUTHORIZATION);
@@ -150,7 +150,7 @@ fn enter(request: &HttpRequest, service: &Service, takes_bearer: bool) -> Entry 
     match read(service, cookie, service.app.clock.now()) {
         Session::Good(viewer) => Entry::Allowed(viewer),
         Session::Over => Entry::SignIn,
-        // Whoever guesses a token can sign a cookie with it, so that a wrong cookie is a wrong token.
+        // A guesser of tokens can sign a cookie with it, so that a wrong cookie is a wrong token.
         Session::Wrong => {
             Entry::Guessed(tokens.guessed("wrong console session", request, &service.app))
         }

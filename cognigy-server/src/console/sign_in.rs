@@ -14,7 +14,7 @@ use super::{
 };
 use crate::http::{ProblemResponse, Shared, WholeBody};
 
-/// The form. Whoever has a session goes on to the page that was asked for.
+/// The form. An operator with a session goes on to the page that was asked for.
 pub(super) async fn form(request: HttpRequest, service: Shared, viewer: Option<Viewer>) -> Shown {
     if service.tokens.are_none() {
         return Err(closed());

@@ -134,7 +134,7 @@ pub(super) fn read(layers: &Layers) -> Result<Vec<OperatorSettings>, SettingErro
         let role_variable = format!("{PREFIX}{own}{ROLE}");
         let role = match values.get(&role_variable) {
             Some(role) => Role::parse(role.as_str()).map_err(|why| wrong(&role_variable, why))?,
-            // Whoever forgets to set a role gives no right away.
+            // An operator without a role set is a reader, who may change nothing.
             None => Role::Reader,
         };
         let same = |(_, other): &&(String, OperatorSettings)| {

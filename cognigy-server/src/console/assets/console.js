@@ -125,7 +125,7 @@ function follow(place) {
       else show('waiting', 'Connecting again …');
     };
   };
-  // A page that nobody looks at holds no connection: a browser has few for each server.
+  // A page in a hidden tab holds no connection: a browser has few for each server.
   let isHidden = false;
   document.addEventListener('visibilitychange', () => {
     if (document.hidden && events) {
