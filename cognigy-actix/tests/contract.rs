@@ -6,11 +6,8 @@ use actix_web::{
     dev::ServerHandle,
     web::{self, ServiceConfig},
 };
-use cognigy_contract_tests::{Running, SECRET, Setup, event, signature};
-use cognigy_core::{FormatOptions, FormatPreset, Pipeline, Secret, SignatureVerifier, Source};
+use cognigy_contract_tests::{Running, Setup, event, service, signature};
 use cognigy_service::Service;
-use cognigy_store_sqlite::SqliteStore;
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 cognigy_contract_tests::contract_tests!(start);
@@ -23,7 +20,7 @@ fn start(setup: Setup) -> Running {
 fn serve(setup: Setup, routes: fn(&Service, &mut ServiceConfig)) -> Running {
     let (runtime, folder) = (Runtime::new().unwrap(), tempfile::tempdir().unwrap());
     let (address, handle) = runtime.block_on(async {
-        let service = service(setup, &folder).await;
+        let service = service(setup, folder.path()).await;
         let app = move || {
             App::new()
                 .configure(|config| routes(&service, config))
@@ -47,22 +44,6 @@ impl Drop for Stopping {
     fn drop(&mut self) {
         drop(self.0.stop(false));
     }
-}
-
-async fn service(setup: Setup, folder: &TempDir) -> Service {
-    let store = SqliteStore::open(folder.path().join("webhooks.db")).await.unwrap();
-    let verifier = || SignatureVerifier::new(&Secret::new(SECRET).unwrap());
-    let events = FormatPreset::CloudEvents.format(FormatOptions::default()).unwrap();
-    let events = Source::new("events".parse().unwrap(), verifier(), events);
-    let pipeline = |source: Source| {
-        Pipeline::builder(source)
-            .store(store.clone())
-            .max_body_bytes(setup.max_body_bytes)
-            .build()
-            .unwrap()
-    };
-    let service = Service::builder(pipeline(verifier().into())).pipeline(pipeline(events));
-    service.max_in_flight(setup.max_in_flight).start().await.unwrap()
 }
 
 #[test]

@@ -4,13 +4,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use axum::{Router, response::IntoResponse};
-use cognigy_contract_tests::{Running, SECRET, Setup, event, signature};
-use cognigy_core::{
-    FormatOptions, FormatPreset, Pipeline, Reply, Secret, SignatureVerifier, Source,
-};
+use cognigy_contract_tests::{Running, Setup, event, service, signature};
+use cognigy_core::Reply;
 use cognigy_service::Service;
-use cognigy_store_sqlite::SqliteStore;
-use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime::Runtime};
 
 cognigy_contract_tests::contract_tests!(start);
@@ -23,7 +19,7 @@ fn start(setup: Setup) -> Running {
 fn serve(setup: Setup, routes: impl FnOnce(&Service) -> Router) -> Running {
     let (runtime, folder) = (Runtime::new().unwrap(), tempfile::tempdir().unwrap());
     let address = runtime.block_on(async {
-        let service = service(setup, &folder).await;
+        let service = service(setup, folder.path()).await;
         let app = routes(&service).fallback(cognigy_axum::not_found);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -32,22 +28,6 @@ fn serve(setup: Setup, routes: impl FnOnce(&Service) -> Router) -> Running {
         address
     });
     Running::new(address, (runtime, folder))
-}
-
-async fn service(setup: Setup, folder: &TempDir) -> Service {
-    let store = SqliteStore::open(folder.path().join("webhooks.db")).await.unwrap();
-    let verifier = || SignatureVerifier::new(&Secret::new(SECRET).unwrap());
-    let events = FormatPreset::CloudEvents.format(FormatOptions::default()).unwrap();
-    let events = Source::new("events".parse().unwrap(), verifier(), events);
-    let pipeline = |source: Source| {
-        Pipeline::builder(source)
-            .store(store.clone())
-            .max_body_bytes(setup.max_body_bytes)
-            .build()
-            .unwrap()
-    };
-    let service = Service::builder(pipeline(verifier().into())).pipeline(pipeline(events));
-    service.max_in_flight(setup.max_in_flight).start().await.unwrap()
 }
 
 #[test]

@@ -13,6 +13,7 @@
 
 mod answer;
 pub mod cases;
+mod service;
 
 use std::{
     any::Any,
@@ -24,6 +25,7 @@ use std::{
 pub use answer::Answer;
 use cognigy_core::{Secret, SignatureScheme, sign};
 use serde_json::json;
+pub use service::service;
 
 /// The secret of every source under test.
 pub const SECRET: &str = "marked-webhook-secret";
