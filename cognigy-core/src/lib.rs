@@ -84,7 +84,7 @@ pub use store::{
     Forgotten, GROUPED, InvalidCursor, LastFailure, PAGE_BYTES, PageRequest, Person, PurgeRequest,
     PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
     QuarantineReason, QuarantineSummary, QuarantinedItem, Recorded, ReplayClaim, Requeued, RunEnd,
-    SCAN_BYTES, SEARCHED, ScanRequest, Scanned, Settled, Settlement, SharedValues, Store,
+    SCAN_BYTES, SEARCHED, ScanPage, ScanRequest, Scanned, Settled, Settlement, SharedValues, Store,
     StoreSize, StoredEvent, UnknownOrder, UnsentDeadLetter, Words, WorkEnd, WorkKind, error_groups,
-    search,
+    search, search_index,
 };

@@ -9,13 +9,14 @@ use crate::error::SqliteError;
 const APPLICATION_ID: i64 = 0x6367_6e57;
 
 /// The migrations from version n to n + 1. A released migration is never edited.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/0001_initial.sql"),
     include_str!("../migrations/0002_delivery_context.sql"),
     include_str!("../migrations/0003_correlation.sql"),
     include_str!("../migrations/0004_administration.sql"),
     include_str!("../migrations/0005_audit.sql"),
     include_str!("../migrations/0006_contacts.sql"),
+    include_str!("../migrations/0007_search_index.sql"),
 ];
 
 /// What a file holds.

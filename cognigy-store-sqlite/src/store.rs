@@ -16,16 +16,18 @@ use cognigy_core::{
     ClaimToken, Counts, Discarded, Erasure, EventArchive, EventFilter, EventKey, EventPage,
     EventStore, IncomingEvent, PageRequest, Person, PurgeRequest, PurgeStep, Purged, Quarantine,
     QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantinedItem, Recorded, ReplayClaim,
-    Requeued, ScanRequest, Scanned, Settled, Settlement, SharedValues, SourceName, StoreError,
-    StoreSize, StoredEvent, Timestamp, search,
+    Requeued, ScanPage, ScanRequest, Settled, Settlement, SharedValues, SourceName, StoreError,
+    StoreSize, StoredEvent, Timestamp, search, search_index::IndexRequest,
 };
+use rusqlite::Connection;
 
 use crate::{
     SqliteAccess, SqliteOptions,
     calls::{
         archive, audit, backup,
         claim::{self, LeaseWindow},
-        discard, erase, probe, purge, quarantine, record, replay, scan, settle, shared_values,
+        discard, erase, probe, purge, quarantine, record, replay, scan, search_index, settle,
+        shared_values,
     },
     error::SqliteError,
     file::{
@@ -355,23 +357,26 @@ impl Administration for SqliteStore {
         let (mut keys, mut after) = (Vec::new(), i64::MIN);
         loop {
             let of = Arc::clone(&person);
-            let found = readers.query(move |file| erase::find(file, &of, after)).await?;
-            let Some(last) = found.last() else { break };
-            after = *last;
-            let of = Arc::clone(&person);
-            let erase =
-                move |group: &mut WriteBatch<'_>| erase::erase(group, receipt, &of, &found, now);
-            let erased = writer.perform(erase).await?;
-            log_to_empty.store(true, Ordering::Relaxed);
-            erasure.dead_letters += erased.dead_letters;
-            erasure.sent.extend(erased.sent);
-            keys.extend(erased.keys);
+            let (found, next) = readers.query(move |file| erase::find(file, &of, after)).await?;
+            if !found.is_empty() {
+                let of = Arc::clone(&person);
+                let erase = move |group: &mut WriteBatch<'_>| {
+                    erase::erase(group, receipt, &of, &found, now)
+                };
+                let erased = writer.perform(erase).await?;
+                log_to_empty.store(true, Ordering::Relaxed);
+                erasure.dead_letters += erased.dead_letters;
+                erasure.sent.extend(erased.sent);
+                keys.extend(erased.keys);
+            }
+            let Some(next) = next else { break };
+            after = next;
         }
         erasure.events = keys.len() as u64;
         let of = Arc::clone(&person);
         let filters = readers.query(move |file| erase::find_filters(file, &of)).await?;
         writer.perform(move |group| erase::clear_filters(group, &filters)).await?;
-        let find = move |file: &rusqlite::Connection| erase::find_quarantined(file, &person, &keys);
+        let find = move |file: &Connection| erase::find_quarantined(file, &person, &keys);
         let bodies = readers.query(find).await?;
         let discharge = move |group: &mut WriteBatch<'_>| erase::discharge(group, receipt, &bodies);
         erasure.quarantined = writer.perform(discharge).await?;
@@ -380,8 +385,36 @@ impl Administration for SqliteStore {
         Ok(erasure)
     }
 
-    async fn scan(&self, request: &ScanRequest) -> Result<Vec<Scanned>, StoreError> {
+    async fn scan(&self, request: &ScanRequest) -> Result<ScanPage, StoreError> {
         let request = request.clone();
         self.inner.readers.query(move |connection| scan::scan(connection, &request)).await
+    }
+
+    async fn index(&self, request: &IndexRequest) -> Result<bool, StoreError> {
+        let Inner { readers, .. } = &*self.inner;
+        let (writer, request) = (self.inner.writer()?, *request);
+        let plan = move |file: &Connection| search_index::plan(file, &request);
+        let Some(range) = readers.query(plan).await? else { return Ok(false) };
+        let first = range.first;
+        // From here on the database notes what changes in the range.
+        let begin =
+            move |group: &mut WriteBatch<'_>| search_index::begin(group, range, request.now);
+        let token = writer.perform(begin).await?;
+        let describe = move |file: &Connection| search_index::describe(file, range);
+        let (parts, undescribed) = readers.query(describe).await?;
+        let mut parts = parts.into_iter().peekable();
+        while parts.peek().is_some() {
+            let some: Vec<_> = parts.by_ref().take(search_index::PARTS).collect();
+            let write =
+                move |group: &mut WriteBatch<'_>| search_index::write(group, first, token, &some);
+            if !writer.perform(write).await? {
+                return Ok(true);
+            }
+        }
+        let finish = move |group: &mut WriteBatch<'_>| {
+            search_index::finish(group, first, token, &undescribed)
+        };
+        writer.perform(finish).await?;
+        Ok(true)
     }
 }

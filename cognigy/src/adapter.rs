@@ -23,5 +23,5 @@ pub use cognigy_core::{
     EventStore, FailureKind, FailureScope, Forgotten, Headers, IllegalMove, IncomingEvent, Move,
     NextStep, Quarantine, QuarantineEntry, ReceivedDeadLetter, Recorded, ReplayClaim, Request,
     Requeued, RunEnd, Settled, Settlement, SettlingHandler, SharedValues, Store, StoreError,
-    StoreErrorKind, UnsentDeadLetter, WorkEnd, WorkKind,
+    StoreErrorKind, UnsentDeadLetter, WorkEnd, WorkKind, search_index,
 };

@@ -10,6 +10,6 @@ pub use cognigy_core::{
     EventPage, EventSummary, InvalidCursor, LastFailure, LeftMessage, PageRequest, Person,
     PurgeRequest, PurgeStep, Purged, Quarantine, QuarantinePage, QuarantineReason, QuarantineRetry,
     QuarantineSummary, QuarantinedItem, Recorrelated, RedriveReport, Redriven, Rehearsal,
-    Rehearsed, ReplayError, ReplayOutcome, RunOutcome, ScanRequest, Scanned, SharedValues,
-    StoreSize, StoredEvent, Words, error_groups, search,
+    Rehearsed, ReplayError, ReplayOutcome, RunOutcome, ScanPage, ScanRequest, Scanned,
+    SharedValues, StoreSize, StoredEvent, Words, error_groups, search,
 };

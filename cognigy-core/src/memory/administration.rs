@@ -10,7 +10,7 @@ use crate::{
     ports::StoreError,
     store::{
         Administration, Cursor, Discarded, Erasure, Forgotten, LastFailure, Person, SCAN_BYTES,
-        ScanRequest, Scanned, before,
+        ScanPage, ScanRequest, Scanned, before,
     },
 };
 
@@ -123,18 +123,21 @@ impl Administration for MemoryStore {
         Ok(erasure)
     }
 
-    async fn scan(&self, request: &ScanRequest) -> Result<Vec<Scanned>, StoreError> {
+    async fn scan(&self, request: &ScanRequest) -> Result<ScanPage, StoreError> {
         let tables = self.tables();
         let rows = tables.events.range(..before(request.after)).rev();
         let rows = rows.filter(|(_, row)| row.matches(&request.filter));
-        let mut rows = rows.filter(|(_, row)| !request.only_failing || row.is_failing());
-        let (mut scanned, mut bytes) = (Vec::new(), 0);
-        while scanned.len() < request.limit && bytes <= SCAN_BYTES {
-            let Some((handle, row)) = rows.next() else { break };
+        let rows = rows.filter(|(_, row)| !request.only_failing || row.is_failing());
+        let (mut page, mut bytes) = (ScanPage::default(), 0);
+        for (handle, row) in rows {
+            if page.events.len() == request.limit || bytes > SCAN_BYTES {
+                page.next = page.events.last().map(|last| last.cursor);
+                break;
+            }
             let is_hidden = row.parts.sensitive || row.forgotten.is_some();
             let body = (request.with_contents && !is_hidden).then(|| row.body.clone());
             bytes += body.as_ref().map_or(0, bytes::Bytes::len);
-            scanned.push(Scanned {
+            page.events.push(Scanned {
                 cursor: Cursor(*handle),
                 event: row.summary(),
                 body,
@@ -142,6 +145,6 @@ impl Administration for MemoryStore {
                 failure: row.failure(),
             });
         }
-        Ok(scanned)
+        Ok(page)
     }
 }

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Cursor, EventFilter, EventSummary};
+use super::{Cursor, EventFilter, EventSummary, search_index::IndexRequest};
 use crate::{
     event::{EventKey, Timestamp},
     ports::{Contact, StoreError},
@@ -27,7 +27,8 @@ pub enum Discarded {
 /// Which events a scan reads, and what of them.
 #[derive(Debug, Clone)]
 pub struct ScanRequest {
-    /// The conditions; its words and its error mean nothing here.
+    /// The conditions. Its error means nothing here, and its words only that events without them may be left
+    /// out.
     pub filter: EventFilter,
     /// Only events that are `dead_lettering` or `dead_lettered`, or unfinished after a failed attempt of
     /// their run.
@@ -38,6 +39,15 @@ pub struct ScanRequest {
     pub limit: usize,
     /// Where the scan before ended; `None` for the first one.
     pub after: Option<Cursor>,
+}
+
+/// What one scan read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScanPage {
+    /// Events that match, the newest first. There may be none although further ones match.
+    pub events: Vec<Scanned>,
+    /// Where to go on; none if no further event matches.
+    pub next: Option<Cursor>,
 }
 
 /// An event as a scan reads it.
@@ -169,13 +179,30 @@ pub trait Administration: Send + Sync + 'static {
     async fn erase(&self, person: &Person, by: &str, now: Timestamp)
     -> Result<Erasure, StoreError>;
 
-    /// Events that match, newest first, with what a search has to see of them. No event is left after
-    /// those of an empty answer.
+    /// Events that match, newest first, with what a search has to see of them.
     ///
     /// ## Contract
+    /// * Following `next` yields every event that matches and was there at the start exactly once.
     /// * The answer ends early rather than hold more than [`SCAN_BYTES`] of bodies beyond its first event.
+    ///   It may also end early, even without an event, rather than look at too many events.
     /// * Sensitive and forgotten bodies are left out.
-    async fn scan(&self, request: &ScanRequest) -> Result<Vec<Scanned>, StoreError>;
+    async fn scan(&self, request: &ScanRequest) -> Result<ScanPage, StoreError>;
+
+    /// Describes some events in the index by which [`scan`](Self::scan) and
+    /// [`list`](super::EventArchive::list) find words and contacts without reading everything. Returns whether
+    /// more is to do now. A store without an index has nothing to do.
+    ///
+    /// One step takes some hundred milliseconds and holds up no delivery. It may be called, or not,
+    /// at any time and by several processes at once.
+    ///
+    /// ## Contract
+    /// * What lists and scans find is the same before and after it, and whatever is stored, run again,
+    ///   purged or erased later.
+    /// * Once a purge or an erasure has ended, nothing of what went can be read in the index.
+    async fn index(&self, request: &IndexRequest) -> Result<bool, StoreError> {
+        let _ = request;
+        Ok(false)
+    }
 }
 
 #[cfg(test)]

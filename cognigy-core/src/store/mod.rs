@@ -15,6 +15,7 @@ mod order;
 mod page;
 mod records;
 mod search;
+pub mod search_index;
 mod shared;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -22,7 +23,8 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 
 pub use administration::{
-    Administration, Discarded, Erasure, LastFailure, Person, SCAN_BYTES, ScanRequest, Scanned,
+    Administration, Discarded, Erasure, LastFailure, Person, SCAN_BYTES, ScanPage, ScanRequest,
+    Scanned,
 };
 pub use audit::{AuditEntry, AuditLog, AuditPage};
 pub use claim::{

@@ -1,14 +1,16 @@
 //! Finds events by words and by the class of their error, and groups failures: for every store alike, from
 //! what it [scans](Administration::scan).
 //!
-//! No store has an index of words. A search reads events from the newest to the oldest, as many as
-//! [`SEARCHED`] for each page. A page may therefore be short, or empty, and still have a next one.
+//! A search goes through the events from the newest to the oldest, and looks at [`SEARCHED`] of them at most
+//! for each page. A page may therefore be short, or empty, and still have a next one. A store that keeps an
+//! [index](crate::search_index) looks at those events only that can match.
 
 use std::collections::BTreeMap;
 
 use super::{
     Administration, Cursor, ErrorClass, EventFilter, EventPage, PAGE_BYTES, PageRequest,
     ScanRequest, Scanned,
+    search_index::{Term, begins_word, lower_texts, words_of},
 };
 use crate::{
     event::{EventKey, SourceName, Timestamp},
@@ -31,7 +33,7 @@ const SAMPLE: usize = 5;
 const SCANNED: [usize; 2] = [500, 5000];
 
 /// Words to look for. An event has to have all of them, in any case: in its body, its ids, the CRM's
-/// answer or its last error. Part of a longer word counts too.
+/// answer or its last error. The beginning of a longer word counts too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Words(Vec<String>);
 
@@ -54,45 +56,24 @@ impl Words {
     /// Whether the event has all of them.
     #[must_use]
     pub fn are_in(&self, scanned: &Scanned) -> bool {
-        let event = &scanned.event;
-        let ids = [&event.external_id, &event.user_id, &event.conversation];
-        let mut texts = vec![event.id.as_str().to_lowercase()];
-        texts.extend(ids.into_iter().flatten().map(|id| id.to_lowercase()));
-        texts.extend(scanned.failure.as_ref().map(|failure| failure.error.to_lowercase()));
-        let json = scanned.contact.as_ref().map(|contact| contact.as_json().as_bytes());
-        for json in scanned.body.as_deref().into_iter().chain(json) {
-            let text = String::from_utf8_lossy(json);
-            if text.contains('\\') {
-                texts.extend(unescaped(json));
-            }
-            texts.push(text.to_lowercase());
-        }
-        self.0.iter().all(|word| texts.iter().any(|text| text.contains(word.as_str())))
+        let texts = lower_texts(scanned);
+        self.0.iter().all(|word| texts.iter().any(|text| begins_in(text, word)))
+    }
+
+    /// What every event has that has all of them.
+    pub(super) fn terms(&self) -> impl Iterator<Item = Term> {
+        self.0.iter().flat_map(|word| {
+            let mut words = words_of(word).peekable();
+            // Only at the end may the event's word be longer.
+            std::iter::from_fn(move || Some(Term::of(words.next()?, words.peek().is_none())))
+        })
     }
 }
 
-/// The strings of a JSON text without their escapes, in lower case.
-fn unescaped(json: &[u8]) -> Option<String> {
-    let mut rest = vec![serde_json::from_slice::<serde_json::Value>(json).ok()?];
-    let mut text = String::new();
-    while let Some(value) = rest.pop() {
-        match value {
-            serde_json::Value::String(string) => {
-                text.push_str(&string.to_lowercase());
-                text.push('\n');
-            }
-            serde_json::Value::Array(values) => rest.extend(values),
-            serde_json::Value::Object(members) => {
-                for (name, value) in members {
-                    text.push_str(&name.to_lowercase());
-                    text.push('\n');
-                    rest.push(value);
-                }
-            }
-            _ => {}
-        }
-    }
-    Some(text)
+/// Whether `word` stands in the text where a word begins.
+fn begins_in(text: &str, word: &str) -> bool {
+    let Some(first) = word.chars().next() else { return true };
+    text.match_indices(word).any(|(at, _)| begins_word(text[..at].chars().next_back(), first))
 }
 
 /// For stores: the page of a filter that names words or an error.
@@ -116,13 +97,10 @@ pub async fn search<S: Administration + ?Sized>(
         limit: SCANNED[usize::from(filter.words.is_none())],
         after: page.after,
     };
-    let (mut read, mut bytes) = (0, 0);
-    while read < SEARCHED {
-        let scanned = store.scan(&request).await?;
-        if scanned.is_empty() {
-            return Ok(found);
-        }
-        for one in scanned {
+    let mut bytes = 0;
+    for _ in 0..SEARCHED / request.limit {
+        let scan = store.scan(&request).await?;
+        for one in scan.events {
             if is_searched(&one, filter) {
                 if found.events.len() == page.limit || bytes > PAGE_BYTES {
                     found.next = request.after;
@@ -132,8 +110,11 @@ pub async fn search<S: Administration + ?Sized>(
                 found.events.push(one.event);
             }
             request.after = Some(one.cursor);
-            read += 1;
         }
+        if scan.next.is_none() {
+            return Ok(found);
+        }
+        request.after = scan.next;
     }
     found.next = request.after;
     Ok(found)
@@ -184,11 +165,9 @@ pub async fn error_groups<S: Administration + ?Sized>(
     };
     let mut read = 0;
     while read < GROUPED {
-        let scanned = store.scan(&request).await?;
-        let Some(last) = scanned.last() else { break };
-        request.after = Some(last.cursor);
-        read += scanned.len();
-        for one in scanned {
+        let scan = store.scan(&request).await?;
+        read += scan.events.len();
+        for one in scan.events {
             let Some(failure) = one.failure else { continue };
             let (at, class) = (failure.at, ErrorClass::of(&failure.error));
             let group = groups.entry(class.name.clone()).or_insert_with(|| ErrorGroup {
@@ -205,6 +184,10 @@ pub async fn error_groups<S: Administration + ?Sized>(
                 group.sample.push(EventKey { source: one.event.source, id: one.event.id });
             }
         }
+        if scan.next.is_none() {
+            break;
+        }
+        request.after = scan.next;
     }
     let mut groups: Vec<_> = groups.into_values().collect();
     groups.sort_by(|one, other| {
@@ -222,7 +205,19 @@ pub(crate) fn before(after: Option<Cursor>) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::Words;
+    use super::{Words, begins_in};
+
+    #[test]
+    fn a_word_is_found_where_it_begins_a_word() {
+        for text in ["refund", "refunds", "a refund", "x-refund", "\"refund\"", "退refund"] {
+            assert!(begins_in(text, "refund"), "{text}");
+        }
+        for text in ["", "refun", "prerefund", "1refund"] {
+            assert!(!begins_in(text, "refund"), "{text}");
+        }
+        assert!(begins_in("prerefund, refund", "refund") && begins_in("我想退款", "退款"));
+        assert!(begins_in("50%", "%") && begins_in("a", ""));
+    }
 
     #[test]
     fn any_text_has_words_unless_it_is_blank() {

@@ -8,8 +8,8 @@ use super::{
     Administration, AuditEntry, AuditLog, AuditPage, Backlog, ClaimBatch, ClaimRequest, Counts,
     Discarded, Erasure, EventArchive, EventFilter, EventPage, EventStore, PageRequest, Person,
     PurgeRequest, PurgeStep, Purged, Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage,
-    QuarantinedItem, Recorded, ReplayClaim, Requeued, ScanRequest, Scanned, Settled, SharedValues,
-    StoreSize, StoredEvent,
+    QuarantinedItem, Recorded, ReplayClaim, Requeued, ScanPage, ScanRequest, Settled, SharedValues,
+    StoreSize, StoredEvent, search_index::IndexRequest,
 };
 use crate::{
     event::{EventKey, IncomingEvent, SourceName, Timestamp},
@@ -183,7 +183,11 @@ impl<S: Administration + ?Sized> Administration for Arc<S> {
         (**self).erase(person, by, now).await
     }
 
-    async fn scan(&self, request: &ScanRequest) -> Result<Vec<Scanned>, StoreError> {
+    async fn scan(&self, request: &ScanRequest) -> Result<ScanPage, StoreError> {
         (**self).scan(request).await
+    }
+
+    async fn index(&self, request: &IndexRequest) -> Result<bool, StoreError> {
+        (**self).index(request).await
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         Attempt, AttemptOutcome, Claim, ClaimRequest, ClaimToken, ClaimedRun, DeadLetterClaim,
         DeadLetterEnd, Erasure, ErrorClass, EventFilter, EventOrder, PageRequest, Person,
         PurgeRequest, QuarantineEntry, QuarantineLimits, QuarantineReason, ReplayClaim, RunEnd,
-        Store, Words,
+        Store, Words, search_index::IndexRequest,
     },
 };
 
@@ -269,6 +269,10 @@ impl Pair {
     }
 
     async fn take_a_step(&mut self, dice: &mut Dice, now: Timestamp) {
+        // The index of the store must not change any answer, however far it has come.
+        for _ in 0..dice.roll(4) {
+            self.stores[1].index(&IndexRequest::tiny(now)).await.unwrap();
+        }
         match dice.roll(12) {
             0 | 1 => {
                 let event = &any_event(dice);
@@ -375,7 +379,7 @@ async fn compare_list(pair: &Pair, dice: &mut Dice, now: Timestamp) {
         conversation: (dice.roll(5) == 0).then(|| format!("s{}", dice.roll(12))),
         correlation: (dice.roll(4) == 0).then(|| Correlation::ALL[dice.roll(5)]),
         words: (dice.roll(6) == 0)
-            .then(|| Words::of(["HI", "ho e1", "ann"][dice.roll(3)]))
+            .then(|| Words::of(["HI", "ho e1", "ann", "no"][dice.roll(4)]))
             .flatten(),
         error: (dice.roll(8) == 0).then(|| ErrorClass::of("no").name),
     };

@@ -13,7 +13,7 @@ use cognigy_core::{
     ClaimToken, Clock, Counts, Discarded, Erasure, EventArchive, EventFilter, EventKey, EventPage,
     EventStore, IncomingEvent, PageRequest, Person, PurgeRequest, PurgeStep, Purged, Quarantine,
     QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantinedItem, Recorded, ReplayClaim,
-    Requeued, ScanRequest, Scanned, Settled, Settlement, SharedValues, SourceName, StoreError,
+    Requeued, ScanPage, ScanRequest, Settled, Settlement, SharedValues, SourceName, StoreError,
     StoreErrorKind, StoreSize, StoredEvent, Timestamp, memory::MemoryStore, testing::ManualClock,
 };
 
@@ -230,7 +230,7 @@ impl Administration for DistantStore {
     ) -> Result<Erasure, StoreError> {
         self.inner.erase(person, by, now).await
     }
-    async fn scan(&self, request: &ScanRequest) -> Result<Vec<Scanned>, StoreError> {
+    async fn scan(&self, request: &ScanRequest) -> Result<ScanPage, StoreError> {
         self.inner.scan(request).await
     }
 }

@@ -4,10 +4,10 @@
 //! overwritten, and the log is emptied at the end.
 
 use cognigy_core::{EventKey, Forgotten, Move, Person, State, Timestamp};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
-    calls::{contact_queue, purge::forget_body},
+    calls::{conditions::WALK, contact_queue, purge::forget_body},
     error::SqliteError,
     file::write_batch::WriteBatch,
     row::{self, micros},
@@ -32,20 +32,26 @@ fn column(person: &Person) -> &'static str {
     }
 }
 
-/// The person's next events after the one with the id `after`.
+/// The person's next events after the one with the id `after`, and where to go on; none at the end.
+///
+/// Every event is looked at, some 20,000 at a time: an erasure does not rely on an index.
 pub(crate) fn find(
     connection: &Connection,
     person: &Person,
     after: i64,
-) -> Result<Vec<i64>, SqliteError> {
+) -> Result<(Vec<i64>, Option<i64>), SqliteError> {
+    let mut last = connection
+        .prepare_cached("SELECT id FROM events WHERE id > ?1 ORDER BY id LIMIT 1 OFFSET ?2")?;
+    let last: Option<i64> = last.query_row([after, WALK - 1], |row| row.get(0)).optional()?;
     let mut select = connection.prepare_cached(&format!(
-        "SELECT id FROM events
-         WHERE {column} = ?1 AND substr({column}, 1, 64) = substr(?1, 1, 64) AND id > ?2
-         ORDER BY id LIMIT {STEP}",
-        column = column(person)
+        "SELECT id FROM events WHERE {} = ?1 AND id > ?2 AND id <= ?3 ORDER BY id LIMIT {STEP}",
+        column(person)
     ))?;
-    let ids = select.query_map(params![person.id(), after], |row| row.get(0))?;
-    Ok(ids.collect::<Result<_, _>>()?)
+    let ids = select
+        .query_map(params![person.id(), after, last.unwrap_or(i64::MAX)], |row| row.get(0))?;
+    let ids = ids.collect::<Result<Vec<i64>, _>>()?;
+    let next = if ids.len() == STEP { ids.last().copied() } else { last };
+    Ok((ids, next))
 }
 
 /// Writes the receipt. Returns its id.

@@ -10,7 +10,7 @@ use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    calls::{archive::Arrivals, contact_queue::CONTACT},
+    calls::{conditions::Arrivals, contact_queue::CONTACT},
     error::SqliteError,
     file::write_batch::WriteBatch,
     row::{self, micros, sql_limit, unreadable},

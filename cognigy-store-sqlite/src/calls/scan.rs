@@ -1,13 +1,23 @@
 //! Reads many events with what a search has to see of them.
 
-use cognigy_core::{Contact, Cursor, LastFailure, SCAN_BYTES, ScanRequest, Scanned};
-use rusqlite::{Connection, OptionalExtension};
+use cognigy_core::{
+    Contact, Cursor, EventFilter, LastFailure, SCAN_BYTES, ScanPage, ScanRequest, Scanned,
+    search_index::{IndexedRange, SEGMENT_EVENTS, terms_of},
+};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::{
-    calls::archive::{Conditions, read_summary},
+    calls::{
+        archive::read_summary,
+        conditions::Conditions,
+        search_index::{self, Candidates},
+    },
     error::SqliteError,
     row::{self, timestamp, unreadable},
 };
+
+/// How much one scan looks at, in events that it reads or could have read.
+const SCAN_COST: i64 = 4096;
 
 /// The events that are dead-lettered, and the unfinished ones whose last attempt of the present run
 /// failed.
@@ -33,28 +43,94 @@ fn is_failing(conditions: &Conditions) -> String {
 pub(crate) fn scan(
     connection: &Connection,
     request: &ScanRequest,
-) -> Result<Vec<Scanned>, SqliteError> {
+) -> Result<ScanPage, SqliteError> {
     let mut conditions = Conditions::of(connection, &request.filter, request.after)?;
-    let is_failing = is_failing(&conditions);
-    conditions.add(is_failing, request.only_failing.then_some(true));
-    let mut select = connection.prepare(&conditions.select(request.limit))?;
-    let mut rows = select.query(conditions.values().as_slice())?;
-    let (mut scanned, mut bytes) = (Vec::new(), 0);
-    while let Some(row) = rows.next()? {
-        if scanned.len() == request.limit || bytes > SCAN_BYTES {
+    let mut scan = Scan { page: ScanPage::default(), bytes: 0, request };
+    let filter = &request.filter;
+    let is_narrowed = filter.words.is_some() || !terms_of(filter).is_empty();
+    if request.only_failing || !is_narrowed {
+        let is_failing = is_failing(&conditions);
+        conditions.add(is_failing, request.only_failing.then_some(true));
+        scan.add(connection, &conditions, &Candidates::All)?;
+        return Ok(scan.page);
+    }
+    let terms = terms_of(filter);
+    let (mut highest, lowest) = conditions.ends(connection, request.after)?;
+    let mut looked_at = 0;
+    while let Some(stretch) = search_index::next(connection, &terms, highest, lowest)? {
+        if scan.add(connection, &conditions, &stretch.candidates)? {
             break;
         }
-        let id: i64 = row.get(0)?;
-        let event = read_summary(row)?;
-        let failure = last_failure(connection, id)?;
-        let (body, contact) = match request.with_contents {
-            true => (shown_body(connection, id)?, contact(connection, id)?),
-            false => (None, None),
-        };
-        bytes += body.as_ref().map_or(0, bytes::Bytes::len);
-        scanned.push(Scanned { cursor: Cursor(id), event, body, contact, failure });
+        highest = stretch.down_to - 1;
+        looked_at += stretch.cost;
+        if looked_at >= SCAN_COST {
+            scan.page.next = Some(Cursor(stretch.down_to)).filter(|_| highest >= lowest);
+            break;
+        }
     }
-    Ok(scanned)
+    Ok(scan.page)
+}
+
+/// A page while it is filled.
+struct Scan<'r> {
+    page: ScanPage,
+    bytes: usize,
+    request: &'r ScanRequest,
+}
+
+impl Scan<'_> {
+    /// Adds those of the candidates that match. Returns whether the page is full.
+    fn add(
+        &mut self,
+        connection: &Connection,
+        conditions: &Conditions,
+        candidates: &Candidates,
+    ) -> Result<bool, SqliteError> {
+        let Self { page, bytes, request } = self;
+        let rest = request.limit - page.events.len();
+        let mut select = connection.prepare(&conditions.select(candidates, rest))?;
+        let mut rows = select.query(conditions.values().as_slice())?;
+        while let Some(row) = rows.next()? {
+            if page.events.len() == request.limit || *bytes > SCAN_BYTES {
+                page.next = page.events.last().map(|last| last.cursor);
+                return Ok(true);
+            }
+            let scanned = read_scanned(connection, row, request.with_contents)?;
+            *bytes += scanned.body.as_ref().map_or(0, bytes::Bytes::len);
+            page.events.push(scanned);
+        }
+        Ok(false)
+    }
+}
+
+/// Reads all events of a range with their contents, the newest first.
+pub(crate) fn each(
+    connection: &Connection,
+    range: IndexedRange,
+    mut read: impl FnMut(Scanned),
+) -> Result<(), SqliteError> {
+    let conditions = Conditions::of(connection, &EventFilter::default(), None)?;
+    let candidates = Candidates::Between { lowest: range.first, highest: range.last };
+    let mut select = connection.prepare(&conditions.select(&candidates, SEGMENT_EVENTS))?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        read(read_scanned(connection, row, true)?);
+    }
+    Ok(())
+}
+
+fn read_scanned(
+    connection: &Connection,
+    row: &Row<'_>,
+    with_contents: bool,
+) -> Result<Scanned, SqliteError> {
+    let id = row.get(0)?;
+    let (body, contact) = match with_contents {
+        true => (shown_body(connection, id)?, contact(connection, id)?),
+        false => (None, None),
+    };
+    let (event, failure) = (read_summary(row)?, last_failure(connection, id)?);
+    Ok(Scanned { cursor: Cursor(id), event, body, contact, failure })
 }
 
 fn last_failure(connection: &Connection, event: i64) -> Result<Option<LastFailure>, SqliteError> {

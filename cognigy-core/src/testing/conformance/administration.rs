@@ -13,21 +13,21 @@ use crate::{
 };
 
 /// Claims the one run that is due, and leaves dead letters.
-async fn claim_run(store: &dyn Store, seconds: i64) -> ClaimedRun {
+pub(super) async fn claim_run(store: &dyn Store, seconds: i64) -> ClaimedRun {
     let mut runs = claim_for(store, &SourceName::default(), [10, 0], seconds).await.runs;
     assert_eq!(runs.len(), 1, "exactly one run is due");
     runs.remove(0)
 }
 
 /// Records `id` and makes it fail permanently, whatever waits for the sink.
-async fn give_up(store: &dyn Store, id: &str, seconds: i64) {
+pub(super) async fn give_up(store: &dyn Store, id: &str, seconds: i64) {
     record(store, id, seconds).await;
     let end = super::gave_up(claim_run(store, seconds).await.claim, seconds);
     assert_eq!(settle(store, end).await, Settled::Done);
 }
 
 /// Records `id` and processes it, whatever waits for the sink.
-async fn process(store: &dyn Store, id: &str, seconds: i64) {
+pub(super) async fn process(store: &dyn Store, id: &str, seconds: i64) {
     record(store, id, seconds).await;
     let end = super::processed(claim_run(store, seconds).await.claim, seconds);
     assert_eq!(settle(store, end).await, Settled::Done);

@@ -7,6 +7,7 @@ mod administration;
 mod archive;
 mod audit;
 mod claiming;
+mod index;
 mod ordering;
 mod quarantine;
 mod recording;
@@ -17,6 +18,7 @@ pub use administration::*;
 pub use archive::*;
 pub use audit::*;
 pub use claiming::*;
+pub use index::*;
 pub use ordering::*;
 pub use quarantine::*;
 pub use recording::*;
@@ -92,6 +94,8 @@ macro_rules! store_conformance {
             an_erasure_takes_quarantined_bodies_that_name_the_person
             a_search_needs_all_words_in_any_case
             what_was_asked_to_be_logged_nowhere_is_not_searched
+            an_index_changes_nothing_that_is_found
+            what_happens_after_the_index_was_made_is_found
             failures_are_grouped_by_their_last_error
             a_shared_value_is_replaced_only_where_it_is_the_expected_one
             what_operators_did_is_recorded_in_order

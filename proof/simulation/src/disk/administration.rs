@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use cognigy_core::{
     Administration, Cursor, DeliveryContext, Discarded, Erasure, EventKey, Forgotten, LastFailure,
-    Person, SCAN_BYTES, ScanRequest, Scanned, State, StoreError, Timestamp,
+    Person, SCAN_BYTES, ScanPage, ScanRequest, Scanned, State, StoreError, Timestamp,
 };
 
 use super::{Disk, EventRow, Phase, Tables, digest};
@@ -125,25 +125,26 @@ impl Administration for Disk {
         Ok(self.change(&mut tables, now, |tables| erase(tables, person)))
     }
 
-    async fn scan(&self, request: &ScanRequest) -> Result<Vec<Scanned>, StoreError> {
+    async fn scan(&self, request: &ScanRequest) -> Result<ScanPage, StoreError> {
         let tables = self.tables();
         let end = request.after.map_or(i64::MAX, |cursor| cursor.0);
-        let mut scanned: Vec<Scanned> = Vec::new();
+        let mut page = ScanPage::default();
         let mut bytes = 0;
         for (id, row) in tables.events.range(..end).rev() {
-            if scanned.len() == request.limit || bytes > SCAN_BYTES {
-                break;
-            }
             let failure = row.failure();
             let is_failing = failure.is_some()
                 && !matches!(row.phase.state(), State::Processed | State::Discarded);
             if !row.matches(&request.filter) || request.only_failing && !is_failing {
                 continue;
             }
+            if page.events.len() == request.limit || bytes > SCAN_BYTES {
+                page.next = page.events.last().map(|last| last.cursor);
+                break;
+            }
             let shows_body = !row.parts.sensitive && row.forgotten.is_none();
             let body = (request.with_contents && shows_body).then(|| row.body.clone());
             bytes += body.as_ref().map_or(0, |body| body.len());
-            scanned.push(Scanned {
+            page.events.push(Scanned {
                 cursor: Cursor(*id),
                 event: row.summary(),
                 body,
@@ -151,6 +152,6 @@ impl Administration for Disk {
                 failure,
             });
         }
-        Ok(scanned)
+        Ok(page)
     }
 }

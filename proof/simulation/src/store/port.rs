@@ -9,7 +9,7 @@ use cognigy_core::{
     ClaimToken, ClaimedRun, Counts, Discarded, Erasure, EventArchive, EventFilter, EventKey,
     EventPage, EventStore, IncomingEvent, PageRequest, Person, PurgeRequest, PurgeStep, Purged,
     Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantinedItem, Recorded,
-    ReplayClaim, Requeued, RunEnd, ScanRequest, Scanned, Settled, Settlement, SharedValues,
+    ReplayClaim, Requeued, RunEnd, ScanPage, ScanRequest, Settled, Settlement, SharedValues,
     SourceName, StoreError, StoreSize, StoredEvent, Timestamp, WorkKind,
 };
 
@@ -429,7 +429,7 @@ impl Administration for StoreClient {
         .await
     }
 
-    async fn scan(&self, request: &ScanRequest) -> Result<Vec<Scanned>, StoreError> {
+    async fn scan(&self, request: &ScanRequest) -> Result<ScanPage, StoreError> {
         let request = request.clone();
         self.call("scan", String::new, move |client| at_once(client.world.store.scan(&request)))
             .await
