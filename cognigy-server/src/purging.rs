@@ -6,7 +6,7 @@ use std::{
 };
 
 use cognigy_core::{Cursor, PurgeRequest, Purged, Store, StoreError, Timestamp};
-use cognigy_service::Retention;
+use cognigy_service::{Retention, UpkeepOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::{settings::Settings, view::time};
@@ -19,8 +19,13 @@ pub(crate) fn request(settings: &Settings, now: Timestamp, limit: usize) -> Purg
     retention(settings).request(now, limit)
 }
 
+/// What is done for the store while the server runs.
+pub(crate) fn upkeep(settings: &Settings) -> UpkeepOptions {
+    UpkeepOptions { retention: retention(settings), search_index: settings.search }
+}
+
 /// The retention that is set.
-pub(crate) fn retention(settings: &Settings) -> Retention {
+fn retention(settings: &Settings) -> Retention {
     Retention {
         finished: settings.retention,
         dead_letters: settings.dead_letter_retention,

@@ -34,6 +34,12 @@ pub enum Happening<'a> {
         /// What the store could not do.
         error: &'a StoreError,
     },
+    /// A step of the search index failed. It is tried again every two seconds. Until then lists read the events
+    /// that it does not describe.
+    IndexFailed {
+        /// What the store could not do.
+        error: &'a StoreError,
+    },
     /// A worker has ended although it was not asked to. Its source's events are stored, and no worker of
     /// this process runs them. Restart the process.
     WorkerEnded {

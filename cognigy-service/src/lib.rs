@@ -78,7 +78,7 @@ pub use replies::{method_not_allowed, not_found};
 pub use service::{DEFAULT_MAX_IN_FLIGHT, Service, ServiceBuilder, StartError};
 #[cfg(feature = "tracing")]
 pub use tracing_observer::TracingObserver;
-pub use upkeep::{DEFAULT_RETENTION, Retention, Upkeep};
+pub use upkeep::{DEFAULT_RETENTION, Retention, Upkeep, UpkeepOptions};
 pub use workers::Workers;
 
 /// The path of the contract: deliveries of the source that is called `cognigy` are posted there.

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use tokio::task::AbortHandle;
 
 use crate::{
-    Admission, Head, Health, Readiness, Receiver, Retention, ServiceObserver, Upkeep, Workers,
+    Admission, Head, Health, Readiness, Receiver, ServiceObserver, Upkeep, UpkeepOptions, Workers,
     admission::TrustedProxies,
     health::{liveness, readiness},
 };
@@ -31,7 +31,7 @@ pub struct ServiceBuilder {
     pipelines: Vec<Pipeline>,
     clock: Arc<dyn Clock>,
     worker: Option<WorkerOptions>,
-    retention: Retention,
+    upkeep: UpkeepOptions,
     max_in_flight: usize,
     trusted: TrustedProxies,
     observer: Arc<dyn ServiceObserver>,
@@ -79,20 +79,27 @@ impl ServiceBuilder {
 
     /// How long processed and discarded events and invalid bodies are kept. Default: 30 days.
     pub fn retention(mut self, retention: Duration) -> Self {
-        self.retention.finished = retention;
+        self.upkeep.retention.finished = retention;
         self
     }
 
     /// How long dead-lettered events that no operator has dealt with, and conflicts, are kept. Default: for
     /// ever.
     pub fn dead_letter_retention(mut self, retention: Duration) -> Self {
-        self.retention.dead_letters = Some(retention);
+        self.upkeep.retention.dead_letters = Some(retention);
         self
     }
 
     /// How long the body of a sensitive event is kept after the event was processed. Default: no time.
     pub fn sensitive_retention(mut self, retention: Duration) -> Self {
-        self.retention.sensitive = retention;
+        self.upkeep.retention.sensitive = retention;
+        self
+    }
+
+    /// Whether the index is kept by which lists find words and contacts without reading everything. Default:
+    /// yes. It is made after the events were answered.
+    pub fn search_index(mut self, is_kept: bool) -> Self {
+        self.upkeep.search_index = is_kept;
         self
     }
 
@@ -138,7 +145,7 @@ impl ServiceBuilder {
     }
 
     fn run(self) -> Service {
-        let Self { pipelines, clock, worker, retention, max_in_flight, trusted, observer } = self;
+        let Self { pipelines, clock, worker, upkeep, max_in_flight, trusted, observer } = self;
         let admission = Admission::new(pipelines.len());
         let admission = admission.clock(Arc::clone(&clock)).trusted_proxies(trusted);
         let receivers = pipelines.iter().map(|it| {
@@ -154,7 +161,7 @@ impl ServiceBuilder {
             }
         }
         let watch = tokio::spawn(workers.clone().watch(Arc::clone(&observer))).abort_handle();
-        let upkeep = Upkeep::start(stores.clone(), clock, retention, observer);
+        let upkeep = Upkeep::start(stores.clone(), clock, upkeep, observer);
         let readiness = Readiness::default();
         let tasks = Mutex::new(Some((upkeep, watch)));
         Service(Arc::new(Running { receivers, stores, workers, readiness, tasks }))
@@ -185,7 +192,7 @@ impl Service {
             pipelines: vec![pipeline],
             clock: Arc::new(TokioClock::new()),
             worker: Some(WorkerOptions::default()),
-            retention: Retention::default(),
+            upkeep: UpkeepOptions::default(),
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
             trusted: TrustedProxies::default(),
             observer: Arc::new(Silent),

@@ -13,6 +13,7 @@ use crate::{
 
 /// What a failure to forget the bodies of sensitive events is remembered by.
 const SENSITIVE: &str = "sensitive events";
+const INDEX: &str = "search index";
 
 /// Logs with [`tracing`], one line for each thing that an operator may have to know: a refused delivery, an
 /// attempt that failed, a dead letter, a store or a CRM out of reach, a worker that has ended. What went
@@ -158,6 +159,13 @@ impl ServiceObserver for TracingObserver {
                     let error = cognigy_core::report(error);
                     let message = "bodies of sensitive events not forgotten";
                     tracing::error!(error, unlogged, "{message}");
+                }
+            }
+            Happening::IndexFailed { error } => {
+                if let Some(unlogged) = self.failing.again(INDEX) {
+                    let error = cognigy_core::report(error);
+                    let message = "events not described in the search index";
+                    tracing::warn!(error, unlogged, "{message}");
                 }
             }
             Happening::WorkerEnded { source } => {

@@ -1,12 +1,14 @@
 //! What a store needs done for as long as a service runs: forget what is older than the retention, and the
-//! bodies of sensitive events once they are processed.
+//! bodies of sensitive events once they are processed; and describe new events in the search index.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use cognigy_core::{Clock, PurgeRequest, Purged, Store, StoreError, Timestamp};
+use cognigy_core::{
+    Clock, PurgeRequest, Purged, Store, StoreError, Timestamp, search_index::IndexRequest,
+};
 use tokio::task::JoinHandle;
 
 use crate::happening::{Happening, ServiceObserver};
@@ -19,6 +21,12 @@ const SENSITIVE_INTERVAL: Duration = Duration::from_secs(1);
 const PURGE_BATCH: usize = 500;
 /// The pause between two such transactions, in which deliveries are written.
 const PURGE_PAUSE: Duration = Duration::from_millis(20);
+
+/// How often it is looked whether there are events to describe in the index.
+const INDEX_INTERVAL: Duration = Duration::from_secs(2);
+/// After each step of the index it rests so many times as long as the step took: at full load, deliveries and
+/// workers need the processor.
+const INDEX_REST: u32 = 3;
 
 /// How long finished events are kept unless set otherwise: 30 days.
 pub const DEFAULT_RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -54,6 +62,22 @@ impl Retention {
     }
 }
 
+/// What is done for stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpkeepOptions {
+    /// How long what is stored is kept.
+    pub retention: Retention,
+    /// Whether the index is kept by which lists find words and contacts. Default: yes. Without it they read
+    /// events, some ten thousand for each page.
+    pub search_index: bool,
+}
+
+impl Default for UpkeepOptions {
+    fn default() -> Self {
+        Self { retention: Retention::default(), search_index: true }
+    }
+}
+
 /// Tends stores in tasks of its own, until it is stopped or dropped.
 #[derive(Debug)]
 pub struct Upkeep(Vec<JoinHandle<()>>);
@@ -64,11 +88,18 @@ impl Upkeep {
     pub fn start(
         stores: Vec<Arc<dyn Store>>,
         clock: Arc<dyn Clock>,
-        retention: Retention,
+        options: UpkeepOptions,
         observer: Arc<dyn ServiceObserver>,
     ) -> Self {
-        let tender = Tender { stores, clock, retention, observer };
-        Self(vec![tokio::spawn(tender.clone().purge()), tokio::spawn(tender.forget_sensitive())])
+        let tender = Tender { stores, clock, retention: options.retention, observer };
+        let mut tasks = vec![
+            tokio::spawn(tender.clone().purge()),
+            tokio::spawn(tender.clone().forget_sensitive()),
+        ];
+        if options.search_index {
+            tasks.push(tokio::spawn(tender.index()));
+        }
+        Self(tasks)
     }
 
     /// Does no more. What a store is doing at this moment ends by itself.
@@ -140,6 +171,28 @@ impl Tender {
                     Ok(count) => Happening::ForgotSensitive { count: *count },
                     Err(error) => Happening::ForgetSensitiveFailed { error },
                 });
+            }
+        }
+    }
+
+    /// Describes events in the stores' indexes, and describes anew what has changed.
+    async fn index(self) {
+        loop {
+            let mut more = false;
+            for store in &self.stores {
+                let began = Instant::now();
+                let outcome = store.index(&IndexRequest::at(self.clock.now())).await;
+                match &outcome {
+                    Ok(true) => {
+                        more = true;
+                        tokio::time::sleep(began.elapsed() * INDEX_REST).await;
+                    }
+                    Ok(false) => {}
+                    Err(error) => self.observer.happened(&Happening::IndexFailed { error }),
+                }
+            }
+            if !more {
+                tokio::time::sleep(INDEX_INTERVAL).await;
             }
         }
     }

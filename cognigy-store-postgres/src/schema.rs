@@ -21,13 +21,14 @@ struct Migration {
 }
 
 /// The migrations from version n to n + 1. A released migration is never edited.
-const MIGRATIONS: [Migration; 6] = [
+const MIGRATIONS: [Migration; 7] = [
     Migration { sql: include_str!("../migrations/0001_initial.sql"), compatible_from: 1 },
     Migration { sql: include_str!("../migrations/0002_delivery_context.sql"), compatible_from: 1 },
     Migration { sql: include_str!("../migrations/0003_correlation.sql"), compatible_from: 1 },
     Migration { sql: include_str!("../migrations/0004_administration.sql"), compatible_from: 1 },
     Migration { sql: include_str!("../migrations/0005_audit.sql"), compatible_from: 1 },
     Migration { sql: include_str!("../migrations/0006_contacts.sql"), compatible_from: 1 },
+    Migration { sql: include_str!("../migrations/0007_search_index.sql"), compatible_from: 1 },
 ];
 
 /// The version this program was written for.

@@ -13,8 +13,8 @@ use cognigy_core::{
     ClaimToken, Counts, Discarded, Erasure, EventArchive, EventFilter, EventKey, EventOrder,
     EventPage, EventStore, IncomingEvent, PageRequest, Person, PurgeRequest, PurgeStep, Purged,
     Quarantine, QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantinedItem, Recorded,
-    ReplayClaim, Requeued, ScanRequest, Scanned, Settled, Settlement, SharedValues, SourceName,
-    StoreError, StoreSize, StoredEvent, Timestamp, search,
+    ReplayClaim, Requeued, ScanPage, ScanRequest, Settled, Settlement, SharedValues, SourceName,
+    StoreError, StoreSize, StoredEvent, Timestamp, search, search_index::IndexRequest,
 };
 
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         contact_queue::{self, OrderHint},
         discard, erase, probe, purge, quarantine,
         record::Delivery,
-        replay, scan, settle, shared_values,
+        replay, scan, search_index, settle, shared_values,
     },
     error::PostgresError,
     schema,
@@ -38,6 +38,11 @@ use crate::{
 
 /// The pause between two transactions of a purge that remove bytes row by row.
 const PURGE_PAUSE: Duration = Duration::from_millis(20);
+
+/// A segment of the index is begun anew later if transactions that were under way then have not ended after
+/// so many looks, with a pause between any two: three seconds.
+const INDEX_WAITS: u32 = 150;
+const INDEX_WAIT: Duration = Duration::from_millis(20);
 
 /// An event store in a PostgreSQL database.
 ///
@@ -402,11 +407,11 @@ impl Administration for PostgresStore {
             let erased = perform!(working, connection => {
                 erase::erase(connection, receipt, person, after, now)
             })?;
-            let Some(last) = erased.last else { break };
-            after = last;
             erasure.dead_letters += erased.dead_letters;
             erasure.sent.extend(erased.sent);
             keys.extend(erased.keys);
+            let Some(next) = erased.next else { break };
+            after = next;
         }
         erasure.events = keys.len() as u64;
         perform!(working, connection => erase::clear_filters(connection, person))?;
@@ -421,8 +426,48 @@ impl Administration for PostgresStore {
         }
     }
 
-    async fn scan(&self, request: &ScanRequest) -> Result<Vec<Scanned>, StoreError> {
+    async fn scan(&self, request: &ScanRequest) -> Result<ScanPage, StoreError> {
         let reading = &self.inner.connections.reading;
         Ok(perform!(again reading, connection => scan::scan(connection, request))?)
+    }
+
+    async fn index(&self, request: &IndexRequest) -> Result<bool, StoreError> {
+        let Connections { reading, working, .. } = &self.inner.connections;
+        let Some(range) = perform!(again reading, connection => {
+            search_index::plan(connection, request)
+        })?
+        else {
+            return Ok(false);
+        };
+        // From here on the database notes what changes in the range.
+        let token = perform!(working, connection => {
+            search_index::begin(connection, range, request.now)
+        })?;
+        let horizon = perform!(again reading, connection => search_index::horizon(connection))?;
+        let mut waits = 0;
+        while !perform!(again reading, connection => search_index::has_passed(connection, horizon))?
+        {
+            waits += 1;
+            if waits == INDEX_WAITS {
+                // A long transaction is under way. What was begun is begun anew later.
+                return Ok(false);
+            }
+            tokio::time::sleep(INDEX_WAIT).await;
+        }
+        let (parts, undescribed) = perform!(again reading, connection => {
+            search_index::describe(connection, range)
+        })?;
+        for parts in parts.chunks(search_index::PARTS) {
+            let is_wanted = perform!(working, connection => {
+                search_index::write(connection, range.first, token, parts)
+            })?;
+            if !is_wanted {
+                return Ok(true);
+            }
+        }
+        perform!(working, connection => {
+            search_index::finish(connection, range.first, token, &undescribed)
+        })?;
+        Ok(true)
     }
 }

@@ -54,43 +54,6 @@ async fn an_older_program_goes_on_while_a_newer_one_expands_the_schema() {
     assert!(restarted.find(&key("before")).await.unwrap().is_some());
 }
 
-/// The SQL that an operator runs before an upgrade (docs/operating.md).
-fn beforehand() -> Vec<&'static str> {
-    let page = include_str!("../../docs/operating.md");
-    let block = page.split_once("```sql\nCREATE INDEX CONCURRENTLY").unwrap().1;
-    let block = block.split_once("```").unwrap().0;
-    let first = page.find(block).unwrap() - "CREATE INDEX CONCURRENTLY".len();
-    let block = &page[first..first + "CREATE INDEX CONCURRENTLY".len() + block.len()];
-    block.split_inclusive(';').map(str::trim).filter(|statement| !statement.is_empty()).collect()
-}
-
-#[tokio::test]
-async fn indexes_that_were_built_before_the_upgrade_are_taken_as_they_are() {
-    let place = Place::new();
-    drop(place.open().await);
-    let names = ["external_id", "user_id", "conversation"].map(|it| format!("cognigy_events_{it}"));
-    let indexes = || {
-        place.sql(
-            "SELECT string_agg(indexname || indexdef, ' ' ORDER BY indexname) FROM pg_indexes
-             WHERE tablename = 'cognigy_events' AND indexname LIKE 'cognigy\\_events\\_%'",
-        )
-    };
-    let made_by_the_migration = indexes();
-    for name in &names {
-        assert!(made_by_the_migration.contains(name.as_str()), "{made_by_the_migration}");
-        place.sql(&format!("DROP INDEX {name}"));
-    }
-    place.sql("UPDATE cognigy_schema SET version = 5");
-    let statements = beforehand();
-    assert_eq!(statements.len(), 3);
-    for statement in statements {
-        place.sql(statement);
-    }
-    drop(place.open().await);
-    assert_eq!(place.sql("SELECT version FROM cognigy_schema"), known().to_string());
-    assert_eq!(indexes(), made_by_the_migration);
-}
-
 #[tokio::test]
 async fn a_program_that_is_too_old_refuses_and_touches_nothing() {
     let place = Place::new();

@@ -1,8 +1,8 @@
 -- The index of words, contacts and conversations, which is made after the events were answered. It takes the
 -- place of the indexes that every delivery had to write. Programs that know version 6 only do not open this file.
-DROP INDEX events_external_id;
-DROP INDEX events_user_id;
-DROP INDEX events_conversation;
+DROP INDEX IF EXISTS events_external_id;
+DROP INDEX IF EXISTS events_user_id;
+DROP INDEX IF EXISTS events_conversation;
 
 -- Ranges of ids of events. No two overlap.
 CREATE TABLE search_segments (

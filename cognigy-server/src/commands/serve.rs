@@ -26,6 +26,7 @@ use crate::{
 const OPERATORS_CONNECTIONS: usize = 256;
 /// What a log line about forgetting the bodies of sensitive events is remembered by.
 const SENSITIVE: &str = "sensitive events";
+const INDEX: &str = "search index";
 
 /// A running server.
 pub(crate) struct Running {
@@ -118,7 +119,7 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
     };
     let told: Arc<dyn ServiceObserver> = Arc::new(Told(app.clone()));
     let stores = vec![Arc::clone(&app.store)];
-    let upkeep = Upkeep::start(stores, clock, purging::retention(settings), Arc::clone(&told));
+    let upkeep = Upkeep::start(stores, clock, purging::upkeep(settings), Arc::clone(&told));
     let watching = [
         tokio::spawn(service.workers.clone().watch(told)),
         tokio::spawn(Arc::clone(&app.refusals).watch()),
@@ -210,6 +211,12 @@ impl ServiceObserver for Told {
                 if let Some(unlogged) = telemetry.failing.again(SENSITIVE) {
                     let error = cognigy_core::report(error);
                     tracing::error!(error, unlogged, "bodies of sensitive events not forgotten");
+                }
+            }
+            Happening::IndexFailed { error } => {
+                if let Some(unlogged) = telemetry.failing.again(INDEX) {
+                    let error = cognigy_core::report(error);
+                    tracing::warn!(error, unlogged, "events not described in the search index");
                 }
             }
             Happening::WorkerEnded { source } => {

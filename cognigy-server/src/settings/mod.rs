@@ -68,6 +68,8 @@ pub(crate) struct Settings {
     pub(crate) dead_letter_retention: Option<Duration>,
     /// How long the body of a sensitive event is kept after the event was processed.
     pub(crate) sensitive_retention: Duration,
+    /// Whether the search index is kept.
+    pub(crate) search: bool,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
     /// Whether requests to others go through the proxy that the environment names.
@@ -171,6 +173,7 @@ impl Settings {
             dead_letter_retention: layers
                 .required("dead_letter_retention", parse::duration_or_never)?,
             sensitive_retention: layers.required("sensitive_retention", parse::duration)?,
+            search: layers.required("search", parse::switch)?,
             log: layers.required("log", parse::log_filter)?,
             log_format: layers.required("log_format", parse::log_format)?,
             proxy_from_env: layers.required("proxy_from_env", parse::switch)?,

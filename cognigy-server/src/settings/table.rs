@@ -343,6 +343,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Some("0s"),
         "How long the body of a sensitive event is kept after the event was processed",
     ),
+    setting(
+        "COGNIGY_SEARCH",
+        Some("on"),
+        "Whether the index is kept by which words and contacts are found without reading all events",
+    ),
     each(setting(
         "COGNIGY_QUARANTINE_MAX_ITEMS",
         Some("1000"),

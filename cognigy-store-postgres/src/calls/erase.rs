@@ -8,7 +8,7 @@ use deadpool_postgres::{Object, Transaction};
 use tokio_postgres::types::ToSql;
 
 use crate::{
-    calls::{contact_queue, replay},
+    calls::{conditions::WALK, contact_queue, replay},
     error::PostgresError,
     row::{self, Private, escape, read},
 };
@@ -23,7 +23,7 @@ const BODIES: i64 = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Erased {
     /// The last event that was looked at; none if there is no other.
-    pub(crate) last: Option<i64>,
+    pub(crate) next: Option<i64>,
     pub(crate) keys: Vec<EventKey>,
     pub(crate) dead_letters: u64,
     pub(crate) sent: Vec<EventKey>,
@@ -59,6 +59,8 @@ pub(crate) async fn clear_filters(
 }
 
 /// Erases the person's next events after the one with the id `after`.
+///
+/// Every event is looked at, some 20,000 at a time: an erasure does not rely on an index.
 pub(crate) async fn erase(
     connection: &mut Object,
     receipt: i64,
@@ -72,18 +74,22 @@ pub(crate) async fn erase(
         Person::UserId(_) => "user_id",
     };
     let id = Private(escape(person.id()).into_owned());
+    let skip = "SELECT id FROM cognigy_events WHERE id > $1 ORDER BY id OFFSET $2 LIMIT 1";
+    let last = transaction.query_opt(skip, &[&after, &(WALK - 1)]).await?;
+    let last = last.map(|row| read::<i64>(&row, "id")).transpose()?;
     let rows = transaction
         .query(
             &format!(
-                "SELECT id FROM cognigy_events
-                 WHERE {column} = $1 AND left({column}, 64) = left($1, 64) AND id > $2
+                "SELECT id FROM cognigy_events WHERE {column} = $1 AND id > $2 AND id <= $3
                  ORDER BY id LIMIT {STEP}"
             ),
-            &[&id, &after],
+            &[&id, &after, &last.unwrap_or(i64::MAX)],
         )
         .await?;
     let handles = rows.iter().map(|row| read(row, "id")).collect::<Result<Vec<i64>, _>>()?;
-    let mut erased = Erased { last: handles.last().copied(), ..Erased::default() };
+    let is_full = i64::try_from(handles.len()).is_ok_and(|found| found == STEP);
+    let next = if is_full { handles.last().copied() } else { last };
+    let mut erased = Erased { next, ..Erased::default() };
     if handles.is_empty() {
         return Ok(erased);
     }

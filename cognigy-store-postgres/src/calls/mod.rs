@@ -3,6 +3,7 @@
 pub(crate) mod archive;
 pub(crate) mod audit;
 pub(crate) mod claim;
+pub(crate) mod conditions;
 pub(crate) mod contact_queue;
 pub(crate) mod discard;
 pub(crate) mod erase;
@@ -13,5 +14,6 @@ pub(crate) mod quarantine;
 pub(crate) mod record;
 pub(crate) mod replay;
 pub(crate) mod scan;
+pub(crate) mod search_index;
 pub(crate) mod settle;
 pub(crate) mod shared_values;

@@ -48,6 +48,8 @@ WITH incoming AS MATERIALIZED (
          WITH ORDINALITY AS row (now, source, event_id, type, timestamp_json, external_id, user_id,
                                  body, lane, conversation, headers, sensitive, ordinal)
     WHERE (SELECT event_order FROM cognigy_settings WHERE id = 1) {condition}
+      -- The transaction has its number before its events have theirs: see `search_index`.
+      AND (SELECT pg_current_xact_id()) IS NOT NULL
 ), events AS (
     INSERT INTO cognigy_events
         (id, received_at, source, event_id, type, timestamp_json, external_id, user_id,
