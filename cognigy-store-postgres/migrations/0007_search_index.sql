@@ -48,8 +48,8 @@ CREATE TRIGGER cognigy_search_after_look_up AFTER INSERT ON cognigy_contexts
 CREATE TRIGGER cognigy_search_after_other_look_up AFTER UPDATE ON cognigy_contexts
     REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION cognigy_search_changed();
 
--- What is removed must not be left in the index. A process that writes a part holds its segment's row, and
--- whoever removes waits for it.
+-- What is removed must not be left in the index. A process that writes a part holds its segment's row, and a purge
+-- or an erasure waits for it.
 CREATE FUNCTION cognigy_search_drop(event bigint) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     segment_of_event bigint := (

@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(next(&small, 0, 7, 0), Some((0, 7)));
         let begun = [segment(4, 5, SegmentState::Begun), segment(0, 1, BUILT)];
         assert_eq!(next(&begun, 0, 7, 0), None);
-        assert_eq!(next(&begun, 0, 7, 60), Some((4, 5)), "who began it has ended");
+        assert_eq!(next(&begun, 0, 7, 60), Some((4, 5)), "its process has ended");
     }
 
     #[test]
