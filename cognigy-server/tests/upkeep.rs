@@ -3,6 +3,7 @@
 
 mod common;
 
+use cognigy_test_postgres::Cluster;
 use common::{Server, Site, crm::Crm, event, eventually, stderr, stdout};
 use serde_json::Value;
 
@@ -195,4 +196,34 @@ fn no_operator_s_request_costs_much_memory() {
     let whole = server.get(&format!("/admin/quarantine/{}", newest["id"])).json();
     assert_eq!(whole["body"].as_str().unwrap().len(), 1 << 20);
     assert_eq!(whole["body_truncated"], false);
+}
+
+/// Without further ado, once there are enough events for a segment.
+#[test]
+fn words_are_described_in_the_index_unless_that_is_turned_off() {
+    for [mut with, mut without] in [
+        [Site::on_file(), Site::on_file()],
+        [Site::on_postgres(Cluster::shared()), Site::on_postgres(Cluster::shared())],
+    ] {
+        let prefix = if with.postgres.is_some() { "cognigy_" } else { "" };
+        let segments = format!(
+            "SELECT CAST(count(*) AS TEXT) FROM {prefix}search_segments WHERE state = 'built'"
+        );
+        with.set("COGNIGY_WORKER", "off");
+        without.set("COGNIGY_WORKER", "off").set("COGNIGY_SEARCH", "off");
+        let servers = [with.serve(), without.serve()];
+        for server in &servers {
+            for n in 0..1030 {
+                assert_eq!(server.deliver(&event(&format!("e{n}"), "c1")).status, 200);
+            }
+        }
+        eventually("a segment is built", || (with.sql(&segments) != "0").then_some(()));
+        assert_eq!(without.sql(&segments), "0");
+        for server in &servers {
+            let found = server.get("/admin/events?q=e77&limit=100").json();
+            let ids: Vec<_> =
+                found["events"].as_array().unwrap().iter().map(|it| &it["event_id"]).collect();
+            assert_eq!(ids.len(), 11, "e77 and e770 to e779: {ids:?}");
+        }
+    }
 }

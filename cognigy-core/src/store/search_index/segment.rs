@@ -20,7 +20,7 @@ const MANY: usize = 512;
 const EVENT_TERMS: usize = 4000;
 
 /// How much of terms a segment collects, in bytes. What does not fit is not described.
-const SEGMENT_BYTES: usize = 16 * 1024 * 1024;
+const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 
 /// What a term costs beside its bytes while a segment is made.
 const TERM_OVERHEAD: usize = 64;
