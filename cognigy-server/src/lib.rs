@@ -37,18 +37,14 @@ mod cli;
 mod commands;
 mod console;
 mod deployment;
-mod discards;
-mod erasing;
 mod error;
-mod filter;
-mod find;
+mod host;
 mod http;
 mod logging;
 mod notices;
 mod output;
 mod panics;
 mod papers;
-mod pausing;
 mod pipelines;
 mod presence;
 mod purging;
@@ -60,6 +56,7 @@ mod settings;
 mod store;
 mod telemetry;
 mod traces;
-mod view;
+
+use cognigy_operator::{discards, erasing, filter, find, pausing, view};
 
 pub use server::Server;

@@ -154,10 +154,18 @@ impl ServiceBuilder {
             }
         }
         let watch = tokio::spawn(workers.clone().watch(Arc::clone(&observer))).abort_handle();
-        let upkeep = Upkeep::start(stores.clone(), clock, retention, observer);
+        let upkeep = Upkeep::start(stores.clone(), Arc::clone(&clock), retention, observer);
         let readiness = Readiness::default();
         let tasks = Mutex::new(Some((upkeep, watch)));
-        Service(Arc::new(Running { receivers, stores, workers, readiness, tasks }))
+        Service(Arc::new(Running {
+            receivers,
+            stores,
+            workers,
+            readiness,
+            clock,
+            retention,
+            tasks,
+        }))
     }
 }
 
@@ -174,6 +182,8 @@ struct Running {
     stores: Vec<Arc<dyn Store>>,
     workers: Workers,
     readiness: Readiness,
+    clock: Arc<dyn Clock>,
+    retention: Retention,
     /// Upkeep, and the watch over the workers. None after the shutdown.
     tasks: Mutex<Option<(Upkeep, AbortHandle)>>,
 }
@@ -220,6 +230,18 @@ impl Service {
     #[must_use]
     pub fn pipeline(&self) -> &Pipeline {
         self.first().pipeline()
+    }
+
+    /// The clock by which the service tells the time.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.clock
+    }
+
+    /// How long the service keeps what is stored.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        self.0.retention
     }
 
     /// How the service is now. The store is asked at most twice a second.

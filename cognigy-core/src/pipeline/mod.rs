@@ -143,6 +143,12 @@ impl Pipeline {
         self.inner.breaker.as_ref().is_some_and(Breaker::is_open)
     }
 
+    /// Whether its dead letters are sent somewhere. Else they [stay in the store](crate::KeepInStore).
+    #[must_use]
+    pub fn sends_dead_letters(&self) -> bool {
+        !self.inner.sink.keeps_in_store()
+    }
+
     /// Has the workers of this pipeline begin no more attempts, until [`resume`](Self::resume). What they
     /// have begun ends as usual, and what they have claimed beside that is given back. Deliveries are still
     /// taken in, dead letters are still sent, and a replay that is asked for by itself still runs.

@@ -17,6 +17,7 @@ use std::{
 };
 
 use cognigy_core::{EventKey, Store, StoreError, Timestamp};
+pub(crate) use cognigy_operator::selection::LEAST_RATE;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use carry_out::carry_out;
@@ -29,8 +30,6 @@ const REMEMBERED: usize = 100;
 pub(crate) const MAX_EVENTS: usize = 200_000;
 /// How many keys one stored page holds.
 const PAGE: usize = 500;
-/// The lowest rate, in events a second: an event in 17 minutes.
-pub(crate) const LEAST_RATE: f64 = 0.001;
 /// After this long without a write, another process takes a replay over.
 const LEASE: Duration = Duration::from_secs(10);
 

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use cognigy_core::{Backlog, Clock, Stop, WorkerOptions};
 use cognigy_crm_http::HttpCrm;
+use cognigy_operator::OperatorApi;
 use cognigy_service::{Happening, ServiceObserver, Upkeep};
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
@@ -15,7 +16,6 @@ use crate::{
     error::StartError,
     http::{self, Listening, MAX_CONNECTIONS, Routes, Service, Size},
     notices::Notices,
-    pausing,
     presence::Presence,
     purging,
     settings::{EXAMPLE_CRM, Settings},
@@ -98,7 +98,7 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
         }
     }
     let address = listening.first().map_or(settings.listen, |public| public.address);
-    pausing::follow(&*app.store, &app.pipelines).await?;
+    app.api.follow_pauses().await?;
     app.telemetry.works(settings.worker);
     // Each source has a worker, so that a slow source does not hold up another.
     let clock: Arc<dyn Clock> = Arc::new(app.clock);
@@ -122,7 +122,7 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
     let watching = [
         tokio::spawn(service.workers.clone().watch(told)),
         tokio::spawn(Arc::clone(&app.refusals).watch()),
-        tokio::spawn(pausing::watch(app.clone())),
+        tokio::spawn(watch_pauses(app.api.clone())),
         tokio::spawn(breakers::watch(app.clone())),
     ];
     Ok(Running {
@@ -134,6 +134,11 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
         watching: watching.into_iter().chain(notices).collect(),
         service,
     })
+}
+
+/// Has the workers do as the store says about pauses, for as long as the server runs.
+async fn watch_pauses(api: OperatorApi) {
+    api.watch_pauses().await;
 }
 
 impl Running {

@@ -1,69 +1,28 @@
 //! Bulk replays: the requests that begin, list and cancel them. [`bulk_replays`] carries them out.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
-
 use actix_web::{HttpResponse, web};
-use cognigy_core::{Clock, EventFilter, EventKey, PageRequest, SourceName, StoreError, Timestamp};
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{MapAccess, Visitor},
+use cognigy_core::{Clock, EventFilter, EventKey, PageRequest, StoreError};
+use cognigy_operator::{
+    Operator, number,
+    selection::{Asked, MAX_SELECTION, Selection, asked},
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
     Answer, ProblemResponse, Shared,
-    access::{Change, Operator, Reader},
-    request::{WholeBody, number},
+    access::{Change, Reader},
+    request::WholeBody,
 };
 use crate::{
     app::App,
     audit::{Target, audit},
-    bulk_replays::{self, BulkReplay, LEAST_RATE, Line, MAX_EVENTS, Work},
-    filter::{self, Types},
+    bulk_replays::{self, BulkReplay, Line, MAX_EVENTS, Work},
     find, recorrelation,
 };
 
 /// How many events one page of a selection holds.
 const BATCH: usize = 256;
-/// How many ids one request may name. For more there are filters.
-const MAX_IDS: usize = 10_000;
-/// How long a selection may be, in bytes: as many ids as may be named, of usual lengths.
-pub(super) const MAX_SELECTION: usize = 2 * 1024 * 1024;
-
-/// The members of a JSON object in order. A map would keep only the last of two members with one
-/// name.
-struct Members(Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Read)
-    }
-}
-
-/// Which events a request names.
-pub(super) enum Selection {
-    Ids(Vec<EventKey>),
-    Filter(EventFilter),
-}
 
 /// Begins a bulk replay of `{"ids": […]}` or of a filter such as `{"status": "dead_lettered"}`, perhaps with
 /// a `rate`.
@@ -98,38 +57,36 @@ pub(crate) async fn replay_selected(
     let asked = asked(body, app.clock.now(), app.types)
         .map_err(|error| ProblemResponse::bad_request(&error))?;
     let filter = serde_json::from_slice(body).ok();
-    asked.begin(app, operator, Work::Replay, filter).await
+    begin_as_asked(asked, app, operator, Work::Replay, filter).await
 }
 
-impl Asked {
-    /// Begins the work, or only looks at its events. The record of what operators did keeps `filter`.
-    pub(super) async fn begin(
-        self,
-        app: &App,
-        operator: &Operator,
-        work: Work,
-        filter: Option<Value>,
-    ) -> Result<Begun, ProblemResponse> {
-        let Self { selection, rate, dry_run } = self;
-        let filters = match selection {
-            Selection::Ids(keys) if dry_run => {
-                return Ok(Begun::NotYet(selected_of(app, keys).await?));
-            }
-            Selection::Ids(keys) => {
-                return begin_with(app, operator, work, keys, rate, filter).await;
-            }
-            Selection::Filter(filter) if work == Work::Replay => vec![filter],
-            Selection::Filter(filter) => recorrelation::filters(&filter).collect(),
-        };
-        if dry_run {
-            return Ok(Begun::NotYet(selected(app, &filters).await?));
+/// Begins the work, or only looks at its events. The record of what operators did keeps `filter`.
+pub(super) async fn begin_as_asked(
+    asked: Asked,
+    app: &App,
+    operator: &Operator,
+    work: Work,
+    filter: Option<Value>,
+) -> Result<Begun, ProblemResponse> {
+    let Asked { selection, rate, dry_run } = asked;
+    let filters = match selection {
+        Selection::Ids(keys) if dry_run => {
+            return Ok(Begun::NotYet(selected_of(app, keys).await?));
         }
-        let keys = keys_of(app, &filters).await?.ok_or_else(|| {
-            let detail = format!("More than {MAX_EVENTS} events match: narrow the filter");
-            ProblemResponse::bad_request(&detail)
-        })?;
-        begin_with(app, operator, work, keys, rate, filter).await
+        Selection::Ids(keys) => {
+            return begin_with(app, operator, work, keys, rate, filter).await;
+        }
+        Selection::Filter(filter) if work == Work::Replay => vec![filter],
+        Selection::Filter(filter) => recorrelation::filters(&filter).collect(),
+    };
+    if dry_run {
+        return Ok(Begun::NotYet(selected(app, &filters).await?));
     }
+    let keys = keys_of(app, &filters).await?.ok_or_else(|| {
+        let detail = format!("More than {MAX_EVENTS} events match: narrow the filter");
+        ProblemResponse::bad_request(&detail)
+    })?;
+    begin_with(app, operator, work, keys, rate, filter).await
 }
 
 async fn begin_with(
@@ -141,7 +98,7 @@ async fn begin_with(
     filter: Option<Value>,
 ) -> Result<Begun, ProblemResponse> {
     let now = app.clock.now();
-    let replay = bulk_replays::begin(&*app.store, work, &keys, rate, &operator.name, now).await?;
+    let replay = bulk_replays::begin(&*app.store, work, &keys, rate, operator.name(), now).await?;
     let count = Some(replay.total);
     audit(app, operator, work.action(), Target::Selected, filter.as_ref(), count, "begun").await;
     Ok(Begun::Replay(replay))
@@ -260,160 +217,4 @@ async fn selected(app: &App, filters: &[EventFilter]) -> Result<Selected, StoreE
         }
     }
     Ok(selected)
-}
-
-/// What a request asks for.
-pub(super) struct Asked {
-    selection: Selection,
-    /// The most events a second.
-    rate: Option<f64>,
-    /// Whether nothing is to be done to them yet.
-    dry_run: bool,
-}
-
-/// Which events `body` names, and whether nothing is to be done to them yet.
-pub(super) fn selection(
-    body: &[u8],
-    now: Timestamp,
-    types: Types,
-) -> Result<(Selection, bool), String> {
-    match asked(body, now, types)? {
-        Asked { rate: Some(_), .. } => Err("rate: is not a filter".to_owned()),
-        Asked { selection, dry_run, .. } => Ok((selection, dry_run)),
-    }
-}
-
-fn asked(body: &[u8], now: Timestamp, types: Types) -> Result<Asked, String> {
-    match members(body).and_then(|members| asked_by(members, now, types))? {
-        Asked { selection: Selection::Filter(filter), .. } if filter == EventFilter::default() => {
-            // An empty object would replay all events.
-            Err("name at least one condition, or ids".to_owned())
-        }
-        asked => Ok(asked),
-    }
-}
-
-/// The members of the object, each once.
-pub(super) fn members(body: &[u8]) -> Result<BTreeMap<String, Value>, String> {
-    if body.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let Ok(Members(members)) = serde_json::from_slice(body) else {
-        return Err("expected a JSON object: {\"ids\": […]} or a filter".to_owned());
-    };
-    let mut object = BTreeMap::new();
-    for (name, value) in members {
-        if object.contains_key(&name) {
-            return Err(format!("{name:?} appears more than once"));
-        }
-        object.insert(name, value);
-    }
-    Ok(object)
-}
-
-/// What the members of a selection ask for. No condition means all events.
-pub(super) fn asked_by(
-    mut object: BTreeMap<String, Value>,
-    now: Timestamp,
-    types: Types,
-) -> Result<Asked, String> {
-    let rate = match object.remove("rate") {
-        None => None,
-        Some(rate) => {
-            let rate = rate.as_f64().filter(|rate| *rate >= LEAST_RATE && rate.is_finite());
-            Some(
-                rate.ok_or_else(|| format!("rate: expected {LEAST_RATE} events a second or more"))?,
-            )
-        }
-    };
-    let dry_run = match object.remove("dry_run") {
-        None => false,
-        Some(Value::Bool(dry_run)) => dry_run,
-        Some(_) => return Err("dry_run: expected true or false".to_owned()),
-    };
-    if let Some(ids) = object.get("ids") {
-        let expected = || {
-            "ids: expected a list of event ids, and beside it nothing but their source".to_owned()
-        };
-        let source = match object.get("source") {
-            None => SourceName::default(),
-            Some(name) => name
-                .as_str()
-                .and_then(|name| name.parse().ok())
-                .ok_or("source: expected the name of a source")?,
-        };
-        let alone = object.keys().all(|name| name == "ids" || name == "source");
-        let ids = ids.as_array().filter(|_| alone).ok_or_else(expected)?;
-        if ids.len() > MAX_IDS {
-            return Err(format!("ids: more than {MAX_IDS}; use a filter"));
-        }
-        let key =
-            |id: &Value| Some(EventKey { source: source.clone(), id: id.as_str()?.parse().ok()? });
-        let keys: Option<Vec<EventKey>> = ids.iter().map(key).collect();
-        let mut keys = keys.ok_or_else(expected)?;
-        // An id that is named twice is one event.
-        let mut seen = BTreeSet::new();
-        keys.retain(|key| seen.insert(key.id.clone()));
-        let selection = Selection::Ids(keys);
-        return Ok(Asked { selection, rate, dry_run });
-    }
-    let mut pairs = BTreeMap::new();
-    for (name, value) in object {
-        let Value::String(value) = value else { return Err(format!("{name}: expected a string")) };
-        pairs.insert(name, value);
-    }
-    let filter = filter::from_pairs(&pairs, now, types)?;
-    Ok(Asked { selection: Selection::Filter(filter), rate, dry_run })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn selection(body: &[u8]) -> Result<Selection, String> {
-        super::asked(body, Timestamp::UNIX_EPOCH, Types::OfContract).map(|asked| asked.selection)
-    }
-
-    #[test]
-    fn a_selection_is_ids_or_a_filter_with_a_condition() {
-        assert!(
-            matches!(selection(br#"{"ids":["a","b"]}"#), Ok(Selection::Ids(ids)) if ids.len() == 2)
-        );
-        assert!(matches!(selection(br#"{"status":"dead_lettered"}"#), Ok(Selection::Filter(_))));
-        let dry = super::selection(
-            br#"{"ids":["a"],"dry_run":true}"#,
-            Timestamp::UNIX_EPOCH,
-            Types::OfContract,
-        );
-        assert!(matches!(dry, Ok((Selection::Ids(_), true))));
-        assert!(matches!(selection(br#"{"source":"shop"}"#), Ok(Selection::Filter(_))));
-        let of_shop = selection(br#"{"ids":["a"],"source":"shop"}"#);
-        assert!(matches!(of_shop, Ok(Selection::Ids(ids)) if ids[0].source.as_str() == "shop"));
-        for body in [
-            "",
-            "[]",
-            "{}",
-            r#"{"status":""}"#,
-            r#"{"status":"","from":"2026-01-01"}"#,
-            r#"{"source":"","status":"dead_lettered"}"#,
-            r#"{"ids":["a"],"source":""}"#,
-            r#"{"status":"dead_lettered","status":"pending"}"#,
-            r#"{"ids":"a"}"#,
-            r#"{"ids":[1]}"#,
-            r#"{"ids":[""]}"#,
-            r#"{"ids":["a"],"status":"pending"}"#,
-            r#"{"ids":["a"],"source":"The Shop"}"#,
-            r#"{"state":"pending"}"#,
-            r#"{"status":1}"#,
-            r#"{"rate":5}"#,
-            r#"{"ids":["a"],"rate":0}"#,
-            r#"{"ids":["a"],"rate":-1}"#,
-            r#"{"ids":["a"],"rate":"5"}"#,
-            r#"{"dry_run":true}"#,
-            r#"{"status":"pending","dry_run":"yes"}"#,
-            r#"{"q":" "}"#,
-        ] {
-            assert!(selection(body.as_bytes()).is_err(), "{body}");
-        }
-    }
 }

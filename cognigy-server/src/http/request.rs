@@ -2,13 +2,14 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use actix_web::{FromRequest, HttpRequest, dev, http::header, web};
+use actix_web::{FromRequest, HttpRequest, dev, web};
 use cognigy_core::Reply;
 use futures_util::{FutureExt, future::LocalBoxFuture};
-use percent_encoding::percent_decode_str;
 use tokio::sync::Semaphore;
 
-use super::{ProblemResponse, Shared, bulk, openapi, operator};
+use cognigy_operator::selection::MAX_SELECTION;
+
+use super::{ProblemResponse, Shared, openapi, operator};
 
 /// A body has to be complete within this time, as that of a delivery.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -59,7 +60,7 @@ impl WholeBody {
         };
         read.map_err(|error| match error.as_response_error().status_code().as_u16() {
             413 => {
-                let may_be_shorter = limit == bulk::MAX_SELECTION;
+                let may_be_shorter = limit == MAX_SELECTION;
                 let hint = if may_be_shorter { "; a selection may be a filter" } else { "" };
                 let detail = format!("The body is longer than {limit} bytes{hint}");
                 ProblemResponse::new(413, "Content Too Large", &detail)
@@ -95,38 +96,12 @@ impl FromRequest for WholeBody {
 /// Refuses what the operation does not take: parameters that its description does not name, a path or a
 /// query that is not UTF-8, and a body in a content coding.
 pub(super) fn check(request: &HttpRequest) -> Result<(), ProblemResponse> {
-    let bad = ProblemResponse::bad_request;
-    let is_text = |text: &str| percent_decode_str(text).decode_utf8().is_ok();
-    if !is_text(request.uri().path()) || !is_text(request.query_string()) {
-        return Err(bad("The path and the query have to be UTF-8, percent-encoded"));
-    }
+    let head = operator::head_of(request);
     let pattern = request.match_pattern().unwrap_or_default();
-    // Pages are not described, and read their own parameters.
-    if let Some(known) = openapi::parameters_of(request.method().as_str(), &pattern) {
-        operator::no_other(&operator::parameters(request)?, known)?;
-    }
-    let coding = request.headers().get(header::CONTENT_ENCODING);
-    if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        let detail = "A body has to come without a content coding";
-        return Err(ProblemResponse::new(415, "Unsupported Media Type", detail));
+    match openapi::parameters_of(request.method().as_str(), &pattern) {
+        Some(known) => head.parameters(known).map(drop)?,
+        // Pages are not described, and read their own parameters.
+        None => head.check()?,
     }
     Ok(())
-}
-
-/// A number of a path or a query: digits alone, and the one way to write it.
-pub(super) fn number<N: std::str::FromStr + ToString>(text: &str) -> Option<N> {
-    text.parse().ok().filter(|number: &N| number.to_string() == text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::number;
-
-    #[test]
-    fn a_number_has_one_spelling() {
-        assert_eq!((number("0"), number("7"), number("500")), (Some(0_u64), Some(7), Some(500)));
-        for text in ["", "+7", "07", "7.0", " 7", "-0", "7e0", "99999999999999999999"] {
-            assert_eq!(number::<u64>(text), None, "{text}");
-        }
-    }
 }

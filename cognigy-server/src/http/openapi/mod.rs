@@ -338,6 +338,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_described_is_what_the_operator_api_takes() {
+        for route in cognigy_operator::routes() {
+            let (method, path) = (route.method().to_ascii_lowercase(), route.path());
+            let described = OPERATIONS.iter().find(|it| it.method == method && it.path == path);
+            let described = described.unwrap_or_else(|| panic!("{method} {path} is not described"));
+            assert_eq!(described.query, route.query(), "{method} {path}");
+            assert_eq!(described.changes, route.changes(), "{method} {path}");
+            assert_eq!(described.body.is_some(), route.longest_body() > 0, "{method} {path}");
+        }
+    }
+
+    #[test]
     fn every_reference_leads_somewhere_and_every_name_is_unique() {
         let document = document();
         let text = document.to_string();

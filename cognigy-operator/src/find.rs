@@ -8,7 +8,11 @@ use cognigy_core::{
 const PAGE: usize = 256;
 
 /// The newest events that match, at most so many, and whether there may be more.
-pub(crate) async fn newest(
+///
+/// # Errors
+///
+/// The store does not answer.
+pub async fn newest(
     store: &dyn Store,
     filter: &EventFilter,
     most: usize,
@@ -29,7 +33,11 @@ pub(crate) async fn newest(
 /// The sources among `configured` that have an event of that id. If none has it, sources that have
 /// unfinished work but are not configured any more are searched too. That reads all unfinished
 /// work.
-pub(crate) async fn sources_of(
+///
+/// # Errors
+///
+/// The store does not answer.
+pub async fn sources_of(
     store: &dyn Store,
     id: &EventId,
     configured: &[SourceName],
@@ -44,7 +52,11 @@ pub(crate) async fn sources_of(
 }
 
 /// The sources among `sources` that have an event of that id.
-pub(crate) async fn among(
+///
+/// # Errors
+///
+/// The store does not answer.
+pub async fn among(
     store: &dyn Store,
     id: &EventId,
     sources: &[SourceName],
@@ -60,6 +72,7 @@ pub(crate) async fn among(
 }
 
 /// `cognigy, shop`
-pub(crate) fn listed(sources: &[SourceName]) -> String {
+#[must_use]
+pub fn listed(sources: &[SourceName]) -> String {
     sources.iter().map(SourceName::as_str).collect::<Vec<_>>().join(", ")
 }

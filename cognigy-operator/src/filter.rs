@@ -1,13 +1,15 @@
 //! Filters as names and values, the same for the operator API and the command line.
 
+mod duration;
+
 use std::collections::BTreeMap;
 
 use cognigy_core::{EventFilter, EventTime, EventType, State, Timestamp, Words};
 
-use crate::settings;
+pub use duration::duration;
 
 /// The names of filters and their meaning.
-pub(crate) const NAMES: [(&str, &str); 11] = [
+pub const NAMES: [(&str, &str); 11] = [
     ("status", "pending, processing, processed, dead_lettering, dead_lettered or discarded"),
     (
         "type",
@@ -38,14 +40,20 @@ pub(crate) const NAMES: [(&str, &str); 11] = [
 
 /// Which types of events there may be. If there are only the contract's, another name is a mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Types {
+pub enum Types {
+    /// Those of the contract.
     OfContract,
+    /// Those of the contract, and others that sources have.
     Any,
 }
 
 /// Makes a filter from names and values, at `now`. An empty value is refused: without it the filter
 /// would select more.
-pub(crate) fn from_pairs(
+///
+/// # Errors
+///
+/// What is wrong with them, for the operator who wrote them.
+pub fn from_pairs(
     pairs: &BTreeMap<String, String>,
     now: Timestamp,
     types: Types,
@@ -117,7 +125,7 @@ fn listed(names: &[&str]) -> String {
 }
 
 fn time(text: &str, now: Timestamp) -> Option<Timestamp> {
-    if let Ok(ago) = settings::duration(text) {
+    if let Ok(ago) = duration(text) {
         return now.checked_sub_signed(chrono::TimeDelta::from_std(ago).ok()?);
     }
     // In a query an unencoded `+` of an offset arrives as a space.

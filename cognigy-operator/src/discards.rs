@@ -6,7 +6,7 @@ use cognigy_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::audit::audit_each;
+use crate::audit::Recorder;
 
 /// How many events one store call discards.
 const BATCH: usize = 256;
@@ -16,15 +16,16 @@ const SAMPLE: usize = 10;
 
 /// What was discarded, or would be.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Outcome {
+#[non_exhaustive]
+pub struct Outcome {
     /// Events whose dead letters were dropped.
-    pub(crate) count: u64,
+    pub count: u64,
     /// The first of them.
-    pub(crate) sample: Vec<String>,
+    pub sample: Vec<String>,
     /// Events that were named by their ids and are not dead-lettered.
-    pub(crate) not_dead_lettered: u64,
+    pub not_dead_lettered: u64,
     /// Ids that are not stored.
-    pub(crate) not_found: u64,
+    pub not_found: u64,
 }
 
 impl Outcome {
@@ -42,19 +43,22 @@ impl Outcome {
     }
 }
 
-/// Discards these events, for the operator `by`. A dry run only looks at them.
-pub(crate) async fn of_keys(
-    store: &dyn Store,
+/// Discards these events, for the operator of `recorder`. A dry run only looks at them.
+///
+/// # Errors
+///
+/// The store does not answer.
+pub async fn of_keys(
+    recorder: &Recorder<'_>,
     keys: &[EventKey],
     dry_run: bool,
-    by: &str,
     now: Timestamp,
 ) -> Result<Outcome, StoreError> {
     let mut outcome = Outcome::default();
     for keys in keys.chunks(BATCH) {
         let answers = match dry_run {
-            true => look_at(store, keys).await?,
-            false => discard(store, keys, by, now).await?,
+            true => look_at(recorder.store, keys).await?,
+            false => discard(recorder, keys, now).await?,
         };
         keys.iter().zip(answers).for_each(|(key, answer)| outcome.add(key, answer));
     }
@@ -63,15 +67,14 @@ pub(crate) async fn of_keys(
 
 /// Discards these events, and says so in the history of each.
 async fn discard(
-    store: &dyn Store,
+    recorder: &Recorder<'_>,
     keys: &[EventKey],
-    by: &str,
     now: Timestamp,
 ) -> Result<Vec<Discarded>, StoreError> {
-    let answers = store.discard(keys, now).await?;
+    let answers = recorder.store.discard(keys, now).await?;
     let done = keys.iter().zip(&answers).filter(|(_, answer)| **answer == Discarded::Done);
     let done: Vec<_> = done.map(|(key, _)| (key.clone(), "discarded")).collect();
-    audit_each(store, by, "discard", &done).await;
+    recorder.record_each("discard", &done).await;
     Ok(answers)
 }
 
@@ -87,12 +90,15 @@ async fn look_at(store: &dyn Store, keys: &[EventKey]) -> Result<Vec<Discarded>,
     Ok(answers)
 }
 
-/// Discards all dead-lettered events that match, for the operator `by`. A dry run only counts them.
-pub(crate) async fn matching(
-    store: &dyn Store,
+/// Discards all dead-lettered events that match, for the operator of `recorder`. A dry run only counts them.
+///
+/// # Errors
+///
+/// The store does not answer.
+pub async fn matching(
+    recorder: &Recorder<'_>,
     filter: &EventFilter,
     dry_run: bool,
-    by: &str,
     now: Timestamp,
 ) -> Result<Outcome, StoreError> {
     let mut outcome = Outcome::default();
@@ -104,11 +110,11 @@ pub(crate) async fn matching(
         let filter = EventFilter { state: Some(state), ..filter.clone() };
         let mut page = PageRequest { limit: BATCH, after: None };
         loop {
-            let found = store.list(&filter, page).await?;
+            let found = recorder.store.list(&filter, page).await?;
             let keys: Vec<_> = found.events.iter().map(EventSummary::key).collect();
             let answers = match dry_run {
                 true => vec![Discarded::Done; keys.len()],
-                false => discard(store, &keys, by, now).await?,
+                false => discard(recorder, &keys, now).await?,
             };
             // One that an operator has run again meanwhile is none of these.
             let done = keys.iter().zip(answers).filter(|(_, answer)| *answer == Discarded::Done);

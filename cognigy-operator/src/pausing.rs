@@ -3,10 +3,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cognigy_core::{Clock, SourceName, Store, StoreError, StoreErrorKind};
+use cognigy_core::{Clock, Pipeline, SourceName, Store, StoreError, StoreErrorKind};
 use serde::{Deserialize, Serialize};
 
-use crate::{app::App, pipelines::Pipelines, view};
+use crate::{
+    host::{Happening, Host},
+    view,
+};
 
 /// The name of the shared value.
 const NAME: &str = "paused";
@@ -15,17 +18,23 @@ const NAME: &str = "paused";
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The paused sources by name, and who paused each.
-pub(crate) type Paused = BTreeMap<String, PausedBy>;
+pub type Paused = BTreeMap<String, PausedBy>;
 
 /// Who paused a source, and when.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct PausedBy {
-    pub(crate) by: String,
-    pub(crate) at: String,
+pub struct PausedBy {
+    /// The name of the operator.
+    pub by: String,
+    /// When it was paused.
+    pub at: String,
 }
 
 /// Which sources are paused.
-pub(crate) async fn paused(store: &dyn Store) -> Result<Paused, StoreError> {
+///
+/// # Errors
+///
+/// The store does not answer.
+pub async fn paused(store: &dyn Store) -> Result<Paused, StoreError> {
     parse(store.shared_value(NAME).await?.as_deref())
 }
 
@@ -35,7 +44,11 @@ fn parse(text: Option<&str>) -> Result<Paused, StoreError> {
 }
 
 /// Pauses or resumes a source for all nodes. Yields whether that changed anything.
-pub(crate) async fn set(
+///
+/// # Errors
+///
+/// The store does not answer.
+pub async fn set(
     store: &dyn Store,
     source: &SourceName,
     paused: bool,
@@ -64,40 +77,40 @@ pub(crate) async fn set(
     }
 }
 
-/// Has the workers of this process do as the store says.
-pub(crate) async fn follow(store: &dyn Store, pipelines: &Pipelines) -> Result<(), StoreError> {
-    let paused = paused(store).await?;
-    for source in pipelines.iter() {
-        let pipeline = &source.pipeline;
-        let name = pipeline.source().name().as_str();
-        let is_paused = paused.contains_key(name);
-        if is_paused != pipeline.is_paused() {
-            if is_paused {
-                pipeline.pause()
-            } else {
-                pipeline.resume()
-            }
-            let told = match is_paused {
-                true => "an operator paused the workers of this source",
-                false => "an operator let the workers of this source go on",
-            };
-            tracing::info!(source = name, paused = is_paused, "{told}");
+/// Has the workers of these pipelines do as the store says, and tells `host` of each that changes.
+pub(crate) async fn follow(
+    store: &dyn Store,
+    pipelines: &BTreeMap<SourceName, Pipeline>,
+    host: &dyn Host,
+) -> Result<(), StoreError> {
+    let all = paused(store).await?;
+    for (source, pipeline) in pipelines {
+        let paused = all.contains_key(source.as_str());
+        if paused == pipeline.is_paused() {
+            continue;
         }
-        source.telemetry.paused(is_paused);
+        if paused {
+            pipeline.pause();
+        } else {
+            pipeline.resume();
+        }
+        host.happened(&Happening::Paused { source, paused });
     }
     Ok(())
 }
 
-/// Follows the store for as long as the server runs.
-pub(crate) async fn watch(app: App) {
+/// Follows the store until it is dropped.
+pub(crate) async fn watch(
+    store: &dyn Store,
+    pipelines: &BTreeMap<SourceName, Pipeline>,
+    host: &dyn Host,
+) {
     let mut failed = false;
     loop {
         tokio::time::sleep(INTERVAL).await;
-        let followed = follow(&*app.store, &app.pipelines).await;
-        // An outage of the store is logged once here. It has a metric of its own.
+        let followed = follow(store, pipelines, host).await;
         if let (Err(error), false) = (&followed, failed) {
-            let error = cognigy_core::report(error);
-            tracing::warn!(error, "could not see which sources are paused: as before");
+            host.happened(&Happening::PausesUnknown { error });
         }
         failed = followed.is_err();
     }

@@ -13,18 +13,23 @@ const PAGE: usize = 256;
 
 /// What an erasure would take.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Planned {
+#[non_exhaustive]
+pub struct Planned {
     /// Events whose content would go.
-    pub(crate) events: u64,
+    pub events: u64,
     /// Bodies in quarantine that would go.
-    pub(crate) quarantined: u64,
+    pub quarantined: u64,
     /// Those of the events that are given up now. The receipt of an erasure counts also the dead letters of
     /// runs before the last one.
-    pub(crate) dead_letters: u64,
+    pub dead_letters: u64,
 }
 
 /// Counts what an erasure would take, and changes nothing.
-pub(crate) async fn planned(store: &dyn Store, person: &Person) -> Result<Planned, StoreError> {
+///
+/// # Errors
+///
+/// The store does not answer.
+pub async fn planned(store: &dyn Store, person: &Person) -> Result<Planned, StoreError> {
     let filter = match person.clone() {
         Person::ExternalId(id) => EventFilter { external_id: Some(id), ..EventFilter::default() },
         Person::UserId(id) => EventFilter { user_id: Some(id), ..EventFilter::default() },
@@ -79,7 +84,8 @@ async fn is_about(
 /// The receipt for an operator. It names the events whose dead letters were sent to a queue: `sends` says of
 /// which sources the dead letters are sent. Those of the others are marked as sent, too, and never left the
 /// store.
-pub(crate) fn receipt(erasure: Erasure, sends: impl Fn(&SourceName) -> bool) -> ErasureLine {
+#[must_use]
+pub fn receipt(erasure: Erasure, sends: impl Fn(&SourceName) -> bool) -> ErasureLine {
     let sent: Vec<_> = erasure.sent.iter().filter(|key| sends(&key.source)).cloned().collect();
     ErasureLine::from(Erasure { sent, ..erasure })
 }

@@ -2,20 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use actix_web::{HttpResponse, web};
 use cognigy_core::{
-    Attempt, EventFilter, EventSummary, PageRequest, Person, QuarantineSummary, State, StoreError,
-    Timestamp,
+    Attempt, EventFilter, EventSummary, PageRequest, Person, QuarantineSummary, State, Store,
+    StoreError, Timestamp,
 };
-use serde::Serialize;
 
-use super::{
-    Answer, Shared,
-    access::{Operator, Reader},
-};
 use crate::{
-    app::App,
-    view::{EventLine, QuarantineLine, time},
+    Operator, OperatorApi,
+    problem::Problem,
+    view::{Contact, Conversation, DeadLetter, EventLine, QuarantineLine, Replay, time},
 };
 
 /// How many events are shown, the newest ones.
@@ -27,90 +22,42 @@ const BODIES: usize = 1000;
 /// How many entries one store call asks for.
 const PAGE: usize = 250;
 
-/// What is known of a contact.
-#[derive(Serialize)]
-pub(crate) struct Contact {
-    pub(crate) key: String,
-    pub(crate) events: Vec<EventLine>,
-    pub(crate) conversations: Vec<Conversation>,
-    /// Bodies that name the contact or one of its events.
-    pub(crate) quarantine: Vec<QuarantineLine>,
-    pub(crate) dead_letters: Vec<DeadLetter>,
-    pub(crate) replays: Vec<Replay>,
-    /// Whether there are more events than are shown.
-    pub(crate) more: bool,
-}
-
-#[derive(Serialize)]
-pub(crate) struct Conversation {
-    pub(crate) conversation: String,
-    pub(crate) events: u64,
-    pub(crate) first: String,
-    pub(crate) last: String,
-}
-
-/// An event that was given up.
-#[derive(Serialize)]
-pub(crate) struct DeadLetter {
-    pub(crate) event_id: String,
-    pub(crate) status: &'static str,
-    pub(crate) error: Option<String>,
-    /// When its last attempt began.
-    pub(crate) at: Option<String>,
-}
-
-/// An attempt of a run after the first.
-#[derive(Serialize)]
-pub(crate) struct Replay {
-    pub(crate) event_id: String,
-    pub(crate) run: u32,
-    pub(crate) outcome: &'static str,
-    pub(crate) at: String,
-}
-
-pub(super) async fn show(
-    Reader(operator): Reader,
-    service: Shared,
-    key: web::Path<String>,
-) -> Answer {
-    let contact = contact(&service.app, &operator, key.into_inner()).await?;
-    Ok(HttpResponse::Ok().json(contact))
-}
-
-/// What an operator sees of a contact.
-pub(crate) async fn contact(
-    app: &App,
-    operator: &Operator,
-    key: String,
-) -> Result<Contact, StoreError> {
-    let (events, more) = events(app, &key).await?;
-    let quarantined = quarantine(app, &key, &events).await?;
-    let seen = |line: QuarantineLine| line.seen_by(operator.role);
-    let mut contact = Contact {
-        conversations: conversations(&events),
-        quarantine: quarantined.into_iter().map(seen).collect(),
-        dead_letters: Vec::new(),
-        replays: Vec::new(),
-        events: Vec::new(),
-        key,
-        more,
-    };
-    let mut replays = Vec::new();
-    for event in events {
-        let key = event.key();
-        let attempts = app.store.attempts(&key).await?;
-        contact.dead_letters.extend(dead_letter(&event, &attempts));
-        let runs = attempts.into_iter().filter(|attempt| attempt.run > 1);
-        replays.extend(runs.map(|attempt| (attempt.started_at, replay(&event, &attempt))));
-        contact.events.push(EventLine::from(event));
+impl OperatorApi {
+    /// What an operator sees of a contact: `key` is an `externalId` or a `userId`.
+    ///
+    /// # Errors
+    ///
+    /// The store does not answer.
+    pub async fn contact(&self, operator: &Operator, key: String) -> Result<Contact, Problem> {
+        let store = self.store();
+        let (events, more) = events(store, &key).await?;
+        let quarantined = quarantine(store, &key, &events).await?;
+        let seen = |line: QuarantineLine| line.seen_by(operator.role());
+        let mut contact = Contact {
+            conversations: conversations(&events),
+            quarantine: quarantined.into_iter().map(seen).collect(),
+            dead_letters: Vec::new(),
+            replays: Vec::new(),
+            events: Vec::new(),
+            key,
+            more,
+        };
+        let mut replays = Vec::new();
+        for event in events {
+            let attempts = store.attempts(&event.key()).await?;
+            contact.dead_letters.extend(dead_letter(&event, &attempts));
+            let runs = attempts.into_iter().filter(|attempt| attempt.run > 1);
+            replays.extend(runs.map(|attempt| (attempt.started_at, replay(&event, &attempt))));
+            contact.events.push(EventLine::from(event));
+        }
+        replays.sort_by_key(|(at, _)| *at);
+        contact.replays = replays.into_iter().map(|(_, replay)| replay).collect();
+        Ok(contact)
     }
-    replays.sort_by_key(|(at, _)| *at);
-    contact.replays = replays.into_iter().map(|(_, replay)| replay).collect();
-    Ok(contact)
 }
 
 /// The contact's events, and whether there are more.
-async fn events(app: &App, key: &str) -> Result<(Vec<EventSummary>, bool), StoreError> {
+async fn events(store: &dyn Store, key: &str) -> Result<(Vec<EventSummary>, bool), StoreError> {
     let id = || Some(key.to_owned());
     let mut found = BTreeMap::<(Timestamp, String, String), EventSummary>::new();
     let mut more = false;
@@ -121,7 +68,7 @@ async fn events(app: &App, key: &str) -> Result<(Vec<EventSummary>, bool), Store
         let mut page = PageRequest { limit: PAGE, after: None };
         let mut count = 0;
         loop {
-            let events = app.store.list(&filter, page).await?;
+            let events = store.list(&filter, page).await?;
             count += events.events.len();
             found.extend(events.events.into_iter().map(|event| {
                 let place = (event.received_at, event.source.to_string(), event.id.to_string());
@@ -160,7 +107,7 @@ fn conversations(events: &[EventSummary]) -> Vec<Conversation> {
 
 /// The bodies in quarantine that name the contact or one of its events, oldest first.
 async fn quarantine(
-    app: &App,
+    store: &dyn Store,
     key: &str,
     events: &[EventSummary],
 ) -> Result<Vec<QuarantineLine>, StoreError> {
@@ -170,12 +117,12 @@ async fn quarantine(
     let mut page = PageRequest { limit: PAGE, after: None };
     let mut count = 0;
     loop {
-        let bodies = app.store.quarantined(page).await?;
+        let bodies = store.quarantined(page).await?;
         count += bodies.items.len();
         for item in bodies.items {
             let id = item.event_id.as_deref();
             if id.is_some_and(|id| ids.contains(&(&item.source, id)))
-                || names(app, &person, &item).await?
+                || names(store, &person, &item).await?
             {
                 found.push(QuarantineLine::from(item));
             }
@@ -189,11 +136,15 @@ async fn quarantine(
     Ok(found)
 }
 
-async fn names(app: &App, person: &Person, item: &QuarantineSummary) -> Result<bool, StoreError> {
+async fn names(
+    store: &dyn Store,
+    person: &Person,
+    item: &QuarantineSummary,
+) -> Result<bool, StoreError> {
     if item.is_whole() {
         return Ok(person.is_named_in(&item.excerpt));
     }
-    let item = app.store.quarantined_item(item.id).await?;
+    let item = store.quarantined_item(item.id).await?;
     Ok(item.is_some_and(|item| person.is_named_in(&item.body)))
 }
 
