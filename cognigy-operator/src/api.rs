@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 use crate::{
     Operator, Parameters, Request,
     audit::Recorder,
-    body::Places,
+    body::Bodies,
     filter::Types,
     find,
     host::{Happening, Host},
@@ -86,7 +86,7 @@ impl OperatorApiBuilder {
     #[must_use]
     pub fn build(self) -> OperatorApi {
         let Self { store, pipelines, clock, types, retention, host } = self;
-        let (pipelines, places) = (Arc::new(pipelines), Places::default());
+        let (pipelines, bodies) = (Arc::new(pipelines), Bodies::default());
         let watch = OnceLock::new();
         OperatorApi(Arc::new(Inner {
             store,
@@ -95,7 +95,7 @@ impl OperatorApiBuilder {
             types,
             retention,
             host,
-            places,
+            bodies,
             watch,
         }))
     }
@@ -104,6 +104,11 @@ impl OperatorApiBuilder {
 /// The operator API over a store. Cheap to clone; all clones are one API.
 ///
 /// Each call takes an [`Operator`], so that there is no answer before it is known who asks.
+///
+/// Where the login is a cookie, a page of another site can have a browser send a request with it. A change for
+/// which the browser says that (`Sec-Fetch-Site`) is refused, where the request's
+/// [headers](Request::headers) are given. Old browsers do not say it: give the cookie `SameSite=Strict`.
+/// `Lax` is not enough, since `GET /webhooks/replay/{event_id}` changes something.
 #[derive(Clone)]
 pub struct OperatorApi(Arc<Inner>);
 
@@ -114,7 +119,7 @@ struct Inner {
     types: Types,
     retention: Retention,
     host: Arc<dyn Host>,
-    places: Places,
+    bodies: Bodies,
     watch: OnceLock<AbortHandle>,
 }
 
@@ -194,12 +199,16 @@ impl OperatorApi {
     ) -> Result<Reply, Problem> {
         if route.changes() {
             operator.may_change()?;
+            if request.is_foreign {
+                let detail = "A page of another site asks for this change";
+                return Err(Problem::forbidden(detail));
+            }
         }
         let parameters = request.parameters(route.query())?;
         let limit = route.longest_body();
         let body = match limit {
             0 => Bytes::new(),
-            _ => self.0.places.read(body, request.announced, limit).await?,
+            _ => self.0.bodies.read(body, request.announced, limit).await?,
         };
         self.perform(operator, route.action, named, parameters, &body).await
     }
@@ -293,6 +302,13 @@ impl OperatorApi {
 
     pub(crate) fn host(&self) -> &dyn Host {
         &*self.0.host
+    }
+
+    /// What reads the bodies of requests, for routes that a program adds: those that are waited for count
+    /// together.
+    #[must_use]
+    pub fn bodies(&self) -> &Bodies {
+        &self.0.bodies
     }
 
     /// What records what an operator does.

@@ -15,19 +15,24 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// need.
 const UNFINISHED: usize = 64;
 
-/// The places of bodies that are waited for.
-#[derive(Clone)]
-pub(crate) struct Places(Arc<Semaphore>);
+/// Reads the bodies of requests, each within 10 s. At most 64 that are not complete are waited for at once. Cheap
+/// to clone; all clones count together.
+#[derive(Debug, Clone)]
+pub struct Bodies(Arc<Semaphore>);
 
-impl Default for Places {
+impl Default for Bodies {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(UNFINISHED)))
     }
 }
 
-impl Places {
+impl Bodies {
     /// Reads the whole body, whose head `announced` that many bytes, of at most `limit`.
-    pub(crate) async fn read<E>(
+    ///
+    /// # Errors
+    ///
+    /// 413: it is longer. 408: it did not come in time. 503: too many others are waited for. 400: it broke off.
+    pub async fn read<E>(
         &self,
         body: impl Stream<Item = Result<Bytes, E>>,
         announced: Option<usize>,

@@ -76,6 +76,7 @@ pub mod selection;
 pub mod view;
 
 pub use api::{OperatorApi, OperatorApiBuilder, no_operator};
+pub use body::Bodies;
 #[cfg(feature = "tracing")]
 pub use host::TracingHost;
 pub use host::{Happening, Host};

@@ -22,6 +22,7 @@ pub struct Request<'r> {
     pub(crate) query: &'r str,
     pub(crate) announced: Option<usize>,
     pub(crate) is_encoded: bool,
+    pub(crate) is_foreign: bool,
 }
 
 impl<'r> Request<'r> {
@@ -29,7 +30,7 @@ impl<'r> Request<'r> {
     /// point on at which the API is nested, such as `/admin/events`.
     #[must_use]
     pub fn new(method: &'r str, path: &'r str) -> Self {
-        Self { method, path, query: "", announced: None, is_encoded: false }
+        Self { method, path, query: "", announced: None, is_encoded: false, is_foreign: false }
     }
 
     /// The query as it was sent, without the question mark.
@@ -38,17 +39,23 @@ impl<'r> Request<'r> {
         Self { query, ..self }
     }
 
-    /// The headers, for a body: one that is too long, or in a content coding, is refused unread.
+    /// The headers, such as a reference to the header map of a web framework. A body that is too long or in a
+    /// content coding is refused unread, and a change that a page of another site asks for is refused.
     #[must_use]
-    pub fn headers(self, headers: &impl Headers) -> Self {
-        let (mut announced, mut is_encoded) = (None, false);
+    pub fn headers(self, headers: impl Headers) -> Self {
+        let (mut announced, mut is_encoded, mut is_foreign) = (None, false, false);
         headers.visit("content-length", &mut |value| {
             announced = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
         });
         headers.visit("content-encoding", &mut |coding| {
             is_encoded |= !coding.eq_ignore_ascii_case(b"identity");
         });
-        Self { announced, is_encoded, ..self }
+        // Browsers say whose page sends a request (Fetch Metadata); other clients say nothing. `none` is a
+        // user who entered the address.
+        headers.visit("sec-fetch-site", &mut |site| {
+            is_foreign |= !matches!(site, b"same-origin" | b"none");
+        });
+        Self { announced, is_encoded, is_foreign, ..self }
     }
 
     /// Refuses a path or a query that is not UTF-8, and a body in a content coding.

@@ -242,7 +242,7 @@ fn sent(
 /// The fields of a form, if this session's page sent it.
 fn form(request: &HttpRequest, viewer: &Viewer, body: WholeBody) -> Result<Fields, Sorry> {
     let unreadable = || ProblemResponse::bad_request("The form cannot be read");
-    let body = body.within(LONGEST_FORM)?;
+    let body = body.within(LONGEST_FORM).await?;
     let fields = Fields::read(&body).ok_or_else(unreadable)?;
     let expected = viewer.form_token.as_deref().unwrap_or_default().as_bytes();
     let sent = fields.get(FIELD).as_bytes();

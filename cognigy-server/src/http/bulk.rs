@@ -27,7 +27,7 @@ const BATCH: usize = 256;
 /// Begins a bulk replay of `{"ids": […]}` or of a filter such as `{"status": "dead_lettered"}`, perhaps with
 /// a `rate`.
 pub(super) async fn begin(Change(operator): Change, service: Shared, body: WholeBody) -> Answer {
-    let body = body.within(MAX_SELECTION)?;
+    let body = body.within(MAX_SELECTION).await?;
     Ok(begun(replay_selected(&service.app, &operator, &body).await?))
 }
 

@@ -29,7 +29,7 @@ use actix_web::{
 };
 use cognigy_actix::response as answer;
 use cognigy_core::{Reply, StoreError};
-use cognigy_operator::{Happening, Problem, selection::MAX_SELECTION};
+use cognigy_operator::{Bodies, Happening, Problem};
 use cognigy_service::{Readiness, Workers, method_not_allowed};
 
 pub(crate) use listen::{Listening, Size, bind, serve};
@@ -58,7 +58,8 @@ pub(crate) struct Service {
     readiness: Readiness,
     pub(crate) workers: Workers,
     hints: Arc<Hints>,
-    unfinished: request::Unfinished,
+    /// The bodies of those who sign in.
+    strangers: Bodies,
     pub(crate) console: Arc<Console>,
 }
 
@@ -67,9 +68,8 @@ impl Service {
         let tokens = Tokens::new(&settings.operators);
         let readiness = Readiness::default();
         let console = Arc::new(Console::new(settings));
-        let unfinished = request::Unfinished::default();
-        let workers = Workers::default();
-        Self { app, tokens, readiness, workers, hints: Arc::default(), unfinished, console }
+        let (workers, strangers) = (Workers::default(), Bodies::default());
+        Self { app, tokens, readiness, workers, hints: Arc::default(), strangers, console }
     }
 
     /// The process is stopping: it is not ready any more.
@@ -163,7 +163,6 @@ fn operators(config: &mut web::ServiceConfig) {
         )
         .service(
             resource("/admin/replays", "GET, POST")
-                .app_data(web::PayloadConfig::new(MAX_SELECTION))
                 .route(web::get().to(bulk::list))
                 .route(web::post().to(bulk::begin)),
         )
@@ -197,20 +196,10 @@ fn operators(config: &mut web::ServiceConfig) {
         .service(resource("/admin/discards", "POST").route(web::post().to(operator::change)))
         .service(resource("/admin/erasures", "POST").route(web::post().to(operator::change)))
         .service(resource("/admin/purges", "POST").route(web::post().to(operator::change)))
+        .service(resource("/admin/rehearsals", "POST").route(web::post().to(rehearsals::rehearse)))
+        .service(resource("/admin/redrives", "POST").route(web::post().to(redrives::redrive)))
         .service(
-            resource("/admin/rehearsals", "POST")
-                .app_data(web::PayloadConfig::new(MAX_SELECTION))
-                .route(web::post().to(rehearsals::rehearse)),
-        )
-        .service(
-            resource("/admin/redrives", "POST")
-                .app_data(web::PayloadConfig::new(redrives::MAX_BODY))
-                .route(web::post().to(redrives::redrive)),
-        )
-        .service(
-            resource("/admin/recorrelations", "POST")
-                .app_data(web::PayloadConfig::new(MAX_SELECTION))
-                .route(web::post().to(recorrelations::begin)),
+            resource("/admin/recorrelations", "POST").route(web::post().to(recorrelations::begin)),
         )
         .service(resource("/admin/stats", "GET").route(web::get().to(operator::read)))
         .service(

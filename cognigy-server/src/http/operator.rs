@@ -43,7 +43,7 @@ async fn respond(
 pub(super) fn head_of(request: &HttpRequest) -> Request<'_> {
     Request::new(request.method().as_str(), request.uri().path())
         .query(request.query_string())
-        .headers(&request.headers())
+        .headers(request.headers())
 }
 
 /// The query's parameters, each at most once.

@@ -10,7 +10,7 @@ use crate::bulk_replays::Work;
 /// Begins asking for those of the selected events whose contact is not known. It is carried out as a bulk
 /// replay is, and listed among them.
 pub(super) async fn begin(Change(operator): Change, service: Shared, body: WholeBody) -> Answer {
-    let body = body.within(selection::MAX_SELECTION)?;
+    let body = body.within(selection::MAX_SELECTION).await?;
     let bad = |error: String| ProblemResponse::bad_request(&error);
     let mut members = selection::members(&body).map_err(bad)?;
     let work = match members.remove("run") {

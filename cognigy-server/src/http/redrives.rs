@@ -19,7 +19,7 @@ pub(super) const MAX_MESSAGES: u64 = 1000;
 
 /// Takes messages back from the queue of a source. The workers run their events again.
 pub(super) async fn redrive(Change(operator): Change, service: Shared, body: WholeBody) -> Answer {
-    let body = body.within(MAX_BODY)?;
+    let body = body.within(MAX_BODY).await?;
     let bad = ProblemResponse::bad_request;
     let mut members = selection::members(&body).map_err(|why| bad(&why))?;
     let max = match members.remove("max") {

@@ -13,7 +13,7 @@ use crate::{
 /// Rehearses the selected events, at most the newest [`MAX_EVENTS`]. It changes nothing, but asks the CRM: a
 /// reader may not have it do that.
 pub(super) async fn rehearse(Change(_): Change, service: Shared, body: WholeBody) -> Answer {
-    let body = body.within(selection::MAX_SELECTION)?;
+    let body = body.within(selection::MAX_SELECTION).await?;
     let app = &service.app;
     let (selection, dry_run) = selection::selection(&body, app.clock.now(), app.types)
         .map_err(|error| ProblemResponse::bad_request(&error))?;
