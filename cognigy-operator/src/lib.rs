@@ -36,7 +36,7 @@
 //!
 //! [`routes`] lists them. They are those of `cognigy-server`, which answers them with this crate, and the same
 //! documents say what they mean. The server has some more, which need a task, settings or a queue of its own:
-//! bulk replays and recorrelations, rehearsals, redrives from SQS, the OpenAPI document and the console.
+//! bulk replays and recorrelations, redrives from SQS, the OpenAPI document and the console.
 //!
 //! * A change is for the role [`Operator`](Role::Operator); all others get a 403. It is recorded in the store, with
 //!   the operator's name.
@@ -70,6 +70,7 @@ mod problem;
 mod purge;
 pub mod purging;
 mod reading;
+pub mod rehearsing;
 mod request;
 mod routes;
 pub mod selection;

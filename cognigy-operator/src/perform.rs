@@ -80,6 +80,7 @@ impl OperatorApi {
             Action::Discard => answer(&self.discard(operator, body).await?),
             Action::Erase => self.erase_as_asked(operator, body).await,
             Action::Purge => answer(&self.purge(operator, body).await?),
+            Action::Rehearse => answer(&self.rehearse(operator, body).await?),
             Action::ShowStats => answer(&self.stats(operator).await?),
         }
     }

@@ -46,6 +46,7 @@ pub(crate) enum Action {
     Discard,
     Erase,
     Purge,
+    Rehearse,
     ShowStats,
 }
 
@@ -79,7 +80,7 @@ impl Route {
         self.query
     }
 
-    /// Whether it changes anything, so that only an [`Operator`](crate::Role::Operator) may send it.
+    /// Whether it changes anything or asks the CRM, so that only an [`Operator`](crate::Role::Operator) may send it.
     #[must_use]
     pub fn changes(&self) -> bool {
         self.changes
@@ -113,7 +114,7 @@ const REPLAY: Route = Route {
 const PAGE: &[&str] = &["limit", "cursor"];
 
 /// All routes; those of one path in the order in which `Allow` names their methods.
-const ROUTES: [Route; 17] = [
+const ROUTES: [Route; 18] = [
     // As older scripts ask for it.
     Route { method: "GET", ..REPLAY },
     REPLAY,
@@ -131,6 +132,7 @@ const ROUTES: [Route; 17] = [
     change("POST", "/admin/discards", MAX_SELECTION, Action::Discard),
     change("POST", "/admin/erasures", MAX_ERASURE, Action::Erase),
     change("POST", "/admin/purges", MAX_PURGE, Action::Purge),
+    change("POST", "/admin/rehearsals", MAX_SELECTION, Action::Rehearse),
     read("/admin/stats", &[], Action::ShowStats),
 ];
 

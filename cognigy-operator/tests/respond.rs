@@ -191,6 +191,9 @@ async fn each_change_is_recorded_with_its_operator() {
     assert_eq!(json_of(&reply)["sent_dead_letters"], json!([]), "they stayed in the store");
     problem(&world.ask(&anna, "POST", "/webhooks/replay/e1", "").await, 410);
     assert_eq!(world.ask(&anna, "POST", "/admin/purges", "").await.status(), 200);
+    let rehearsed = world.ask(&anna, "POST", "/admin/rehearsals", r#"{"ids":["e1","e2"]}"#).await;
+    let why = |line: usize| json_of(&rehearsed)["rehearsals"][line]["not_rehearsed"].clone();
+    assert_eq!((why(0), why(1)), ("forgotten".into(), "not_found".into()));
     let deeds = world.deeds().await;
     assert!(deeds.iter().all(|(by, ..)| by == "anna"), "{deeds:?}");
     let mut done: Vec<_> =

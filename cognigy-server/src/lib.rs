@@ -50,13 +50,12 @@ mod presence;
 mod purging;
 mod recorrelation;
 mod redriving;
-mod rehearsing;
 mod server;
 mod settings;
 mod store;
 mod telemetry;
 mod traces;
 
-use cognigy_operator::{discards, erasing, filter, find, pausing, view};
+use cognigy_operator::{discards, erasing, filter, find, pausing, rehearsing, view};
 
 pub use server::Server;

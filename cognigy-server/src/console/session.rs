@@ -234,13 +234,13 @@ fn sent(
     async move {
         let viewer = viewer_of(&request, false).await?;
         let Ok(body) = body.await;
-        let fields = form(&request, &viewer, body)?;
+        let fields = form(&request, &viewer, body).await?;
         Ok((viewer, fields))
     }
 }
 
 /// The fields of a form, if this session's page sent it.
-fn form(request: &HttpRequest, viewer: &Viewer, body: WholeBody) -> Result<Fields, Sorry> {
+async fn form(request: &HttpRequest, viewer: &Viewer, body: WholeBody) -> Result<Fields, Sorry> {
     let unreadable = || ProblemResponse::bad_request("The form cannot be read");
     let body = body.within(LONGEST_FORM).await?;
     let fields = Fields::read(&body).ok_or_else(unreadable)?;

@@ -15,7 +15,6 @@ mod paths;
 mod probes;
 mod recorrelations;
 mod redrives;
-mod rehearsals;
 mod request;
 mod upgrade;
 mod webhook;
@@ -196,7 +195,7 @@ fn operators(config: &mut web::ServiceConfig) {
         .service(resource("/admin/discards", "POST").route(web::post().to(operator::change)))
         .service(resource("/admin/erasures", "POST").route(web::post().to(operator::change)))
         .service(resource("/admin/purges", "POST").route(web::post().to(operator::change)))
-        .service(resource("/admin/rehearsals", "POST").route(web::post().to(rehearsals::rehearse)))
+        .service(resource("/admin/rehearsals", "POST").route(web::post().to(operator::change)))
         .service(resource("/admin/redrives", "POST").route(web::post().to(redrives::redrive)))
         .service(
             resource("/admin/recorrelations", "POST").route(web::post().to(recorrelations::begin)),
