@@ -3,17 +3,18 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
 use cognigy_core::{
-    Clock, EventId, EventKey, Pipeline, Reply, Silent, SourceName, Store, StoreError, TokioClock,
+    Clock, EventId, EventKey, Pipeline, Reply, Silent, SourceName, Stop, Store, StoreError,
+    TokioClock,
 };
 use cognigy_service::{Retention, Service};
 use futures_util::{Stream, stream};
 use serde::Serialize;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::{
     Operator, Parameters, Request,
@@ -36,6 +37,7 @@ pub struct OperatorApiBuilder {
     types: Types,
     retention: Retention,
     host: Arc<dyn Host>,
+    carries_replays_out: bool,
 }
 
 impl OperatorApiBuilder {
@@ -63,41 +65,43 @@ impl OperatorApiBuilder {
         self
     }
 
+    /// Carries out no bulk replays: another process on the store does.
+    pub fn without_bulk_replays(mut self) -> Self {
+        self.carries_replays_out = false;
+        self
+    }
+
     /// Starts the API on the current tokio runtime: from now on the workers of its pipelines do as the store
-    /// says about pauses, whichever process wrote that, until the API is dropped.
+    /// says about pauses, and bulk replays are carried out, whichever process began them. That ends with
+    /// [`shutdown`](OperatorApi::shutdown), or once all clones of the API are dropped.
     ///
     /// # Errors
     ///
     /// The store cannot say which sources are paused.
     pub async fn start(self) -> Result<OperatorApi, StoreError> {
+        let carries_replays_out = self.carries_replays_out;
         let api = self.build();
         api.follow_pauses().await?;
-        let inner = &api.0;
-        let (store, host) = (Arc::clone(&inner.store), Arc::clone(&inner.host));
-        let pipelines = Arc::clone(&inner.pipelines);
-        let watch = async move { pausing::watch(&*store, &pipelines, &*host).await };
-        // The cell is new, and thus empty.
-        let _ = inner.watch.set(tokio::spawn(watch).abort_handle());
-        Ok(api)
+        // The tasks have an API of their own, so that they do not keep each other alive.
+        let watching = api.clone();
+        let watch = tokio::spawn(async move { watching.watch_pauses().await }).abort_handle();
+        let (stop, carrying) = (Stop::new(), api.clone());
+        let asked = stop.clone();
+        let replays = carries_replays_out
+            .then(|| tokio::spawn(async move { carrying.carry_out_replays(asked).await }));
+        let tasks = Tasks { watch, stop, replays: Mutex::new(replays) };
+        Ok(OperatorApi { tasks: Some(Arc::new(tasks)), ..api })
     }
 
-    /// The API alone. That workers do as the store says is left to the program, by
-    /// [`follow_pauses`](OperatorApi::follow_pauses).
+    /// The API alone. That workers do as the store says, and that bulk replays are carried out, is left to the
+    /// program: [`follow_pauses`](OperatorApi::follow_pauses), [`watch_pauses`](OperatorApi::watch_pauses) and
+    /// [`carry_out_replays`](OperatorApi::carry_out_replays).
     #[must_use]
     pub fn build(self) -> OperatorApi {
-        let Self { store, pipelines, clock, types, retention, host } = self;
-        let (pipelines, bodies) = (Arc::new(pipelines), Bodies::default());
-        let watch = OnceLock::new();
-        OperatorApi(Arc::new(Inner {
-            store,
-            pipelines,
-            clock,
-            types,
-            retention,
-            host,
-            bodies,
-            watch,
-        }))
+        let Self { store, pipelines, clock, types, retention, host, .. } = self;
+        let bodies = Bodies::default();
+        let inner = Inner { store, pipelines, clock, types, retention, host, bodies };
+        OperatorApi { inner: Arc::new(inner), tasks: None }
     }
 }
 
@@ -110,24 +114,35 @@ impl OperatorApiBuilder {
 /// [headers](Request::headers) are given. Old browsers do not say it: give the cookie `SameSite=Strict`.
 /// `Lax` is not enough, since `GET /webhooks/replay/{event_id}` changes something.
 #[derive(Clone)]
-pub struct OperatorApi(Arc<Inner>);
+pub struct OperatorApi {
+    inner: Arc<Inner>,
+    /// None where the program has tasks of its own.
+    tasks: Option<Arc<Tasks>>,
+}
 
 struct Inner {
     store: Arc<dyn Store>,
-    pipelines: Arc<BTreeMap<SourceName, Pipeline>>,
+    pipelines: BTreeMap<SourceName, Pipeline>,
     clock: Arc<dyn Clock>,
     types: Types,
     retention: Retention,
     host: Arc<dyn Host>,
     bodies: Bodies,
-    watch: OnceLock<AbortHandle>,
 }
 
-impl Drop for Inner {
+/// What an API does by itself.
+struct Tasks {
+    watch: AbortHandle,
+    stop: Stop,
+    /// None where another process carries bulk replays out, and after the shutdown.
+    replays: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Tasks {
     fn drop(&mut self) {
-        if let Some(watch) = self.watch.get() {
-            watch.abort();
-        }
+        self.watch.abort();
+        // What is run at this moment is run to its end.
+        self.stop.stop();
     }
 }
 
@@ -155,6 +170,21 @@ impl OperatorApi {
             types: Types::Any,
             retention: Retention::default(),
             host: Arc::new(Silent),
+            carries_replays_out: true,
+        }
+    }
+
+    /// Stops what the API does by itself: pauses are not followed any more, and the bulk replays that this process
+    /// carries out are left to others, or to the next start, once the events in hand have been run. Call it
+    /// before the shutdown of the service. Requests are still answered.
+    pub async fn shutdown(&self) {
+        let Some(tasks) = &self.tasks else { return };
+        tasks.watch.abort();
+        tasks.stop.stop();
+        let replays = tasks.replays.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(replays) = replays {
+            // The task does not panic: each replay is a task of its own.
+            let _ = replays.await;
         }
     }
 
@@ -208,7 +238,7 @@ impl OperatorApi {
         let limit = route.longest_body();
         let body = match limit {
             0 => Bytes::new(),
-            _ => self.0.bodies.read(body, request.announced, limit).await?,
+            _ => self.inner.bodies.read(body, request.announced, limit).await?,
         };
         self.perform(operator, route.action, named, parameters, &body).await
     }
@@ -216,7 +246,7 @@ impl OperatorApi {
     /// Tells the host why a request could not be answered, if that is not the request's fault.
     fn told(&self, problem: Problem) -> Reply {
         if let Some(error) = problem.error() {
-            self.0.host.happened(&Happening::Failed { error });
+            self.inner.host.happened(&Happening::Failed { error });
         }
         problem.into_reply()
     }
@@ -227,13 +257,13 @@ impl OperatorApi {
     ///
     /// The store does not answer: the workers go on as before.
     pub async fn follow_pauses(&self) -> Result<(), StoreError> {
-        pausing::follow(self.store(), &self.0.pipelines, &*self.0.host).await
+        pausing::follow(self.store(), &self.inner.pipelines, &*self.inner.host).await
     }
 
     /// Does so again once a second, until it is dropped. For a program that [built](OperatorApiBuilder::build)
     /// the API without starting it.
     pub async fn watch_pauses(&self) {
-        pausing::watch(self.store(), &self.0.pipelines, &*self.0.host).await;
+        pausing::watch(self.store(), &self.inner.pipelines, &*self.inner.host).await;
     }
 
     /// The key of the event with that id. `?source=` of the parameters names its source. Without that the
@@ -252,7 +282,7 @@ impl OperatorApi {
         if self.store().find(&plain).await?.is_some() {
             return Ok(plain);
         }
-        let names = self.0.pipelines.keys();
+        let names = self.inner.pipelines.keys();
         let others: Vec<_> = names.filter(|name| !name.is_default()).cloned().collect();
         let found = find::among(self.store(), &plain.id, &others).await?;
         match found.as_slice() {
@@ -268,7 +298,7 @@ impl OperatorApi {
 
     /// The pipeline that runs events of that source.
     pub(crate) fn pipeline(&self, source: &SourceName) -> Result<&Pipeline, Problem> {
-        self.0.pipelines.get(source).ok_or_else(|| {
+        self.inner.pipelines.get(source).ok_or_else(|| {
             // The source's CRM is not known here.
             let detail =
                 format!("The source {source} is not configured, so its events cannot be run");
@@ -277,38 +307,38 @@ impl OperatorApi {
     }
 
     pub(crate) fn is_configured(&self, source: &SourceName) -> bool {
-        self.0.pipelines.contains_key(source)
+        self.inner.pipelines.contains_key(source)
     }
 
     pub(crate) fn sends_dead_letters(&self, source: &SourceName) -> bool {
-        self.0.pipelines.get(source).is_none_or(Pipeline::sends_dead_letters)
+        self.inner.pipelines.get(source).is_none_or(Pipeline::sends_dead_letters)
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
-        &*self.0.store
+        &*self.inner.store
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {
-        &*self.0.clock
+        &*self.inner.clock
     }
 
     pub(crate) fn types(&self) -> Types {
-        self.0.types
+        self.inner.types
     }
 
     pub(crate) fn retention(&self) -> &Retention {
-        &self.0.retention
+        &self.inner.retention
     }
 
     pub(crate) fn host(&self) -> &dyn Host {
-        &*self.0.host
+        &*self.inner.host
     }
 
     /// What reads the bodies of requests, for routes that a program adds: those that are waited for count
     /// together.
     #[must_use]
     pub fn bodies(&self) -> &Bodies {
-        &self.0.bodies
+        &self.inner.bodies
     }
 
     /// What records what an operator does.
@@ -321,7 +351,7 @@ impl OperatorApi {
 
 impl fmt::Debug for OperatorApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sources: Vec<_> = self.0.pipelines.keys().map(SourceName::as_str).collect();
+        let sources: Vec<_> = self.inner.pipelines.keys().map(SourceName::as_str).collect();
         f.debug_struct("OperatorApi").field("sources", &sources).finish_non_exhaustive()
     }
 }

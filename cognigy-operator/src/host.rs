@@ -2,7 +2,7 @@
 
 use std::{error::Error, sync::Arc};
 
-use cognigy_core::{AuditEntry, Silent, SourceName, StoreError};
+use cognigy_core::{AuditEntry, EventKey, Silent, SourceName, StoreError};
 
 use crate::{
     breakers::Breakers,
@@ -57,6 +57,32 @@ pub enum Happening<'a> {
     PausesUnknown {
         /// Why the store did not answer.
         error: &'a StoreError,
+    },
+    /// It cannot be seen which bulk replays are to be carried out. It is said once for each outage.
+    ReplaysUnknown {
+        /// Why the store did not answer.
+        error: &'a StoreError,
+    },
+    /// A bulk replay broke off.
+    ReplayBrokeOff {
+        /// Its number.
+        id: u64,
+        /// Why, and what becomes of it.
+        error: &'a str,
+    },
+    /// What became of an event of a bulk replay is not known: the store did not answer.
+    RunUnknown {
+        /// The event.
+        key: &'a EventKey,
+        /// What the store could not do.
+        error: &'a (dyn Error + Send + Sync + 'static),
+    },
+    /// The CRM gave no answer that can be used, when it was asked again for the contact of an event.
+    NotCorrelated {
+        /// The event.
+        key: &'a EventKey,
+        /// What the look-up failed with.
+        error: &'a str,
     },
     /// A replay was not made, because another run held its event.
     ReplayWasBusy {
@@ -118,6 +144,22 @@ impl Happening<'_> {
             Self::PausesUnknown { error } => {
                 let error = cognigy_core::report(*error);
                 tracing::warn!(error, "could not see which sources are paused: as before");
+            }
+            Self::ReplaysUnknown { error } => {
+                let error = cognigy_core::report(*error);
+                tracing::warn!(error, "the bulk replays could not be looked at");
+            }
+            Self::ReplayBrokeOff { id, error } => {
+                tracing::error!(replay = id, error, "a bulk replay broke off");
+            }
+            Self::RunUnknown { key, error } => {
+                let (source, event_id) = (key.source.as_str(), key.id.as_str());
+                let error = cognigy_core::report(*error);
+                tracing::error!(source, event_id, error, "an event of a bulk replay");
+            }
+            Self::NotCorrelated { key, error } => {
+                let (source, event_id) = (key.source.as_str(), key.id.as_str());
+                tracing::warn!(source, event_id, error, "an event of a bulk recorrelation");
             }
             Self::ReplayWasBusy { .. } => {}
         }

@@ -27,6 +27,7 @@
 //! // A reader changes nothing.
 //! let reply = api.respond(&anna, Request::new("POST", "/admin/sources/cognigy/pause"), "").await;
 //! assert_eq!(reply.status(), 403);
+//! api.shutdown().await; // before the service
 //! # service.shutdown().await;
 //! # Ok(())
 //! # }
@@ -35,8 +36,8 @@
 //! # Routes
 //!
 //! [`routes`] lists them. They are those of `cognigy-server`, which answers them with this crate, and the same
-//! documents say what they mean. The server has some more, which need a task, settings or a queue of its own:
-//! bulk replays and recorrelations, redrives from SQS, the OpenAPI document and the console.
+//! documents say what they mean. The server has a few more, which need its settings: redrives from SQS, the
+//! OpenAPI document and the console.
 //!
 //! * A change is for the role [`Operator`](Role::Operator); all others get a 403. It is recorded in the store, with
 //!   the operator's name.
@@ -46,16 +47,18 @@
 //! * An unknown or repeated query key is a 400, another method a 405 with `Allow`, another path or another
 //!   spelling of one a 404. Errors are problem documents (RFC 9457).
 //!
-//! # Pauses
+//! # Pauses and bulk replays
 //!
-//! Which sources are paused is kept in the store, for all processes on it.
-//! [`start`](OperatorApiBuilder::start) has the workers of this process follow that, once a second.
+//! Which sources are paused, and which events are to be run again, is kept in the store, for all processes on it.
+//! [`start`](OperatorApiBuilder::start) has the workers of this process follow the first, once a second, and
+//! carries the second out, until [`shutdown`](OperatorApi::shutdown).
 #![forbid(unsafe_code)]
 
 mod api;
 pub mod audit;
 mod body;
 pub mod breakers;
+pub mod bulk_replays;
 mod changing;
 mod contacts;
 pub mod discards;
@@ -70,6 +73,7 @@ mod problem;
 mod purge;
 pub mod purging;
 mod reading;
+pub mod recorrelation;
 pub mod rehearsing;
 mod request;
 mod routes;
@@ -83,5 +87,5 @@ pub use host::TracingHost;
 pub use host::{Happening, Host};
 pub use operator::{Operator, Role};
 pub use problem::Problem;
-pub use request::{Parameters, Request, no_other, number, parameters};
+pub use request::{Parameters, Request, parameters};
 pub use routes::{Route, routes};

@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::{
     Operator, OperatorApi, Parameters,
     api::json as answer,
+    bulk_replays::Line,
     problem::Problem,
     routes::Action,
     view::{AuditLine, ErrorLine, EventLine, EventsPage, QuarantineLine, QuarantinePage},
@@ -36,6 +37,19 @@ impl OperatorApi {
                 let key = self.key(&named, parameters).await?;
                 let contact = self.replay(operator, key).await?;
                 answer(&json!({ "status": "replayed", "crm_context": contact }))
+            }
+            Action::ListReplays => {
+                let replays = self.bulk_replays(operator).await?;
+                let lines: Vec<_> = replays.into_iter().map(Line::from).collect();
+                answer(&json!({ "replays": lines }))
+            }
+            Action::BeginReplay => self.begin_replay(operator, body).await?.into_reply(),
+            Action::ShowReplay => answer(&Line::from(self.bulk_replay(operator, &named).await?)),
+            Action::CancelReplay => {
+                answer(&Line::from(self.cancel_replay(operator, &named).await?))
+            }
+            Action::BeginRecorrelation => {
+                self.begin_recorrelation(operator, body).await?.into_reply()
             }
             Action::ListQuarantine => {
                 let found = self.quarantine(operator, parameters).await?;

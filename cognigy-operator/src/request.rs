@@ -121,7 +121,7 @@ pub fn parameters(query: &str) -> Result<Parameters, Problem> {
 /// # Errors
 ///
 /// A 400 that names it.
-pub fn no_other(parameters: &Parameters, known: &[&str]) -> Result<(), Problem> {
+pub(crate) fn no_other(parameters: &Parameters, known: &[&str]) -> Result<(), Problem> {
     match parameters.keys().find(|name| !known.contains(&name.as_str())) {
         Some(name) => Err(Problem::bad_request(&format!("{name:?} is not a parameter here"))),
         None => Ok(()),
@@ -148,7 +148,7 @@ pub(crate) fn page(parameters: &mut Parameters) -> Result<PageRequest, Problem> 
 
 /// A number of a path or a query: digits alone, and the one way to write it.
 #[must_use]
-pub fn number<N: std::str::FromStr + ToString>(text: &str) -> Option<N> {
+pub(crate) fn number<N: std::str::FromStr + ToString>(text: &str) -> Option<N> {
     text.parse().ok().filter(|number: &N| number.to_string() == text)
 }
 

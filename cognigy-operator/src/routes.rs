@@ -47,6 +47,11 @@ pub(crate) enum Action {
     Erase,
     Purge,
     Rehearse,
+    ListReplays,
+    BeginReplay,
+    ShowReplay,
+    CancelReplay,
+    BeginRecorrelation,
     ShowStats,
 }
 
@@ -114,12 +119,16 @@ const REPLAY: Route = Route {
 const PAGE: &[&str] = &["limit", "cursor"];
 
 /// All routes; those of one path in the order in which `Allow` names their methods.
-const ROUTES: [Route; 18] = [
+const ROUTES: [Route; 23] = [
     // As older scripts ask for it.
     Route { method: "GET", ..REPLAY },
     REPLAY,
     read("/admin/events", &FILTER, Action::ListEvents),
     read("/admin/events/{event_id}", &["source"], Action::ShowEvent),
+    read("/admin/replays", &[], Action::ListReplays),
+    change("POST", "/admin/replays", MAX_SELECTION, Action::BeginReplay),
+    read("/admin/replays/{id}", &[], Action::ShowReplay),
+    change("DELETE", "/admin/replays/{id}", 0, Action::CancelReplay),
     read("/admin/quarantine", PAGE, Action::ListQuarantine),
     read("/admin/quarantine/{id}", &[], Action::ShowQuarantined),
     change("DELETE", "/admin/quarantine/{id}", 0, Action::DiscardQuarantined),
@@ -133,6 +142,7 @@ const ROUTES: [Route; 18] = [
     change("POST", "/admin/erasures", MAX_ERASURE, Action::Erase),
     change("POST", "/admin/purges", MAX_PURGE, Action::Purge),
     change("POST", "/admin/rehearsals", MAX_SELECTION, Action::Rehearse),
+    change("POST", "/admin/recorrelations", MAX_SELECTION, Action::BeginRecorrelation),
     read("/admin/stats", &[], Action::ShowStats),
 ];
 

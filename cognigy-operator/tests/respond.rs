@@ -162,7 +162,7 @@ async fn a_reader_changes_nothing_on_any_route() {
             count += 1;
         }
     }
-    assert!(count >= 18, "{count}");
+    assert!(count >= 26, "{count}");
     assert_eq!(world.deeds().await, []);
     assert_eq!(world.get(&bill(), "/admin/events/e1").await["status"], "pending");
     assert!(!world.service.pipeline().is_paused());
@@ -241,6 +241,48 @@ async fn a_paused_source_stays_paused_and_other_processes_follow() {
 }
 
 #[tokio::test]
+async fn a_bulk_replay_is_carried_out_and_a_later_process_goes_on_with_it() {
+    let world = World::new().await;
+    for id in ["e1", "e2"] {
+        world.deliver(id).await;
+    }
+    let all = r#"{"status":"pending"}"#;
+    let dry_run = r#"{"status":"pending","dry_run":true}"#;
+    let reply = world.ask(&anna(), "POST", "/admin/replays", dry_run).await;
+    assert_eq!((reply.status(), &json_of(&reply)["count"]), (200, &json!(2)));
+    // This process stops, so that the replay waits for another one.
+    world.api.shutdown().await;
+    let reply = world.ask(&anna(), "POST", "/admin/replays", all).await;
+    assert_eq!((reply.status(), json_of(&reply)), (202, json!({ "id": "1", "total": 2 })));
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let waiting = world.get(&rita(), "/admin/replays/1").await;
+    assert_eq!((&waiting["state"], &waiting["done"]), (&json!("running"), &json!(0)));
+    let _next = OperatorApi::of(&world.service).start().await.unwrap();
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if world.get(&rita(), "/admin/replays/1").await["state"] == "done" {
+            break;
+        }
+    }
+    let ended = &world.get(&rita(), "/admin/replays").await["replays"][0];
+    let expected = json!({
+        "id": "1", "work": "replay", "state": "done", "total": 2, "done": 2, "succeeded": 0, "failed": 2,
+        "outcomes": { "failed": 2 }, "rate": null, "by": "anna", "begun_at": ended["begun_at"],
+    });
+    assert_eq!(*ended, expected);
+    let event = world.get(&rita(), "/admin/events/e1").await;
+    assert_eq!(event["attempts"][0]["error"], "no such dialog");
+    assert_eq!(
+        (&event["audit"][0]["by"], &event["audit"][0]["count"]),
+        (&"anna".into(), &Value::Null)
+    );
+    problem(&world.ask(&anna(), "DELETE", "/admin/replays/2", "").await, 404);
+    let told: Vec<_> =
+        world.deeds().await.into_iter().map(|(_, action, _, told)| (action, told)).collect();
+    assert_eq!(told, [("replay".to_owned(), "begun".to_owned())]);
+}
+
+#[tokio::test]
 async fn what_no_route_takes_is_refused() {
     let world = World::new().await;
     world.deliver("a/b c%").await;
@@ -257,7 +299,7 @@ async fn what_no_route_takes_is_refused() {
     ] {
         assert_eq!(problem(&world.ask(&rita(), "GET", target, "").await, 400), detail, "{target}");
     }
-    for path in ["/admin", "/admin/", "/admin/%65vents", "/admin/replays", "/healthz"] {
+    for path in ["/admin", "/admin/", "/admin/%65vents", "/admin/redrives", "/healthz"] {
         problem(&world.ask(&anna(), "GET", path, "").await, 404);
     }
     let reply = world.ask(&anna(), "PUT", "/admin/quarantine/1", "").await;

@@ -9,7 +9,6 @@ use cognigy_service::{Admission, admission::TrustedProxies};
 use crate::{
     deployment::Deployment,
     error::StartError,
-    filter::Types,
     host::Counting,
     http::MAX_CONNECTIONS,
     pipelines::Pipelines,
@@ -28,8 +27,6 @@ pub(crate) struct App {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) trusted: TrustedProxies,
     pub(crate) refusals: Arc<Refusals>,
-    /// Which types of events the sources take.
-    pub(crate) types: Types,
     pub(crate) settings: Arc<Settings>,
     /// The operator API over the store.
     pub(crate) api: OperatorApi,
@@ -73,7 +70,6 @@ impl App {
             telemetry: Arc::new(telemetry),
             trusted,
             refusals,
-            types: settings.types(),
             settings: Arc::new(settings.clone()),
             api,
         })

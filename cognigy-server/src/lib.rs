@@ -32,7 +32,6 @@
 mod app;
 mod audit;
 mod breakers;
-mod bulk_replays;
 mod cli;
 mod commands;
 mod console;
@@ -48,7 +47,6 @@ mod papers;
 mod pipelines;
 mod presence;
 mod purging;
-mod recorrelation;
 mod redriving;
 mod server;
 mod settings;
@@ -56,6 +54,8 @@ mod store;
 mod telemetry;
 mod traces;
 
-use cognigy_operator::{discards, erasing, filter, find, pausing, rehearsing, view};
+use cognigy_operator::{
+    bulk_replays, discards, erasing, filter, find, pausing, recorrelation, rehearsing, view,
+};
 
 pub use server::Server;

@@ -28,8 +28,6 @@ pub(crate) struct SourcePipeline {
     pub(crate) telemetry: Arc<SourceTelemetry>,
     /// The CRM that is set. None where the embedding program brings its own.
     pub(crate) http_crm: Option<HttpCrm>,
-    /// How long a run holds its event without a sign of life.
-    pub(crate) lease: Duration,
     /// Attempts in flight at once.
     pub(crate) concurrency: usize,
     /// The path at which it takes deliveries. None without a secret.
@@ -154,7 +152,6 @@ impl SourcePipeline {
             pipeline,
             telemetry,
             http_crm,
-            lease: settings.lease,
             concurrency: source.crm.concurrency,
             path: source.webhook.is_some().then(|| source.path()),
             looks_at_target: source.webhook.as_ref().is_some_and(Webhook::looks_at_target),

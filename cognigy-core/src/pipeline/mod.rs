@@ -143,6 +143,12 @@ impl Pipeline {
         self.inner.breaker.as_ref().is_some_and(Breaker::is_open)
     }
 
+    /// How long a run holds its event without a sign of life.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.inner.lease
+    }
+
     /// Whether its dead letters are sent somewhere. Else they [stay in the store](crate::KeepInStore).
     #[must_use]
     pub fn sends_dead_letters(&self) -> bool {

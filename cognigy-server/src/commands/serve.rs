@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     app::App,
-    breakers, bulk_replays,
+    breakers,
     deployment::Deployment,
     error::StartError,
     http::{self, Listening, MAX_CONNECTIONS, Routes, Service, Size},
@@ -110,7 +110,7 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
     tokio::spawn(warn_of_orphans(app.clone()));
     let replays = settings.worker.then(|| {
         let stop = Stop::new();
-        (stop.clone(), tokio::spawn(bulk_replays::carry_out(app.clone(), stop)))
+        (stop.clone(), tokio::spawn(carry_out_replays(app.api.clone(), stop)))
     });
     let notices = match settings.notify.as_ref().filter(|_| settings.worker) {
         Some(notify) => Some(tokio::spawn(Notices::new(app.clone(), notify)?.watch())),
@@ -134,6 +134,11 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
         watching: watching.into_iter().chain(notices).collect(),
         service,
     })
+}
+
+/// Carries bulk replays out, as one of the servers with workers.
+async fn carry_out_replays(api: OperatorApi, stop: Stop) {
+    api.carry_out_replays(stop).await;
 }
 
 /// Has the workers do as the store says about pauses, for as long as the server runs.

@@ -1,7 +1,6 @@
 //! The routes of the contract's HTTP table, and the listeners that serve them.
 
 mod access;
-mod bulk;
 mod connection;
 mod connections;
 mod edge;
@@ -13,7 +12,6 @@ mod operator;
 mod parts;
 mod paths;
 mod probes;
-mod recorrelations;
 mod redrives;
 mod request;
 mod upgrade;
@@ -41,7 +39,6 @@ use crate::{
     telemetry::Hints,
 };
 pub(crate) use access::{Refused, Tokens, bearer_of};
-pub(crate) use bulk::{Begun, bulk_replay, cancel_replay, replay_selected};
 pub(crate) use operator::{not_found, parameters};
 pub(crate) use request::WholeBody;
 
@@ -162,13 +159,13 @@ fn operators(config: &mut web::ServiceConfig) {
         )
         .service(
             resource("/admin/replays", "GET, POST")
-                .route(web::get().to(bulk::list))
-                .route(web::post().to(bulk::begin)),
+                .route(web::get().to(operator::read))
+                .route(web::post().to(operator::change)),
         )
         .service(
             resource("/admin/replays/{id}", "GET, DELETE")
-                .route(web::get().to(bulk::progress))
-                .route(web::delete().to(bulk::cancel)),
+                .route(web::get().to(operator::read))
+                .route(web::delete().to(operator::change)),
         )
         .service(resource("/admin/quarantine", "GET").route(web::get().to(operator::read)))
         .service(
@@ -197,9 +194,7 @@ fn operators(config: &mut web::ServiceConfig) {
         .service(resource("/admin/purges", "POST").route(web::post().to(operator::change)))
         .service(resource("/admin/rehearsals", "POST").route(web::post().to(operator::change)))
         .service(resource("/admin/redrives", "POST").route(web::post().to(redrives::redrive)))
-        .service(
-            resource("/admin/recorrelations", "POST").route(web::post().to(recorrelations::begin)),
-        )
+        .service(resource("/admin/recorrelations", "POST").route(web::post().to(operator::change)))
         .service(resource("/admin/stats", "GET").route(web::get().to(operator::read)))
         .service(
             resource("/metrics", "GET, HEAD")

@@ -170,6 +170,7 @@ macro_rules! operator_tests {
             operators_have_to_be_known,
             operators_who_read_change_nothing,
             operators_are_recorded_with_what_they_do,
+            operators_run_many_events_again,
             operators_are_told_what_is_wrong,
         }
     };

@@ -1,6 +1,11 @@
 //! The cases of the operator API, for programs that have it behind a login: who sends a request, its bearer token
 //! says.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use serde_json::Value;
 
 use crate::{ANNA, Answer, BILL, RITA, Running, Setup, event};
@@ -86,6 +91,10 @@ pub fn operators_who_read_change_nothing(start: Start<'_>) {
         ("POST", "/admin/discards"),
         ("POST", "/admin/erasures"),
         ("POST", "/admin/purges"),
+        ("POST", "/admin/replays"),
+        ("DELETE", "/admin/replays/1"),
+        ("POST", "/admin/rehearsals"),
+        ("POST", "/admin/recorrelations"),
         ("POST", "/admin/sources/cognigy/pause"),
         ("POST", "/admin/sources/cognigy/resume"),
     ] {
@@ -120,6 +129,40 @@ pub fn operators_are_recorded_with_what_they_do(start: Start<'_>) {
     let expected =
         ["anna pause done", "anna resume done", "anna erase erased", "anna replay forgotten"];
     assert_eq!(told, expected);
+}
+
+/// Many events are run again, without a request that waits for it.
+pub fn operators_run_many_events_again(start: Start<'_>) {
+    let running = start(Setup::default());
+    let ids: Vec<_> = (0..20).map(|number| format!("e{number}")).collect();
+    for id in &ids {
+        // Without a contact no CRM is asked, wherever there is one.
+        let body = event(id, "c1").to_vec();
+        let mut body: Value = serde_json::from_slice(&body).unwrap();
+        body.as_object_mut().unwrap().retain(|name, _| name != "externalId" && name != "userId");
+        assert_eq!(running.deliver(body.to_string().as_bytes()).status, 200);
+    }
+    let select = |more: &str| format!(r#"{{"from":"1h"{more}}}"#);
+    let replay = |body: &str| ask(&running, ANNA, "POST", "/admin/replays", body);
+    let looked = replay(&select(r#","dry_run":true"#));
+    assert_eq!((looked.status, &looked.json()["count"]), (200, &20.into()));
+    replay("{}").problem(400);
+    let begun = replay(&select(""));
+    assert_eq!((begun.status, &begun.json()["total"]), (202, &20.into()));
+    let path = format!("/admin/replays/{}", begun.json()["id"].as_str().unwrap());
+    let begun = Instant::now();
+    let ended = loop {
+        let replay = read(&running, RITA, &path);
+        if replay["state"] != "running" || begun.elapsed().as_secs() > 20 {
+            break replay;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!((&ended["state"], &ended["succeeded"]), (&"done".into(), &20.into()), "{ended}");
+    let event = read(&running, RITA, "/admin/events/e7");
+    assert_eq!(event["attempts"].as_array().unwrap().last().unwrap()["run"], 2);
+    let cancelled = ask(&running, ANNA, "DELETE", &path, "");
+    assert_eq!(cancelled.json()["state"], "done", "there was nothing to cancel");
 }
 
 /// What no route takes is refused, as a problem document.

@@ -10,24 +10,25 @@
 //! Asking the CRM again for many events ([`Work::Recorrelate`]) is kept and carried out in the same way.
 
 mod carry_out;
+mod requests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use cognigy_core::{EventKey, Store, StoreError, Timestamp};
-pub(crate) use cognigy_operator::selection::LEAST_RATE;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use carry_out::carry_out;
+pub use requests::{Begun, Selected};
 
 use crate::view;
 
 /// How many replays are remembered. The oldest ones that have ended are forgotten first.
 const REMEMBERED: usize = 100;
 /// The most events of one replay: their keys are stored.
-pub(crate) const MAX_EVENTS: usize = 200_000;
+pub const MAX_EVENTS: usize = 200_000;
 /// How many keys one stored page holds.
 const PAGE: usize = 500;
 /// After this long without a write, another process takes a replay over.
@@ -47,17 +48,21 @@ fn name_of_page(id: u64, page: usize) -> String {
 /// Where a replay is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum State {
+pub enum State {
+    /// It waits for a process, or one carries it out.
     Running,
+    /// All of its events were run.
     Done,
+    /// An operator ended it.
     Cancelled,
+    /// Its list of events was lost.
     Failed,
 }
 
 /// What is done with each event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Work {
+pub enum Work {
     /// It is run again.
     #[default]
     Replay,
@@ -69,7 +74,8 @@ pub(crate) enum Work {
 
 impl Work {
     /// Its name in the record of what operators did.
-    pub(crate) fn action(self) -> &'static str {
+    #[must_use]
+    pub fn action(self) -> &'static str {
         match self {
             Self::Replay => "replay",
             Self::Recorrelate | Self::RecorrelateAndRun => "recorrelate",
@@ -79,32 +85,41 @@ impl Work {
 
 /// A replay and how far it has come.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct BulkReplay {
-    pub(crate) id: u64,
+#[non_exhaustive]
+pub struct BulkReplay {
+    /// Its number.
+    pub id: u64,
+    /// What is done with each event.
     /// Absent in those that an earlier version began.
     #[serde(default)]
-    pub(crate) work: Work,
-    pub(crate) state: State,
-    pub(crate) total: u64,
-    pub(crate) done: u64,
-    pub(crate) succeeded: u64,
-    pub(crate) failed: u64,
+    pub work: Work,
+    /// Where it is.
+    pub state: State,
+    /// How many events it runs; once cancelled, how many it ran.
+    pub total: u64,
+    /// How many events were run; at the end as many as `total`.
+    pub done: u64,
+    /// How many of these runs succeeded.
+    pub succeeded: u64,
+    /// How many of these runs failed.
+    pub failed: u64,
     /// How many events came to each outcome, such as `replayed` or `matched`.
     #[serde(default)]
-    pub(crate) outcomes: BTreeMap<String, u64>,
+    pub outcomes: BTreeMap<String, u64>,
     /// The most events a second.
-    pub(crate) rate: Option<f64>,
+    pub rate: Option<f64>,
     /// The operator who began it.
-    pub(crate) by: String,
-    pub(crate) begun_at: String,
+    pub by: String,
+    /// When it was begun.
+    pub begun_at: String,
     /// The process that works on it, and until when it is the only one that may.
     owner: String,
     owned_until: i64,
 }
 
 /// What operators see of it.
-#[derive(Serialize)]
-pub(crate) struct Line {
+#[derive(Debug, Serialize)]
+pub struct Line {
     id: String,
     work: Work,
     state: State,
@@ -140,8 +155,12 @@ impl StoredKey {
     }
 }
 
-/// Keeps a replay of `keys`, in this order, and yields it. The servers with workers carry it out.
-pub(crate) async fn begin(
+/// Keeps a replay of `keys`, in this order, and yields it. The processes that [carry replays out](crate::OperatorApi::carry_out_replays) do so.
+///
+/// # Errors
+///
+/// The store does not answer.
+pub async fn begin(
     store: &dyn Store,
     work: Work,
     keys: &[EventKey],
@@ -222,13 +241,21 @@ async fn forget(store: &dyn Store, id: u64) -> Result<(), StoreError> {
 }
 
 /// One replay.
-pub(crate) async fn get(store: &dyn Store, id: u64) -> Result<Option<BulkReplay>, StoreError> {
+///
+/// # Errors
+///
+/// The store does not answer.
+pub async fn get(store: &dyn Store, id: u64) -> Result<Option<BulkReplay>, StoreError> {
     let text = store.shared_value(&name_of(id)).await?;
     Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
 }
 
 /// All replays that are remembered, the newest first.
-pub(crate) async fn list(store: &dyn Store) -> Result<Vec<BulkReplay>, StoreError> {
+///
+/// # Errors
+///
+/// The store does not answer.
+pub async fn list(store: &dyn Store) -> Result<Vec<BulkReplay>, StoreError> {
     let mut replays = Vec::new();
     for id in ids_in(store.shared_value(ALL).await?.as_deref()).into_iter().rev() {
         replays.extend(get(store, id).await?);
@@ -238,18 +265,23 @@ pub(crate) async fn list(store: &dyn Store) -> Result<Vec<BulkReplay>, StoreErro
 
 /// The replays that are not at their end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Unfinished {
+#[non_exhaustive]
+pub struct Unfinished {
     /// How many a process carries out.
-    pub(crate) running: u64,
+    pub running: u64,
     /// How many wait for a process.
-    pub(crate) waiting: u64,
+    pub waiting: u64,
     /// How many of their events have not been run.
-    pub(crate) events: u64,
+    pub events: u64,
 }
 
 /// Counts the replays that are not at their end. `ended` are those that were seen at theirs, which are not
 /// read again; yields them, too, as they are now.
-pub(crate) async fn unfinished(
+///
+/// # Errors
+///
+/// The store does not answer.
+pub async fn unfinished(
     store: &dyn Store,
     now: Timestamp,
     mut ended: BTreeSet<u64>,
@@ -295,21 +327,22 @@ async fn update(
 
 /// Runs no more events of a replay. Those that are under way come to their end. Yields also whether it was
 /// running until now.
-pub(crate) async fn cancel(
-    store: &dyn Store,
-    id: u64,
-) -> Result<Option<(BulkReplay, bool)>, StoreError> {
-    let ran = std::cell::Cell::new(false);
+///
+/// # Errors
+///
+/// The store does not answer.
+pub async fn cancel(store: &dyn Store, id: u64) -> Result<Option<(BulkReplay, bool)>, StoreError> {
+    let ran = AtomicBool::new(false);
     let replay = update(store, id, |replay| {
-        ran.set(replay.state == State::Running);
-        if ran.get() {
+        ran.store(replay.state == State::Running, Ordering::Relaxed);
+        if ran.load(Ordering::Relaxed) {
             replay.state = State::Cancelled;
             replay.total = replay.done;
         }
-        ran.get()
+        ran.load(Ordering::Relaxed)
     });
     let replay = replay.await?;
-    Ok(replay.map(|replay| (replay, ran.get())))
+    Ok(replay.map(|replay| (replay, ran.load(Ordering::Relaxed))))
 }
 
 impl BulkReplay {

@@ -2,22 +2,22 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use cognigy_core::{Clock, EventKey, ReplayOutcome, Stop, StoreError};
-use futures_util::future::join_all;
+use cognigy_core::{EventKey, ReplayOutcome, Stop, StoreError};
+use futures_util::future::{Either, join_all, select};
 use tokio::{
     sync::Semaphore,
     task::{Id, JoinSet},
 };
 
 use super::{
-    ALL, BulkReplay, LEASE, LEAST_RATE, PAGE, State, StoredKey, Work, get, ids_in, name_of_page,
-    update,
+    ALL, BulkReplay, LEASE, PAGE, State, StoredKey, Work, get, ids_in, name_of_page, update,
 };
-use crate::{app::App, audit::audit_each, recorrelation};
+use crate::{OperatorApi, audit::Recorder, host::Happening, recorrelation, selection::LEAST_RATE};
 
 /// The outcome of an event whose store did not answer.
 const UNKNOWN: &str = "unknown";
@@ -27,8 +27,6 @@ const AT_ONCE: usize = 8;
 const ALL_AT_ONCE: usize = 32;
 /// How often new replays are looked for.
 const INTERVAL: Duration = Duration::from_millis(300);
-/// What a log line about looking for them is remembered by.
-const LOOKING: &str = "bulk replays";
 /// How long a wait for an event's turn goes on before it looks whether the replay was cancelled.
 const WAIT_SLICE: Duration = Duration::from_secs(1);
 /// How often an event is tried again that another run holds. It is tried until the lease of a process that
@@ -36,31 +34,36 @@ const WAIT_SLICE: Duration = Duration::from_secs(1);
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 const BUSY_MARGIN: Duration = Duration::from_secs(2);
 
-/// Carries replays on until `stop`, as one of the processes that may.
-pub(crate) async fn carry_out(app: App, stop: Stop) {
-    // Tells this process from others, and from itself before a restart.
-    let name = format!("{}-{}", std::process::id(), chrono::Utc::now().timestamp_micros());
-    let mut tasks = Tasks::default();
-    while !stop.is_stopped() {
-        if let Err(error) = look(&app, &name, &stop, &mut tasks).await {
-            if let Some(unlogged) = app.telemetry.failing.again(LOOKING) {
-                let error = cognigy_core::report(&error);
-                tracing::warn!(error, unlogged, "the bulk replays could not be looked at");
+impl OperatorApi {
+    /// Carries bulk replays out until `stop`, as one of the processes on the store that do. For a program that
+    /// [built](crate::OperatorApiBuilder::build) the API without starting it.
+    pub async fn carry_out_replays(&self, stop: Stop) {
+        // Tells this process from others, and from itself before a restart.
+        let begun = self.clock().now().timestamp_micros();
+        let name = format!("{}-{begun}", std::process::id());
+        let mut tasks = Tasks::default();
+        let mut failed = false;
+        while !stop.is_stopped() {
+            let looked = look(self, &name, &stop, &mut tasks).await;
+            if let (Err(error), false) = (&looked, failed) {
+                self.host().happened(&Happening::ReplaysUnknown { error });
             }
-        } else {
-            app.telemetry.failing.over(LOOKING);
+            failed = looked.is_err();
+            stopped_within(INTERVAL, &stop).await;
+            while let Some(ended) = tasks.set.try_join_next_with_id() {
+                tasks.ended(ended, self, &name).await;
+            }
         }
-        tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => {}
-            () = stop.stopped() => {}
-        }
-        while let Some(ended) = tasks.set.try_join_next_with_id() {
-            tasks.ended(ended, &app, &name).await;
+        while let Some(ended) = tasks.set.join_next_with_id().await {
+            tasks.ended(ended, self, &name).await;
         }
     }
-    while let Some(ended) = tasks.set.join_next_with_id().await {
-        tasks.ended(ended, &app, &name).await;
-    }
+}
+
+/// Waits so long, unless the process is to stop meanwhile. Yields whether it is.
+async fn stopped_within(time: Duration, stop: &Stop) -> bool {
+    let (stopped, over) = (pin!(stop.stopped()), pin!(tokio::time::sleep(time)));
+    matches!(select(stopped, over).await, Either::Left(_))
 }
 
 /// The replays that this process carries out, each in a task of its own.
@@ -87,7 +90,7 @@ impl Default for Tasks {
 type Ended = Result<(Id, Result<(), StoreError>), tokio::task::JoinError>;
 
 impl Tasks {
-    async fn ended(&mut self, ended: Ended, app: &App, name: &str) {
+    async fn ended(&mut self, ended: Ended, api: &OperatorApi, name: &str) {
         let task = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(task, _)| *task);
         let Some(id) = self.replays.remove(&task) else { return };
         let error = match ended {
@@ -95,18 +98,24 @@ impl Tasks {
             // It is taken up again.
             Ok((_, Err(error))) => cognigy_core::report(&error),
             // It would panic again and again.
-            Err(_) => match self::ended(app, id, name, State::Failed).await {
+            Err(_) => match self::ended(api, id, name, State::Failed).await {
                 Ok(_) => "its task panicked; it is ended as failed".to_owned(),
                 Err(error) => cognigy_core::report(&error),
             },
         };
-        tracing::error!(replay = id, error, "a bulk replay broke off");
+        let error = &*error;
+        api.host().happened(&Happening::ReplayBrokeOff { id, error });
     }
 }
 
 /// Takes up the replays that no process works on.
-async fn look(app: &App, name: &str, stop: &Stop, tasks: &mut Tasks) -> Result<(), StoreError> {
-    let Some(ids) = app.store.shared_value(ALL).await? else { return Ok(()) };
+async fn look(
+    api: &OperatorApi,
+    name: &str,
+    stop: &Stop,
+    tasks: &mut Tasks,
+) -> Result<(), StoreError> {
+    let Some(ids) = api.store().shared_value(ALL).await? else { return Ok(()) };
     let ids = ids_in(Some(&ids));
     tasks.over.retain(|id| ids.contains(id));
     for id in ids {
@@ -116,8 +125,8 @@ async fn look(app: &App, name: &str, stop: &Stop, tasks: &mut Tasks) -> Result<(
         if tasks.over.contains(&id) || tasks.replays.values().any(|carried| *carried == id) {
             continue;
         }
-        let now = app.clock.now();
-        let taken = update(&*app.store, id, |replay| {
+        let now = api.clock().now();
+        let taken = update(api.store(), id, |replay| {
             let is_free = replay.state == State::Running
                 && (replay.owner == name || replay.owned_until < now.timestamp_micros());
             if is_free {
@@ -129,9 +138,9 @@ async fn look(app: &App, name: &str, stop: &Stop, tasks: &mut Tasks) -> Result<(
         if replay.state != State::Running {
             tasks.over.insert(id);
         } else if replay.is_carried_by(name) {
-            let (app, name, stop) = (app.clone(), name.to_owned(), stop.clone());
+            let (api, name, stop) = (api.clone(), name.to_owned(), stop.clone());
             let places = Arc::clone(&tasks.places);
-            let task = async move { carry_on(&app, replay, &name, &stop, &places).await };
+            let task = async move { carry_on(&api, replay, &name, &stop, &places).await };
             tasks.replays.insert(tasks.set.spawn(task).id(), id);
         }
     }
@@ -140,7 +149,7 @@ async fn look(app: &App, name: &str, stop: &Stop, tasks: &mut Tasks) -> Result<(
 
 /// Runs the events of a replay that are left.
 async fn carry_on(
-    app: &App,
+    api: &OperatorApi,
     mut replay: BulkReplay,
     name: &str,
     stop: &Stop,
@@ -153,7 +162,7 @@ async fn carry_on(
     while replay.is_carried_by(name) && !stop.is_stopped() {
         let at = usize::try_from(replay.done).unwrap_or(usize::MAX);
         if page.0 != at / PAGE {
-            let text = app.store.shared_value(&name_of_page(id, at / PAGE)).await?;
+            let text = api.store().shared_value(&name_of_page(id, at / PAGE)).await?;
             let keys: Vec<StoredKey> =
                 text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
             page = (at / PAGE, keys);
@@ -161,11 +170,11 @@ async fn carry_on(
         let batch: Vec<_> = page.1.iter().skip(at % PAGE).take(replay.batch()).collect();
         if batch.is_empty() {
             // The page is lost: nothing can be said of its events.
-            ended(app, id, name, State::Failed).await?;
+            ended(api, id, name, State::Failed).await?;
             break;
         }
         if let Some(rate) = replay.rate {
-            match wait(app, id, name, turn, stop).await? {
+            match wait(api, id, name, turn, stop).await? {
                 // It was cancelled meanwhile, for example.
                 Some(now) if !now.is_carried_by(name) => return Ok(()),
                 Some(_) => {}
@@ -177,9 +186,9 @@ async fn carry_on(
         let work = replay.work;
         let runs = join_all(batch.iter().map(async |key| {
             let _place = places.acquire().await;
-            run(app, work, key.key(), stop).await
+            run(api, work, key.key(), stop).await
         }));
-        let Some(runs) = meanwhile_owned(app, id, name, runs).await?.into_iter().collect() else {
+        let Some(runs) = meanwhile_owned(api, id, name, runs).await?.into_iter().collect() else {
             // The next process runs the batch again.
             break;
         };
@@ -187,11 +196,13 @@ async fn carry_on(
         let changed = batch.iter().zip(&runs).filter(|(_, ran)| ran.changed);
         let changed = changed.filter_map(|(key, ran)| Some((key.key()?, ran.outcome)));
         let changed: Vec<_> = changed.collect();
-        audit_each(&*app.store, &replay.by, work.action(), &changed).await;
+        let (store, clock, host) = (api.store(), api.clock(), api.host());
+        let recorder = Recorder { store, clock, host, by: &replay.by };
+        recorder.record_each(work.action(), &changed).await;
         let succeeded = runs.iter().filter(|ran| ran.succeeded).count() as u64;
         let count = runs.len() as u64;
-        let now = app.clock.now();
-        let counted = update(&*app.store, id, |replay| {
+        let now = api.clock().now();
+        let counted = update(api.store(), id, |replay| {
             replay.done += count;
             replay.succeeded += succeeded;
             replay.failed += count - succeeded;
@@ -215,7 +226,7 @@ async fn carry_on(
     }
     if stop.is_stopped() {
         // Another process need not wait for the lease.
-        update(&*app.store, id, |replay| {
+        update(api.store(), id, |replay| {
             let is_ours = replay.owner == name;
             if is_ours {
                 replay.owned_until = 0;
@@ -237,7 +248,7 @@ fn turn_after(count: usize, rate: f64) -> Option<Instant> {
 /// Waits until `turn`. Meanwhile no other process takes the replay over, and a cancellation ends the wait.
 /// Yields the replay as it is then; None if the process is to stop, or the replay was forgotten.
 async fn wait(
-    app: &App,
+    api: &OperatorApi,
     id: u64,
     name: &str,
     turn: Option<Instant>,
@@ -245,16 +256,15 @@ async fn wait(
 ) -> Result<Option<BulkReplay>, StoreError> {
     loop {
         let left = turn.map_or(LEASE, |turn| turn.saturating_duration_since(Instant::now()));
-        tokio::select! {
-            () = tokio::time::sleep(left.min(WAIT_SLICE)) => {}
-            () = stop.stopped() => return Ok(None),
+        if stopped_within(left.min(WAIT_SLICE), stop).await {
+            return Ok(None);
         }
         let is_due = turn.is_some_and(|turn| turn <= Instant::now());
         if is_due && left < WAIT_SLICE {
             // Most waits are short, and the progress is read and written after each batch.
-            return get(&*app.store, id).await;
+            return get(api.store(), id).await;
         }
-        match keep(app, id, name).await? {
+        match keep(api, id, name).await? {
             Some(replay) if replay.is_carried_by(name) && !is_due => {}
             other => return Ok(other),
         }
@@ -262,9 +272,9 @@ async fn wait(
 }
 
 /// Keeps the replay for this process, if it is this process's.
-async fn keep(app: &App, id: u64, name: &str) -> Result<Option<BulkReplay>, StoreError> {
-    let now = app.clock.now();
-    update(&*app.store, id, |replay| {
+async fn keep(api: &OperatorApi, id: u64, name: &str) -> Result<Option<BulkReplay>, StoreError> {
+    let now = api.clock().now();
+    update(api.store(), id, |replay| {
         let is_ours = replay.owner == name;
         if is_ours {
             replay.own(name, now);
@@ -275,12 +285,12 @@ async fn keep(app: &App, id: u64, name: &str) -> Result<Option<BulkReplay>, Stor
 }
 
 async fn ended(
-    app: &App,
+    api: &OperatorApi,
     id: u64,
     name: &str,
     state: State,
 ) -> Result<Option<BulkReplay>, StoreError> {
-    update(&*app.store, id, |replay| {
+    update(api.store(), id, |replay| {
         let is_ours = replay.owner == name && replay.state == State::Running;
         if is_ours {
             replay.state = state;
@@ -301,18 +311,18 @@ impl BulkReplay {
 
 /// Waits for `work`. Meanwhile no other process takes the replay over, however long the work takes.
 async fn meanwhile_owned<T>(
-    app: &App,
+    api: &OperatorApi,
     id: u64,
     name: &str,
     work: impl Future<Output = T>,
 ) -> Result<T, StoreError> {
-    tokio::pin!(work);
+    let mut work = pin!(work);
     loop {
-        tokio::select! {
-            outcome = &mut work => return Ok(outcome),
-            () = tokio::time::sleep(LEASE / 4) => {}
+        let while_after = pin!(tokio::time::sleep(LEASE / 4));
+        if let Either::Left((outcome, _)) = select(work.as_mut(), while_after).await {
+            return Ok(outcome);
         }
-        keep(app, id, name).await?;
+        keep(api, id, name).await?;
     }
 }
 
@@ -332,51 +342,48 @@ impl Ran {
 }
 
 /// Does the work on one event. None if the process stops before it could be done.
-async fn run(app: &App, work: Work, key: Option<EventKey>, stop: &Stop) -> Option<Ran> {
+async fn run(api: &OperatorApi, work: Work, key: Option<EventKey>, stop: &Stop) -> Option<Ran> {
     let Some(key) = key else { return Ran::failed("not_found") };
     if work != Work::Replay {
-        return recorrelate(app, work, &key).await;
+        return recorrelate(api, work, &key).await;
     }
-    let Some(source) = app.pipelines.get(&key.source) else { return Ran::failed("not_configured") };
-    let until = Instant::now() + source.lease + BUSY_MARGIN;
+    let Ok(pipeline) = api.pipeline(&key.source) else { return Ran::failed("not_configured") };
+    let until = Instant::now() + pipeline.lease() + BUSY_MARGIN;
     while Instant::now() < until {
-        let pipeline = source.pipeline.clone();
-        match pipeline.replay(&key, &app.clock).await {
-            Ok(ReplayOutcome::Busy) => tokio::select! {
-                () = tokio::time::sleep(BUSY_PAUSE) => {}
-                () = stop.stopped() => return None,
-            },
+        match pipeline.replay(&key, api.clock()).await {
+            Ok(ReplayOutcome::Busy) => {
+                if stopped_within(BUSY_PAUSE, stop).await {
+                    return None;
+                }
+            }
             Ok(outcome) => {
                 let succeeded = matches!(outcome, ReplayOutcome::Replayed(_));
                 let changed = succeeded || matches!(outcome, ReplayOutcome::Failed(_));
                 return Some(Ran { succeeded, changed, outcome: outcome.as_str() });
             }
             Err(error) => {
-                let (source, error) = (key.source.as_str(), cognigy_core::report(&error));
-                tracing::error!(source, event_id = key.id.as_str(), error, "bulk replay");
+                api.host().happened(&Happening::RunUnknown { key: &key, error: &error });
                 return Ran::failed(UNKNOWN);
             }
         }
     }
-    source.telemetry.replay_was_busy();
+    api.host().happened(&Happening::ReplayWasBusy { source: &key.source });
     Ran::failed("busy")
 }
 
 /// Asks the CRM again. It went well if the contact is known now, or if the event was handed to the workers.
-async fn recorrelate(app: &App, work: Work, key: &EventKey) -> Option<Ran> {
-    let source = key.source.as_str();
-    match recorrelation::ask(app, key, work == Work::RecorrelateAndRun).await {
+async fn recorrelate(api: &OperatorApi, work: Work, key: &EventKey) -> Option<Ran> {
+    match recorrelation::ask(api, key, work == Work::RecorrelateAndRun).await {
         Ok(answer) => {
             if answer.outcome == recorrelation::FAILED {
                 let error = answer.detail.as_deref().unwrap_or_default();
-                tracing::warn!(source, event_id = key.id.as_str(), error, "bulk recorrelation");
+                api.host().happened(&Happening::NotCorrelated { key, error });
             }
             let succeeded = answer.went_well();
             Some(Ran { succeeded, changed: succeeded, outcome: answer.outcome })
         }
         Err(error) => {
-            let error = cognigy_core::report(&error);
-            tracing::error!(source, event_id = key.id.as_str(), error, "bulk recorrelation");
+            api.host().happened(&Happening::RunUnknown { key, error: &error });
             Ran::failed(UNKNOWN)
         }
     }
