@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, HashSet},
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -34,13 +37,17 @@ const WAIT_SLICE: Duration = Duration::from_secs(1);
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 const BUSY_MARGIN: Duration = Duration::from_secs(2);
 
+/// How many calls carry replays out, or did, in this process.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
 impl OperatorApi {
     /// Carries bulk replays out until `stop`, as one of the processes on the store that do. For a program that
     /// [built](crate::OperatorApiBuilder::build) the API without starting it.
     pub async fn carry_out_replays(&self, stop: Stop) {
-        // Tells this process from others, and from itself before a restart.
+        // Tells this process from others and from itself before a restart, and this call from others.
         let begun = self.clock().now().timestamp_micros();
-        let name = format!("{}-{begun}", std::process::id());
+        let call = CALLS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{begun}-{call}", std::process::id());
         let mut tasks = Tasks::default();
         let mut failed = false;
         while !stop.is_stopped() {
