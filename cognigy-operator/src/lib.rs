@@ -52,6 +52,12 @@
 //! Which sources are paused, and which events are to be run again, is kept in the store, for all processes on it.
 //! [`start`](OperatorApiBuilder::start) has the workers of this process follow the first, once a second, and
 //! carries the second out, until [`shutdown`](OperatorApi::shutdown).
+//!
+//! # Without a request
+//!
+//! The methods of [`OperatorApi`] are what the routes call, for pages of a program's own. The modules are their parts, for a
+//! command line and for tasks: most take a store, and none asks who calls. Their own records name the caller by a
+//! [`Recorder`](audit::Recorder).
 #![forbid(unsafe_code)]
 
 mod api;
