@@ -21,8 +21,13 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! With the feature `operator` there is `configure_operator`: the operator API, to mount behind an authentication
+//! of your own.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "operator")]
+mod operator;
 mod unread;
 
 use actix_web::{
@@ -33,6 +38,8 @@ use actix_web::{
 };
 use cognigy_core::Reply;
 use cognigy_service::{Head, Receiver, Service, default_path, method_not_allowed};
+#[cfg(feature = "operator")]
+pub use operator::{configure_operator, operate};
 pub use unread::Unread;
 
 /// Adds the routes of `service`: `/webhooks/cognigy` for the source of that name,

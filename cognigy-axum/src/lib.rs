@@ -23,9 +23,15 @@
 //! # }
 //! ```
 //!
+//! With the feature `operator` there is `operator_router`: the operator API, to nest behind an authentication of
+//! your own.
+//!
 //! Layers that limit or decompress bodies must not be in front of these routes: the receiver has limits of
 //! its own, and a signature is over the bytes as they came.
 #![forbid(unsafe_code)]
+
+#[cfg(feature = "operator")]
+mod operator;
 
 use std::net::SocketAddr;
 
@@ -39,6 +45,8 @@ use axum::{
 };
 use cognigy_core::Reply;
 use cognigy_service::{Head, Receiver, Service, default_path, method_not_allowed};
+#[cfg(feature = "operator")]
+pub use operator::{operate, operator_router};
 
 /// The routes of `service`: `/webhooks/cognigy` for the source of that name, `/webhooks/cognigy/{name}` for
 /// every other one, and the [probes](health). For other paths, call [`webhook`] and [`health`].

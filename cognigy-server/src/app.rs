@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use cognigy_core::{EventOrder, Store, TokioClock};
+use cognigy_operator::OperatorApi;
 use cognigy_service::{Admission, admission::TrustedProxies};
 
 use crate::{
     deployment::Deployment,
     error::StartError,
-    filter::Types,
+    host::Counting,
     http::MAX_CONNECTIONS,
     pipelines::Pipelines,
+    purging,
     settings::Settings,
     store::{self, Access},
     telemetry::{Refusals, Telemetry},
@@ -25,9 +27,9 @@ pub(crate) struct App {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) trusted: TrustedProxies,
     pub(crate) refusals: Arc<Refusals>,
-    /// Which types of events the sources take.
-    pub(crate) types: Types,
     pub(crate) settings: Arc<Settings>,
+    /// The operator API over the store.
+    pub(crate) api: OperatorApi,
 }
 
 impl App {
@@ -53,15 +55,23 @@ impl App {
             .trusted_proxies(trusted.clone())
             .max_unfinished(MAX_CONNECTIONS);
         let pipelines = Pipelines::build(deployment, &store, &refusals, &admission).await?;
+        let pipelines = Arc::new(pipelines);
+        let sources = pipelines.iter().map(|source| source.pipeline.clone());
+        let api = OperatorApi::over(Arc::clone(&store), sources)
+            .clock(clock)
+            .types(settings.types())
+            .retention(purging::retention(settings))
+            .host(Counting(Arc::clone(&pipelines)))
+            .build();
         Ok(Self {
             store,
-            pipelines: Arc::new(pipelines),
+            pipelines,
             clock,
             telemetry: Arc::new(telemetry),
             trusted,
             refusals,
-            types: settings.types(),
             settings: Arc::new(settings.clone()),
+            api,
         })
     }
 }

@@ -1,26 +1,17 @@
-//! The record of what operators did: who, when, to what, and what it came to.
+//! The record of what operators did, for the routes of this crate and for commands.
 
-use cognigy_core::{AuditEntry, Clock, EventKey, Store, TokioClock};
-use serde_json::{Value, json};
+use cognigy_core::{EventKey, Store, TokioClock};
+pub(crate) use cognigy_operator::audit::Target;
+use cognigy_operator::{
+    Operator, TracingHost,
+    audit::{Deed, Recorder},
+};
+use serde_json::Value;
 
-use crate::{app::App, http::Operator};
+use crate::app::App;
 
 /// Who did what is done at the command line.
 pub(crate) const COMMAND_LINE: &str = "command line";
-
-/// The longest filter that is recorded, in bytes. A request may name thousands of ids.
-const LONGEST_FILTER: usize = 4096;
-
-/// What something was done to.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Target<'a> {
-    /// What the filter selects.
-    Selected,
-    /// An event. The entry is part of its history.
-    Event(&'a EventKey),
-    /// Anything else, by its name.
-    Named(&'a str),
-}
 
 /// Records what an operator did. An error is logged: what was done is done.
 pub(crate) async fn audit(
@@ -32,7 +23,8 @@ pub(crate) async fn audit(
     count: Option<u64>,
     outcome: &str,
 ) {
-    record(&*app.store, &operator.name, action, target, filter, count, outcome).await;
+    let deed = Deed { action, target, filter, count, outcome };
+    app.api.recorder(operator).record(deed).await;
 }
 
 /// Records what was done at the command line.
@@ -44,11 +36,9 @@ pub(crate) async fn audit_command(
     count: Option<u64>,
     outcome: &str,
 ) {
-    record(store, COMMAND_LINE, action, target, filter, count, outcome).await;
+    let deed = Deed { action, target, filter, count, outcome };
+    recorder(store, COMMAND_LINE, &TokioClock::new()).record(deed).await;
 }
-
-/// How many entries are written at once. The store writes those that come together in one step.
-const AT_ONCE: usize = 64;
 
 /// Records in the histories of events what was done to each as one of many. What was done to all of them has
 /// an entry of its own.
@@ -58,63 +48,14 @@ pub(crate) async fn audit_each(
     action: &str,
     events: &[(EventKey, &'static str)],
 ) {
-    for events in events.chunks(AT_ONCE) {
-        let entries = events.iter().map(|(key, outcome)| {
-            record(store, by, action, Target::Event(key), None, None, outcome)
-        });
-        futures_util::future::join_all(entries).await;
-    }
+    recorder(store, by, &TokioClock::new()).record_each(action, events).await;
 }
 
-async fn record(
-    store: &dyn Store,
-    by: &str,
-    action: &str,
-    target: Target<'_>,
-    filter: Option<&Value>,
-    count: Option<u64>,
-    outcome: &str,
-) {
-    let (target, source) = match target {
-        Target::Selected => (None, None),
-        Target::Event(key) => (Some(key.id.as_str().to_owned()), Some(key.source.clone())),
-        Target::Named(name) => (Some(name.to_owned()), None),
-    };
-    let entry = AuditEntry {
-        at: TokioClock::new().now(),
-        by: by.to_owned(),
-        action: action.to_owned(),
-        target,
-        source,
-        filter: filter.map(shortened),
-        count,
-        outcome: outcome.to_owned(),
-    };
-    if let Err(error) = store.append_audit(entry).await {
-        let error = cognigy_core::report(&error);
-        tracing::error!(by, action, outcome, error, "what an operator did could not be recorded");
-    }
-}
-
-/// The filter as JSON. Of a long one, the names and how long it is.
-fn shortened(filter: &Value) -> String {
-    let text = filter.to_string();
-    if text.len() <= LONGEST_FILTER {
-        return text;
-    }
-    let names: Vec<_> = filter.as_object().into_iter().flatten().map(|(name, _)| name).collect();
-    json!({ "too_long": true, "names": names, "bytes": text.len() }).to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_filter_is_recorded_by_its_names() {
-        assert_eq!(shortened(&json!({ "status": "pending" })), r#"{"status":"pending"}"#);
-        let ids: Vec<_> = (0..1000).map(|number| format!("event-{number}")).collect();
-        let text = shortened(&json!({ "ids": ids, "source": "shop" }));
-        assert!(text.contains(r#""names":["ids","source"]"#) && text.len() < 100, "{text}");
-    }
+/// What records deeds of `by` where there is no operator's request.
+pub(crate) fn recorder<'a>(
+    store: &'a dyn Store,
+    by: &'a str,
+    clock: &'a TokioClock,
+) -> Recorder<'a> {
+    Recorder { store, clock, host: &TracingHost, by }
 }

@@ -32,34 +32,30 @@
 mod app;
 mod audit;
 mod breakers;
-mod bulk_replays;
 mod cli;
 mod commands;
 mod console;
 mod deployment;
-mod discards;
-mod erasing;
 mod error;
-mod filter;
-mod find;
+mod host;
 mod http;
 mod logging;
 mod notices;
 mod output;
 mod panics;
 mod papers;
-mod pausing;
 mod pipelines;
 mod presence;
 mod purging;
-mod recorrelation;
 mod redriving;
-mod rehearsing;
 mod server;
 mod settings;
 mod store;
 mod telemetry;
 mod traces;
-mod view;
+
+use cognigy_operator::{
+    bulk_replays, discards, erasing, filter, find, pausing, recorrelation, rehearsing, view,
+};
 
 pub use server::Server;

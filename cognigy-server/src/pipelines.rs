@@ -28,8 +28,6 @@ pub(crate) struct SourcePipeline {
     pub(crate) telemetry: Arc<SourceTelemetry>,
     /// The CRM that is set. None where the embedding program brings its own.
     pub(crate) http_crm: Option<HttpCrm>,
-    /// How long a run holds its event without a sign of life.
-    pub(crate) lease: Duration,
     /// Attempts in flight at once.
     pub(crate) concurrency: usize,
     /// The path at which it takes deliveries. None without a secret.
@@ -39,8 +37,6 @@ pub(crate) struct SourcePipeline {
     pub(crate) token_in_path: bool,
     /// What else a refused delivery may have been made for, by name.
     alternatives: Vec<(String, Arc<dyn Authenticator>)>,
-    /// Whether its dead letters are sent somewhere. Else they stay in the store.
-    pub(crate) sends_dead_letters: bool,
     /// Takes its deliveries in.
     pub(crate) receiver: Receiver,
 }
@@ -128,7 +124,6 @@ impl SourcePipeline {
         let forward = forward.map(|it| forward_handler(source, it, settings.proxy_from_env));
         let tracer = deployment.tracer();
         let handler = adapters.handler_of(&source.name, forward.transpose()?, tracer.clone());
-        let sends_dead_letters = !sink.keeps_in_store();
         let mut pipeline = Pipeline::builder(core_source(source))
             .store(Arc::clone(store))
             .crm(look_ups)
@@ -157,12 +152,10 @@ impl SourcePipeline {
             pipeline,
             telemetry,
             http_crm,
-            lease: settings.lease,
             concurrency: source.crm.concurrency,
             path: source.webhook.is_some().then(|| source.path()),
             looks_at_target: source.webhook.as_ref().is_some_and(Webhook::looks_at_target),
             token_in_path: source.webhook.as_ref().is_some_and(Webhook::is_in_path),
-            sends_dead_letters,
             alternatives: alternatives(source, settings),
             receiver,
         })

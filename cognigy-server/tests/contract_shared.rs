@@ -5,10 +5,11 @@
 
 mod common;
 
-use cognigy_contract_tests::{Running, SECRET, Setup};
+use cognigy_contract_tests::{ANNA, BILL, RITA, Running, SECRET, Setup};
 use common::Site;
 
 cognigy_contract_tests::contract_tests!(start);
+cognigy_contract_tests::operator_tests!(start);
 
 fn start(setup: Setup) -> Running {
     let mut site = Site::new();
@@ -18,6 +19,12 @@ fn start(setup: Setup) -> Running {
         .set("COGNIGY_SOURCES", "events")
         .set("COGNIGY_SOURCE_EVENTS_PRESET", "cloudevents")
         .set("COGNIGY_SOURCE_EVENTS_WEBHOOK_SECRET", SECRET);
+    for (name, token, role) in
+        [("ANNA", ANNA, "operator"), ("RITA", RITA, "reader"), ("BILL", BILL, "reader,bodies")]
+    {
+        site.set(&format!("COGNIGY_OPERATOR_{name}_TOKEN"), token);
+        site.set(&format!("COGNIGY_OPERATOR_{name}_ROLE"), role);
+    }
     let server = site.serve();
     Running::new(server.address, (server, site))
 }

@@ -10,7 +10,7 @@ pub fn not_found() -> Reply {
 
 /// 405: the path takes other methods, which `allowed` lists (RFC 9110, section 15.5.6).
 #[must_use]
-pub fn method_not_allowed(allowed: &'static str) -> Reply {
+pub fn method_not_allowed(allowed: &str) -> Reply {
     let detail = "This path does not take this method";
     Reply::problem(405, "Method Not Allowed", detail).with_header("Allow", allowed)
 }

@@ -16,7 +16,8 @@ use ipnet::IpNet;
 use tokio::task::AbortHandle;
 
 use crate::{
-    Admission, Head, Health, Readiness, Receiver, ServiceObserver, Upkeep, UpkeepOptions, Workers,
+    Admission, Head, Health, Readiness, Receiver, Retention, ServiceObserver, Upkeep,
+    UpkeepOptions, Workers,
     admission::TrustedProxies,
     health::{liveness, readiness},
 };
@@ -161,10 +162,19 @@ impl ServiceBuilder {
             }
         }
         let watch = tokio::spawn(workers.clone().watch(Arc::clone(&observer))).abort_handle();
-        let upkeep = Upkeep::start(stores.clone(), clock, upkeep, observer);
+        let retention = upkeep.retention;
+        let upkeep = Upkeep::start(stores.clone(), Arc::clone(&clock), upkeep, observer);
         let readiness = Readiness::default();
         let tasks = Mutex::new(Some((upkeep, watch)));
-        Service(Arc::new(Running { receivers, stores, workers, readiness, tasks }))
+        Service(Arc::new(Running {
+            receivers,
+            stores,
+            workers,
+            readiness,
+            clock,
+            retention,
+            tasks,
+        }))
     }
 }
 
@@ -181,6 +191,8 @@ struct Running {
     stores: Vec<Arc<dyn Store>>,
     workers: Workers,
     readiness: Readiness,
+    clock: Arc<dyn Clock>,
+    retention: Retention,
     /// Upkeep, and the watch over the workers. None after the shutdown.
     tasks: Mutex<Option<(Upkeep, AbortHandle)>>,
 }
@@ -227,6 +239,18 @@ impl Service {
     #[must_use]
     pub fn pipeline(&self) -> &Pipeline {
         self.first().pipeline()
+    }
+
+    /// The clock by which the service tells the time.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.clock
+    }
+
+    /// How long the service keeps what is stored.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        self.0.retention
     }
 
     /// How the service is now. The store is asked at most twice a second.

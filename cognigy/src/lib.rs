@@ -20,6 +20,7 @@
 //! | `forward` | `forward`: events handed on to another service, signed as Standard Webhooks |
 //! | `sqs` | `sqs`: dead letters on Amazon SQS |
 //! | `axum`, `actix` | `axum`, `actix`: routes for the web framework |
+//! | `operator` | `operator`: the operator API, to nest behind your own login; its routes are in `axum` and `actix` |
 //! | `tracing` | [`service`]: what happens as log lines |
 //! | `testing` | `testing`: stand-ins for tests, and the suites that adapters must pass |
 //!
@@ -80,6 +81,9 @@ pub use cognigy_crm_http as crm;
 #[cfg(feature = "forward")]
 #[cfg_attr(docsrs, doc(cfg(feature = "forward")))]
 pub use cognigy_handler_http as forward;
+#[cfg(feature = "operator")]
+#[cfg_attr(docsrs, doc(cfg(feature = "operator")))]
+pub use cognigy_operator as operator;
 #[cfg(feature = "sqs")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqs")))]
 pub use cognigy_sink_sqs as sqs;

@@ -2,7 +2,7 @@
 //! dead letters back from their queue.
 //!
 //! The calls are methods of [`Pipeline`](crate::Pipeline) and of its
-//! [store](crate::Pipeline::store).
+//! [store](crate::Pipeline::store). The same over HTTP is in the module `operator` (a feature).
 
 pub use cognigy_core::{
     Administration, Attempt, AuditEntry, AuditLog, AuditPage, Backlog, Counts, Cursor,

@@ -155,7 +155,9 @@ impl Reply {
         Self { challenge, ..Self::problem(401, "Unauthorized", detail) }
     }
 
-    fn closing(mut self) -> Self {
+    /// Asks that the connection be closed after the answer: what follows on it may be the rest of a body.
+    #[must_use]
+    pub fn closing(mut self) -> Self {
         self.closes_connection = true;
         self
     }

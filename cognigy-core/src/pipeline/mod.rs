@@ -143,6 +143,18 @@ impl Pipeline {
         self.inner.breaker.as_ref().is_some_and(Breaker::is_open)
     }
 
+    /// How long a run holds its event without a sign of life.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.inner.lease
+    }
+
+    /// Whether its dead letters are sent somewhere. Else they [stay in the store](crate::KeepInStore).
+    #[must_use]
+    pub fn sends_dead_letters(&self) -> bool {
+        !self.inner.sink.keeps_in_store()
+    }
+
     /// Has the workers of this pipeline begin no more attempts, until [`resume`](Self::resume). What they
     /// have begun ends as usual, and what they have claimed beside that is given back. Deliveries are still
     /// taken in, dead letters are still sent, and a replay that is asked for by itself still runs.

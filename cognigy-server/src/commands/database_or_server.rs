@@ -176,7 +176,7 @@ impl DatabaseOrServer {
                 let now = TokioClock::new().now();
                 let breakers = breakers::open(&**store, now).await?;
                 let stats = Stats::new(store.counts().await?, None, paused, now);
-                json(&Stats { breakers, ..stats })
+                json(&stats.with_breakers(breakers))
             }
             Self::Server(server) => {
                 let stats = server.get(&["admin", "stats"], &BTreeMap::new()).await?;

@@ -13,7 +13,7 @@ use super::{
     purge::confirmed,
 };
 use crate::{
-    audit::{COMMAND_LINE, Target, audit_command},
+    audit::{COMMAND_LINE, Target, audit_command, recorder},
     deployment::Deployment,
     discards::{self, Outcome},
     error::StartError,
@@ -61,9 +61,11 @@ pub(super) async fn run(
             }
             Place::Database(store, keys) => (store, keys),
         };
+        let clock = TokioClock::new();
+        let recorder = recorder(&**store, COMMAND_LINE, &clock);
         let outcome = match ids.is_empty() {
-            true => discards::matching(&**store, &filter, dry_run, COMMAND_LINE, now).await?,
-            false => discards::of_keys(&**store, keys, dry_run, COMMAND_LINE, now).await?,
+            true => discards::matching(&recorder, &filter, dry_run, now).await?,
+            false => discards::of_keys(&recorder, keys, dry_run, now).await?,
         };
         if !dry_run {
             let (filter, count) = (Some(&chosen), Some(outcome.count));

@@ -77,7 +77,7 @@ impl<'a> Place<'a> {
             }
             Self::Database(store, deployment) => {
                 let now = TokioClock::new().now();
-                Ok(purging::would(&**store, &deployment.settings, now).await?)
+                Ok(purging::would(&**store, &purging::retention(&deployment.settings), now).await?)
             }
         }
     }
@@ -99,8 +99,8 @@ impl<'a> Place<'a> {
             }
             Self::Database(store, deployment) => (store, deployment),
         };
-        let (settings, now) = (&deployment.settings, TokioClock::new().now());
-        let outcome = purging::purge(&**store, settings, now, None, Duration::MAX, shown).await?;
+        let (retention, now) = (purging::retention(&deployment.settings), TokioClock::new().now());
+        let outcome = purging::purge(&**store, &retention, now, None, Duration::MAX, shown).await?;
         let count = Some(outcome.purged);
         audit_command(&**store, "purge", Target::Selected, None, count, "forgotten").await;
         Ok(outcome)

@@ -111,7 +111,7 @@ pub(super) async fn run(
                 let outcome = if stopped {
                     None
                 } else {
-                    Some(recorrelation::ask(app, &key, runs_handler).await)
+                    Some(recorrelation::ask(&app.api, &key, runs_handler).await)
                 };
                 (key, outcome)
             }
@@ -120,7 +120,7 @@ pub(super) async fn run(
     let mut done = 0_u64;
     while let Some((key, outcome)) = asked.next().await {
         let Some(outcome) = outcome else { continue };
-        let recorrelation::Answer { outcome: name, detail } = outcome?;
+        let recorrelation::Answer { outcome: name, detail, .. } = outcome?;
         *outcomes.entry(name.to_owned()).or_default() += 1;
         if matches!(name, "matched" | "handed_over") {
             changed.push((key.clone(), name));

@@ -14,7 +14,7 @@ use crate::{
     error::StartError,
     find,
     output::{printable, say},
-    rehearsing::{self, Answer, Line, MAX_EVENTS, Outcome},
+    rehearsing::{Answer, Line, MAX_EVENTS, Outcome},
     store::Access,
 };
 
@@ -23,7 +23,7 @@ pub(super) async fn run(
     arguments: &ArgMatches,
     deployment: &Deployment,
 ) -> Result<bool, StartError> {
-    let Answer { rehearsals, more } = match OperatorApi::named(arguments, deployment)? {
+    let Answer { rehearsals, more, .. } = match OperatorApi::named(arguments, deployment)? {
         Some(server) => {
             let (_, ids) = selection_of(arguments, &deployment.settings)?;
             let mut chosen = json!(pairs_of(arguments));
@@ -61,13 +61,13 @@ async fn here(arguments: &ArgMatches, deployment: &Deployment) -> Result<Answer,
     }
     if ids.is_empty() {
         let (keys, more) = find::newest(&*app.store, &filter, MAX_EVENTS).await?;
-        return Ok(rehearsing::rehearse(&app, keys, more).await?);
+        return Ok(app.api.rehearse_keys(keys, more).await?);
     }
     let (mut keys, source) = (Vec::new(), source_of(arguments)?);
     for id in &ids {
         keys.push(key_of(id, source.as_ref(), &*app.store, &deployment.settings).await?);
     }
-    Ok(rehearsing::rehearse(&app, keys, false).await?)
+    Ok(app.api.rehearse_keys(keys, false).await?)
 }
 
 fn print(line: &Line) -> Result<(), StartError> {

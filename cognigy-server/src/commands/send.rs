@@ -20,7 +20,7 @@ use crate::{
     error::StartError,
     output::{printable, say},
     settings::{Settings, Webhook},
-    telemetry::milliseconds,
+    view::milliseconds,
 };
 
 /// How long an answer may take. The server refuses a slow body earlier.

@@ -4,18 +4,18 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use cognigy_core::{Backlog, Clock, Stop, WorkerOptions};
 use cognigy_crm_http::HttpCrm;
+use cognigy_operator::OperatorApi;
 use cognigy_service::{Happening, ServiceObserver, Upkeep};
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use crate::{
     app::App,
-    breakers, bulk_replays,
+    breakers,
     deployment::Deployment,
     error::StartError,
     http::{self, Listening, MAX_CONNECTIONS, Routes, Service, Size},
     notices::Notices,
-    pausing,
     presence::Presence,
     purging,
     settings::{EXAMPLE_CRM, Settings},
@@ -99,7 +99,7 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
         }
     }
     let address = listening.first().map_or(settings.listen, |public| public.address);
-    pausing::follow(&*app.store, &app.pipelines).await?;
+    app.api.follow_pauses().await?;
     app.telemetry.works(settings.worker);
     // Each source has a worker, so that a slow source does not hold up another.
     let clock: Arc<dyn Clock> = Arc::new(app.clock);
@@ -111,7 +111,7 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
     tokio::spawn(warn_of_orphans(app.clone()));
     let replays = settings.worker.then(|| {
         let stop = Stop::new();
-        (stop.clone(), tokio::spawn(bulk_replays::carry_out(app.clone(), stop)))
+        (stop.clone(), tokio::spawn(carry_out_replays(app.api.clone(), stop)))
     });
     let notices = match settings.notify.as_ref().filter(|_| settings.worker) {
         Some(notify) => Some(tokio::spawn(Notices::new(app.clone(), notify)?.watch())),
@@ -123,7 +123,7 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
     let watching = [
         tokio::spawn(service.workers.clone().watch(told)),
         tokio::spawn(Arc::clone(&app.refusals).watch()),
-        tokio::spawn(pausing::watch(app.clone())),
+        tokio::spawn(watch_pauses(app.api.clone())),
         tokio::spawn(breakers::watch(app.clone())),
     ];
     Ok(Running {
@@ -135,6 +135,16 @@ pub(crate) async fn start(app: App, settings: &Settings) -> Result<Running, Star
         watching: watching.into_iter().chain(notices).collect(),
         service,
     })
+}
+
+/// Carries bulk replays out, as one of the servers with workers.
+async fn carry_out_replays(api: OperatorApi, stop: Stop) {
+    api.carry_out_replays(stop).await;
+}
+
+/// Has the workers do as the store says about pauses, for as long as the server runs.
+async fn watch_pauses(api: OperatorApi) {
+    api.watch_pauses().await;
 }
 
 impl Running {

@@ -11,14 +11,11 @@ use super::{
     session::Viewer,
     text::{link, maybe, number, user, when},
 };
-use crate::{
-    http::{self, Shared},
-    view::AuditLine,
-};
+use crate::{http::Shared, view::AuditLine};
 
 pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) -> Shown {
     let pairs = pairs_of(&request)?;
-    let found = http::entries(&service.app, pairs.clone()).await?;
+    let found = service.app.api.audit(&viewer.operator, pairs.clone()).await?;
     let of_events = found.entries.iter().map(|entry| entry.source.is_some());
     let of_events: Vec<bool> = of_events.collect();
     let entries: Vec<_> = found.entries.into_iter().map(AuditLine::from).collect();

@@ -12,8 +12,8 @@ use super::{
     text::{Seen, count, link, user, when},
 };
 use crate::{
-    http::{self, Contact, ProblemResponse, Shared},
-    view::ErasureLine,
+    http::{ProblemResponse, Shared},
+    view::{Contact, ErasureLine},
 };
 
 fn key_of(request: &HttpRequest) -> Result<String, Sorry> {
@@ -23,7 +23,7 @@ fn key_of(request: &HttpRequest) -> Result<String, Sorry> {
 }
 
 pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) -> Shown {
-    let contact = http::contact(&service.app, &viewer.operator, key_of(&request)?).await?;
+    let contact = service.app.api.contact(&viewer.operator, key_of(&request)?).await?;
     let is_known = !contact.events.is_empty() || !contact.quarantine.is_empty();
     let content = html! {
         p.lead { span.mono { (user(&contact.key)) } }
@@ -190,7 +190,7 @@ pub(super) async fn erase(request: HttpRequest, act: Act, service: Shared) -> Sh
         "user_id" => Person::UserId(key.clone()),
         _ => return refused("The kind of the id was not chosen, so nothing was erased"),
     };
-    let receipt = http::erase_person(&service.app, &act.viewer.operator, &person).await?;
+    let receipt = service.app.api.erase(&act.viewer.operator, &person).await?;
     let viewer = &act.viewer;
     Ok(page(viewer, Place::Events, "Erased", receipt_of(&receipt)))
 }

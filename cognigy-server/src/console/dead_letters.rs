@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{self, ProblemResponse, Shared},
+    http::{ProblemResponse, Shared},
     view::time,
 };
 
@@ -37,7 +37,7 @@ pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) 
     }
     let mut asked = pairs.clone();
     asked.insert("limit".to_owned(), PAGE.to_owned());
-    let found = http::events(app, &viewer.operator, asked).await?;
+    let found = app.api.events(&viewer.operator, asked).await?;
     let mut rows = Vec::new();
     for event in &found.events {
         rows.push((event, reason(app, event).await?));

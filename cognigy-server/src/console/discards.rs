@@ -10,13 +10,13 @@ use super::{
     session::{Act, Viewer},
     text::count,
 };
-use crate::http::{self, Shared};
+use crate::http::Shared;
 
 pub(super) async fn preview(request: HttpRequest, viewer: Viewer, service: Shared) -> Shown {
     only_operators(&request, &viewer, &service).await?;
     let pairs = filter_of(&request)?;
     let asked = selection(&pairs, &[("dry_run", true.into())]);
-    let chosen = http::discard_selected(&service.app, &viewer.operator, &asked).await?;
+    let chosen = service.app.api.discard(&viewer.operator, &asked).await?;
     let content = html! {
         p { "Dead letters that match:" }
         (in_words(&pairs))
@@ -50,7 +50,7 @@ pub(super) async fn preview(request: HttpRequest, viewer: Viewer, service: Share
 pub(super) async fn discard(request: HttpRequest, act: Act, service: Shared) -> Shown {
     let pairs = filter_of(&request)?;
     let asked = selection(&pairs, &[]);
-    let outcome = http::discard_selected(&service.app, &act.viewer.operator, &asked).await?;
+    let outcome = service.app.api.discard(&act.viewer.operator, &asked).await?;
     let content = html! {
         div.note.good role="status" {
             p { (count(outcome.count, "dead letter was", "dead letters were")) " discarded." }

@@ -7,19 +7,19 @@ use actix_web::{
 };
 
 use super::{event, page::Shown, quarantine, session::Viewer};
-use crate::http::{self, ProblemResponse, Shared};
+use crate::http::{ProblemResponse, Shared};
 
 /// The body of an event.
 pub(super) async fn of_event(request: HttpRequest, viewer: Viewer, service: Shared) -> Shown {
     let key = event::key_of(&request)?;
-    let event = http::event(&service.app, &viewer.operator, &key).await?;
+    let event = service.app.api.event(&viewer.operator, &key).await?;
     Ok(saved(event.body.ok_or_else(not_shown)?.into()))
 }
 
 /// A body in quarantine.
 pub(super) async fn of_item(request: HttpRequest, viewer: Viewer, service: Shared) -> Shown {
-    let item = http::quarantined_item(&service.app, &quarantine::id_of(&request)).await?;
-    if !viewer.operator.role.sees_bodies() {
+    let item = service.app.api.quarantined(&viewer.operator, &quarantine::id_of(&request)).await?;
+    if !viewer.operator.role().sees_bodies() {
         return Err(not_shown().into());
     }
     Ok(saved(item.body))

@@ -11,10 +11,7 @@ use super::{
     session::Viewer,
     text::{Seen, link, number, user, when},
 };
-use crate::{
-    http::{self, Shared},
-    view::time,
-};
+use crate::{http::Shared, view::time};
 
 /// How far back the page looks. The store groups failures by reading them.
 const BACK: [(&str, &str); 4] =
@@ -25,7 +22,7 @@ const SAMPLE: usize = 3;
 
 pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) -> Shown {
     let pairs = pairs_of(&request)?;
-    let groups = http::groups(&service.app, &pairs).await?;
+    let groups = service.app.api.errors(&viewer.operator, &pairs).await?;
     let content = html! {
         (periods(&pairs))
         @if groups.is_empty() {

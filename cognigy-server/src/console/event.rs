@@ -31,7 +31,7 @@ pub(super) fn key_of(request: &HttpRequest) -> Result<EventKey, Sorry> {
 
 pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) -> Shown {
     let key = key_of(&request)?;
-    let event = http::event(&service.app, &viewer.operator, &key).await?;
+    let event = service.app.api.event(&viewer.operator, &key).await?;
     let source = key.source.as_str();
     let did = Fields::read(request.query_string().as_bytes());
     let did = did.as_ref().map_or("", |query| query.get("did"));
@@ -170,7 +170,7 @@ fn by_operator(entry: &AuditLine) -> Markup {
 }
 
 fn bodies(viewer: &Viewer, event: &EventDetail, source: &str) -> Markup {
-    let hidden = match (&event.body, viewer.operator.role.sees_bodies()) {
+    let hidden = match (&event.body, viewer.operator.role().sees_bodies()) {
         (Some(_), _) => None,
         (None, false) => Some("Your role does not show what people wrote."),
         (None, true) if event.sensitive => {
@@ -228,7 +228,7 @@ fn by_hand(request: &HttpRequest, event: &EventDetail, source: &str) -> Markup {
 pub(super) async fn replay(request: HttpRequest, act: Act, service: Shared) -> Shown {
     let key = key_of(&request)?;
     let page = of_event(key.source.as_str(), key.id.as_str());
-    let run = http::replay_event(&service.app, &act.viewer.operator, key).await;
+    let run = service.app.api.replay(&act.viewer.operator, key).await;
     run.map_err(|problem| Sorry::from(problem).back_to(page.clone()))?;
     Ok(see(&format!("{page}&did=replayed")))
 }
@@ -237,8 +237,7 @@ pub(super) async fn discard(request: HttpRequest, act: Act, service: Shared) -> 
     let key = key_of(&request)?;
     let (source, id) = (key.source.as_str(), key.id.as_str());
     let body = json!({ "ids": [id], "source": source }).to_string();
-    let outcome =
-        http::discard_selected(&service.app, &act.viewer.operator, body.as_bytes()).await?;
+    let outcome = service.app.api.discard(&act.viewer.operator, body.as_bytes()).await?;
     if outcome.count == 0 {
         let detail = "The event is not dead-lettered any more, so it was not discarded";
         let problem = Sorry::from(ProblemResponse::new(409, "Conflict", detail));

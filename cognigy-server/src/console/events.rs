@@ -12,14 +12,19 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{Shared, events},
+    http::{ProblemResponse, Shared},
     view::time,
 };
 
 pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) -> Shown {
     let app = &service.app;
     let pairs = pairs_of(&request)?;
-    let found = match events(app, &viewer.operator, pairs.clone()).await {
+    let found = match app
+        .api
+        .events(&viewer.operator, pairs.clone())
+        .await
+        .map_err(ProblemResponse::from)
+    {
         Ok(found) => found,
         Err(problem) if problem.told().0 == 400 => {
             let (_, _, detail) = problem.told();

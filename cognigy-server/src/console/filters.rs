@@ -94,7 +94,7 @@ pub(super) fn form(app: &App, viewer: &Viewer, path: &str, pairs: &Pairs) -> Mar
     html! {
         form.filters method="get" action=(path) role="search" aria-label="Filter" {
             div.row {
-                @if viewer.operator.role.sees_bodies() {
+                @if viewer.operator.role().sees_bodies() {
                     (text(pairs, "q", "Words", "in body, ids, contact, error"))
                 }
                 (choice(pairs, "status", "Status", &states))

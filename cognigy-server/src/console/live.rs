@@ -15,6 +15,7 @@ use actix_web::{
     web::Bytes,
 };
 use cognigy_core::StoreError;
+use cognigy_operator::Operator;
 use futures_util::stream;
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
@@ -22,7 +23,7 @@ use tokio::sync::Mutex;
 use super::{page::Sorry, session::Viewer};
 use crate::{
     app::App,
-    http::{ProblemResponse, Service, Shared, statistics},
+    http::{ProblemResponse, Service, Shared},
 };
 
 /// How often the store is looked at while at least one page is watched, however many are.
@@ -59,13 +60,13 @@ impl Live {
     }
 
     /// A short text that changes with what the pages show.
-    async fn state(&self, app: &App) -> Result<String, Sorry> {
+    async fn state(&self, app: &App, operator: &Operator) -> Result<String, Sorry> {
         // The lock is held while the store is asked, so that many streams at once ask once.
         let mut last = self.last.lock().await;
         if let Some((_, state)) = last.as_ref().filter(|(at, _)| at.elapsed() < INTERVAL) {
             return Ok(state.clone());
         }
-        let mut stats = statistics(app).await?;
+        let mut stats = app.api.stats(operator).await?;
         // The age grows while nothing happens. A minute more is worth showing.
         stats.oldest_pending_seconds = (stats.oldest_pending_seconds / 60.0).floor();
         let breakers = app.pipelines.iter().map(|source| source.pipeline.breaker_is_open());
@@ -80,6 +81,7 @@ impl Live {
 
 /// Where a stream is.
 struct Stream {
+    operator: Operator,
     service: Service,
     begun: Instant,
     told: Option<String>,
@@ -95,7 +97,8 @@ impl Stream {
                 return None;
             }
             // While the store does not answer, the page stays as it is.
-            let state = self.service.console.live.state(&self.service.app).await.ok();
+            let Self { service, operator, .. } = &*self;
+            let state = service.console.live.state(&service.app, operator).await.ok();
             if state.is_some() && state != self.told {
                 self.told_at = Instant::now();
                 let text = format!("data: {}\n\n", state.as_deref().unwrap_or_default());
@@ -111,14 +114,16 @@ impl Stream {
     }
 }
 
-pub(super) async fn live(_: Viewer, service: Shared) -> Result<HttpResponse, Sorry> {
+pub(super) async fn live(viewer: Viewer, service: Shared) -> Result<HttpResponse, Sorry> {
     let watching = service.console.live.enter().ok_or_else(|| {
         let detail = "Too many pages are being kept up to date: reload this one by hand";
         ProblemResponse::new(503, "Service Unavailable", detail)
     })?;
     let now = Instant::now();
     let service = Service::clone(&service);
-    let begun = Stream { service, begun: now, told: None, told_at: now, _watching: watching };
+    let operator = viewer.operator;
+    let begun =
+        Stream { operator, service, begun: now, told: None, told_at: now, _watching: watching };
     let body = stream::unfold(begun, |mut stream| async move {
         let text = stream.next().await?;
         Some((Ok::<_, StoreError>(text), stream))

@@ -64,13 +64,11 @@ pub(crate) fn configure(
     resource: fn(&str, &'static str) -> Resource,
 ) {
     let page = |path: &str| resource(path, "GET");
-    let action =
-        |path: &str| resource(path, "POST").app_data(web::PayloadConfig::new(LONGEST_FORM));
+    let action = |path: &str| resource(path, "POST");
     config
         .service(page("/console").route(web::get().to(overview::show)))
         .service(
             resource("/console/sign-in", "GET, POST")
-                .app_data(web::PayloadConfig::new(LONGEST_FORM))
                 .route(web::get().to(sign_in::form))
                 .route(web::post().to(sign_in::sign_in)),
         )
@@ -89,7 +87,6 @@ pub(crate) fn configure(
         .service(page("/console/dead-letters").route(web::get().to(dead_letters::show)))
         .service(
             resource("/console/replays", "GET, POST")
-                .app_data(web::PayloadConfig::new(LONGEST_FORM))
                 .route(web::get().to(replays::list))
                 .route(web::post().to(replays::begin)),
         )

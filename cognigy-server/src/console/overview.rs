@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{Shared, statistics},
+    http::Shared,
     telemetry::{Durations, MINUTES, Minute},
     view::Stats,
 };
@@ -21,7 +21,7 @@ const LONG_WAIT: f64 = 60.0;
 
 pub(super) async fn show(viewer: Viewer, service: Shared) -> Shown {
     let app = &service.app;
-    let stats = statistics(app).await?;
+    let stats = app.api.stats(&viewer.operator).await?;
     let day = last_day(app);
     let content = html! {
         div.live-bar {

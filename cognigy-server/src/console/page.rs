@@ -18,6 +18,8 @@ use super::{
     session::{COOKIE, FIELD, Viewer},
     text::link,
 };
+use cognigy_operator::Problem;
+
 use crate::http::ProblemResponse;
 
 /// Nothing but what this server serves, and no script or style within a page.
@@ -84,7 +86,7 @@ pub(super) fn change(viewer: &Viewer, action: &str, content: Markup) -> Markup {
 
 /// Whether the buttons that change something are shown.
 pub(super) fn may_change(viewer: &Viewer) -> bool {
-    viewer.operator.role.may_change()
+    viewer.operator.role().may_change()
 }
 
 fn headers(status: StatusCode) -> HttpResponseBuilder {
@@ -138,8 +140,8 @@ fn frame(viewer: Option<&Viewer>, place: Place, title: &str, content: &Markup) -
             @if let Some(viewer) = viewer {
                 div.who {
                     span {
-                        strong { (viewer.operator.name) } " "
-                        span.role { (viewer.operator.role.as_str()) }
+                        strong { (viewer.operator.name()) } " "
+                        span.role { (viewer.operator.role().as_str()) }
                     }
                     @if viewer.form_token.is_some() {
                         (change(viewer, "/console/sign-out", html! { button.quiet { "Sign out" } }))
@@ -186,6 +188,12 @@ impl Sorry {
 impl From<ProblemResponse> for Sorry {
     fn from(problem: ProblemResponse) -> Self {
         Self(Kind::Problem(problem, "/console".to_owned()))
+    }
+}
+
+impl From<Problem> for Sorry {
+    fn from(problem: Problem) -> Self {
+        Self::from(ProblemResponse::from(problem))
     }
 }
 

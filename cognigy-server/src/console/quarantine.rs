@@ -13,11 +13,7 @@ use super::{
     session::{Act, Fields, Viewer},
     text::{link, number, user, when},
 };
-use crate::{
-    app::App,
-    http::{self, Shared},
-    view::QuarantineLine,
-};
+use crate::{app::App, http::Shared, view::QuarantineLine};
 
 fn of_item(id: i64) -> String {
     link("/console/quarantined", &[("id", &id.to_string())])
@@ -25,8 +21,8 @@ fn of_item(id: i64) -> String {
 
 pub(super) async fn list(request: HttpRequest, viewer: Viewer, service: Shared) -> Shown {
     let pairs = pairs_of(&request)?;
-    let found = http::quarantine_page(&service.app, pairs.clone()).await?;
-    let role = viewer.operator.role;
+    let found = service.app.api.quarantine(&viewer.operator, pairs.clone()).await?;
+    let role = viewer.operator.role();
     let items = found.items.into_iter().map(|item| QuarantineLine::from(item).seen_by(role));
     let items: Vec<_> = items.collect();
     let content = html! {
@@ -72,9 +68,9 @@ pub(super) fn id_of(request: &HttpRequest) -> String {
 }
 
 pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) -> Shown {
-    let item = http::quarantined_item(&service.app, &id_of(&request)).await?;
+    let item = service.app.api.quarantined(&viewer.operator, &id_of(&request)).await?;
     let known = known_body(&service.app, &item).await?;
-    let line = QuarantineLine::from(item).seen_by(viewer.operator.role);
+    let line = QuarantineLine::from(item).seen_by(viewer.operator.role());
     let content = html! {
         p.lead { (status(line.reason)) " " (user(&line.detail)) }
         dl.facts {
@@ -143,13 +139,13 @@ async fn known_body(
 
 pub(super) async fn retry(request: HttpRequest, act: Act, service: Shared) -> Shown {
     let id = id_of(&request);
-    let tried = http::retry_body(&service.app, &act.viewer.operator, &id).await;
+    let tried = service.app.api.retry_quarantined(&act.viewer.operator, &id).await;
     let back = || link("/console/quarantined", &[("id", &id)]);
     let (key, _) = tried.map_err(|problem| Sorry::from(problem).back_to(back()))?;
     Ok(see(&of_event(key.source.as_str(), key.id.as_str())))
 }
 
 pub(super) async fn discard(request: HttpRequest, act: Act, service: Shared) -> Shown {
-    http::discard_item(&service.app, &act.viewer.operator, &id_of(&request)).await?;
+    service.app.api.discard_quarantined(&act.viewer.operator, &id_of(&request)).await?;
     Ok(see("/console/quarantine"))
 }

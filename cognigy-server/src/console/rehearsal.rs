@@ -13,14 +13,14 @@ use super::{
 };
 use crate::{
     http::Shared,
-    rehearsing::{self, Line, Outcome},
+    rehearsing::{Line, Outcome},
 };
 
 /// Asks the CRM, and runs nothing. It is posted, since the CRM is asked once for each click.
 pub(super) async fn rehearse(request: HttpRequest, act: Act, service: Shared) -> Shown {
     let key = key_of(&request)?;
     let back = of_event(key.source.as_str(), key.id.as_str());
-    let rehearsed = rehearsing::rehearse(&service.app, vec![key.clone()], false).await;
+    let rehearsed = service.app.api.rehearse_keys(vec![key.clone()], false).await;
     let answer =
         rehearsed.map_err(|error| Sorry::from(crate::http::ProblemResponse::from(error)))?;
     let content = html! {

@@ -11,8 +11,8 @@ use super::{
     text::{Seen, count, link, number, rate, user, when},
 };
 use crate::{
-    bulk_replays::{self, BulkReplay, State, Work},
-    http::{self, Begun, Shared},
+    bulk_replays::{self, Begun, BulkReplay, State, Work},
+    http::Shared,
 };
 
 fn of_replay(id: u64) -> String {
@@ -78,7 +78,7 @@ pub(super) async fn list(viewer: Viewer, service: Shared) -> Shown {
 pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) -> Shown {
     let query = Fields::read(request.query_string().as_bytes());
     let id = query.as_ref().map_or("", |query| query.get("id"));
-    let replay = http::bulk_replay(&service.app, id).await?;
+    let replay = service.app.api.bulk_replay(&viewer.operator, id).await?;
     let runs = replay.state == State::Running;
     let content = html! {
         div data-live="replay" data-poll=[runs.then_some("1")] {
@@ -148,8 +148,7 @@ pub(super) async fn preview(request: HttpRequest, viewer: Viewer, service: Share
     only_operators(&request, &viewer, &service).await?;
     let pairs = filter_of(&request)?;
     let asked = selection(&pairs, &[("dry_run", true.into())]);
-    let Begun::NotYet(chosen) =
-        http::replay_selected(&service.app, &viewer.operator, &asked).await?
+    let Begun::NotYet(chosen) = service.app.api.begin_replay(&viewer.operator, &asked).await?
     else {
         return Ok(see("/console/replays"));
     };
@@ -200,7 +199,7 @@ pub(super) async fn begin(request: HttpRequest, act: Act, service: Shared) -> Sh
         more.push(("rate", most.parse::<f64>().ok().into()));
     }
     let asked = selection(&pairs, &more);
-    let begun = http::replay_selected(&service.app, &act.viewer.operator, &asked).await;
+    let begun = service.app.api.begin_replay(&act.viewer.operator, &asked).await;
     let back = || filters::address("/console/replays/new", &pairs);
     match begun.map_err(|problem| Sorry::from(problem).back_to(back()))? {
         Begun::Replay(replay) => Ok(see(&of_replay(replay.id))),
@@ -211,6 +210,6 @@ pub(super) async fn begin(request: HttpRequest, act: Act, service: Shared) -> Sh
 pub(super) async fn cancel(request: HttpRequest, act: Act, service: Shared) -> Shown {
     let query = Fields::read(request.query_string().as_bytes());
     let id = query.as_ref().map_or("", |query| query.get("id"));
-    let replay = http::cancel_replay(&service.app, &act.viewer.operator, id).await?;
+    let replay = service.app.api.cancel_replay(&act.viewer.operator, id).await?;
     Ok(see(&of_replay(replay.id)))
 }

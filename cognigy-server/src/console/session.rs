@@ -12,7 +12,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::{LONGEST_FORM, page::Sorry};
-use crate::http::{Operator, ProblemResponse, Refused, Service, Shared, WholeBody, bearer_of};
+use cognigy_operator::Operator;
+
+use crate::http::{ProblemResponse, Refused, Service, Shared, WholeBody, bearer_of};
 
 /// How long a session lasts: a working day. After that the token is asked for again.
 pub(super) const LASTS: chrono::TimeDelta = chrono::TimeDelta::hours(12);
@@ -84,9 +86,9 @@ enum Session {
 
 /// The value of a new cookie for that operator.
 pub(super) fn begin(service: &Service, operator: &Operator) -> Option<String> {
-    let (_, key) = service.tokens.named(&operator.name)?;
+    let (_, key) = service.tokens.named(operator.name())?;
     let until = (service.app.clock.now() + LASTS).timestamp();
-    let says = format!("{}.{until}", operator.name);
+    let says = format!("{}.{until}", operator.name());
     let signature = hex(mac(key, SESSION, &says));
     Some(format!("{says}.{signature}"))
 }
@@ -232,15 +234,15 @@ fn sent(
     async move {
         let viewer = viewer_of(&request, false).await?;
         let Ok(body) = body.await;
-        let fields = form(&request, &viewer, body)?;
+        let fields = form(&request, &viewer, body).await?;
         Ok((viewer, fields))
     }
 }
 
 /// The fields of a form, if this session's page sent it.
-fn form(request: &HttpRequest, viewer: &Viewer, body: WholeBody) -> Result<Fields, Sorry> {
+async fn form(request: &HttpRequest, viewer: &Viewer, body: WholeBody) -> Result<Fields, Sorry> {
     let unreadable = || ProblemResponse::bad_request("The form cannot be read");
-    let body = body.within(LONGEST_FORM)?;
+    let body = body.within(LONGEST_FORM).await?;
     let fields = Fields::read(&body).ok_or_else(unreadable)?;
     let expected = viewer.form_token.as_deref().unwrap_or_default().as_bytes();
     let sent = fields.get(FIELD).as_bytes();

@@ -24,7 +24,7 @@ pub(super) async fn show(viewer: Viewer, service: Shared) -> Shown {
             @if set.is_empty() {
                 p.help { "Every setting has its default." }
             } @else {
-                (table("Settings that are set", &set, viewer.operator.role))
+                (table("Settings that are set", &set, viewer.operator.role()))
             }
         }
         section aria-labelledby="operators" {
@@ -34,16 +34,16 @@ pub(super) async fn show(viewer: Viewer, service: Shared) -> Shown {
                 thead { tr { th scope="col" { "Name" } th scope="col" { "Role" } th scope="col" { "May" } } }
                 tbody { @for operator in service.tokens.operators() {
                     tr {
-                        th scope="row" { (user(&operator.name)) }
-                        td data-label="Role" { (operator.role.as_str()) }
-                        td data-label="May" { (may(operator.role)) }
+                        th scope="row" { (user(operator.name())) }
+                        td data-label="Role" { (operator.role().as_str()) }
+                        td data-label="May" { (may(operator.role())) }
                     }
                 } }
             }
         }
         section aria-labelledby="defaults" {
             h2 #defaults { "Defaults" }
-            (table("Settings with their defaults", &left, viewer.operator.role))
+            (table("Settings with their defaults", &left, viewer.operator.role()))
         }
     };
     Ok(page(&viewer, Place::Settings, "Settings", content))

@@ -34,7 +34,7 @@ fn closed() -> Sorry {
 /// Checks the token as the operator API does, and slows guesses down as that does.
 pub(super) async fn sign_in(request: HttpRequest, service: Shared, body: WholeBody) -> Shown {
     let unreadable = || ProblemResponse::bad_request("The form cannot be read");
-    let body = body.within(LONGEST_FORM)?;
+    let body = body.within(LONGEST_FORM).await?;
     let fields = Fields::read(&body).ok_or_else(unreadable)?;
     if is_foreign(&request) {
         let detail = "The form is not of this console, so nobody was signed in";

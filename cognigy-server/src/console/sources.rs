@@ -10,7 +10,7 @@ use super::{
     text::{count, link, number, rate, user, when},
 };
 use crate::{
-    http::{self, Shared},
+    http::Shared,
     pausing::{self, Paused},
     pipelines::SourcePipeline,
 };
@@ -162,7 +162,7 @@ fn one(viewer: &Viewer, source: &SourcePipeline, paused: &Paused, waiting: u64) 
 async fn set(request: &HttpRequest, act: &Act, service: &Shared, paused: bool) -> Shown {
     let query = Fields::read(request.query_string().as_bytes());
     let source = query.as_ref().map_or("", |query| query.get("source"));
-    http::set_paused(&service.app, &act.viewer.operator, source, paused).await?;
+    service.app.api.set_paused(&act.viewer.operator, source, paused).await?;
     Ok(see("/console/sources"))
 }
 

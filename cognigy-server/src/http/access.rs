@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use actix_web::{FromRequest, HttpRequest, dev, http::header};
+use cognigy_operator::Operator;
 use futures_util::future::LocalBoxFuture;
 use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
@@ -17,11 +18,7 @@ use super::{
     guard::{Guard, Pause},
     webhook::sender_of,
 };
-use crate::{
-    app::App,
-    settings::{OperatorSettings, Role},
-    telemetry::refusal,
-};
+use crate::{app::App, settings::OperatorSettings, telemetry::refusal};
 
 /// The digests of the operators' tokens. Comparing digests takes the same time for every token that
 /// is sent, whatever its length, and each of them is compared.
@@ -29,13 +26,6 @@ use crate::{
 pub(crate) struct Tokens {
     operators: Arc<[([u8; 32], Operator)]>,
     guard: Arc<Guard>,
-}
-
-/// The operator who sent a request.
-#[derive(Debug, Clone)]
-pub(crate) struct Operator {
-    pub(crate) name: Arc<str>,
-    pub(crate) role: Role,
 }
 
 /// An operator who reads. A handler that takes one needs a right token, of any role.
@@ -60,7 +50,7 @@ impl Refused {
 impl Tokens {
     pub(super) fn new(operators: &[OperatorSettings]) -> Self {
         let operators = operators.iter().map(|it| {
-            let operator = Operator { name: it.name.as_str().into(), role: it.role };
+            let operator = Operator::new(it.name.as_str(), it.role);
             (Sha256::digest(it.token.as_str()).into(), operator)
         });
         Self { operators: operators.collect(), guard: Arc::default() }
@@ -118,12 +108,9 @@ impl Tokens {
         request: &HttpRequest,
         app: &App,
     ) -> Result<(), Refused> {
-        if operator.role.may_change() {
-            return Ok(());
-        }
-        let (name, role) = (&operator.name, operator.role.as_str());
-        let detail = format!("The operator {name} has the role {role} and changes nothing");
-        Err(refused("the operator may only read", forbidden(&detail), None, request, app))
+        operator.may_change().map_err(|problem| {
+            refused("the operator may only read", problem.into(), None, request, app)
+        })
     }
 
     /// Whether no operator is set, so that everything for operators is closed.
@@ -138,7 +125,7 @@ impl Tokens {
 
     /// The operator of that name, and the digest of the operator's token.
     pub(crate) fn named(&self, name: &str) -> Option<(&Operator, &[u8; 32])> {
-        let named = self.operators.iter().find(|(_, operator)| *operator.name == *name);
+        let named = self.operators.iter().find(|(_, operator)| operator.name() == name);
         named.map(|(digest, operator)| (operator, digest))
     }
 }
@@ -223,7 +210,7 @@ impl FromRequest for Change {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Hidden;
+    use crate::settings::{Hidden, Role};
 
     #[test]
     fn each_token_names_its_operator_and_no_other_text_names_one() {
@@ -235,7 +222,7 @@ mod tests {
             operator("admin", "one", Role::Operator),
             operator("anna", "two", Role::Reader),
         ]);
-        let name = |token: &[u8]| tokens.find(token).map(|it| (it.name.to_string(), it.role));
+        let name = |token: &[u8]| tokens.find(token).map(|it| (it.name().to_owned(), it.role()));
         assert_eq!(name(b"one"), Some(("admin".to_owned(), Role::Operator)));
         assert_eq!(name(b"two"), Some(("anna".to_owned(), Role::Reader)));
         for other in [&b""[..], b"three", b"on", b"one "] {

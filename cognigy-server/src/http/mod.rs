@@ -1,15 +1,9 @@
 //! The routes of the contract's HTTP table, and the listeners that serve them.
 
 mod access;
-mod audit;
-mod bulk;
 mod connection;
 mod connections;
-mod contacts;
-mod discards;
 mod edge;
-mod erasures;
-mod errors;
 mod guard;
 mod listen;
 mod open_connections;
@@ -18,12 +12,8 @@ mod operator;
 mod parts;
 mod paths;
 mod probes;
-mod purges;
-mod recorrelations;
 mod redrives;
-mod rehearsals;
 mod request;
-mod sources;
 mod upgrade;
 mod webhook;
 
@@ -35,7 +25,8 @@ use actix_web::{
     web,
 };
 use cognigy_actix::response as answer;
-use cognigy_core::{Failure, Reply, StoreError};
+use cognigy_core::{Reply, StoreError};
+use cognigy_operator::{Bodies, Happening, Problem};
 use cognigy_service::{Readiness, Workers, method_not_allowed};
 
 pub(crate) use listen::{Listening, Size, bind, serve};
@@ -47,19 +38,9 @@ use crate::{
     settings::Settings,
     telemetry::Hints,
 };
-pub(crate) use access::{Operator, Refused, Tokens, bearer_of};
-pub(crate) use audit::entries;
-pub(crate) use bulk::{Begun, bulk_replay, cancel_replay, replay_selected};
-pub(crate) use contacts::{Contact, contact};
-pub(crate) use discards::discard_selected;
-pub(crate) use erasures::erase_person;
-pub(crate) use errors::groups;
-pub(crate) use operator::{
-    discard_item, event, events, not_found, parameters, quarantine_page, quarantined_item,
-    replay_event, retry_body, statistics,
-};
+pub(crate) use access::{Refused, Tokens, bearer_of};
+pub(crate) use operator::{not_found, parameters};
 pub(crate) use request::WholeBody;
-pub(crate) use sources::set_paused;
 
 /// Connections held at once; the next ones wait in the kernel's backlog until one is closed. At
 /// some 35 KiB each, idle or not, a flood of them costs 150 MB and not the machine.
@@ -73,7 +54,8 @@ pub(crate) struct Service {
     readiness: Readiness,
     pub(crate) workers: Workers,
     hints: Arc<Hints>,
-    unfinished: request::Unfinished,
+    /// The bodies of those who sign in.
+    strangers: Bodies,
     pub(crate) console: Arc<Console>,
 }
 
@@ -82,9 +64,8 @@ impl Service {
         let tokens = Tokens::new(&settings.operators);
         let readiness = Readiness::default();
         let console = Arc::new(Console::new(settings));
-        let unfinished = request::Unfinished::default();
-        let workers = Workers::default();
-        Self { app, tokens, readiness, workers, hints: Arc::default(), unfinished, console }
+        let (workers, strangers) = (Workers::default(), Bodies::default());
+        Self { app, tokens, readiness, workers, hints: Arc::default(), strangers, console }
     }
 
     /// The process is stopping: it is not ready any more.
@@ -169,76 +150,52 @@ fn operators(config: &mut web::ServiceConfig) {
     config
         .service(
             resource("/webhooks/replay/{event_id:.+}", "GET, POST")
-                .route(web::post().to(operator::replay))
-                .route(web::get().to(operator::replay)),
+                .route(web::post().to(operator::change))
+                .route(web::get().to(operator::change)),
         )
-        .service(resource("/admin/events", "GET").route(web::get().to(operator::list)))
+        .service(resource("/admin/events", "GET").route(web::get().to(operator::read)))
         .service(
-            resource("/admin/events/{event_id:.+}", "GET").route(web::get().to(operator::show)),
+            resource("/admin/events/{event_id:.+}", "GET").route(web::get().to(operator::read)),
         )
         .service(
             resource("/admin/replays", "GET, POST")
-                .app_data(web::PayloadConfig::new(bulk::MAX_SELECTION))
-                .route(web::get().to(bulk::list))
-                .route(web::post().to(bulk::begin)),
+                .route(web::get().to(operator::read))
+                .route(web::post().to(operator::change)),
         )
         .service(
             resource("/admin/replays/{id}", "GET, DELETE")
-                .route(web::get().to(bulk::progress))
-                .route(web::delete().to(bulk::cancel)),
+                .route(web::get().to(operator::read))
+                .route(web::delete().to(operator::change)),
         )
-        .service(resource("/admin/quarantine", "GET").route(web::get().to(operator::quarantine)))
+        .service(resource("/admin/quarantine", "GET").route(web::get().to(operator::read)))
         .service(
             resource("/admin/quarantine/{id}", "GET, DELETE")
-                .route(web::get().to(operator::quarantined))
-                .route(web::delete().to(operator::discard_quarantined)),
+                .route(web::get().to(operator::read))
+                .route(web::delete().to(operator::change)),
         )
         .service(
             resource("/admin/quarantine/{id}/retry", "POST")
-                .route(web::post().to(operator::retry_quarantined)),
+                .route(web::post().to(operator::change)),
         )
         .service(
-            resource("/admin/sources/{source}/pause", "POST").route(web::post().to(sources::pause)),
+            resource("/admin/sources/{source}/pause", "POST")
+                .route(web::post().to(operator::change)),
         )
         .service(
             resource("/admin/sources/{source}/resume", "POST")
-                .route(web::post().to(sources::resume)),
+                .route(web::post().to(operator::change)),
         )
-        .service(resource("/admin/audit", "GET").route(web::get().to(audit::list)))
+        .service(resource("/admin/audit", "GET").route(web::get().to(operator::read)))
         .service(resource("/admin/openapi.json", "GET").route(web::get().to(openapi::openapi)))
-        .service(resource("/admin/errors", "GET").route(web::get().to(errors::list)))
-        .service(resource("/admin/contacts/{key:.+}", "GET").route(web::get().to(contacts::show)))
-        .service(
-            resource("/admin/discards", "POST")
-                .app_data(web::PayloadConfig::new(bulk::MAX_SELECTION))
-                .route(web::post().to(discards::discard)),
-        )
-        .service(
-            resource("/admin/erasures", "POST")
-                .app_data(web::PayloadConfig::new(erasures::MAX_BODY))
-                .route(web::post().to(erasures::erase)),
-        )
-        .service(
-            resource("/admin/purges", "POST")
-                .app_data(web::PayloadConfig::new(purges::MAX_BODY))
-                .route(web::post().to(purges::purge)),
-        )
-        .service(
-            resource("/admin/rehearsals", "POST")
-                .app_data(web::PayloadConfig::new(bulk::MAX_SELECTION))
-                .route(web::post().to(rehearsals::rehearse)),
-        )
-        .service(
-            resource("/admin/redrives", "POST")
-                .app_data(web::PayloadConfig::new(redrives::MAX_BODY))
-                .route(web::post().to(redrives::redrive)),
-        )
-        .service(
-            resource("/admin/recorrelations", "POST")
-                .app_data(web::PayloadConfig::new(bulk::MAX_SELECTION))
-                .route(web::post().to(recorrelations::begin)),
-        )
-        .service(resource("/admin/stats", "GET").route(web::get().to(operator::stats)))
+        .service(resource("/admin/errors", "GET").route(web::get().to(operator::read)))
+        .service(resource("/admin/contacts/{key:.+}", "GET").route(web::get().to(operator::read)))
+        .service(resource("/admin/discards", "POST").route(web::post().to(operator::change)))
+        .service(resource("/admin/erasures", "POST").route(web::post().to(operator::change)))
+        .service(resource("/admin/purges", "POST").route(web::post().to(operator::change)))
+        .service(resource("/admin/rehearsals", "POST").route(web::post().to(operator::change)))
+        .service(resource("/admin/redrives", "POST").route(web::post().to(redrives::redrive)))
+        .service(resource("/admin/recorrelations", "POST").route(web::post().to(operator::change)))
+        .service(resource("/admin/stats", "GET").route(web::get().to(operator::read)))
         .service(
             resource("/metrics", "GET, HEAD")
                 .route(web::get().to(probes::metrics))
@@ -305,14 +262,18 @@ impl ResponseError for ProblemResponse {
     }
 }
 
+impl From<Problem> for ProblemResponse {
+    fn from(problem: Problem) -> Self {
+        if let Some(error) = problem.error() {
+            Happening::Failed { error }.log();
+        }
+        Self(problem.into_reply())
+    }
+}
+
 impl From<StoreError> for ProblemResponse {
     fn from(error: StoreError) -> Self {
-        let report = Failure::from(error).report();
-        tracing::error!(error = report, "the store could not answer an operator");
-        Self(
-            Reply::problem(503, "Service Unavailable", "The store cannot answer now")
-                .with_retry_after(1),
-        )
+        Self::from(Problem::from(error))
     }
 }
 

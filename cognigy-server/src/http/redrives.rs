@@ -2,9 +2,10 @@
 
 use actix_web::HttpResponse;
 use cognigy_core::SourceName;
+use cognigy_operator::selection;
 use serde_json::Value;
 
-use super::{Answer, ProblemResponse, Shared, access::Change, bulk, request::WholeBody};
+use super::{Answer, ProblemResponse, Shared, access::Change, request::WholeBody};
 use crate::{
     audit::{Target, audit},
     redriving,
@@ -18,9 +19,9 @@ pub(super) const MAX_MESSAGES: u64 = 1000;
 
 /// Takes messages back from the queue of a source. The workers run their events again.
 pub(super) async fn redrive(Change(operator): Change, service: Shared, body: WholeBody) -> Answer {
-    let body = body.within(MAX_BODY)?;
+    let body = body.within(MAX_BODY).await?;
     let bad = ProblemResponse::bad_request;
-    let mut members = bulk::members(&body).map_err(|why| bad(&why))?;
+    let mut members = selection::members(&body).map_err(|why| bad(&why))?;
     let max = match members.remove("max") {
         None => None,
         Some(max) => {

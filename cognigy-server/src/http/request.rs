@@ -1,132 +1,54 @@
 //! What holds for every request to the operator API, once its operator is known.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::convert::Infallible;
 
-use actix_web::{FromRequest, HttpRequest, dev, http::header, web};
-use cognigy_core::Reply;
-use futures_util::{FutureExt, future::LocalBoxFuture};
-use percent_encoding::percent_decode_str;
-use tokio::sync::Semaphore;
+use actix_web::{FromRequest, HttpRequest, dev, http::header::CONTENT_LENGTH, web};
+use cognigy_operator::Bodies;
+use futures_util::future::{Ready, ready};
 
-use super::{ProblemResponse, Shared, bulk, openapi, operator};
+use super::{ProblemResponse, Shared, openapi, operator};
 
-/// A body has to be complete within this time, as that of a delivery.
-const DEADLINE: Duration = Duration::from_secs(10);
-
-/// How many bodies that are not complete are waited for at once, of operators and of strangers, who can
-/// only sign in. Each holds a connection, which deliveries need.
-const UNFINISHED: usize = 64;
-
-/// The places of bodies that are waited for.
-#[derive(Clone)]
-pub(crate) struct Unfinished {
-    operators: Arc<Semaphore>,
-    strangers: Arc<Semaphore>,
-}
-
-impl Default for Unfinished {
-    fn default() -> Self {
-        let places = || Arc::new(Semaphore::new(UNFINISHED));
-        Self { operators: places(), strangers: places() }
-    }
-}
-
-/// The body of a request, or why there is none. Its length is bounded by the route's `PayloadConfig`.
-pub(crate) struct WholeBody(Read);
-
-enum Read {
-    Done(Result<web::Bytes, actix_web::Error>),
-    /// It did not come in time.
-    TimedOut,
-    /// Too many others are waited for.
-    Crowded,
+/// The body of a request, to be read as a whole.
+pub(crate) struct WholeBody {
+    body: dev::Payload,
+    announced: Option<usize>,
+    bodies: Bodies,
 }
 
 impl WholeBody {
     /// The body, for a route that takes so many bytes.
-    pub(crate) fn within(self, limit: usize) -> Result<web::Bytes, ProblemResponse> {
-        let read = match self.0 {
-            Read::Done(read) => read,
-            Read::TimedOut => {
-                let detail = "The body was not complete within 10 s";
-                return Err(ProblemResponse::new(408, "Request Timeout", detail));
-            }
-            Read::Crowded => {
-                let detail = "Too many bodies are waited for: send the body together with its head";
-                let problem = Reply::problem(503, "Service Unavailable", detail);
-                return Err(ProblemResponse(problem.with_retry_after(1)));
-            }
-        };
-        read.map_err(|error| match error.as_response_error().status_code().as_u16() {
-            413 => {
-                let may_be_shorter = limit == bulk::MAX_SELECTION;
-                let hint = if may_be_shorter { "; a selection may be a filter" } else { "" };
-                let detail = format!("The body is longer than {limit} bytes{hint}");
-                ProblemResponse::new(413, "Content Too Large", &detail)
-            }
-            _ => ProblemResponse::bad_request("The body cannot be read"),
-        })
+    pub(crate) async fn within(self, limit: usize) -> Result<web::Bytes, ProblemResponse> {
+        Ok(self.bodies.read(self.body, self.announced, limit).await?)
     }
 }
 
 impl FromRequest for WholeBody {
     type Error = Infallible;
-    type Future = LocalBoxFuture<'static, Result<Self, Infallible>>;
+    type Future = Ready<Result<Self, Infallible>>;
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
-        let mut body = Box::pin(web::Bytes::from_request(request, payload));
-        let places = request.app_data::<Shared>().map(|service| match request.path() {
-            "/console/sign-in" => Arc::clone(&service.unfinished.strangers),
-            _ => Arc::clone(&service.unfinished.operators),
+        let service = request.app_data::<Shared>();
+        let bodies = service.map(|service| match request.path() {
+            // Strangers can only sign in, and take no place of the operators.
+            "/console/sign-in" => service.strangers.clone(),
+            _ => service.app.api.bodies().clone(),
         });
-        Box::pin(async move {
-            // Most bodies arrive with their heads and need no wait.
-            if let Some(read) = (&mut body).now_or_never() {
-                return Ok(Self(Read::Done(read)));
-            }
-            let place = places.and_then(|places| places.try_acquire_owned().ok());
-            let Some(_place) = place else { return Ok(Self(Read::Crowded)) };
-            let read = tokio::time::timeout(DEADLINE, body).await;
-            Ok(Self(read.map_or(Read::TimedOut, Read::Done)))
-        })
+        let length = request.headers().get(CONTENT_LENGTH);
+        let announced = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let bodies = bodies.unwrap_or_default();
+        ready(Ok(Self { body: payload.take(), announced, bodies }))
     }
 }
 
 /// Refuses what the operation does not take: parameters that its description does not name, a path or a
 /// query that is not UTF-8, and a body in a content coding.
 pub(super) fn check(request: &HttpRequest) -> Result<(), ProblemResponse> {
-    let bad = ProblemResponse::bad_request;
-    let is_text = |text: &str| percent_decode_str(text).decode_utf8().is_ok();
-    if !is_text(request.uri().path()) || !is_text(request.query_string()) {
-        return Err(bad("The path and the query have to be UTF-8, percent-encoded"));
-    }
+    let head = operator::head_of(request);
     let pattern = request.match_pattern().unwrap_or_default();
-    // Pages are not described, and read their own parameters.
-    if let Some(known) = openapi::parameters_of(request.method().as_str(), &pattern) {
-        operator::no_other(&operator::parameters(request)?, known)?;
-    }
-    let coding = request.headers().get(header::CONTENT_ENCODING);
-    if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        let detail = "A body has to come without a content coding";
-        return Err(ProblemResponse::new(415, "Unsupported Media Type", detail));
+    match openapi::parameters_of(request.method().as_str(), &pattern) {
+        Some(known) => head.parameters(known).map(drop)?,
+        // Pages are not described, and read their own parameters.
+        None => head.check()?,
     }
     Ok(())
-}
-
-/// A number of a path or a query: digits alone, and the one way to write it.
-pub(super) fn number<N: std::str::FromStr + ToString>(text: &str) -> Option<N> {
-    text.parse().ok().filter(|number: &N| number.to_string() == text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::number;
-
-    #[test]
-    fn a_number_has_one_spelling() {
-        assert_eq!((number("0"), number("7"), number("500")), (Some(0_u64), Some(7), Some(500)));
-        for text in ["", "+7", "07", "7.0", " 7", "-0", "7e0", "99999999999999999999"] {
-            assert_eq!(number::<u64>(text), None, "{text}");
-        }
-    }
 }

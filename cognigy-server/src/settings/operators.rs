@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+pub(crate) use cognigy_operator::Role;
+
 use super::{
     Hidden, Layers, SettingError,
     layers::{Values, scalar},
@@ -29,43 +31,10 @@ pub(crate) struct OperatorSettings {
     pub(crate) role: Role,
 }
 
-/// What an operator may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// Reads, without what people wrote.
-    Reader,
-    /// Reads everything.
-    ReaderOfBodies,
-    /// Reads and changes everything.
-    Operator,
-}
-
-impl Role {
-    const ALL: [Self; 3] = [Self::Reader, Self::ReaderOfBodies, Self::Operator];
-
-    /// As settings write it.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Reader => "reader",
-            Self::ReaderOfBodies => "reader,bodies",
-            Self::Operator => "operator",
-        }
-    }
-
-    /// Whether the operator may change anything.
-    pub(crate) fn may_change(self) -> bool {
-        self == Self::Operator
-    }
-
-    /// Whether the operator sees bodies, and the contacts that belong to them.
-    pub(crate) fn sees_bodies(self) -> bool {
-        self != Self::Reader
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let known = Self::ALL.into_iter().find(|role| role.as_str() == text);
-        known.ok_or_else(|| format!("expected reader, \"reader,bodies\" or operator, got {text:?}"))
-    }
+/// Reads a role, as [`Role::as_str`] writes it.
+fn role(text: &str) -> Result<Role, String> {
+    let known = Role::ALL.into_iter().find(|role| role.as_str() == text);
+    known.ok_or_else(|| format!("expected reader, \"reader,bodies\" or operator, got {text:?}"))
 }
 
 /// Whether a variable belongs to an operator.
@@ -133,7 +102,7 @@ pub(super) fn read(layers: &Layers) -> Result<Vec<OperatorSettings>, SettingErro
         let token = parse::admin_token(token.as_str()).map_err(|why| wrong(&variable, why))?;
         let role_variable = format!("{PREFIX}{own}{ROLE}");
         let role = match values.get(&role_variable) {
-            Some(role) => Role::parse(role.as_str()).map_err(|why| wrong(&role_variable, why))?,
+            Some(role) => self::role(role.as_str()).map_err(|why| wrong(&role_variable, why))?,
             // An operator without a role set is a reader, who may change nothing.
             None => Role::Reader,
         };

@@ -24,14 +24,15 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use cognigy_core::{
-    AttemptOutcome, AuthenticationError, Correlation, Counts, CrmClient, CrmOutcome, GaveUp,
-    Intake, SourceName, Timestamp,
+    AttemptOutcome, AuthenticationError, Correlation, CrmClient, CrmOutcome, GaveUp, Intake,
+    SourceName,
 };
 use cognigy_crm_http::{CoalescingCrm, TokenRequests};
+use cognigy_operator::view::Deliveries;
 pub(crate) use cognigy_service::{Refusals, Repeated};
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 
@@ -42,7 +43,6 @@ pub(crate) use process::Telemetry;
 use rates::Rate;
 pub(crate) use seen::Seen;
 pub(crate) use shown::Durations;
-pub(crate) use tallies::Deliveries;
 use tallies::Tallies;
 
 /// The metrics of one source.
@@ -330,19 +330,8 @@ impl SourceTelemetry {
     }
 }
 
-/// A duration as operators see it: in milliseconds, to the microsecond.
-pub(crate) fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
 /// The time in seconds since 1970.
 fn seconds_since_1970() -> f64 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since_1970.unwrap_or_default().as_secs_f64()
-}
-
-/// How long the oldest unfinished event has waited, in seconds.
-pub(crate) fn age_seconds(counts: &Counts, now: Timestamp) -> f64 {
-    let age = counts.oldest_pending.and_then(|oldest| (now - oldest).to_std().ok());
-    age.unwrap_or_default().as_secs_f64()
 }

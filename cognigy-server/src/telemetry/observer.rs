@@ -13,8 +13,9 @@ use cognigy_core::{
 
 use super::{
     BUSY, FAILED, KEPT, Minute, Opened, PERMANENT, SENT, SourceTelemetry, TRANSIENT,
-    hints::refusal, milliseconds, seconds_since_1970,
+    hints::refusal, seconds_since_1970,
 };
+use cognigy_operator::view::milliseconds;
 use cognigy_service::admission::UNKNOWN;
 
 impl Observer for SourceTelemetry {

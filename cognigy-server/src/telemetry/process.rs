@@ -7,13 +7,14 @@ use std::{
 };
 
 use cognigy_core::{Purged, QuarantineReason, SourceName, State, Timestamp};
+use cognigy_operator::view::age_seconds;
 use prometheus::{
     Encoder, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
     TextEncoder, core::Collector, proto::MetricFamily,
 };
 
 use super::{
-    Repeated, Seen, SourceTelemetry, age_seconds,
+    Repeated, Seen, SourceTelemetry,
     metrics::{self, PURGE_SECONDS, Registrar},
     seconds_since_1970,
 };

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cognigy_operator::view::Deliveries;
+
 /// The number of deliveries since the start, by outcome.
 #[derive(Default)]
 pub(super) struct Tallies {
@@ -9,30 +11,6 @@ pub(super) struct Tallies {
     pub(super) duplicates: AtomicU64,
     pub(super) conflicts: AtomicU64,
     pub(super) refused: AtomicU64,
-}
-
-/// Deliveries since the start: `received` is the sum of the others.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct Deliveries {
-    pub(crate) received: u64,
-    pub(crate) new: u64,
-    pub(crate) duplicates: u64,
-    pub(crate) conflicts: u64,
-    pub(crate) refused: u64,
-}
-
-impl std::ops::Add for Deliveries {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            received: self.received + other.received,
-            new: self.new + other.new,
-            duplicates: self.duplicates + other.duplicates,
-            conflicts: self.conflicts + other.conflicts,
-            refused: self.refused + other.refused,
-        }
-    }
 }
 
 impl Tallies {

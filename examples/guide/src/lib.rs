@@ -19,6 +19,9 @@ pub mod failures {}
 #[doc = include_str!("../../../docs/guide/src/handlers-tested.md")]
 pub mod handlers_tested {}
 
+#[doc = include_str!("../../../docs/guide/src/operator-api.md")]
+pub mod operator_api {}
+
 #[doc = include_str!("../../../docs/guide/src/stores.md")]
 pub mod stores {}
 

@@ -8,11 +8,14 @@
 //!
 //! cognigy_contract_tests::contract_tests!(start);
 //! ```
+//!
+//! [`operator_tests!`] does the same for the operator API.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 #![forbid(unsafe_code)]
 
 mod answer;
 pub mod cases;
+pub mod operator_cases;
 mod service;
 
 use std::{
@@ -33,6 +36,13 @@ pub const SECRET: &str = "marked-webhook-secret";
 pub const PATH: &str = "/webhooks/cognigy";
 /// The path of the source that is called `events`, of CloudEvents, with the same secret.
 pub const EVENTS_PATH: &str = "/webhooks/cognigy/events";
+
+/// The token of `anna`, an operator.
+pub const ANNA: &str = "marked-token-of-anna";
+/// The token of `bill`, a reader who sees bodies.
+pub const BILL: &str = "marked-token-of-bill";
+/// The token of `rita`, a reader.
+pub const RITA: &str = "marked-token-of-rita";
 
 /// How the receiver under test is set.
 #[derive(Debug, Clone, Copy)]
@@ -144,6 +154,31 @@ macro_rules! contract_tests {
             #[test]
             fn $case() {
                 $crate::cases::$case(&$start);
+            }
+        )*
+    };
+}
+
+/// Makes a test of each case of the operator API, against the receiver that `$start` starts. It knows the operators
+/// [`ANNA`], [`BILL`] and [`RITA`] by their bearer tokens.
+#[macro_export]
+macro_rules! operator_tests {
+    ($start:path) => {
+        $crate::operator_tests! {
+            $start:
+            operators_find_events_and_read_them,
+            operators_have_to_be_known,
+            operators_who_read_change_nothing,
+            operators_are_recorded_with_what_they_do,
+            operators_run_many_events_again,
+            operators_are_told_what_is_wrong,
+        }
+    };
+    ($start:path: $($case:ident),* $(,)?) => {
+        $(
+            #[test]
+            fn $case() {
+                $crate::operator_cases::$case(&$start);
             }
         )*
     };

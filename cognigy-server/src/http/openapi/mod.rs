@@ -264,7 +264,7 @@ fn parameter(name: &str, place: &str) -> Value {
         "correlation" => ("For which asking the CRM came to this", correlation()),
         "error" => ("Dead-lettered or retried, with a last error of this class", text),
         "q" => (
-            "With all of these words, in any case: in the body, the ids, the contact or the last error",
+            "With all of these words, or words that begin so, in any case: in the body, the ids, the contact or the last error",
             // A search field that is left blank is no condition of a list.
             match place {
                 "query" => json!({ "type": "string" }),
@@ -335,6 +335,18 @@ mod tests {
             }
         }
         assert_eq!(described, served());
+    }
+
+    #[test]
+    fn what_is_described_is_what_the_operator_api_takes() {
+        for route in cognigy_operator::routes() {
+            let (method, path) = (route.method().to_ascii_lowercase(), route.path());
+            let described = OPERATIONS.iter().find(|it| it.method == method && it.path == path);
+            let described = described.unwrap_or_else(|| panic!("{method} {path} is not described"));
+            assert_eq!(described.query, route.query(), "{method} {path}");
+            assert_eq!(described.changes, route.changes(), "{method} {path}");
+            assert_eq!(described.body.is_some(), route.longest_body() > 0, "{method} {path}");
+        }
     }
 
     #[test]

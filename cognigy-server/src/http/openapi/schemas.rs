@@ -107,7 +107,7 @@ pub(super) fn schemas() -> Value {
         })
         .collect();
     let rate = json!({
-        "type": "number", "minimum": crate::bulk_replays::LEAST_RATE,
+        "type": "number", "minimum": cognigy_operator::selection::LEAST_RATE,
         "description": "The most events a second",
     });
     // An empty filter would choose all events.
