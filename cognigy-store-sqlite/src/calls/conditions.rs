@@ -126,7 +126,10 @@ impl Conditions {
         connection: &Connection,
         after: Option<Cursor>,
     ) -> Result<(i64, i64), SqliteError> {
-        let mut ends = connection.prepare_cached("SELECT min(id), max(id) FROM events")?;
+        let mut ends = connection.prepare_cached(
+            // Each by itself: SQLite looks only one of the two up in the tree.
+            "SELECT (SELECT min(id) FROM events), (SELECT max(id) FROM events)",
+        )?;
         let (first, last): (Option<i64>, Option<i64>) =
             ends.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let (Some(first), Some(last)) = (first, last) else { return Ok((0, 1)) };
