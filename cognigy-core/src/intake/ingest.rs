@@ -19,6 +19,19 @@ use crate::{
 pub const DEFAULT_MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// What became of a delivery. [`Reply::from`] turns it into the HTTP answer.
+///
+/// ```
+/// use cognigy_core::{AuthenticationError, Intake, RawDelivery, Reply, testing::{World, sample}};
+///
+/// let world = World::new();
+/// let receive = |delivery| {
+///     futures_executor::block_on(world.pipeline.receive(delivery, sample::start()))
+/// };
+/// let intake = receive(sample::delivery(sample::body("e1")));
+/// assert!(matches!(intake, Intake::Accepted { .. }));
+/// let intake = receive(sample::delivery(sample::body("e1")));
+/// assert_eq!((intake.as_str(), Reply::from(&intake).status()), ("duplicate", 200));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Intake {
@@ -112,6 +125,20 @@ impl Intake {
 }
 
 /// What became of a delivery, and what the log says of it.
+///
+/// ```
+/// use cognigy_core::testing::{World, sample};
+///
+/// // A server that logs each delivery with the event's id.
+/// let world = World::new();
+/// let take = world.pipeline.take(sample::delivery(sample::body("e1")), sample::start());
+/// let received = futures_executor::block_on(take);
+/// received.in_scope(|intake| {
+///     let scope = cognigy_core::Scope::current().unwrap();
+///     assert_eq!(scope.event_id.as_ref().unwrap().as_str(), "e1");
+///     println!("{}", intake.as_str());
+/// });
+/// ```
 #[derive(Debug)]
 pub struct Received {
     /// What became of it.

@@ -20,6 +20,27 @@ pub enum Jitter {
 }
 
 /// How often and how far apart a failing step is tried.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{Failure, Jitter, NextStep, RetryPolicy};
+///
+/// let policy = RetryPolicy {
+///     max_attempts: 3,
+///     base_delay: Duration::from_secs(1),
+///     max_delay: Duration::from_secs(60),
+///     jitter: Jitter::None,
+/// };
+/// let busy = Failure::transient("the CRM answered 503");
+/// assert_eq!(policy.next_step(1, &busy, 0.0), NextStep::RetryIn(Duration::from_secs(1)));
+/// assert_eq!(policy.next_step(2, &busy, 0.0), NextStep::RetryIn(Duration::from_secs(2)));
+/// assert_eq!(policy.next_step(3, &busy, 0.0), NextStep::GiveUp);
+///
+/// // The other side may ask for a longer wait, up to the maximum.
+/// let wait = Failure::transient("429").retry_after(Duration::from_secs(3600));
+/// assert_eq!(policy.next_step(1, &wait, 0.0), NextStep::RetryIn(Duration::from_secs(60)));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Attempts in one run, the first included. At least 1.
