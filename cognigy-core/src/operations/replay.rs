@@ -14,6 +14,21 @@ use crate::{
 };
 
 /// What came of a replay.
+///
+/// ```
+/// use cognigy_core::{ReplayOutcome, State, testing::{CrmAnswer, World}};
+///
+/// let mut world = World::start(cognigy_core::NoHandler);
+/// world.crm.set_default(CrmAnswer::Permanent("no such field".into()));
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+/// assert_eq!(world.state("e1"), State::DeadLettered);
+///
+/// // The field is there now.
+/// world.crm.set_default(CrmAnswer::Found(r#"{"name":"Ada"}"#.into()));
+/// assert!(matches!(world.replay("e1"), ReplayOutcome::Replayed(Some(_))));
+/// assert_eq!(world.state("e1"), State::Processed);
+/// ```
 #[derive(Debug)]
 pub enum ReplayOutcome {
     /// The run succeeded; the contact as the CRM knows it now.

@@ -12,6 +12,21 @@ use crate::{
 };
 
 /// What became of a delivery in the store.
+///
+/// ```
+/// use cognigy_core::{EventStore, Recorded, memory::MemoryStore, testing::sample};
+///
+/// # futures_executor::block_on(async {
+/// let (store, now) = (MemoryStore::new(), sample::start());
+/// let event = sample::incoming(sample::body("e1"));
+/// assert_eq!(store.record(event.clone(), now).await.unwrap(), Recorded::New);
+/// assert_eq!(store.record(event, now).await.unwrap(), Recorded::Identical);
+///
+/// let other = sample::incoming(sample::body_from("another contact", "e1"));
+/// let recorded = store.record(other, now).await.unwrap();
+/// assert_eq!(recorded, Recorded::Differs { stored: sample::body("e1") });
+/// # });
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recorded {
     /// First of its key: stored.
@@ -26,6 +41,30 @@ pub enum Recorded {
 }
 
 /// Whose work to claim, how much of it, and for how long.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{ClaimRequest, EventStore, memory::MemoryStore, testing::sample};
+///
+/// # futures_executor::block_on(async {
+/// let (store, now) = (MemoryStore::new(), sample::start());
+/// store.record(sample::incoming(sample::body("e1")), now).await.unwrap();
+/// let request = ClaimRequest {
+///     source: sample::key("e1").source,
+///     runs: 1,
+///     dead_letters: 0, // only events
+///     lease: Duration::from_secs(60),
+///     now,
+/// };
+/// assert_eq!(store.claim_due(request.clone()).await.unwrap().len(), 1);
+///
+/// // Nothing is left until the lease has run out.
+/// let batch = store.claim_due(request).await.unwrap();
+/// assert!(batch.is_empty());
+/// assert_eq!(batch.next_due, Some(now + Duration::from_secs(60)));
+/// # });
+/// ```
 #[derive(Debug, Clone)]
 pub struct ClaimRequest {
     /// The source whose events and dead letters are claimed. A worker acts for one source, with that
@@ -237,6 +276,15 @@ impl QuarantineEntry {
 
 /// How many invalid bodies of one source the quarantine keeps; the oldest go first. Conflicts are
 /// neither counted nor evicted: their senders were told that they were accepted.
+///
+/// ```
+/// use cognigy_core::QuarantineLimits;
+///
+/// let limits = QuarantineLimits { items: 2, ..QuarantineLimits::default() };
+/// let bodies = ["newest", "older", "oldest"].map(bytes::Bytes::from);
+/// let newest_first = (1..).zip(&bodies).map(|(number, body)| (10 - number, body));
+/// assert_eq!(limits.surplus(newest_first), [7]); // the oldest one goes
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuarantineLimits {
     /// The most bodies. At least one is kept.
