@@ -325,6 +325,9 @@ pub trait DeadLetterSource: Send + Sync + 'static {
 
     /// Makes received messages available again at once, instead of after a time. One answer for
     /// each receipt, in order; an error means that they come back later.
+    ///
+    /// # Errors
+    /// Of each receipt by itself: the message comes back later, by itself. Nothing has to be done.
     async fn release(&self, receipts: &[String]) -> Vec<Result<(), Failure>> {
         receipts.iter().map(|_| Ok(())).collect()
     }
