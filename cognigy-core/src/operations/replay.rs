@@ -216,6 +216,9 @@ impl Pipeline {
     }
 
     /// Has the workers run stored events again, each with the full number of attempts.
+    ///
+    /// # Errors
+    /// The store could not answer: the events may be due or not. Repeating the call adds nothing.
     pub async fn requeue(
         &self,
         keys: &[EventKey],

@@ -123,6 +123,14 @@ pub enum FailureScope {
 }
 
 /// Where an attempt at an event's run failed.
+///
+/// ```
+/// use cognigy_core::{Failure, Stage};
+///
+/// // A handler that calls another service says so, and a metric tells it from the handler's own faults.
+/// let failure = Failure::transient("the service answered 503").at_stage(Stage::Forward);
+/// assert_eq!(failure.stage().map(Stage::as_str), Some("forward"));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stage {
@@ -338,6 +346,14 @@ impl<T, E: Into<BoxError>> OrFail<T> for Result<T, E> {
 
 /// `error` and its causes in one line for an operator, outermost first. A cause whose text was said
 /// already is left out.
+///
+/// ```
+/// use cognigy_core::{Failure, report};
+///
+/// let cause = "4,111".parse::<u32>().unwrap_err();
+/// let failure = Failure::permanent("the amount is not a number").caused_by(cause);
+/// assert_eq!(report(&failure), "the amount is not a number: invalid digit found in string");
+/// ```
 #[must_use]
 pub fn report(error: &dyn Error) -> String {
     let mut text = error.to_string();

@@ -8,6 +8,21 @@ use std::{
 use crate::ports::{Failure, FailureKind};
 
 /// How delays are spread, so that events that failed together do not come back together.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{Jitter, RetryPolicy};
+///
+/// let second = Duration::from_secs(1);
+/// let spread = |jitter| {
+///     let policy = RetryPolicy { jitter, base_delay: 4 * second, ..RetryPolicy::default() };
+///     [0.0, 1.0].map(|random| policy.delay(1, None, random))
+/// };
+/// assert_eq!(spread(Jitter::None), [4 * second, 4 * second]);
+/// assert_eq!(spread(Jitter::Equal), [2 * second, 4 * second]);
+/// assert_eq!(spread(Jitter::Full), [0 * second, 4 * second]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Jitter {
     /// The full delay every time. For tests.

@@ -22,6 +22,15 @@ pub const PAGE_BYTES: usize = 2 * 1024 * 1024;
 pub const EXCERPT_BYTES: usize = 1024;
 
 /// Where a page ended. Opaque outside the store that made it.
+///
+/// ```
+/// use cognigy_core::{Cursor, InvalidCursor};
+///
+/// let cursor: Cursor = "42".parse()?;
+/// assert_eq!(cursor.to_string(), "42");
+/// assert_eq!("page 2".parse::<Cursor>(), Err(InvalidCursor));
+/// # Ok::<_, InvalidCursor>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor(pub i64);
 
@@ -422,6 +431,18 @@ pub struct QuarantinedItem {
 }
 
 /// A body in quarantine, as a list shows it.
+///
+/// ```
+/// use cognigy_core::{PageRequest, testing::World};
+///
+/// let world = World::new();
+/// let body = format!(r#"{{"eventId":"e1","text":"{}"}}"#, "a".repeat(5000));
+/// world.deliver_body(body.clone());
+/// let list = world.pipeline.store().quarantined(PageRequest { limit: 10, after: None });
+/// let summary = futures_executor::block_on(list).unwrap().items.remove(0);
+/// assert_eq!(summary.length, body.len() as u64);
+/// assert!(!summary.is_whole()); // a list has the beginning of long bodies
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuarantineSummary {
     /// Names it in this store.

@@ -139,6 +139,35 @@ pub struct ClaimedDeadLetter {
 }
 
 /// The answer to one renewal or settlement.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{
+///     ClaimRequest, EventStore, RunEnd, Settled, memory::MemoryStore, testing::sample,
+/// };
+///
+/// # futures_executor::block_on(async {
+/// let (store, now) = (MemoryStore::new(), sample::start());
+/// store.record(sample::incoming(sample::body("e1")), now).await.unwrap();
+/// let claim = |now| {
+///     let source = sample::key("e1").source;
+///     let lease = Duration::from_secs(60);
+///     store.claim_due(ClaimRequest { source, runs: 1, dead_letters: 0, lease, now })
+/// };
+/// let slow = claim(now).await.unwrap().runs.remove(0);
+/// let later = now + Duration::from_secs(61); // the lease has run out
+/// let next = claim(later).await.unwrap().runs.remove(0);
+/// assert!(next.took_over);
+///
+/// // What the slow worker has to say comes too late.
+/// let end = || RunEnd::Processed { contact: None };
+/// let answers = store.settle(&[slow.claim.settle(end(), None, later)]).await.unwrap();
+/// assert_eq!(answers, [Settled::LeaseLost]);
+/// let answers = store.settle(&[next.claim.settle(end(), None, later)]).await.unwrap();
+/// assert_eq!(answers, [Settled::Done]);
+/// # });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
     /// It took effect.
@@ -171,6 +200,21 @@ pub enum ReplayClaim {
 }
 
 /// The answer to one key of a requeue.
+///
+/// ```
+/// use cognigy_core::{Requeued, State, testing::{World, sample}};
+///
+/// let mut world = World::start(cognigy_core::NoHandler);
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+/// # use cognigy_core::Clock;
+/// let keys = [sample::key("e1"), sample::key("unknown")];
+/// let requeue = world.pipeline.requeue(&keys, world.clock.now());
+/// let answers = futures_executor::block_on(requeue).unwrap();
+/// assert_eq!(answers, [Requeued::Scheduled, Requeued::NotFound]);
+/// world.pass(std::time::Duration::from_secs(1)); // a worker runs it again
+/// assert_eq!((world.state("e1"), world.find("e1").event.run()), (State::Processed, 2));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requeued {
     /// A new run is due, or will be once those of the same contact that come first have ended.

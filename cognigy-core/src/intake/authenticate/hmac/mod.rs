@@ -260,6 +260,9 @@ impl SignatureVerifier {
     }
 
     /// Checks the signature of `body` in `headers` and says which secret it was made with.
+    ///
+    /// # Errors
+    /// What is wrong with the signature. The delivery is refused with 401, and its sender is told the same in every case.
     pub fn check(
         &self,
         headers: &(impl Headers + ?Sized),
