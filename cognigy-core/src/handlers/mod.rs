@@ -128,6 +128,17 @@ impl<S: Send + Sync + 'static> Handlers<S> {
     ///
     /// # Panics
     /// No handler of a type was added before, or the policy allows no attempt.
+    ///
+    /// ```
+    /// use cognigy_core::{DialogEnded, Handlers, RetryPolicy, UserInput};
+    ///
+    /// let patient = RetryPolicy { max_attempts: 20, ..RetryPolicy::default() };
+    /// let handlers = Handlers::new()
+    ///     .on(|_: UserInput, _| async { Ok(()) }) // as the pipeline says
+    ///     .on(|_: DialogEnded, _| async { Ok(()) })
+    ///     .retry(patient); // the end of a dialog may wait
+    /// # let _ = handlers;
+    /// ```
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         assert!(policy.max_attempts > 0, "a retry policy has to allow an attempt");
         let added = self.last.as_ref().and_then(|kind| self.by_type.get_mut(kind));

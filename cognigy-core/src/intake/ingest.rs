@@ -167,6 +167,21 @@ impl Pipeline {
     /// Takes a delivery in and answers its sender: a status and a body for any web framework.
     ///
     /// Once the answer is 200 the event is durable and will be processed, whatever crashes next.
+    ///
+    /// ```
+    /// use cognigy_core::testing::{World, sample};
+    ///
+    /// # let world = World::new();
+    /// # let pipeline = &world.pipeline;
+    /// # futures_executor::block_on(async {
+    /// // In a route: `headers` and `body` as they came. `sample::delivery` signs as a sender does.
+    /// let delivery = sample::delivery(sample::body("e1"));
+    /// let reply = pipeline.ingest(delivery, sample::start()).await;
+    /// assert_eq!(reply.status(), 200);
+    /// let again = pipeline.ingest(sample::delivery(sample::body("e1")), sample::start()).await;
+    /// assert_eq!(&again.body()[..], br#"{"status":"accepted","duplicate":true}"#);
+    /// # });
+    /// ```
     pub async fn ingest<H: Headers + Send>(&self, raw: RawDelivery<H>, now: Timestamp) -> Reply {
         let peer = raw.from();
         let received = self.take(raw, now).await;

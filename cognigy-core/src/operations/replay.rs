@@ -75,6 +75,22 @@ impl Pipeline {
     /// # Errors
     ///
     /// The store cannot answer, or the outcome cannot be stored.
+    ///
+    /// ```
+    /// use cognigy_core::{ReplayOutcome, testing::{World, sample}};
+    ///
+    /// # fn main() -> Result<(), cognigy_core::ReplayError> {
+    /// let world = World::new();
+    /// world.deliver("e1");
+    /// let key = sample::key("e1");
+    /// let replay = world.pipeline.replay(&key, &world.clock);
+    /// match futures_executor::block_on(replay)? {
+    ///     ReplayOutcome::Replayed(contact) => assert!(contact.is_some()),
+    ///     other => panic!("{}", other.as_str()),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn replay(
         &self,
         key: &EventKey,
