@@ -45,6 +45,29 @@ pub use unread::Unread;
 /// Adds the routes of `service`: `/webhooks/cognigy` for the source of that name,
 /// `/webhooks/cognigy/{name}` for every other one, and the [probes]. For other paths, call [`webhook`] and
 /// [`probes`].
+///
+/// ```
+/// use actix_web::{App, HttpResponse, test, web};
+/// use cognigy_core::{Pipeline, Secret, SignatureVerifier, memory::MemoryStore};
+/// use cognigy_service::Service;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let secret = Secret::new("the secret you share with Cognigy")?;
+/// let pipeline = Pipeline::builder(SignatureVerifier::new(&secret)).store(MemoryStore::new()).build()?;
+/// let service = Service::builder(pipeline).start().await?;
+/// let app = App::new()
+///     .route("/about", web::get().to(HttpResponse::Ok)) // routes of your own
+///     .configure(cognigy_actix::configure(&service))
+///     .default_service(web::to(cognigy_actix::not_found));
+///
+/// let app = test::init_service(app).await;
+/// let request = test::TestRequest::get().uri("/readyz").to_request();
+/// assert_eq!(test::call_service(&app, request).await.status(), 200);
+/// # service.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 pub fn configure(service: &Service) -> impl FnOnce(&mut ServiceConfig) + use<> {
     let service = service.clone();
     move |config| {
@@ -58,6 +81,30 @@ pub fn configure(service: &Service) -> impl FnOnce(&mut ServiceConfig) + use<> {
 
 /// Adds the route at `path` to which the deliveries of `receiver` are posted. Every other method is a 405,
 /// but for the `OPTIONS` of senders that ask before they send.
+///
+/// ```
+/// use actix_web::{App, test};
+/// use cognigy_core::{Pipeline, Secret, SignatureVerifier, memory::MemoryStore};
+/// use cognigy_service::Service;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let secret = Secret::new("the secret you share with Cognigy")?;
+/// # let pipeline = Pipeline::builder(SignatureVerifier::new(&secret)).store(MemoryStore::new()).build()?;
+/// let service = Service::builder(pipeline).start().await?;
+/// // The path that the sender already has in its settings.
+/// let receiver = service.receivers().next().unwrap();
+/// let app = App::new()
+///     .configure(cognigy_actix::webhook("/hooks/assistant", receiver))
+///     .configure(cognigy_actix::probes(&service));
+///
+/// let app = test::init_service(app).await;
+/// let unsigned = test::TestRequest::post().uri("/hooks/assistant").set_payload("{}").to_request();
+/// assert_eq!(test::call_service(&app, unsigned).await.status(), 401);
+/// # service.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 pub fn webhook(path: &str, receiver: &Receiver) -> impl FnOnce(&mut ServiceConfig) + use<> {
     let (path, receiver) = (path.to_owned(), receiver.clone());
     move |config| {
@@ -72,6 +119,21 @@ pub fn webhook(path: &str, receiver: &Receiver) -> impl FnOnce(&mut ServiceConfi
 /// Answers a request at a source's path. For routes of your own.
 ///
 /// A body that is not read to its end, since its delivery is refused, ends the connection with the answer.
+///
+/// ```
+/// use actix_web::{App, HttpRequest, HttpResponse, web};
+/// use cognigy_service::Service;
+///
+/// /// Does something of its own first.
+/// async fn deliver(service: web::Data<Service>, request: HttpRequest, body: web::Payload) -> HttpResponse {
+///     println!("from {:?}", request.peer_addr());
+///     let receiver = service.receivers().next().unwrap();
+///     cognigy_actix::receive(receiver, &request, body).await
+/// }
+///
+/// let app = App::new().route("/hooks/assistant", web::post().to(deliver));
+/// # let _ = app;
+/// ```
 pub async fn receive(receiver: &Receiver, request: &HttpRequest, body: Payload) -> HttpResponse {
     let (body, unread) = Unread::of(request.headers(), body);
     let target = request.uri().path_and_query().map_or_else(|| request.path(), |it| it.as_str());
@@ -119,6 +181,15 @@ pub async fn not_found() -> Answer {
 }
 
 /// An answer of the core as one of actix-web.
+///
+/// ```
+/// use actix_web::{Responder, test::TestRequest};
+/// use cognigy_actix::Answer;
+///
+/// let request = TestRequest::default().to_http_request();
+/// let response = Answer(cognigy_service::readiness(false)).respond_to(&request);
+/// assert_eq!(response.status(), 503);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Answer(pub Reply);
 
@@ -131,6 +202,12 @@ impl Responder for Answer {
 }
 
 /// The response of actix-web that says what `reply` says.
+///
+/// ```
+/// let response = cognigy_actix::response(&cognigy_service::not_found());
+/// assert_eq!(response.status(), 404);
+/// assert_eq!(response.headers().get("content-type").unwrap(), "application/problem+json");
+/// ```
 #[must_use]
 pub fn response(reply: &Reply) -> HttpResponse {
     let status = StatusCode::from_u16(reply.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -50,6 +50,26 @@ pub use operator::{operate, operator_router};
 
 /// The routes of `service`: `/webhooks/cognigy` for the source of that name, `/webhooks/cognigy/{name}` for
 /// every other one, and the [probes](health). For other paths, call [`webhook`] and [`health`].
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use cognigy_core::{Pipeline, Secret, SignatureVerifier, memory::MemoryStore};
+/// use cognigy_service::Service;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let secret = Secret::new("the secret you share with Cognigy")?;
+/// let pipeline = Pipeline::builder(SignatureVerifier::new(&secret)).store(MemoryStore::new()).build()?;
+/// let service = Service::builder(pipeline).start().await?;
+/// let app: Router = Router::new()
+///     .route("/about", get(|| async { "events of our assistant" })) // routes of your own
+///     .merge(cognigy_axum::router(&service))
+///     .fallback(cognigy_axum::not_found);
+/// # service.shutdown().await;
+/// # let _ = app;
+/// # Ok(())
+/// # }
+/// ```
 pub fn router<S: Clone + Send + Sync + 'static>(service: &Service) -> Router<S> {
     service.receivers().fold(health(service), |router, receiver| {
         router.route(&default_path(receiver.pipeline().source().name()), webhook(receiver))
@@ -58,6 +78,27 @@ pub fn router<S: Clone + Send + Sync + 'static>(service: &Service) -> Router<S> 
 
 /// What is at the path to which the deliveries of `receiver` are posted. Every other method is a 405, but for
 /// the `OPTIONS` of senders that ask before they send.
+///
+/// ```
+/// use axum::Router;
+/// use cognigy_core::{Pipeline, Secret, SignatureVerifier, memory::MemoryStore};
+/// use cognigy_service::Service;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let secret = Secret::new("the secret you share with Cognigy")?;
+/// # let pipeline = Pipeline::builder(SignatureVerifier::new(&secret)).store(MemoryStore::new()).build()?;
+/// let service = Service::builder(pipeline).start().await?;
+/// // The path that the sender already has in its settings.
+/// let receiver = service.receivers().next().unwrap();
+/// let app: Router = Router::new()
+///     .route("/hooks/assistant", cognigy_axum::webhook(receiver))
+///     .merge(cognigy_axum::health(&service));
+/// # service.shutdown().await;
+/// # let _ = app;
+/// # Ok(())
+/// # }
+/// ```
 pub fn webhook<S: Clone + Send + Sync + 'static>(receiver: &Receiver) -> MethodRouter<S> {
     let receiver = receiver.clone();
     any(move |request: Request| async move { receive(&receiver, request).await })
@@ -67,6 +108,22 @@ pub fn webhook<S: Clone + Send + Sync + 'static>(receiver: &Receiver) -> MethodR
 ///
 /// The peer's address is the request's `ConnectInfo<SocketAddr>`. Without that, all senders share what one
 /// of them may hold.
+///
+/// ```
+/// use axum::{Router, extract::{Request, State}, routing::post};
+/// use cognigy_axum::Answer;
+/// use cognigy_service::Service;
+///
+/// /// Does something of its own first.
+/// async fn deliver(State(service): State<Service>, request: Request) -> Answer {
+///     println!("a delivery of {:?} bytes", request.headers().get("content-length"));
+///     let receiver = service.receivers().next().unwrap();
+///     cognigy_axum::receive(receiver, request).await
+/// }
+///
+/// let app: Router<Service> = Router::new().route("/hooks/assistant", post(deliver));
+/// # let _ = app;
+/// ```
 pub async fn receive(receiver: &Receiver, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
     // A nested router sees a part of the path only.
@@ -97,6 +154,15 @@ pub async fn not_found() -> Answer {
 }
 
 /// An answer of the core as one of axum.
+///
+/// ```
+/// use axum::{http::StatusCode, response::IntoResponse};
+/// use cognigy_axum::Answer;
+///
+/// let response = Answer(cognigy_service::readiness(false)).into_response();
+/// assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+/// assert!(response.headers().contains_key("retry-after"));
+/// ```
 #[derive(Debug, Clone)]
 pub struct Answer(pub Reply);
 

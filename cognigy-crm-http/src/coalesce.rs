@@ -81,6 +81,25 @@ type Outcome = Result<Option<Contact>, Arc<Failure>>;
 type SharedLookUp = Shared<BoxFuture<'static, Outcome>>;
 
 /// How many look-ups were answered without asking the client, since the start.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{CrmClient, testing::{CrmAnswer, ScriptedCrm, crm_conformance::query}};
+/// use cognigy_core::ContactQuery;
+/// use cognigy_crm_http::CoalescingCrm;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), cognigy_core::Failure> {
+/// let crm = ScriptedCrm::answering(CrmAnswer::Found(r#"{"name":"Ada"}"#.into()));
+/// let coalescing = CoalescingCrm::new(crm.clone()).remembering(Duration::from_secs(30));
+/// let query = ContactQuery { fresh: false, ..query("customer-7") };
+/// coalescing.find_contact(&query).await?;
+/// coalescing.find_contact(&query).await?; // remembered
+/// assert_eq!((crm.queries().len(), coalescing.spared().by_memory), (1, 1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spared {
     /// By a look-up that was on its way.

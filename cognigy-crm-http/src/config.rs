@@ -15,6 +15,23 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const DEFAULT_MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
 /// Sets an [`HttpCrm`] up. Begins with [`HttpCrm::builder`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_crm_http::{HttpCrm, NotFoundRule};
+///
+/// let crm = HttpCrm::builder("https://crm.example/api")
+///     .bearer_token("a-token")
+///     .timeout(Duration::from_secs(5))
+///     .not_found("empty".parse::<NotFoundRule>()?) // a 404 means a wrong path at this CRM
+///     .max_response_bytes(64 * 1024)
+///     .build()?;
+/// # let _ = crm;
+///
+/// assert!(HttpCrm::builder("crm.example").build().is_err()); // no scheme
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub struct HttpCrmBuilder {
     base_url: String,

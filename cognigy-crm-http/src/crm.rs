@@ -40,6 +40,42 @@ const DRAINED_BYTES: usize = 16 * 1024;
 
 /// Looks contacts up with `GET {base}/v1/contacts?external_id={key}`. Cheap to clone; clones share
 /// their connections.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{ContactQuery, CrmClient};
+/// use cognigy_crm_http::HttpCrm;
+///
+/// # async fn stand_in(answer: &'static str) -> String {
+/// #     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// #     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+/// #     let address = listener.local_addr().unwrap();
+/// #     tokio::spawn(async move {
+/// #         while let Ok((mut stream, _)) = listener.accept().await {
+/// #             let _ = stream.read(&mut [0; 8192]).await;
+/// #             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", answer.len());
+/// #             let _ = stream.write_all(format!("{head}{answer}").as_bytes()).await;
+/// #         }
+/// #     });
+/// #     format!("http://{address}")
+/// # }
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let url = stand_in(r#"{"name":"Ada"}"#).await;
+/// let crm = HttpCrm::builder(url).bearer_token("a-token").timeout(Duration::from_secs(5)).build()?;
+/// // A worker asks for the contact of each event; GET {url}/v1/contacts?external_id=customer-7
+/// let query = ContactQuery {
+///     contact_key: "customer-7".into(),
+///     idempotency_key: "cognigy/e1/1".into(),
+///     fresh: false,
+///     traceparent: None,
+/// };
+/// let contact = crm.find_contact(&query).await?.expect("the CRM knows the contact");
+/// assert_eq!(contact.as_json(), r#"{"name":"Ada"}"#);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct HttpCrm(Arc<Inner>);
 

@@ -4,6 +4,16 @@ use std::{fmt, str::FromStr};
 
 /// Which answers mean that the CRM has no contact with the key. Written as in the setting
 /// `CRM_NOT_FOUND`: `404`, `empty`, or `404,empty`, which is the default.
+///
+/// ```
+/// use cognigy_crm_http::NotFoundRule;
+///
+/// let rule: NotFoundRule = "empty".parse()?;
+/// assert!(rule.empty && !rule.status_404);
+/// assert_eq!(NotFoundRule::default().to_string(), "404,empty");
+/// assert!("never".parse::<NotFoundRule>().is_err());
+/// # Ok::<_, cognigy_crm_http::NotFoundRuleError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotFoundRule {
     /// `404`: the status 404. Many CRMs answer a wrong path the same way; see

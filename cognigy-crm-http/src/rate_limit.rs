@@ -19,6 +19,17 @@ const MARGIN: (u32, Duration) = (20, Duration::from_millis(100));
 
 /// So many requests in any span of this length. Written as in the setting `CRM_RATE_LIMIT`:
 /// `100/10s`; the units of time are `ms`, `s`, `m`, `h` and `d`.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_crm_http::RateLimit;
+///
+/// let limit: RateLimit = "100/10s".parse()?;
+/// assert_eq!((limit.requests(), limit.per()), (100, Duration::from_secs(10)));
+/// assert!("100".parse::<RateLimit>().is_err());
+/// # Ok::<_, cognigy_crm_http::RateLimitError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {
     requests: u32,

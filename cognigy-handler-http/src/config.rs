@@ -18,6 +18,14 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// What is wrong with it, as the rest of a sentence that begins with the name of the setting.
+///
+/// ```
+/// use cognigy_handler_http::check_url;
+///
+/// assert!(check_url("https://orders.example/hooks?tenant=7").is_ok());
+/// assert!(check_url("https://user:password@orders.example/").is_err());
+/// assert!(check_url("/hooks").is_err());
+/// ```
 pub fn check_url(url: &str) -> Result<(), InvalidUrl> {
     read_url(url).map(|_| ())
 }
@@ -35,6 +43,24 @@ fn read_url(text: &str) -> Result<Url, InvalidUrl> {
 }
 
 /// Sets a [`ForwardHandler`] up. Begins with [`ForwardHandler::builder`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::EventType;
+/// use cognigy_handler_http::{ConfigError, ForwardHandler};
+///
+/// let handler = ForwardHandler::builder("https://orders.example/hooks")
+///     .secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+///     .timeout(Duration::from_secs(5))
+///     .types([EventType::DialogEnded])
+///     .build()?;
+/// assert!(handler.takes(&EventType::DialogEnded) && !handler.takes(&EventType::DialogStarted));
+///
+/// let without_secret = ForwardHandler::builder("https://orders.example/hooks").build();
+/// assert!(matches!(without_secret, Err(ConfigError::NoSecret)));
+/// # Ok::<_, ConfigError>(())
+/// ```
 #[must_use]
 pub struct ForwardHandlerBuilder {
     url: String,

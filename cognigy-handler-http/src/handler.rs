@@ -17,6 +17,39 @@ use crate::{ForwardHandlerBuilder, error::ForwardError, message, secret::Signing
 const DRAINED_BYTES: usize = 16 * 1024;
 
 /// Posts each event to a URL, signed as Standard Webhooks. Cheap to clone; clones share their connections.
+///
+/// ```
+/// use cognigy_core::{Contact, EventHandler, testing::sample};
+/// use cognigy_handler_http::ForwardHandler;
+///
+/// # async fn stand_in(answer: &'static str) -> String {
+/// #     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// #     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+/// #     let address = listener.local_addr().unwrap();
+/// #     tokio::spawn(async move {
+/// #         while let Ok((mut stream, _)) = listener.accept().await {
+/// #             let _ = stream.read(&mut [0; 8192]).await;
+/// #             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", answer.len());
+/// #             let _ = stream.write_all(format!("{head}{answer}").as_bytes()).await;
+/// #         }
+/// #     });
+/// #     format!("http://{address}")
+/// # }
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let url = stand_in("").await;
+/// // `url` is that of a service that verifies Standard Webhooks, in any language.
+/// let handler =
+///     ForwardHandler::builder(url).secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").build()?;
+/// # let incoming = sample::incoming(sample::body("e1"));
+/// # let (key, parts, body) = (incoming.key, incoming.parts, incoming.body);
+/// # let event = cognigy_core::Event::restore(key, parts, body, sample::start(), 1);
+/// // A pipeline does this: `Pipeline::builder(…).store(…).handler(handler)`.
+/// let contact = Contact::from_json(r#"{"name":"Ada"}"#)?;
+/// handler.handle(event.into(), Some(contact)).await?; // the service has answered 2xx
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct ForwardHandler(Arc<Parts>);
 

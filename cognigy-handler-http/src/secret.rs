@@ -18,6 +18,13 @@ pub const SECRET_BYTES: RangeInclusive<usize> = 16..=64;
 ///
 /// # Errors
 /// What is wrong with it, as the rest of a sentence that begins with the name of the setting.
+///
+/// ```
+/// use cognigy_handler_http::check_secret;
+///
+/// assert!(check_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").is_ok());
+/// assert!(check_secret("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").is_err());
+/// ```
 pub fn check_secret(secret: &str) -> Result<(), InvalidSecret> {
     SigningKey::read(secret).map(|_| ())
 }

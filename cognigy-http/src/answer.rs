@@ -36,6 +36,9 @@ enum End {
 
 /// The whole body, if it is no longer than `limit` bytes. Counts what arrives: a `Content-Length`
 /// may be absent or a lie.
+///
+/// # Errors
+/// The body is longer than `limit`, or its transfer broke off ([`ReadError`]).
 pub async fn read_bounded(response: Response, limit: usize) -> Result<Bytes, ReadError> {
     // A truthful length saves the transfer.
     if response.content_length().is_some_and(|length| length > limit as u64) {

@@ -49,6 +49,38 @@ pub enum Happening<'a> {
 }
 
 /// Told of what a service does on its own account: be quick, never block.
+///
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+///
+/// use cognigy_core::{Pipeline, memory::MemoryStore, testing::sample};
+/// use cognigy_service::{Happening, Service, ServiceObserver};
+///
+/// /// Counts what was forgotten, for a metric.
+/// #[derive(Default)]
+/// struct Forgotten(AtomicU64);
+///
+/// impl ServiceObserver for Forgotten {
+///     fn happened(&self, happening: &Happening<'_>) {
+///         match happening {
+///             Happening::Forgot { purged } => {
+///                 self.0.fetch_add(purged.total_events(), Ordering::Relaxed);
+///             }
+///             Happening::PurgeFailed { error } => eprintln!("the purge broke off: {error}"),
+///             _ => {}
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let forgotten = Arc::new(Forgotten::default());
+/// let pipeline = Pipeline::builder(sample::verifier()).store(MemoryStore::new()).build()?;
+/// let service = Service::builder(pipeline).observer(Arc::clone(&forgotten)).start().await?;
+/// service.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 pub trait ServiceObserver: Send + Sync + 'static {
     /// Something happened.
     fn happened(&self, happening: &Happening<'_>);

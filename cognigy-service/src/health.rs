@@ -17,6 +17,22 @@ const VALID: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Whether events can be taken. The stores are asked at most twice a second. Cheap to clone.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use cognigy_core::{Store, memory::MemoryStore};
+/// use cognigy_service::{Readiness, readiness};
+///
+/// # #[tokio::main]
+/// # async fn main() {
+/// let stores: [Arc<dyn Store>; 1] = [Arc::new(MemoryStore::new())];
+/// let ready = Readiness::default();
+/// assert_eq!(readiness(ready.check(&stores).await).status(), 200);
+/// ready.stop();
+/// assert_eq!(readiness(ready.check(&stores).await).status(), 503);
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
     last: Arc<Mutex<Option<(Instant, bool)>>>,
@@ -55,6 +71,23 @@ impl Readiness {
 }
 
 /// How a service is.
+///
+/// ```
+/// use cognigy_core::{Pipeline, memory::MemoryStore, testing::sample};
+/// use cognigy_service::Service;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pipeline = Pipeline::builder(sample::verifier()).store(MemoryStore::new()).build()?;
+/// let service = Service::builder(pipeline).start().await?;
+/// let health = service.health().await;
+/// assert!(health.is_ready() && health.is_alive());
+/// service.shutdown().await;
+/// let health = service.health().await;
+/// assert!(health.is_stopping && !health.is_ready());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
@@ -81,6 +114,12 @@ impl Health {
 }
 
 /// The answer to `/readyz`: 200, or 503 while events cannot be taken.
+///
+/// ```
+/// let reply = cognigy_service::readiness(false);
+/// assert_eq!(reply.status(), 503);
+/// assert!(reply.headers().any(|(name, _)| name == "Retry-After"));
+/// ```
 #[must_use]
 pub fn readiness(is_ready: bool) -> Reply {
     match is_ready {
@@ -92,6 +131,13 @@ pub fn readiness(is_ready: bool) -> Reply {
 
 /// The answer to `/healthz`: 200, or 503 once a worker has ended although it was not asked to, so that the
 /// process has to be restarted.
+///
+/// ```
+/// let reply = cognigy_service::liveness(&["shop".parse()?]);
+/// assert_eq!(reply.status(), 503);
+/// assert!(String::from_utf8_lossy(reply.body()).contains("shop"));
+/// # Ok::<_, cognigy_core::InvalidSourceName>(())
+/// ```
 #[must_use]
 pub fn liveness(ended_workers: &[SourceName]) -> Reply {
     if ended_workers.is_empty() {

@@ -86,6 +86,15 @@ pub const WEBHOOK_PATH: &str = "/webhooks/cognigy";
 
 /// The path to which the deliveries of `source` are posted unless the program says otherwise: the
 /// contract's for the default source, and for another one its name behind that.
+///
+/// ```
+/// use cognigy_core::SourceName;
+/// use cognigy_service::default_path;
+///
+/// assert_eq!(default_path(&SourceName::default()), "/webhooks/cognigy");
+/// assert_eq!(default_path(&"shop".parse()?), "/webhooks/cognigy/shop");
+/// # Ok::<_, cognigy_core::InvalidSourceName>(())
+/// ```
 #[must_use]
 pub fn default_path(source: &SourceName) -> String {
     match source.is_default() {

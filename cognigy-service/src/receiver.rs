@@ -25,6 +25,20 @@ pub const DEFAULT_MAX_UNFINISHED: usize = 4096;
 
 /// What the receivers of one process share: the clock, the trusted proxies, and what one sender may hold
 /// of all sources together.
+///
+/// ```
+/// use cognigy_core::{Pipeline, memory::MemoryStore, testing::sample};
+/// use cognigy_service::{Admission, Receiver, admission::TrustedProxies};
+///
+/// // For a program that puts receivers together itself, with workers in another process.
+/// let admission = Admission::new(1)
+///     .trusted_proxies(TrustedProxies::new(&["10.0.0.0/8".parse()?]))
+///     .max_unfinished(500);
+/// let pipeline = Pipeline::builder(sample::verifier()).store(MemoryStore::new()).build()?;
+/// let receiver = Receiver::new(pipeline, &admission, 100);
+/// assert_eq!(receiver.in_flight(), 0);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Admission {
     clock: Arc<dyn Clock>,
@@ -68,6 +82,25 @@ impl Admission {
 }
 
 /// The head of a request.
+///
+/// ```
+/// use std::net::IpAddr;
+///
+/// use cognigy_core::{Pipeline, memory::MemoryStore, testing::sample};
+/// use cognigy_service::{Admission, Head, Receiver, admission::TrustedProxies};
+///
+/// let proxies = TrustedProxies::new(&["10.0.0.0/8".parse()?]);
+/// let pipeline = Pipeline::builder(sample::verifier()).store(MemoryStore::new()).build()?;
+/// let receiver = Receiver::new(pipeline, &Admission::new(1).trusted_proxies(proxies), 100);
+///
+/// let peer: IpAddr = "10.0.0.2".parse()?; // the proxy
+/// let head = Head::new([("X-Forwarded-For", "203.0.113.9")])
+///     .method("POST")
+///     .target("/webhooks/cognigy")
+///     .peer(peer);
+/// assert_eq!(receiver.sender(&head), "203.0.113.9".parse::<IpAddr>()?);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'h, H> {
     headers: H,
@@ -109,6 +142,37 @@ impl<'h, H: Headers> Head<'h, H> {
 /// the longest body or 32 MiB divided by the number of sources, whichever is more. One sender may hold half
 /// of it with bodies that are not complete. What goes beyond a budget is answered with 503 and
 /// `Retry-After`.
+///
+/// ```
+/// use std::convert::Infallible;
+///
+/// use bytes::Bytes;
+/// use cognigy_core::{Pipeline, SignatureScheme, memory::MemoryStore, sign, testing::sample};
+/// use cognigy_service::{Admission, Head, Receiver};
+/// use futures_util::stream;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pipeline = Pipeline::builder(sample::verifier())
+///     .store(MemoryStore::new())
+///     .max_body_bytes(1000)
+///     .build()?;
+/// let receiver = Receiver::new(pipeline, &Admission::new(1), 100);
+///
+/// // A route hands the head and the body over as they arrive, whatever the method is.
+/// let body = sample::body("e1");
+/// let signature = sign(&sample::secret(), SignatureScheme::Base64, &body);
+/// let head = Head::new([("X-Cognigy-Signature", signature.as_str())]);
+/// let reply = receiver.answer(head, stream::iter([Ok::<_, Infallible>(body)])).await;
+/// assert_eq!(reply.status(), 200);
+///
+/// let endless = stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from_static(&[b' '; 100])));
+/// assert_eq!(receiver.answer(head, endless).await.status(), 413);
+/// let none = stream::empty::<Result<Bytes, Infallible>>();
+/// assert_eq!(receiver.answer(head.method("GET"), none).await.status(), 405);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Receiver(Arc<Inner>);
 

@@ -25,6 +25,16 @@ const MOST_IN_FULL: usize = 50;
 const MOST_COUNTS: usize = 10;
 
 /// The refusals of the last minute.
+///
+/// ```
+/// use cognigy_service::Refusals;
+///
+/// let refusals = Refusals::default();
+/// let peer = "203.0.113.9".parse()?;
+/// assert!(refusals.first("unsigned", peer)); // a line at `warn`
+/// assert!(!refusals.first("unsigned", peer)); // counted
+/// # Ok::<_, std::net::AddrParseError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<Table>);
 

@@ -11,6 +11,16 @@ use std::{
 const INTERVAL: Duration = Duration::from_secs(60);
 
 /// Has the first failure logged, and then one in a minute, with the number of those that were not.
+///
+/// ```
+/// use cognigy_service::Repeated;
+///
+/// let failures = Repeated::default();
+/// assert_eq!(failures.again("purge"), Some(0)); // a line in the log
+/// assert_eq!(failures.again("purge"), None); // within the same minute
+/// failures.over("purge");
+/// assert_eq!(failures.again("purge"), Some(0));
+/// ```
 #[derive(Debug, Default)]
 pub struct Repeated(Mutex<HashMap<&'static str, (Instant, u64)>>);
 

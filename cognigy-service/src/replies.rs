@@ -9,6 +9,12 @@ pub fn not_found() -> Reply {
 }
 
 /// 405: the path takes other methods, which `allowed` lists (RFC 9110, section 15.5.6).
+///
+/// ```
+/// let reply = cognigy_service::method_not_allowed("POST");
+/// assert_eq!(reply.status(), 405);
+/// assert!(reply.headers().any(|header| header == ("Allow", "POST".to_owned())));
+/// ```
 #[must_use]
 pub fn method_not_allowed(allowed: &str) -> Reply {
     let detail = "This path does not take this method";

@@ -27,6 +27,34 @@ use crate::{
 pub const DEFAULT_MAX_IN_FLIGHT: usize = 1024;
 
 /// What a [`Service`] is made of. Everything but the pipeline has a safe default.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{CognigyFormat, Pipeline, Source, WorkerOptions, memory::MemoryStore, testing::sample};
+/// use cognigy_service::{Service, StartError};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let first = Pipeline::builder(sample::verifier()).store(MemoryStore::new()).build()?;
+/// let shop = Source::new("shop".parse()?, sample::verifier(), CognigyFormat);
+/// let second = Pipeline::builder(shop).store(MemoryStore::new()).build()?;
+/// let service = Service::builder(first)
+///     .pipeline(second) // a source with a worker and limits of its own
+///     .worker(WorkerOptions { concurrency: 8, ..WorkerOptions::default() })
+///     .retention(Duration::from_secs(7 * 24 * 3600))
+///     .trusted_proxies(["10.0.0.0/8".parse()?])
+///     .start()
+///     .await?;
+/// assert_eq!(service.receivers().count(), 2);
+/// service.shutdown().await;
+///
+/// let one = || Pipeline::builder(sample::verifier()).store(MemoryStore::new()).build();
+/// let twice = Service::builder(one()?).pipeline(one()?).start().await;
+/// assert!(matches!(twice, Err(StartError::SameSource(_))));
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub struct ServiceBuilder {
     pipelines: Vec<Pipeline>,
@@ -182,6 +210,28 @@ impl ServiceBuilder {
 ///
 /// It works until [`shutdown`](Self::shutdown). If it is dropped without that, workers and upkeep go on as
 /// long as their runtime.
+///
+/// ```
+/// use cognigy_core::{Pipeline, memory::MemoryStore, testing::sample};
+/// use cognigy_service::Service;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pipeline = Pipeline::builder(sample::verifier()).store(MemoryStore::new()).build()?;
+/// let service = Service::builder(pipeline).start().await?;
+///
+/// // Probes, and what an operator's route calls.
+/// assert_eq!((service.liveness().status(), service.readiness().await.status()), (200, 200));
+/// let counts = service.pipeline().store().counts().await?;
+/// assert_eq!(counts.oldest_pending, None);
+///
+/// // At the end: first a balancer hears of it, then the listener ends, then this.
+/// service.announce_stop();
+/// assert_eq!(service.readiness().await.status(), 503);
+/// service.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Service(Arc<Running>);
 

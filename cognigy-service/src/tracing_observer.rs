@@ -26,6 +26,24 @@ const INDEX: &str = "search index";
 /// A flood of refused deliveries does not fill the log: the first refusal for a reason and an address is a
 /// line at `warn`, further ones are lines at `debug`, and with one of them every five seconds come their
 /// counts. A store that stays away is a line once a minute for each call.
+///
+/// ```
+/// use cognigy_core::{Pipeline, memory::MemoryStore, testing::sample};
+/// use cognigy_service::{Service, TracingObserver};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// tracing_subscriber::fmt().init();
+/// let observer = TracingObserver::default();
+/// let pipeline = Pipeline::builder(sample::verifier())
+///     .store(MemoryStore::new())
+///     .observer(observer.clone())
+///     .build()?;
+/// let service = Service::builder(pipeline).observer(observer).start().await?;
+/// # service.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct TracingObserver {
     source: SourceName,

@@ -14,6 +14,24 @@ use crate::happening::{Happening, ServiceObserver};
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The workers that a process has started. Cheap to clone; all clones hold the same workers.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use cognigy_core::{Pipeline, TokioClock, WorkerOptions, memory::MemoryStore, testing::sample};
+/// use cognigy_service::Workers;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), cognigy_core::BuildError> {
+/// // A process that only works events off, which another process takes in.
+/// let pipeline = Pipeline::builder(sample::verifier()).store(MemoryStore::new()).build()?;
+/// let workers = Workers::default();
+/// workers.start(pipeline, Arc::new(TokioClock::new()), WorkerOptions::default());
+/// assert!(workers.ended().is_empty()); // for a probe of liveness
+/// workers.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Workers(Arc<Mutex<Vec<Running>>>);
 

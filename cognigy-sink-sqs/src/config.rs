@@ -10,6 +10,27 @@ use aws_config::SdkConfig;
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_576;
 
 /// How a queue is reached. The defaults suit a queue on AWS and one on an emulator.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_sink_sqs::{ConnectError, SqsOptions, SqsSink};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), ConnectError> {
+/// // A queue of an emulator on this machine.
+/// let options = SqsOptions::default()
+///     .endpoint("http://127.0.0.1:4566")
+///     .attempt_timeout(Duration::from_secs(2));
+/// let queue = "http://127.0.0.1:4566/000000000000/dead";
+/// let sink = SqsSink::connect_with(queue, options).await?;
+/// # let _ = sink;
+///
+/// let wrong = SqsSink::connect("dead.fifo").await;
+/// assert!(matches!(wrong, Err(ConnectError::QueueUrl { .. })));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct SqsOptions {

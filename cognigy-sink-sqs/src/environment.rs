@@ -34,6 +34,13 @@ impl Form {
 }
 
 /// Whether `name` is a variable of the AWS SDK's that holds a credential.
+///
+/// ```
+/// use cognigy_sink_sqs::is_aws_secret;
+///
+/// assert!(is_aws_secret("AWS_SECRET_ACCESS_KEY"));
+/// assert!(!is_aws_secret("AWS_REGION"));
+/// ```
 #[must_use]
 pub fn is_aws_secret(name: &str) -> bool {
     matches!(Form::of(name), Some(Form::Credential))
@@ -46,6 +53,14 @@ pub fn is_aws_secret(name: &str) -> bool {
 ///
 /// What is wrong, as the rest of a sentence that begins with the variable's name. It repeats no part
 /// of `value`.
+///
+/// ```
+/// use cognigy_sink_sqs::check_variable;
+///
+/// assert!(check_variable("AWS_REGION", "eu-west-1").is_ok());
+/// assert_eq!(check_variable("AWS_REGION", "eu-west-1 "), Err("has white space at an end"));
+/// assert!(check_variable("PATH", " anything ").is_ok()); // none of the AWS SDK's
+/// ```
 pub fn check_variable(name: &str, value: &str) -> Result<(), &'static str> {
     let Some(form) = Form::of(name).filter(|_| !value.is_empty()) else { return Ok(()) };
     if value.trim() != value {

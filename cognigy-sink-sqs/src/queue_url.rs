@@ -80,6 +80,13 @@ impl FromStr for QueueUrl {
 /// # Errors
 ///
 /// The URL is not that of a queue.
+///
+/// ```
+/// use cognigy_sink_sqs::check_queue_url;
+///
+/// assert!(check_queue_url("https://sqs.eu-west-1.amazonaws.com/123456789012/dead.fifo").is_ok());
+/// assert!(check_queue_url("https://example.com").is_err());
+/// ```
 pub fn check_queue_url(text: &str) -> Result<(), ConnectError> {
     text.parse().map(|_: QueueUrl| ())
 }

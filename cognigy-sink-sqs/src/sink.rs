@@ -23,6 +23,23 @@ use crate::{
 ///
 /// A dead letter whose message the queue refuses, because it is too long or holds a refused
 /// character, is sent without its payload and says `"rawPayloadOmitted": true`.
+///
+/// ```
+/// use cognigy_core::{Pipeline, memory::MemoryStore, testing::sample};
+/// use cognigy_sink_sqs::SqsSink;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // Region and credentials come from the environment; nothing is sent yet.
+/// let sink = SqsSink::connect("https://sqs.eu-west-1.amazonaws.com/123456789012/dead.fifo").await?;
+/// let pipeline = Pipeline::builder(sample::verifier())
+///     .store(MemoryStore::new())
+///     .dead_letters(sink)
+///     .build()?;
+/// # let _ = pipeline;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct SqsSink {
     queue: Arc<Queue>,
@@ -60,6 +77,17 @@ impl SqsSink {
     /// Transient: the queue cannot be reached, or there are no credentials. Permanent: it does not
     /// exist, or `sqs:GetQueueAttributes` is not permitted. Without that permission the sink can
     /// still send, but does not know the queue's size limit beforehand.
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let url = "https://sqs.eu-west-1.amazonaws.com/123456789012/dead.fifo";
+    /// let sink = cognigy_sink_sqs::SqsSink::connect(url).await?;
+    /// if let Err(failure) = sink.check().await {
+    ///     eprintln!("dead letters wait until the queue answers: {}", failure.report());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn check(&self) -> Result<(), Failure> {
         let answer = self.queue.attribute(QueueAttributeName::MaximumMessageSize).await;
         answer.map(drop).map_err(|error| error.into_failure("the dead-letter queue is not usable"))

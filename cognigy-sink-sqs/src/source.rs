@@ -21,6 +21,12 @@ use crate::{
 };
 
 /// About how many messages are in a queue.
+///
+/// ```
+/// use cognigy_sink_sqs::QueueLength;
+///
+/// assert_eq!(QueueLength { waiting: 10, hidden: 2 }.total(), 12);
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueueLength {
     /// Messages that can be received.
@@ -42,6 +48,20 @@ impl QueueLength {
 /// A FIFO queue has one message group here, and returns no message of it while an earlier one is
 /// hidden. So a message that is received and neither acknowledged nor released blocks those behind
 /// it until its visibility timeout ends, and a receive in between finds nothing.
+///
+/// ```no_run
+/// use cognigy_core::{Pipeline, TokioClock};
+/// use cognigy_sink_sqs::SqsSource;
+///
+/// # async fn run(pipeline: Pipeline) -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = "https://sqs.eu-west-1.amazonaws.com/123456789012/dead.fifo";
+/// let source = SqsSource::connect(queue).await?;
+/// println!("about {} messages", source.approximate_len().await?.total());
+/// let report = pipeline.redrive(&source, Some(1000), &TokioClock::new(), |_| ()).await?;
+/// println!("{} events run again, {} messages stay", report.requeued, report.left.len());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct SqsSource {
     queue: Arc<Queue>,

@@ -5,6 +5,28 @@ use std::time::Duration;
 use cognigy_core::EventOrder;
 
 /// How a [`PostgresStore`](crate::PostgresStore) uses its database.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use cognigy_core::{AfterDeadLetter, EventOrder};
+/// use cognigy_store_postgres::{PostgresOptions, PostgresStore};
+///
+/// # async fn run() -> Result<(), cognigy_core::StoreError> {
+/// // Few connections, since many processes share the server; a contact's events one at a time.
+/// let options = PostgresOptions {
+///     writers: 1,
+///     workers: 2,
+///     readers: 1,
+///     order: Some(EventOrder::PerContact(AfterDeadLetter::Continue)),
+///     statement_timeout: Duration::from_secs(2),
+///     ..PostgresOptions::default()
+/// };
+/// let store = PostgresStore::open_with("postgres://events@db.example.com/events", options).await?;
+/// # let _ = store;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
     /// Connections that record deliveries. Default 2: while one waits for its commit to reach the

@@ -60,6 +60,24 @@ pub(crate) enum PostgresError {
 /// Whether opening failed because the database is not up yet: nothing listens at its address, or the
 /// server says that it is starting or stopping (SQLSTATE 57P03). It may be up in a moment, which is
 /// worth waiting for at a start; a wrong password or an unknown host is not.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use cognigy_core::StoreError;
+/// use cognigy_store_postgres::{PostgresStore, is_not_up_yet};
+///
+/// /// Waits for a database that starts at the same time as the program.
+/// async fn open(url: &str) -> Result<PostgresStore, StoreError> {
+///     loop {
+///         match PostgresStore::open(url).await {
+///             Err(error) if is_not_up_yet(&error) => tokio::time::sleep(Duration::from_secs(1)).await,
+///             opened => return opened,
+///         }
+///     }
+/// }
+/// # let _ = open("");
+/// ```
 #[must_use]
 pub fn is_not_up_yet(error: &StoreError) -> bool {
     match error.source().and_then(<dyn Error>::downcast_ref) {

@@ -47,6 +47,20 @@ const INDEX_WAIT: Duration = Duration::from_millis(20);
 /// An event store in a PostgreSQL database.
 ///
 /// Cheap to clone; all clones are one store. It lives on the tokio runtime it was opened on.
+///
+/// ```no_run
+/// use cognigy_core::{EventArchive, Pipeline, Source};
+/// use cognigy_store_postgres::PostgresStore;
+///
+/// # async fn run(source: Source) -> Result<(), Box<dyn std::error::Error>> {
+/// // Every process of the service does the same: they share the events and the work.
+/// let store = PostgresStore::open("postgres://events:password@db.example.com/events").await?;
+/// let pipeline = Pipeline::builder(source).store(store.clone()).build()?;
+/// println!("{:?}", store.counts().await?.by_state);
+/// # let _ = pipeline;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct PostgresStore {
     inner: Arc<Inner>,

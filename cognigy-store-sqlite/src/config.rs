@@ -5,6 +5,28 @@ use std::time::Duration;
 use cognigy_core::EventOrder;
 
 /// What a [`SqliteStore`](crate::SqliteStore) may do to its file.
+///
+/// ```
+/// use cognigy_core::{EventArchive, EventStore, testing::sample};
+/// use cognigy_store_sqlite::{SqliteAccess, SqliteOptions, SqliteStore};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("webhooks.db");
+/// let server = SqliteStore::open(&path).await?;
+/// server.record(sample::incoming(sample::body("e1")), sample::start()).await?;
+/// # server.ready().await?;
+/// # drop(server);
+///
+/// // A tool that looks into the database, beside a server or without one.
+/// let options = SqliteOptions { access: SqliteAccess::Read, ..SqliteOptions::default() };
+/// let tool = SqliteStore::open_with(&path, options).await?;
+/// assert!(tool.find(&sample::key("e1")).await?.is_some());
+/// assert!(tool.record(sample::incoming(sample::body("e2")), sample::start()).await.is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SqliteAccess {
     /// Create the database if it is not there, read and write. The default. A database is never
@@ -21,6 +43,30 @@ pub enum SqliteAccess {
 }
 
 /// How a [`SqliteStore`](crate::SqliteStore) uses its file.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{AfterDeadLetter, EventOrder, Pipeline, testing::sample};
+/// use cognigy_store_sqlite::{SqliteOptions, SqliteStore};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("webhooks.db");
+/// // A contact's events one at a time, and senders that must have an answer soon.
+/// let options = SqliteOptions {
+///     order: Some(EventOrder::PerContact(AfterDeadLetter::Continue)),
+///     max_wait: Duration::from_millis(200),
+///     ..SqliteOptions::default()
+/// };
+/// let store = SqliteStore::open_with(&path, options).await?;
+/// let pipeline = Pipeline::builder(sample::verifier()).store(store).build()?;
+/// let delivery = sample::delivery(sample::body("e1"));
+/// assert_eq!(pipeline.ingest(delivery, sample::start()).await.status(), 200);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct SqliteOptions {
     /// What may be done to the file. Default [`SqliteAccess::Create`].

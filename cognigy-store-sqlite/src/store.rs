@@ -41,6 +41,28 @@ use crate::{
 /// Cheap to clone; all clones are one store. Dropping the last one waits until all its calls are
 /// committed, at most as long as one lock wait and a few transactions take, and leaves a single
 /// file without a WAL if no other process has it open.
+///
+/// ```
+/// use cognigy_core::{EventArchive, Pipeline, State, TokioClock, Clock, testing::sample};
+/// use cognigy_store_sqlite::SqliteStore;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("webhooks.db");
+/// let store = SqliteStore::open(&path).await?;
+/// let pipeline = Pipeline::builder(sample::verifier()).store(store.clone()).build()?;
+/// let now = TokioClock::new().now();
+/// let reply = pipeline.ingest(sample::delivery(sample::body("e1")), now).await;
+/// assert_eq!(reply.status(), 200); // the event is on the disk
+///
+/// // The next start finds it.
+/// drop((pipeline, store));
+/// let store = SqliteStore::open(&path).await?;
+/// assert_eq!(store.find(&sample::key("e1")).await?.unwrap().state, State::Pending);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     inner: Arc<Inner>,
@@ -126,6 +148,25 @@ impl SqliteStore {
     ///
     /// If the database cannot be read or the file cannot be written. What is in the file then is of no
     /// use.
+    ///
+    /// ```
+    /// use cognigy_core::{EventArchive, EventStore, testing::sample};
+    /// use cognigy_store_sqlite::SqliteStore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// let store = SqliteStore::open(folder.path().join("webhooks.db")).await?;
+    /// store.record(sample::incoming(sample::body("e1")), sample::start()).await?;
+    ///
+    /// let copy = folder.path().join("copy.db");
+    /// std::fs::File::create_new(&copy)?;
+    /// store.back_up(&copy).await?;
+    /// let copy = SqliteStore::open(&copy).await?;
+    /// assert!(copy.find(&sample::key("e1")).await?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn back_up(&self, file: impl AsRef<Path>) -> Result<(), StoreError> {
         let file = file.as_ref().to_owned();
         self.inner.readers.query(move |connection| backup::copy(connection, &file)).await

@@ -12,6 +12,24 @@
 //! | another format | [`EventFormat`] | |
 //! | another handler | [`EventHandler`](crate::EventHandler) | |
 //! | a handler with its own transaction | [`SettlingHandler`] | |
+//!
+//! ```
+//! use cognigy::adapter::{ContactQuery, CrmClient, async_trait};
+//! use cognigy::{Contact, Failure};
+//!
+//! /// Asks the directory of the company for people.
+//! struct Directory;
+//!
+//! #[async_trait]
+//! impl CrmClient for Directory {
+//!     async fn find_contact(&self, query: &ContactQuery) -> Result<Option<Contact>, Failure> {
+//!         match query.contact_key.as_str() {
+//!             "7" => Ok(Some(Contact::from_json(r#"{"name":"Ada"}"#)?)),
+//!             _ => Ok(None),
+//!         }
+//!     }
+//! }
+//! ```
 
 /// What the ports are written with: put it on each implementation.
 pub use async_trait::async_trait;

@@ -18,6 +18,18 @@ const TRACE: &str = ":traceparent";
 /// they came. Bytes that are not UTF-8 are replaced by U+FFFD.
 ///
 /// `Debug` shows the names only: values may be about people.
+///
+/// ```
+/// use cognigy_core::DeliveryContext;
+///
+/// let kept: DeliveryContext = [("ce-id".into(), "A-1".into())].into_iter().collect();
+/// assert_eq!(kept.get("CE-Id"), Some("A-1"));
+///
+/// // A store keeps it as text beside the body.
+/// let stored = kept.to_json();
+/// assert_eq!(DeliveryContext::from_json(stored.as_deref())?, kept);
+/// # Ok::<_, cognigy_core::DecodeError>(())
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct DeliveryContext(Option<Arc<[Pair]>>);
 

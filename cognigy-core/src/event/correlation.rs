@@ -3,6 +3,24 @@
 use std::{fmt, str::FromStr};
 
 /// Whether an event's contact is known, and if not, why.
+///
+/// ```
+/// use cognigy_core::{Correlation, Failure, Handlers, State, UserInput, testing::{CrmAnswer, World}};
+///
+/// // A handler is called without a contact, too, and can tell why there is none.
+/// let handlers = Handlers::new().on(|_: UserInput, cx| async move {
+///     match cx.event().correlation() {
+///         Correlation::Matched => Ok(()),
+///         other => Err(Failure::permanent(format!("the contact is not known: {other}"))),
+///     }
+/// });
+/// let mut world = World::start(handlers);
+/// world.crm.set_default(CrmAnswer::Nobody);
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+/// let stored = world.find("e1");
+/// assert_eq!((stored.state, stored.correlation), (State::DeadLettered, Correlation::None));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Correlation {
     /// The CRM was not asked: the event has no contact key, or no attempt has been made yet.

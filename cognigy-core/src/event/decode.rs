@@ -11,6 +11,21 @@ use serde_json::error::Category;
 ///
 /// `?` makes it a permanent [`Failure`](crate::Failure) in a handler: the same bytes will not fit at
 /// the next attempt either.
+///
+/// ```
+/// use cognigy_core::Contact;
+///
+/// let contact = Contact::from_json(r#"{"age":"forty"}"#)?;
+/// #[derive(Debug, serde::Deserialize)]
+/// struct Person {
+///     #[allow(dead_code)]
+///     age: u8,
+/// }
+/// let error = contact.read::<Person>().unwrap_err();
+/// assert_eq!(error.to_string(), "the contact does not have the expected form (line 1, column 14)");
+/// assert_eq!((error.line(), error.column()), (Some(1), Some(14)));
+/// # Ok::<_, cognigy_core::DecodeError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeError {
     what: &'static str,

@@ -6,6 +6,16 @@ use crate::event::SourceName;
 
 /// The sender's id of an event: 1–256 characters, none of them a control character. Compared byte
 /// for byte: no normalisation, no case folding.
+///
+/// ```
+/// use cognigy_core::{EventId, InvalidEventId};
+///
+/// let id: EventId = "order-1/ä".parse()?;
+/// assert_eq!(id.as_str(), "order-1/ä");
+/// assert_eq!("".parse::<EventId>(), Err(InvalidEventId::Empty));
+/// assert_eq!("a\nb".parse::<EventId>(), Err(InvalidEventId::ControlCharacter));
+/// # Ok::<_, InvalidEventId>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(Box<str>);
 
@@ -58,6 +68,17 @@ impl fmt::Display for EventId {
 }
 
 /// The identity of an event in every store and every API. Two sources may use the same id.
+///
+/// ```
+/// use cognigy_core::EventKey;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let one = EventKey::cognigy("order-1".parse()?); // at the default source
+/// let other = EventKey { source: "shop".parse()?, id: "order-1".parse()? };
+/// assert_ne!(one, other);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventKey {
     /// Whose id it is.

@@ -12,6 +12,18 @@ pub struct FieldError {
 }
 
 /// A signed body that is not a valid event, with every rule it broke.
+///
+/// ```
+/// use cognigy_core::InvalidEvent;
+///
+/// // As a format does it that needs two fields and finds none.
+/// let mut invalid = InvalidEvent::new("call_sid", "is missing");
+/// invalid.add("call_status", "is missing");
+/// assert_eq!(
+///     invalid.to_string(),
+///     "Payload validation failed: call_sid is missing; call_status is missing"
+/// );
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InvalidEvent {
     /// At least one.

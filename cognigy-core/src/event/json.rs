@@ -41,6 +41,14 @@ pub(crate) fn is_too_deep(text: &str) -> bool {
 /// Whether two bodies say the same: equal bytes, or equal JSON, whatever the order of keys, the
 /// white space and the escapes. Numbers are compared exactly, as decimals, so that two amounts that
 /// differ beyond a double's precision stay different. What is not JSON equals only itself.
+///
+/// ```
+/// use cognigy_core::same_content;
+///
+/// assert!(same_content(br#"{"a":1,"b":"\u0041"}"#, br#"{ "b": "A", "a": 1 }"#));
+/// assert!(!same_content(br#"{"amount":0.1}"#, br#"{"amount":0.10000000000000001}"#));
+/// assert!(!same_content(b"not JSON", b"not  JSON"));
+/// ```
 #[must_use]
 pub fn same_content(one: &[u8], other: &[u8]) -> bool {
     if one == other {

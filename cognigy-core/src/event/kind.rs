@@ -4,6 +4,18 @@ use std::{fmt, sync::Arc};
 
 /// The kind of an event. The contract's source sends the first four; a source of another kind keeps
 /// the names it knows in [`EventType::Other`].
+///
+/// ```
+/// use cognigy_core::EventType;
+///
+/// let said = EventType::from_name("USER_INPUT_RECEIVED");
+/// assert_eq!(said, EventType::UserInputReceived);
+/// assert_eq!(said.required_payload_key(), Some("input"));
+///
+/// let own = EventType::from_name("ORDER_PLACED");
+/// assert!(matches!(&own, EventType::Other(name) if &**name == "ORDER_PLACED"));
+/// assert_eq!(EventType::from_contract("ORDER_PLACED"), None);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EventType {
     /// `DIALOG_STARTED`

@@ -33,6 +33,17 @@ pub use time::{EventTime, InvalidEventTime, Timestamp};
 pub use trace_parent::{InvalidTraceParent, TraceParent};
 
 /// The fields an [`EventFormat`](crate::EventFormat) reads from a body, and a store keeps beside it.
+///
+/// ```
+/// use cognigy_core::testing::sample;
+///
+/// let parts = sample::incoming(sample::body("e1")).parts;
+/// assert_eq!(parts.external_id.as_deref(), Some("c-e1"));
+/// assert_eq!(parts.contact_key(), Some("c-e1"));
+///
+/// let unknown_in_the_crm = cognigy_core::EventParts { external_id: None, ..parts };
+/// assert_eq!(unknown_in_the_crm.contact_key(), Some("u-e1")); // the user's id
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventParts {
     /// The sender's id of the event.
@@ -54,6 +65,16 @@ pub struct EventParts {
 
 /// A verified, valid event that is not stored yet. Made only from a
 /// [`VerifiedDelivery`](crate::VerifiedDelivery).
+///
+/// ```
+/// use cognigy_core::{CognigyFormat, Source, SourceName, testing::sample};
+///
+/// let source = Source::new(SourceName::default(), sample::verifier(), CognigyFormat);
+/// let delivery = source.verify(sample::delivery(sample::body("e1")), sample::start()).unwrap();
+/// let events = source.read(&delivery).unwrap();
+/// assert_eq!(events[0].key, sample::key("e1"));
+/// assert_eq!(events[0].body, sample::body("e1")); // byte for byte
+/// ```
 #[derive(Debug, Clone)]
 // Other crates cannot write the literal: the way to one of these is through the verifier.
 #[non_exhaustive]
@@ -90,6 +111,31 @@ impl EventParts {
 }
 
 /// A stored event, as handlers see it.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use cognigy_core::{Contact, Event, Failure, testing::World};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Said {
+///     input: String,
+/// }
+///
+/// // A handler of all events, where typed `Handlers` are not wanted.
+/// let handler = |event: Arc<Event>, contact: Option<Contact>| async move {
+///     let said: Said = event.payload()?; // a payload of another form is a permanent failure
+///     assert_eq!((event.id(), said.input.as_str()), ("e1", "hello"));
+///     assert_eq!(event.contact_key(), Some("c-e1"));
+///     assert_eq!(event.idempotency_key(), "cognigy/e1/1"); // for services that must not act twice
+///     assert!(contact.is_some());
+///     Ok::<_, Failure>(())
+/// };
+/// let mut world = World::start(handler);
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+/// # assert_eq!(world.state("e1"), cognigy_core::State::Processed);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Event {
     key: EventKey,

@@ -7,6 +7,16 @@ pub const DEFAULT_SOURCE: &str = "cognigy";
 
 /// The name of a source: 1–64 of `a-z`, `0-9`, `-`, `_`. It is part of every event's identity, of
 /// paths and of metric labels, hence the narrow alphabet.
+///
+/// ```
+/// use cognigy_core::SourceName;
+///
+/// let shop: SourceName = "shop-eu".parse()?;
+/// assert!(!shop.is_default());
+/// assert_eq!(SourceName::default().as_str(), "cognigy");
+/// assert!("Shop EU".parse::<SourceName>().is_err());
+/// # Ok::<_, cognigy_core::InvalidSourceName>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceName(Arc<str>);
 

@@ -19,6 +19,16 @@
 use std::{fmt, str::FromStr};
 
 /// Where an event is in its life.
+///
+/// ```
+/// use cognigy_core::{Move, State};
+///
+/// let claimed = State::Pending.apply(Move::Claim)?;
+/// assert_eq!(claimed.apply(Move::GiveUp)?, State::DeadLettering);
+/// assert!(State::Processed.apply(Move::Claim).is_err());
+/// assert_eq!("dead_lettered".parse(), Ok(State::DeadLettered));
+/// # Ok::<_, cognigy_core::IllegalMove>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
     /// Waits for its first or next attempt.
@@ -82,6 +92,10 @@ impl State {
     ];
 
     /// The state after `attempted`, if it is allowed.
+    ///
+    /// # Errors
+    /// The state does not allow the move. A store answers such a call with the outcome that names it (`LeaseLost`,
+    /// say) and changes nothing.
     pub fn apply(self, attempted: Move) -> Result<Self, IllegalMove> {
         use State::{DeadLettered, DeadLettering, Discarded, Pending, Processed, Processing};
         Ok(match (self, attempted) {

@@ -14,6 +14,18 @@ const FIRST_MILLISECOND_VALUE: i64 = 100_000_000_000;
 /// When an event happened, by its sender's word: RFC 3339, ISO 8601 in its extended or basic format
 /// (taken as UTC where it has no offset), also with a space before the time or the offset and with
 /// `UTC` for an offset, or Unix seconds or milliseconds as a number.
+///
+/// ```
+/// use cognigy_core::{EventTime, InvalidEventTime};
+///
+/// let text = EventTime::from_json(r#""2026-03-01T13:00:00+01:00""#)?;
+/// let number = EventTime::from_json("1772366400000")?; // milliseconds
+/// assert_eq!(text.instant(), number.instant());
+/// assert_eq!(number.as_json(), "1772366400000"); // kept as sent
+///
+/// assert_eq!(EventTime::from_json(r#""yesterday""#), Err(InvalidEventTime::Format));
+/// # Ok::<_, InvalidEventTime>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventTime {
     json: Box<str>,

@@ -11,6 +11,17 @@ const LENGTH: usize = 55;
 const SAMPLED: u8 = 1;
 
 /// A span and its trace.
+///
+/// ```
+/// use cognigy_core::TraceParent;
+///
+/// let header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+/// let parent: TraceParent = header.parse()?;
+/// assert!(parent.is_sampled());
+/// assert_eq!(parent.to_string(), header);
+/// assert!("00-0-0-00".parse::<TraceParent>().is_err());
+/// # Ok::<_, cognigy_core::InvalidTraceParent>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TraceParent {
     trace_id: [u8; 16],

@@ -10,6 +10,37 @@ use crate::{
 };
 
 /// The event that a handler is called for, its contact, and the state that handlers share.
+///
+/// ```
+/// use cognigy_core::{Correlation, Handlers, UserInput, testing::World};
+/// use serde::Deserialize;
+///
+/// /// What handlers share, such as a client of another service.
+/// struct Mailer;
+///
+/// impl Mailer {
+///     fn send(&self, key: &str, name: &str) {
+///         println!("{key}: a mail to {name}");
+///     }
+/// }
+///
+/// #[derive(Deserialize)]
+/// struct Person {
+///     name: String,
+/// }
+///
+/// let handlers = Handlers::with_state(Mailer).on(|_: UserInput, cx| async move {
+///     match cx.contact_as::<Person>()? {
+///         Some(person) => cx.state().send(&cx.idempotency_key(), &person.name),
+///         None => assert_ne!(cx.event().correlation(), Correlation::Matched),
+///     }
+///     Ok(())
+/// });
+/// let mut world = World::start(handlers);
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+/// # assert_eq!(world.state("e1"), cognigy_core::State::Processed);
+/// ```
 pub struct HandlerContext<S = ()> {
     event: Arc<Event>,
     contact: Option<Contact>,

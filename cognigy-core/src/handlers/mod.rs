@@ -128,6 +128,17 @@ impl<S: Send + Sync + 'static> Handlers<S> {
     ///
     /// # Panics
     /// No handler of a type was added before, or the policy allows no attempt.
+    ///
+    /// ```
+    /// use cognigy_core::{DialogEnded, Handlers, RetryPolicy, UserInput};
+    ///
+    /// let patient = RetryPolicy { max_attempts: 20, ..RetryPolicy::default() };
+    /// let handlers = Handlers::new()
+    ///     .on(|_: UserInput, _| async { Ok(()) }) // as the pipeline says
+    ///     .on(|_: DialogEnded, _| async { Ok(()) })
+    ///     .retry(patient); // the end of a dialog may wait
+    /// # let _ = handlers;
+    /// ```
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         assert!(policy.max_attempts > 0, "a retry policy has to allow an attempt");
         let added = self.last.as_ref().and_then(|kind| self.by_type.get_mut(kind));
@@ -158,11 +169,38 @@ impl<S: Send + Sync + 'static> Handlers<S> {
 }
 
 /// What to do with events of one type, where that is more than a closure. See [`Handlers::on_type`].
+///
+/// ```
+/// use async_trait::async_trait;
+/// use cognigy_core::{Failure, HandlerContext, Handlers, PayloadHandler, UserInput, testing::World};
+///
+/// /// Has more to do than fits into a closure, and tests of its own.
+/// struct Reply {
+///     greeting: String,
+/// }
+///
+/// #[async_trait]
+/// impl PayloadHandler<UserInput<String>> for Reply {
+///     async fn handle(&self, said: UserInput<String>, cx: HandlerContext) -> Result<(), Failure> {
+///         println!("{}: {}, you said {}", cx.event().id(), self.greeting, said.input);
+///         Ok(())
+///     }
+/// }
+///
+/// let handlers = Handlers::new().on_type(Reply { greeting: "Good day".into() });
+/// let mut world = World::start(handlers);
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+/// # assert_eq!(world.state("e1"), cognigy_core::State::Processed);
+/// ```
 #[async_trait]
 pub trait PayloadHandler<P: EventPayload, S: Send + Sync + 'static = ()>:
     Send + Sync + 'static
 {
     /// Handles one event, under the contract of [`EventHandler`].
+    ///
+    /// # Errors
+    /// As [`EventHandler::handle`].
     async fn handle(&self, payload: P, context: HandlerContext<S>) -> Result<(), Failure>;
 }
 

@@ -47,16 +47,78 @@ pub trait EventPayload: DeserializeOwned + Send + 'static {
 }
 
 /// The payload of `DIALOG_STARTED`: an object, of which the contract demands nothing.
+///
+/// ```
+/// use cognigy_core::{DialogStarted, Handlers, testing::World};
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize)]
+/// struct Start {
+///     channel: Option<String>,
+/// }
+///
+/// let handlers = Handlers::new().on(|DialogStarted(start): DialogStarted<Start>, cx| async move {
+///     println!("{} began at {:?}", cx.event().id(), start.channel);
+///     Ok(())
+/// });
+/// let mut world = World::start(handlers);
+/// world.deliver_body(
+///     r#"{"eventId":"e1","timestamp":0,"type":"DIALOG_STARTED","payload":{"channel":"web"}}"#,
+/// );
+/// world.pass(std::time::Duration::from_secs(1));
+/// # assert_eq!(world.state("e1"), cognigy_core::State::Processed);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct DialogStarted<P = Map<String, Value>>(pub P);
 
 /// The payload of `DIALOG_ENDED`: an object, of which the contract demands nothing.
+///
+/// ```
+/// use cognigy_core::{DialogEnded, Handlers, testing::World};
+///
+/// // Without a type of your own it is a map of JSON values.
+/// let handlers = Handlers::new().on(|DialogEnded(end): DialogEnded, cx| async move {
+///     println!("{:?} ended because of {:?}", cx.event().conversation(), end.get("reason"));
+///     Ok(())
+/// });
+/// let mut world = World::start(handlers);
+/// world.deliver_body(
+///     r#"{"eventId":"e1","timestamp":0,"type":"DIALOG_ENDED","payload":{"reason":"timeout"}}"#,
+/// );
+/// world.pass(std::time::Duration::from_secs(1));
+/// # assert_eq!(world.state("e1"), cognigy_core::State::Processed);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct DialogEnded<P = Map<String, Value>>(pub P);
 
 /// The payload of `USER_INPUT_RECEIVED`. A payload type of your own reads what stands beside `input`.
+///
+/// ```
+/// use cognigy_core::{EventPayload, Handlers, UserInput, testing::World};
+/// use serde::Deserialize;
+///
+/// /// What stands beside `input` in the payload is read by a type of your own.
+/// #[derive(Deserialize)]
+/// struct Said {
+///     input: String,
+///     language: Option<String>,
+/// }
+///
+/// impl EventPayload for Said {
+///     const TYPE: &'static str = UserInput::<String>::TYPE;
+/// }
+///
+/// let handlers = Handlers::new().on(|said: Said, _| async move {
+///     println!("{} characters in {:?}", said.input.len(), said.language);
+///     Ok(())
+/// });
+/// let mut world = World::start(handlers);
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+/// # assert_eq!(world.state("e1"), cognigy_core::State::Processed);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct UserInput<I = Value> {
@@ -65,6 +127,28 @@ pub struct UserInput<I = Value> {
 }
 
 /// The payload of `PROFILE_UPDATED`. A payload type of your own reads what stands beside `profile`.
+///
+/// ```
+/// use cognigy_core::{Handlers, OrFail, ProfileUpdated, State, testing::World};
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize)]
+/// struct Profile {
+///     email: String,
+/// }
+///
+/// let handlers = Handlers::new().on(|update: ProfileUpdated<Profile>, _| async move {
+///     let (_, domain) = update.profile.email.split_once('@').ok_or("no @").or_permanent("no e-mail")?;
+///     println!("a domain of {} characters", domain.len());
+///     Ok(())
+/// });
+/// let mut world = World::start(handlers);
+/// world.deliver_body(
+///     r#"{"eventId":"e1","timestamp":0,"type":"PROFILE_UPDATED","payload":{"profile":{"email":7}}}"#,
+/// );
+/// world.pass(std::time::Duration::from_secs(1));
+/// assert_eq!(world.state("e1"), State::DeadLettered); // a number is no e-mail address
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct ProfileUpdated<P = Value> {

@@ -17,6 +17,30 @@ use crate::{
 ///
 /// Implemented for everything that is `Copy` and iterates over name and value pairs: a reference to
 /// the header map of `http`, actix-web or hyper, or an array of string pairs.
+///
+/// ```
+/// use std::collections::HashMap;
+///
+/// use cognigy_core::{Headers, RawDelivery};
+///
+/// /// The headers of a framework that keeps several values under one name.
+/// struct Multi(HashMap<String, Vec<Vec<u8>>>);
+///
+/// impl Headers for Multi {
+///     fn for_each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
+///         for (name, values) in &self.0 {
+///             values.iter().for_each(|value| visit(name, value));
+///         }
+///     }
+/// }
+///
+/// let headers = Multi(HashMap::from([("x-key".to_owned(), vec![b"a key".to_vec()])]));
+/// let mut found = 0;
+/// headers.visit("X-Key", &mut |value| found += usize::from(value == b"a key"));
+/// assert_eq!(found, 1);
+/// let delivery = RawDelivery::new(headers, "{}");
+/// # let _ = delivery;
+/// ```
 pub trait Headers {
     /// Calls `visit` with the name and the value of every header.
     fn for_each(&self, visit: &mut dyn FnMut(&str, &[u8]));
@@ -45,6 +69,20 @@ where
 }
 
 /// A request as received: headers and the exact bytes of the body. Nothing is parsed or trusted yet.
+///
+/// ```
+/// use cognigy_core::{RawDelivery, Timestamp};
+///
+/// // What a route of a web framework has: headers, the body's bytes, and for some authenticators the
+/// // path and the sender's address.
+/// let headers = [("Content-Type", "application/json"), ("X-Cognigy-Signature", "…")];
+/// let delivery = RawDelivery::new(headers, r#"{"eventId":"e1"}"#)
+///     .target("/webhooks/cognigy?tenant=7")
+///     .peer("203.0.113.9".parse()?);
+/// let request = delivery.request(Timestamp::UNIX_EPOCH);
+/// assert_eq!(request.body(), br#"{"eventId":"e1"}"#);
+/// # Ok::<_, std::net::AddrParseError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct RawDelivery<H> {
     pub(crate) headers: H,
@@ -115,6 +153,15 @@ impl<H: Headers> RawDelivery<H> {
 }
 
 /// A delivery whose sender was authenticated. Made by [`Source::verify`](crate::Source::verify) alone.
+///
+/// ```
+/// use cognigy_core::{CognigyFormat, MatchedSecret, Source, SourceName, testing::sample};
+///
+/// let source = Source::new(SourceName::default(), sample::verifier(), CognigyFormat);
+/// let delivery = source.verify(sample::delivery(sample::body("e1")), sample::start()).unwrap();
+/// assert_eq!(delivery.body(), &sample::body("e1"));
+/// assert_eq!(delivery.matched(), MatchedSecret::Current);
+/// ```
 #[derive(Debug, Clone)]
 pub struct VerifiedDelivery {
     pub(crate) source: SourceName,

@@ -14,6 +14,22 @@ use crate::{
 };
 
 /// An id that was derived from what a delivery holds.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{CognigyFormat, Source, SourceName, testing::sample};
+///
+/// let source = Source::new(SourceName::default(), sample::verifier(), CognigyFormat);
+/// let delivery = source.verify(sample::delivery("a line of text"), sample::start()).unwrap();
+///
+/// // Within the window, the same content is the same event.
+/// let window = Duration::from_secs(600);
+/// let once = delivery.derive_id(&[delivery.body()], window);
+/// let again = delivery.derive_id(&[delivery.body()], window);
+/// assert_eq!(once.id, again.id);
+/// assert!(once.id.as_str().starts_with("derived-"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DerivedId {
     /// The event's id.

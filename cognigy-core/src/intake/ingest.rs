@@ -19,6 +19,19 @@ use crate::{
 pub const DEFAULT_MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// What became of a delivery. [`Reply::from`] turns it into the HTTP answer.
+///
+/// ```
+/// use cognigy_core::{AuthenticationError, Intake, RawDelivery, Reply, testing::{World, sample}};
+///
+/// let world = World::new();
+/// let receive = |delivery| {
+///     futures_executor::block_on(world.pipeline.receive(delivery, sample::start()))
+/// };
+/// let intake = receive(sample::delivery(sample::body("e1")));
+/// assert!(matches!(intake, Intake::Accepted { .. }));
+/// let intake = receive(sample::delivery(sample::body("e1")));
+/// assert_eq!((intake.as_str(), Reply::from(&intake).status()), ("duplicate", 200));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Intake {
@@ -112,6 +125,20 @@ impl Intake {
 }
 
 /// What became of a delivery, and what the log says of it.
+///
+/// ```
+/// use cognigy_core::testing::{World, sample};
+///
+/// // A server that logs each delivery with the event's id.
+/// let world = World::new();
+/// let take = world.pipeline.take(sample::delivery(sample::body("e1")), sample::start());
+/// let received = futures_executor::block_on(take);
+/// received.in_scope(|intake| {
+///     let scope = cognigy_core::Scope::current().unwrap();
+///     assert_eq!(scope.event_id.as_ref().unwrap().as_str(), "e1");
+///     println!("{}", intake.as_str());
+/// });
+/// ```
 #[derive(Debug)]
 pub struct Received {
     /// What became of it.
@@ -140,6 +167,21 @@ impl Pipeline {
     /// Takes a delivery in and answers its sender: a status and a body for any web framework.
     ///
     /// Once the answer is 200 the event is durable and will be processed, whatever crashes next.
+    ///
+    /// ```
+    /// use cognigy_core::testing::{World, sample};
+    ///
+    /// # let world = World::new();
+    /// # let pipeline = &world.pipeline;
+    /// # futures_executor::block_on(async {
+    /// // In a route: `headers` and `body` as they came. `sample::delivery` signs as a sender does.
+    /// let delivery = sample::delivery(sample::body("e1"));
+    /// let reply = pipeline.ingest(delivery, sample::start()).await;
+    /// assert_eq!(reply.status(), 200);
+    /// let again = pipeline.ingest(sample::delivery(sample::body("e1")), sample::start()).await;
+    /// assert_eq!(&again.body()[..], br#"{"status":"accepted","duplicate":true}"#);
+    /// # });
+    /// ```
     pub async fn ingest<H: Headers + Send>(&self, raw: RawDelivery<H>, now: Timestamp) -> Reply {
         let peer = raw.from();
         let received = self.take(raw, now).await;

@@ -31,6 +31,16 @@ impl Content {
 }
 
 /// An answer to a delivery.
+///
+/// ```
+/// use cognigy_core::testing::World;
+///
+/// let reply = World::new().deliver("e1");
+/// assert_eq!(reply.status(), 200);
+/// assert_eq!(&reply.body()[..], br#"{"status":"accepted"}"#);
+/// let headers: Vec<_> = reply.headers().collect(); // for the response of any framework
+/// assert_eq!(headers, [("Content-Type", "application/json".to_owned())]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     status: u16,

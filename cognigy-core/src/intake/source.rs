@@ -13,6 +13,31 @@ use crate::{
 };
 
 /// A sender of events and all that is particular to it.
+///
+/// ```
+/// use cognigy_core::{
+///     CredentialPlace, CredentialVerifier, FormatOptions, FormatPreset, Pipeline, Secret, Source,
+///     memory::MemoryStore,
+/// };
+///
+/// // Orders of a shop: any JSON, with the fields where these pointers say.
+/// let key = Secret::new("the key of the shop")?;
+/// let options = FormatOptions {
+///     id_pointer: Some("/order/id".parse()?),
+///     contact_pointer: Some("/order/customer".parse()?),
+///     event_type: Some(cognigy_core::EventType::from_name("ORDER_PLACED")),
+///     ..FormatOptions::default()
+/// };
+/// let source = Source::new(
+///     "shop".parse()?,
+///     CredentialVerifier::new(CredentialPlace::Header("X-API-Key".into()), &key),
+///     FormatPreset::Json.format(options)?,
+/// )
+/// .keep_headers(["x-shop-*"]); // a handler reads them in `Event::context`
+/// let pipeline = Pipeline::builder(source).store(MemoryStore::new()).build()?;
+/// assert_eq!(pipeline.source().name().as_str(), "shop");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Source {
     name: SourceName,

@@ -33,6 +33,20 @@ use crate::{
 use contact_queue::ContactQueues;
 
 /// An event store in memory.
+///
+/// ```
+/// use cognigy_core::{
+///     AfterDeadLetter, EventOrder, Pipeline, memory::MemoryStore, testing::sample,
+/// };
+///
+/// // For a test of an application, in place of a database.
+/// let store = MemoryStore::keeping(EventOrder::PerContact(AfterDeadLetter::Stop));
+/// let pipeline = Pipeline::builder(sample::verifier()).store(store).build()?;
+/// let delivery = sample::delivery(sample::body("e1"));
+/// let reply = futures_executor::block_on(pipeline.ingest(delivery, sample::start()));
+/// assert_eq!(reply.status(), 200);
+/// # Ok::<_, cognigy_core::BuildError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     tables: Mutex<Tables>,

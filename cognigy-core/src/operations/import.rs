@@ -15,6 +15,25 @@ use crate::{
 };
 
 /// An event that another system received.
+///
+/// ```
+/// use cognigy_core::{Import, Imported, ImportedEnd, State, testing::{World, sample}};
+///
+/// # fn main() -> Result<(), cognigy_core::StoreError> {
+/// // Without a worker: an import comes before the first start.
+/// let world = World::new();
+/// let import = Import {
+///     key: sample::key("e1"),
+///     body: sample::body("e1"),
+///     end: ImportedEnd::Processed(None), // so that nothing runs again
+/// };
+/// let imported = futures_executor::block_on(world.pipeline.import(import, &world.clock))?;
+/// assert!(matches!(imported, Imported::Done));
+/// assert_eq!(world.state("e1"), State::Processed);
+/// assert_eq!(&world.deliver("e1").body()[..], br#"{"status":"accepted","duplicate":true}"#);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Import {
     /// Its identity.

@@ -9,6 +9,24 @@ use crate::{
 };
 
 /// What came of trying a quarantined body again.
+///
+/// ```
+/// use cognigy_core::{Clock, PageRequest, QuarantineRetry, testing::{World, sample}};
+///
+/// # use futures_executor::block_on;
+/// # fn main() -> Result<(), cognigy_core::StoreError> {
+/// let world = World::new();
+/// world.deliver("e1");
+/// world.deliver_body(sample::body_from("another contact", "e1")); // a conflict
+/// let first = PageRequest { limit: 1, after: None };
+/// let item = block_on(world.pipeline.store().quarantined(first))?.items.remove(0);
+/// match block_on(world.pipeline.retry_quarantined(item.id, world.clock.now()))? {
+///     QuarantineRetry::Conflict(key) => assert_eq!(key, sample::key("e1")), // it stays
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub enum QuarantineRetry {
     /// It is an event now, stored and due; out of quarantine.
@@ -25,6 +43,9 @@ pub enum QuarantineRetry {
 
 impl Pipeline {
     /// Parses a quarantined body again and takes it in if it is valid now.
+    ///
+    /// # Errors
+    /// The store could not answer. The item is still there, or its events are stored: the call can be repeated.
     pub async fn retry_quarantined(
         &self,
         id: i64,

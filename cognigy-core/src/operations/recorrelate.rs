@@ -8,6 +8,24 @@ use crate::{
 };
 
 /// What came of asking the CRM again.
+///
+/// ```
+/// use cognigy_core::{Recorrelated, testing::{CrmAnswer, World, sample}};
+///
+/// # fn main() -> Result<(), cognigy_core::StoreError> {
+/// let mut world = World::start(cognigy_core::NoHandler);
+/// world.crm.set_default(CrmAnswer::Nobody);
+/// world.deliver("e1"); // processed, without a contact
+/// world.pass(std::time::Duration::from_secs(1));
+///
+/// world.crm.set_default(CrmAnswer::Found(r#"{"name":"Ada"}"#.into()));
+/// let key = sample::key("e1");
+/// let asked = futures_executor::block_on(world.pipeline.recorrelate(&key, &world.clock))?;
+/// assert!(matches!(asked, Recorrelated::Matched(_)));
+/// assert!(world.find("e1").contact.is_some());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub enum Recorrelated {
     /// The CRM knows the contact now. It is kept with the event; the handler was not run.

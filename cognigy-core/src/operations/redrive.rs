@@ -68,6 +68,20 @@ pub struct LeftMessage {
 }
 
 /// What a redrive did.
+///
+/// ```
+/// use cognigy_core::RedriveReport;
+///
+/// /// What a command says at the end of a redrive.
+/// fn summary(report: &RedriveReport) -> String {
+///     let back = report.requeued + report.stored;
+///     match report.left.first() {
+///         None => format!("{back} events run again"),
+///         Some(left) => format!("{back} events run again; {} stays: {}", left.message_id, left.reason),
+///     }
+/// }
+/// assert_eq!(summary(&RedriveReport { requeued: 3, ..Default::default() }), "3 events run again");
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RedriveReport {
     /// Events that run again.

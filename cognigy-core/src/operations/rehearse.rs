@@ -23,6 +23,25 @@ pub struct RunOutcome {
 }
 
 /// What the store says of an event's last run, beside what a replay would come to now.
+///
+/// ```
+/// use cognigy_core::{Rehearsed, testing::{CrmAnswer, World, sample}};
+///
+/// # fn main() -> Result<(), cognigy_core::StoreError> {
+/// let mut world = World::start(cognigy_core::NoHandler);
+/// world.crm.set_default(CrmAnswer::Permanent("no such field".into()));
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+///
+/// // What would a replay come to now? Nothing is stored and no handler runs.
+/// world.crm.set_default(CrmAnswer::Found(r#"{"name":"Ada"}"#.into()));
+/// let key = sample::key("e1");
+/// let rehearsed = futures_executor::block_on(world.pipeline.rehearse(&key, &world.clock))?;
+/// let Rehearsed::Compared(rehearsal) = rehearsed else { panic!() };
+/// assert_eq!(rehearsal.differences(), ["status", "correlation", "contact"]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Rehearsal {
     /// As it is stored.

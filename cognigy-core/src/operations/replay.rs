@@ -14,6 +14,21 @@ use crate::{
 };
 
 /// What came of a replay.
+///
+/// ```
+/// use cognigy_core::{ReplayOutcome, State, testing::{CrmAnswer, World}};
+///
+/// let mut world = World::start(cognigy_core::NoHandler);
+/// world.crm.set_default(CrmAnswer::Permanent("no such field".into()));
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+/// assert_eq!(world.state("e1"), State::DeadLettered);
+///
+/// // The field is there now.
+/// world.crm.set_default(CrmAnswer::Found(r#"{"name":"Ada"}"#.into()));
+/// assert!(matches!(world.replay("e1"), ReplayOutcome::Replayed(Some(_))));
+/// assert_eq!(world.state("e1"), State::Processed);
+/// ```
 #[derive(Debug)]
 pub enum ReplayOutcome {
     /// The run succeeded; the contact as the CRM knows it now.
@@ -60,6 +75,22 @@ impl Pipeline {
     /// # Errors
     ///
     /// The store cannot answer, or the outcome cannot be stored.
+    ///
+    /// ```
+    /// use cognigy_core::{ReplayOutcome, testing::{World, sample}};
+    ///
+    /// # fn main() -> Result<(), cognigy_core::ReplayError> {
+    /// let world = World::new();
+    /// world.deliver("e1");
+    /// let key = sample::key("e1");
+    /// let replay = world.pipeline.replay(&key, &world.clock);
+    /// match futures_executor::block_on(replay)? {
+    ///     ReplayOutcome::Replayed(contact) => assert!(contact.is_some()),
+    ///     other => panic!("{}", other.as_str()),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn replay(
         &self,
         key: &EventKey,
@@ -201,6 +232,9 @@ impl Pipeline {
     }
 
     /// Has the workers run stored events again, each with the full number of attempts.
+    ///
+    /// # Errors
+    /// The store could not answer: the events may be due or not. Repeating the call adds nothing.
     pub async fn requeue(
         &self,
         keys: &[EventKey],

@@ -5,6 +5,14 @@ use std::time::Duration;
 use crate::processing::RetryPolicy;
 
 /// A setting of a [`PipelineBuilder`](crate::PipelineBuilder) with which no event could be processed.
+///
+/// ```
+/// use cognigy_core::{BuildError, Pipeline, RetryPolicy, memory::MemoryStore, testing::sample};
+///
+/// let never = RetryPolicy { max_attempts: 0, ..RetryPolicy::default() };
+/// let built = Pipeline::builder(sample::verifier()).store(MemoryStore::new()).retry(never).build();
+/// assert_eq!(built.unwrap_err(), BuildError::NoAttempts);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {

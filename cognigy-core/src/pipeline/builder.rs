@@ -20,6 +20,16 @@ use crate::{
 };
 
 /// A pipeline that knows its source and still needs a store.
+///
+/// ```
+/// use cognigy_core::{CognigyFormat, Pipeline, Source, memory::MemoryStore, testing::sample};
+///
+/// // A source of another name than `cognigy`: its events have ids of their own.
+/// let source = Source::new("shop".parse()?, sample::verifier(), CognigyFormat);
+/// let pipeline = Pipeline::builder(source).store(MemoryStore::new()).build()?;
+/// assert_eq!(pipeline.source().name().as_str(), "shop");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use]
 pub struct NeedsStore {
@@ -63,6 +73,31 @@ impl NeedsStore {
 }
 
 /// A pipeline with a source and a store; everything else has a safe default.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{
+///     BuildError, OnAmbiguous, Pipeline, RetryPolicy, memory::MemoryStore, testing::sample,
+/// };
+///
+/// let patient = RetryPolicy { max_attempts: 10, ..RetryPolicy::default() };
+/// let pipeline = Pipeline::builder(sample::verifier())
+///     .store(MemoryStore::new())
+///     .handler(|_, _| async { Ok(()) })
+///     .retry(patient)
+///     .breaker(true) // a CRM that is down uses up no attempt
+///     .on_ambiguous(OnAmbiguous::NoContact)
+///     .attempt_timeout(Duration::from_secs(30))
+///     .max_body_bytes(64 * 1024)
+///     .build()?;
+/// assert_eq!(pipeline.max_body_bytes(), 65_536);
+///
+/// // A setting with which no event could be processed is found before the first event.
+/// let wrong = Pipeline::builder(sample::verifier()).store(MemoryStore::new()).max_body_bytes(0);
+/// assert_eq!(wrong.build().unwrap_err(), BuildError::NoBodies);
+/// # Ok::<_, BuildError>(())
+/// ```
 #[must_use]
 pub struct PipelineBuilder {
     inner: Inner,

@@ -43,6 +43,38 @@ pub const DEFAULT_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(120);
 pub const DEFAULT_MAX_LOST_LEASES: u32 = 10;
 
 /// Receives, stores, processes and replays events. Cheap to clone; all clones are one pipeline.
+///
+/// ```
+/// use cognigy_core::{
+///     Clock, Failure, Handlers, Pipeline, RawDelivery, ReplayOutcome, Secret, SignatureScheme,
+///     SignatureVerifier, TokioClock, UserInput, Worker, memory::MemoryStore, sign,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let secret = Secret::new("the secret you share with Cognigy")?;
+/// let handlers = Handlers::new().on(|said: UserInput<String>, cx| async move {
+///     println!("{:?} said {}", cx.event().contact_key(), said.input);
+///     Ok(())
+/// });
+/// let pipeline = Pipeline::builder(SignatureVerifier::new(&secret))
+///     .store(MemoryStore::new()) // a store that survives the process, in a program
+///     .handler(handlers)
+///     .build()?;
+/// let clock = TokioClock::new();
+/// let worker = Worker::spawn(pipeline.clone(), clock); // runs what was taken in
+///
+/// // In a route of any web framework: headers and body as they came.
+/// let body = r#"{"eventId":"e1","timestamp":0,"type":"USER_INPUT_RECEIVED","payload":{"input":"hi"}}"#;
+/// let signature = sign(&secret, SignatureScheme::Base64, body.as_bytes());
+/// let headers = [("X-Cognigy-Signature", signature.as_str())];
+/// let reply = pipeline.ingest(RawDelivery::new(headers, body), clock.now()).await;
+/// assert_eq!(reply.status(), 200); // the event is stored
+///
+/// worker.shutdown().await; // lets attempts in flight end
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Pipeline {
     pub(crate) inner: Arc<Inner>,
@@ -82,6 +114,24 @@ impl Inner {
 }
 
 /// What to do with an event whose contact the CRM knows several times.
+///
+/// ```
+/// use cognigy_core::{
+///     OnAmbiguous, State, memory::MemoryStore,
+///     testing::{CrmAnswer, ManualClock, World, sample},
+/// };
+///
+/// let clock = ManualClock::new(sample::start());
+/// let mut world = World::built(clock, MemoryStore::new(), |pipeline| {
+///     pipeline.on_ambiguous(OnAmbiguous::NoContact)
+/// });
+/// world.start_worker();
+/// world.crm.set_default(CrmAnswer::Ambiguous(None));
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+/// let stored = world.find("e1");
+/// assert_eq!((stored.state, stored.contact), (State::Processed, None));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnAmbiguous {
     /// Dead-letter it: an operator decides.
@@ -160,6 +210,22 @@ impl Pipeline {
     /// taken in, dead letters are still sent, and a replay that is asked for by itself still runs.
     ///
     /// Only this process knows of it. An application with several processes tells each of them.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use cognigy_core::{State, testing::World};
+    ///
+    /// let mut world = World::start(cognigy_core::NoHandler);
+    /// world.pipeline.pause();
+    /// assert_eq!(world.deliver("e1").status(), 200); // still taken in
+    /// world.pass(Duration::from_secs(60));
+    /// assert_eq!(world.state("e1"), State::Pending);
+    ///
+    /// world.pipeline.resume();
+    /// world.pass(Duration::from_secs(1));
+    /// assert_eq!(world.state("e1"), State::Processed);
+    /// ```
     pub fn pause(&self) {
         self.inner.paused.store(true, Ordering::Release);
         // Wakes the workers, which give back what they have not begun.

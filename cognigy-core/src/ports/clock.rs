@@ -12,6 +12,33 @@ use crate::event::Timestamp;
 /// * `now` never goes backwards between two calls on the same clock.
 /// * The future of `sleep_until` resolves once `now() >= deadline`, at once if that is already so,
 ///   and may be dropped at any time.
+///
+/// ```
+/// use std::{pin::Pin, time::Duration};
+///
+/// use cognigy_core::{Clock, Timestamp, TokioClock};
+///
+/// /// The machine's clock for a site whose clock is set wrong by a known time.
+/// struct Shifted(TokioClock, Duration);
+///
+/// impl Clock for Shifted {
+///     fn now(&self) -> Timestamp {
+///         self.0.now() + self.1
+///     }
+///
+///     fn sleep_until(&self, deadline: Timestamp) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+///         self.0.sleep_until(deadline - self.1)
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let clock = Shifted(TokioClock::new(), Duration::from_secs(3600));
+/// let deadline = clock.now() + Duration::from_millis(5);
+/// clock.sleep_until(deadline).await;
+/// assert!(clock.now() >= deadline);
+/// # }
+/// ```
 pub trait Clock: Send + Sync + 'static {
     /// The current time.
     fn now(&self) -> Timestamp;
@@ -38,6 +65,21 @@ impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
 ///
 /// The monotonic clock is tokio's own, so that a test under `tokio::time::pause` passes hours in an
 /// instant, and the clock and its timers agree.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{Clock, TokioClock};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// // In a test whose time tokio has paused, an hour passes at once.
+/// let clock = TokioClock::new();
+/// let tomorrow = clock.now() + Duration::from_secs(24 * 3600);
+/// clock.sleep_until(tomorrow).await;
+/// assert!(clock.now() >= tomorrow);
+/// # }
+/// ```
 #[cfg(feature = "tokio")]
 #[derive(Debug, Clone, Copy)]
 pub struct TokioClock {

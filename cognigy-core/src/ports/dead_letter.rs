@@ -17,6 +17,22 @@ use crate::{
 };
 
 /// An event that was given up.
+///
+/// ```
+/// use cognigy_core::{DeadLetterMessage, Failure, testing::World};
+///
+/// // What a sink gets of an event that its handler refused.
+/// let mut world = World::start(|_, _| async { Err(Failure::permanent("the order is closed")) });
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+/// let dead_letter = &world.dead_letters()[0];
+/// assert_eq!((dead_letter.run, dead_letter.attempts), (1, 1));
+///
+/// let message: DeadLetterMessage = serde_json::from_str(&dead_letter.to_message(false))?;
+/// assert_eq!(message.key(), Some(dead_letter.key.clone()));
+/// assert!(message.error_message.contains("the order is closed"));
+/// # Ok::<_, serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
     /// Which event.
@@ -40,6 +56,19 @@ pub struct DeadLetter {
 }
 
 /// The contract's message, shared by everything that carries dead letters.
+///
+/// ```
+/// use cognigy_core::DeadLetterMessage;
+///
+/// // A program of yours that reads the queue.
+/// let text = r#"{"eventId":"e1","type":"DIALOG_STARTED","timestamp":1772366400,
+///     "errorMessage":"the CRM answered 503","rawPayload":{"eventId":"e1"},"attempts":4,
+///     "firstReceivedAt":"2026-03-01T12:00:00Z"}"#;
+/// let message: DeadLetterMessage = serde_json::from_str(text)?;
+/// assert_eq!((message.event_id.as_str(), message.attempts), ("e1", 4));
+/// assert!(!message.raw_payload_omitted);
+/// # Ok::<_, serde_json::Error>(())
+/// ```
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetterMessage {
@@ -118,9 +147,54 @@ impl DeadLetterMessage {
 /// * An entry may be sent again after an error or a crash: the same run of the same event should be
 ///   recognisable as the same message.
 /// * Failures never end the matter: the pipeline tries again for as long as it takes.
+///
+/// ```
+/// use std::{io::Write, sync::Mutex};
+///
+/// use async_trait::async_trait;
+/// use cognigy_core::{DeadLetter, DeadLetterSink, Failure, OrFail};
+///
+/// /// A file with a dead letter on each line.
+/// struct Lines(Mutex<std::fs::File>);
+///
+/// impl Lines {
+///     fn append(&self, dead_letter: &DeadLetter) -> Result<(), Failure> {
+///         let mut file = self.0.lock().map_err(|_| Failure::transient("the file is in use"))?;
+///         writeln!(file, "{}", dead_letter.to_message(false)).or_transient("the file")?;
+///         file.sync_data().or_transient("the file cannot be synced") // `Ok` means: for good
+///     }
+/// }
+///
+/// #[async_trait]
+/// impl DeadLetterSink for Lines {
+///     async fn send(&self, batch: &[DeadLetter]) -> Vec<Result<(), Failure>> {
+///         batch.iter().map(|dead_letter| self.append(dead_letter)).collect()
+///     }
+/// }
+/// # use cognigy_core::{memory::MemoryStore, testing::{ManualClock, World, sample}};
+/// # let (folder, clock) = (std::env::temp_dir(), ManualClock::new(sample::start()));
+/// # let path = folder.join(format!("dead-letters-{}", std::process::id()));
+///
+/// let lines = Lines(Mutex::new(std::fs::File::create(&path)?));
+/// let mut world = World::built(clock, MemoryStore::new(), |pipeline| {
+///     pipeline
+///         .handler(|_, _| async { Err(Failure::permanent("the order is closed")) })
+///         .dead_letters(lines)
+/// });
+/// world.start_worker();
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+/// assert!(std::fs::read_to_string(&path)?.contains("the order is closed"));
+/// # std::fs::remove_file(path)?;
+/// # Ok::<_, std::io::Error>(())
+/// ```
 #[async_trait]
 pub trait DeadLetterSink: Send + Sync + 'static {
     /// Sends a batch of any size.
+    ///
+    /// # Errors
+    /// Of each entry by itself: the other side does not have it, or may not have it. The pipeline sends such an entry
+    /// again, after a transient and after a permanent failure alike.
     async fn send(&self, batch: &[DeadLetter]) -> Vec<Result<(), Failure>>;
 
     /// Whether there is no other side: dead letters stay in the store, and nothing is sent.
@@ -141,6 +215,22 @@ impl<S: DeadLetterSink + ?Sized> DeadLetterSink for Arc<S> {
 }
 
 /// No queue: dead letters stay in the store, where an operator finds and replays them.
+///
+/// ```
+/// use cognigy_core::{
+///     Failure, KeepInStore, State, memory::MemoryStore,
+///     testing::{ManualClock, World, sample},
+/// };
+///
+/// let clock = ManualClock::new(sample::start());
+/// let mut world = World::built(clock, MemoryStore::new(), |pipeline| {
+///     pipeline.handler(|_, _| async { Err(Failure::permanent("no")) }).dead_letters(KeepInStore)
+/// });
+/// world.start_worker();
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+/// assert_eq!(world.state("e1"), State::DeadLettered); // an operator can replay it
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct KeepInStore;
 
@@ -170,16 +260,74 @@ pub struct ReceivedDeadLetter {
 ///
 /// ## Contract
 /// * What was received and neither acknowledged nor released comes back later.
+///
+/// ```
+/// use std::sync::Mutex;
+///
+/// use async_trait::async_trait;
+/// use cognigy_core::{
+///     DeadLetterSource, Failure, ReceivedDeadLetter, State,
+///     testing::{CrmAnswer, World},
+/// };
+///
+/// /// A queue in memory, which never gives one message to two readers.
+/// #[derive(Default)]
+/// struct Messages(Mutex<Vec<String>>);
+///
+/// #[async_trait]
+/// impl DeadLetterSource for Messages {
+///     async fn receive(&self, max: usize) -> Result<Vec<ReceivedDeadLetter>, Failure> {
+///         let messages = self.0.lock().unwrap();
+///         let received = messages.iter().take(max).map(|body| ReceivedDeadLetter {
+///             id: body.clone(),
+///             body: body.clone(),
+///             receipt: body.clone(),
+///         });
+///         Ok(received.collect())
+///     }
+///
+///     async fn acknowledge(&self, receipts: &[String]) -> Vec<Result<(), Failure>> {
+///         self.0.lock().unwrap().retain(|body| !receipts.contains(body));
+///         receipts.iter().map(|_| Ok(())).collect()
+///     }
+/// }
+///
+/// let mut world = World::start(cognigy_core::NoHandler);
+/// world.crm.set_default(CrmAnswer::Permanent("no such field".into()));
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+/// let queue = Messages::default();
+/// queue.0.lock().unwrap().push(world.dead_letters()[0].to_message(false));
+///
+/// // The field is there now: bring back what was given up meanwhile.
+/// world.crm.set_default(CrmAnswer::Found(r#"{"name":"Ada"}"#.into()));
+/// let redrive = world.pipeline.redrive(&queue, None, &world.clock, |_| ());
+/// let report = futures_executor::block_on(redrive)?;
+/// assert_eq!((report.requeued, report.left.len()), (1, 0));
+/// world.pass(std::time::Duration::from_secs(1));
+/// assert_eq!(world.state("e1"), State::Processed);
+/// # Ok::<_, Failure>(())
+/// ```
 #[async_trait]
 pub trait DeadLetterSource: Send + Sync + 'static {
     /// Up to `max` messages; none when the queue is empty.
+    ///
+    /// # Errors
+    /// The queue cannot be asked. The redrive ends with this failure; what it has taken back stays taken back.
     async fn receive(&self, max: usize) -> Result<Vec<ReceivedDeadLetter>, Failure>;
 
     /// Deletes messages for good. One answer for each receipt, in order.
+    ///
+    /// # Errors
+    /// Of each receipt by itself: the message may still be there. The redrive counts it as `undeleted`, and the queue
+    /// delivers it again.
     async fn acknowledge(&self, receipts: &[String]) -> Vec<Result<(), Failure>>;
 
     /// Makes received messages available again at once, instead of after a time. One answer for
     /// each receipt, in order; an error means that they come back later.
+    ///
+    /// # Errors
+    /// Of each receipt by itself: the message comes back later, by itself. Nothing has to be done.
     async fn release(&self, receipts: &[String]) -> Vec<Result<(), Failure>> {
         receipts.iter().map(|_| Ok(())).collect()
     }

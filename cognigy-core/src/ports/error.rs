@@ -26,6 +26,23 @@ pub enum StoreErrorKind {
 }
 
 /// The store could not answer.
+///
+/// ```
+/// use cognigy_core::{StoreError, StoreErrorKind, report};
+///
+/// /// What a program does about a store that did not answer.
+/// fn advice(error: &StoreError) -> &'static str {
+///     match error.kind() {
+///         StoreErrorKind::Unavailable => "repeat the call",
+///         StoreErrorKind::Overloaded => "wait a little, then repeat the call",
+///         _ => "an operator has to look",
+///     }
+/// }
+///
+/// let error = StoreError::new(StoreErrorKind::Unavailable, "the connection was refused");
+/// assert_eq!(advice(&error), "repeat the call");
+/// assert_eq!(report(&error), "the event store is unavailable: the connection was refused");
+/// ```
 #[derive(Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
@@ -80,6 +97,14 @@ pub enum FailureKind {
 }
 
 /// What a [`Failure`] says beyond its own event.
+///
+/// ```
+/// use cognigy_core::{Failure, FailureScope};
+///
+/// // A CRM client that was told that the quota of the day is used up.
+/// let failure = Failure::transient("the CRM's quota is used up").of_service();
+/// assert_eq!(*failure.scope(), FailureScope::Service); // opens a breaker at once
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum FailureScope {
@@ -98,6 +123,14 @@ pub enum FailureScope {
 }
 
 /// Where an attempt at an event's run failed.
+///
+/// ```
+/// use cognigy_core::{Failure, Stage};
+///
+/// // A handler that calls another service says so, and a metric tells it from the handler's own faults.
+/// let failure = Failure::transient("the service answered 503").at_stage(Stage::Forward);
+/// assert_eq!(failure.stage().map(Stage::as_str), Some("forward"));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stage {
@@ -131,6 +164,31 @@ impl Stage {
 ///
 /// The message is kept in the attempts table and in dead letters, so it must hold no secret and no
 /// part of a body.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{Failure, FailureKind};
+///
+/// /// What a handler makes of the answer of a service that it called.
+/// fn outcome(status: u16, retry_after: Option<Duration>) -> Result<(), Failure> {
+///     match status {
+///         200..=299 => Ok(()),
+///         429 | 500..=599 => {
+///             let failure = Failure::transient(format!("the service answered {status}"));
+///             Err(match retry_after {
+///                 Some(wait) => failure.retry_after(wait),
+///                 None => failure,
+///             })
+///         }
+///         _ => Err(Failure::permanent(format!("the service answered {status}"))),
+///     }
+/// }
+///
+/// let busy = outcome(429, Some(Duration::from_secs(30))).unwrap_err();
+/// assert_eq!(busy.kind(), FailureKind::Transient { retry_after: Some(Duration::from_secs(30)) });
+/// assert_eq!(outcome(404, None).unwrap_err().kind(), FailureKind::Permanent);
+/// ```
 #[derive(Debug)]
 pub struct Failure {
     kind: FailureKind,
@@ -288,6 +346,14 @@ impl<T, E: Into<BoxError>> OrFail<T> for Result<T, E> {
 
 /// `error` and its causes in one line for an operator, outermost first. A cause whose text was said
 /// already is left out.
+///
+/// ```
+/// use cognigy_core::{Failure, report};
+///
+/// let cause = "4,111".parse::<u32>().unwrap_err();
+/// let failure = Failure::permanent("the amount is not a number").caused_by(cause);
+/// assert_eq!(report(&failure), "the amount is not a number: invalid digit found in string");
+/// ```
 #[must_use]
 pub fn report(error: &dyn Error) -> String {
     let mut text = error.to_string();

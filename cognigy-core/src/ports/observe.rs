@@ -71,6 +71,24 @@ impl GaveUp {
 }
 
 /// Something that happened.
+///
+/// ```
+/// use cognigy_core::{GaveUp, Observation};
+///
+/// /// The line of a log for what an operator should hear of.
+/// fn line(observation: &Observation<'_>) -> Option<String> {
+///     match observation {
+///         Observation::Attempt { key, error: Some(error), gave_up: Some(why), .. } => {
+///             Some(format!("{} was given up ({}): {error}", key.id, why.as_str()))
+///         }
+///         Observation::StoreError { operation, error } => Some(format!("{operation}: {error}")),
+///         _ => None,
+///     }
+/// }
+///
+/// let error = Observation::StoreError { operation: "claim", error: "the disk is full" };
+/// assert_eq!(line(&error).as_deref(), Some("claim: the disk is full"));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Observation<'a> {
@@ -197,6 +215,39 @@ pub enum Observation<'a> {
 }
 
 /// Told of everything that happens, on the task that it happens on: be quick, never block.
+///
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+///
+/// use cognigy_core::{
+///     Observation, Observer, memory::MemoryStore,
+///     testing::{ManualClock, World, sample},
+/// };
+///
+/// /// Counts the attempts that failed.
+/// #[derive(Default)]
+/// struct Failures(AtomicU64);
+///
+/// impl Observer for Failures {
+///     fn observe(&self, observation: &Observation<'_>) {
+///         if matches!(observation, Observation::Attempt { error: Some(_), .. }) {
+///             self.0.fetch_add(1, Ordering::Relaxed);
+///         }
+///     }
+/// }
+///
+/// let failures = Arc::new(Failures::default());
+/// let clock = ManualClock::new(sample::start());
+/// let mut world = World::built(clock, MemoryStore::new(), |pipeline| {
+///     pipeline
+///         .handler(|_, _| async { Err(cognigy_core::Failure::transient("not yet")) })
+///         .observer(Arc::clone(&failures))
+/// });
+/// world.start_worker();
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(60));
+/// assert_eq!(failures.0.load(Ordering::Relaxed), 4);
+/// ```
 pub trait Observer: Send + Sync + 'static {
     /// Something happened.
     fn observe(&self, observation: &Observation<'_>);

@@ -13,6 +13,27 @@ thread_local! {
 }
 
 /// An attempt or a delivery that is worked on.
+///
+/// ```
+/// use cognigy_core::{Scope, State, testing::World};
+///
+/// // Code far below a handler names the event in its log, without being told which it is.
+/// fn log(line: &str) -> String {
+///     match Scope::current().and_then(|scope| scope.event_id.clone()) {
+///         Some(id) => format!("[{id}] {line}"),
+///         None => line.to_owned(),
+///     }
+/// }
+///
+/// let mut world = World::start(|_, _| async {
+///     assert_eq!(log("a mail was sent"), "[e1] a mail was sent");
+///     Ok(())
+/// });
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+/// assert_eq!(world.state("e1"), State::Processed);
+/// assert_eq!(log("stopping"), "stopping");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
     /// The event, if it is one and its id is known.

@@ -31,10 +31,50 @@ use crate::{
 ///   after any handler's failure; should the handler's own settlement have taken effect all the
 ///   same (its answer was lost), the fencing token makes that one void.
 /// * It may be dropped at any `await`, and it may panic: both are as good as a failure.
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+///
+/// use async_trait::async_trait;
+/// use cognigy_core::{
+///     Completion, Contact, Event, EventStore, Failure, OrFail, Settled, SettlingHandler, State,
+///     memory::MemoryStore,
+///     testing::{ManualClock, World, sample},
+/// };
+///
+/// /// Keeps its effects where the events are, so that both take effect in one step.
+/// struct InTheStore(Arc<MemoryStore>);
+///
+/// #[async_trait]
+/// impl SettlingHandler for InTheStore {
+///     async fn handle(
+///         &self,
+///         _event: Arc<Event>,
+///         _contact: Option<Contact>,
+///         completion: Completion<'_>,
+///     ) -> Result<Settled, Failure> {
+///         // A database would have a transaction here, with the handler's own writes in it.
+///         let settled = self.0.settle(&[completion.settlement()]).await;
+///         Ok(settled.or_transient("the store could not settle")?.remove(0))
+///     }
+/// }
+///
+/// let store = Arc::new(MemoryStore::new());
+/// let clock = ManualClock::new(sample::start());
+/// let mut world = World::built(clock, store.clone(), |it| it.settling_handler(InTheStore(store)));
+/// world.start_worker();
+/// world.deliver("e1");
+/// world.pass(Duration::from_secs(1));
+/// assert_eq!(world.state("e1"), State::Processed);
+/// ```
 #[async_trait]
 pub trait SettlingHandler: Send + Sync + 'static {
     /// Handles one event and settles its claim. A transient failure is retried, a permanent one
     /// dead-letters the event.
+    ///
+    /// # Errors
+    /// As [`EventHandler::handle`](crate::EventHandler::handle), where nothing took effect as far as the handler knows. The
+    /// worker then settles the claim.
     async fn handle(
         &self,
         event: Arc<Event>,

@@ -73,6 +73,47 @@ pub enum SpanEnd {
 /// ## Contract
 /// * It is called where deliveries are answered: it must be quick, never block and never fail.
 /// * A child's span has its parent's trace id.
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+///
+/// use cognigy_core::{
+///     EventId, Operation, Origin, Recording, Span, SpanEnd, Timestamp, TraceParent, Tracer,
+///     memory::MemoryStore,
+///     testing::{ManualClock, World, sample},
+/// };
+///
+/// /// Writes down which attempts ended how.
+/// #[derive(Clone, Default)]
+/// struct Attempts(Arc<Mutex<Vec<SpanEnd>>>);
+///
+/// impl Tracer for Attempts {
+///     fn begin(&self, operation: Operation<'_>, _: Origin, _: Option<Timestamp>) -> Span {
+///         // A real tracer makes random ids, and takes the trace's id from the origin.
+///         let traceparent = TraceParent::new([1; 16], [1; 8], true).unwrap();
+///         let recording = matches!(operation, Operation::Attempt { .. })
+///             .then(|| Box::new(self.clone()) as Box<dyn Recording>);
+///         Span::new(traceparent, recording)
+///     }
+/// }
+///
+/// impl Recording for Attempts {
+///     fn of_event(&mut self, _id: &EventId) {}
+///
+///     fn end(self: Box<Self>, end: SpanEnd, _at: Option<Timestamp>) {
+///         self.0.lock().unwrap().push(end);
+///     }
+/// }
+///
+/// let attempts = Attempts::default();
+/// let clock = ManualClock::new(sample::start());
+/// let mut world =
+///     World::built(clock, MemoryStore::new(), |pipeline| pipeline.tracer(attempts.clone()));
+/// world.start_worker();
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+/// assert!(matches!(attempts.0.lock().unwrap()[..], [SpanEnd::Done(_)]));
+/// ```
 pub trait Tracer: Send + Sync + 'static {
     /// Begins a span at `since`, which is now if absent.
     fn begin(&self, operation: Operation<'_>, origin: Origin, since: Option<Timestamp>) -> Span;

@@ -8,6 +8,21 @@ use std::{
 use crate::ports::{Failure, FailureKind};
 
 /// How delays are spread, so that events that failed together do not come back together.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{Jitter, RetryPolicy};
+///
+/// let second = Duration::from_secs(1);
+/// let spread = |jitter| {
+///     let policy = RetryPolicy { jitter, base_delay: 4 * second, ..RetryPolicy::default() };
+///     [0.0, 1.0].map(|random| policy.delay(1, None, random))
+/// };
+/// assert_eq!(spread(Jitter::None), [4 * second, 4 * second]);
+/// assert_eq!(spread(Jitter::Equal), [2 * second, 4 * second]);
+/// assert_eq!(spread(Jitter::Full), [0 * second, 4 * second]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Jitter {
     /// The full delay every time. For tests.
@@ -20,6 +35,27 @@ pub enum Jitter {
 }
 
 /// How often and how far apart a failing step is tried.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{Failure, Jitter, NextStep, RetryPolicy};
+///
+/// let policy = RetryPolicy {
+///     max_attempts: 3,
+///     base_delay: Duration::from_secs(1),
+///     max_delay: Duration::from_secs(60),
+///     jitter: Jitter::None,
+/// };
+/// let busy = Failure::transient("the CRM answered 503");
+/// assert_eq!(policy.next_step(1, &busy, 0.0), NextStep::RetryIn(Duration::from_secs(1)));
+/// assert_eq!(policy.next_step(2, &busy, 0.0), NextStep::RetryIn(Duration::from_secs(2)));
+/// assert_eq!(policy.next_step(3, &busy, 0.0), NextStep::GiveUp);
+///
+/// // The other side may ask for a longer wait, up to the maximum.
+/// let wait = Failure::transient("429").retry_after(Duration::from_secs(3600));
+/// assert_eq!(policy.next_step(1, &wait, 0.0), NextStep::RetryIn(Duration::from_secs(60)));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Attempts in one run, the first included. At least 1.

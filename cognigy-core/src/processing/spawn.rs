@@ -4,6 +4,19 @@ use super::{Stop, Worker, WorkerOptions};
 use crate::{pipeline::Pipeline, ports::Clock};
 
 /// A worker that runs as a task. Dropping the handle leaves it running.
+///
+/// ```
+/// use cognigy_core::{Pipeline, TokioClock, Worker, memory::MemoryStore, testing::sample};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), cognigy_core::BuildError> {
+/// let pipeline = Pipeline::builder(sample::verifier()).store(MemoryStore::new()).build()?;
+/// let worker = Worker::spawn(pipeline, TokioClock::new());
+/// assert!(!worker.is_finished()); // what a probe for liveness asks
+/// worker.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct WorkerHandle {
     stop: Stop,

@@ -20,6 +20,20 @@ use super::in_flight::InFlight;
 use crate::{pipeline::Pipeline, ports::Clock, processing::Notify};
 
 /// How a worker goes about its work.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{State, WorkerOptions, testing::World};
+///
+/// // A CRM that takes no more than four requests at once.
+/// let options = WorkerOptions { concurrency: 4, grace: Duration::from_secs(5), ..Default::default() };
+/// let mut world = World::new();
+/// world.start_worker_with(options);
+/// world.deliver("e1");
+/// world.pass(Duration::from_secs(1));
+/// assert_eq!(world.state("e1"), State::Processed);
+/// ```
 #[derive(Debug, Clone)]
 pub struct WorkerOptions {
     /// Attempts in flight at once. Default 64: as many CRM calls as most CRMs admit.
@@ -50,6 +64,22 @@ impl Default for WorkerOptions {
 }
 
 /// Tells a worker to stop. Clones tell the same worker.
+///
+/// ```
+/// use cognigy_core::{Pipeline, Stop, TokioClock, Worker, memory::MemoryStore, testing::sample};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), cognigy_core::BuildError> {
+/// let pipeline = Pipeline::builder(sample::verifier()).store(MemoryStore::new()).build()?;
+/// let stop = Stop::new();
+/// let worker = Worker::new(pipeline, TokioClock::new()).run(stop.clone());
+///
+/// // Elsewhere, for example where the program waits for a signal:
+/// stop.stop();
+/// worker.await; // attempts in flight have ended, or their leases run out
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<Notify>);
 
@@ -79,6 +109,29 @@ impl Stop {
 
 /// Processes what a pipeline has recorded. Any number may work on one store, in any number of
 /// processes.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{
+///     Pipeline, Stop, TokioClock, Worker, WorkerOptions, memory::MemoryStore, testing::sample,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), cognigy_core::BuildError> {
+/// let pipeline = Pipeline::builder(sample::verifier()).store(MemoryStore::new()).build()?;
+/// let worker = Worker::new(pipeline, TokioClock::new())
+///     .options(WorkerOptions { concurrency: 16, ..WorkerOptions::default() });
+///
+/// // One future, on any executor. On tokio, `Worker::spawn` does this with a handle.
+/// let stop = Stop::new();
+/// let task = tokio::spawn(worker.run(stop.clone()));
+/// tokio::time::sleep(Duration::from_secs(60)).await;
+/// stop.stop();
+/// task.await.unwrap();
+/// # Ok(())
+/// # }
+/// ```
 pub struct Worker {
     pipeline: Pipeline,
     clock: Arc<dyn Clock>,

@@ -57,12 +57,40 @@ pub struct AuditPage {
 
 /// The record of what operators did. Nothing in it is changed, but an erasure takes those filters that name
 /// the person.
+///
+/// ```
+/// use cognigy_core::{AuditEntry, AuditLog, PageRequest, memory::MemoryStore, testing::sample};
+///
+/// # fn main() -> Result<(), cognigy_core::StoreError> {
+/// # futures_executor::block_on(async {
+/// let store = MemoryStore::new();
+/// let event = sample::key("e1");
+/// let entry = AuditEntry {
+///     at: sample::start(),
+///     by: "ada".into(),
+///     action: "replay".into(),
+///     target: Some(event.id.to_string()),
+///     source: Some(event.source.clone()),
+///     filter: None,
+///     count: Some(1),
+///     outcome: "replayed".into(),
+/// };
+/// store.append_audit(entry.clone()).await?;
+/// let page = store.audited(Some(&event), PageRequest { limit: 10, after: None }).await?;
+/// assert_eq!(page.entries, [entry]);
+/// # Ok(())
+/// # })
+/// # }
+/// ```
 #[async_trait]
 pub trait AuditLog: Send + Sync + 'static {
     /// Adds an entry.
     ///
     /// ## Contract
     /// * Durable like [`EventStore::record`](crate::EventStore::record).
+    ///
+    /// # Errors
+    /// The store could not keep the entry, or cannot say whether it did. Adding it again may give two entries.
     async fn append_audit(&self, entry: AuditEntry) -> Result<(), StoreError>;
 
     /// The entries, newest first: all of them but those that are parts of others
@@ -71,6 +99,9 @@ pub trait AuditLog: Send + Sync + 'static {
     /// ## Contract
     /// * Following `next` from page to page yields every entry that was there at the start exactly once,
     ///   whatever is added meanwhile.
+    ///
+    /// # Errors
+    /// The store could not be asked. The same page can be asked for again.
     async fn audited(
         &self,
         about: Option<&EventKey>,

@@ -32,6 +32,19 @@ pub struct ClaimToken {
 }
 
 /// The right to work on an event's run until the lease runs out.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{Claim, RunEnd, Settlement, Timestamp};
+///
+/// // A claim is consumed by its end, so that it cannot be settled twice.
+/// let now = Timestamp::UNIX_EPOCH;
+/// let claim = Claim::granted(7, 1); // by a store
+/// let end = RunEnd::Retry { due: now + Duration::from_secs(2) };
+/// let settlement: Settlement = claim.settle(end, None, now);
+/// assert_eq!(settlement.token().fence, 1);
+/// ```
 #[derive(Debug)]
 #[must_use = "a claim that is not settled blocks its event until the lease runs out"]
 pub struct Claim {
@@ -144,6 +157,20 @@ pub enum WorkEnd {
 /// The end of a claim, ready for [`EventStore::settle`](crate::EventStore::settle). Made by
 /// [`Claim::settle`] and [`DeadLetterClaim::settle`], so that a run ends as runs do, and a dead letter as
 /// dead letters do.
+///
+/// ```
+/// use cognigy_core::{Claim, RunEnd, Timestamp, WorkEnd};
+///
+/// // What a store does with one.
+/// let end = RunEnd::GiveUp { reason: "the CRM answered 400".into(), attempts: 1 };
+/// let settlement = Claim::granted(7, 1).settle(end, None, Timestamp::UNIX_EPOCH);
+/// match settlement.end() {
+///     WorkEnd::Run { end: RunEnd::GiveUp { reason, .. }, .. } => {
+///         assert_eq!(reason, "the CRM answered 400"); // into the outbox
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Settlement {
     token: ClaimToken,
@@ -256,6 +283,19 @@ impl AttemptOutcome {
 }
 
 /// One attempt in an event's history.
+///
+/// ```
+/// use cognigy_core::{AttemptOutcome, testing::{CrmAnswer, World}};
+///
+/// let mut world = World::start(cognigy_core::NoHandler);
+/// world.crm.then([CrmAnswer::Transient("the CRM answered 503".into())]);
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(10));
+/// let [first, second] = &world.attempts("e1")[..] else { panic!() };
+/// assert_eq!((first.number, first.outcome), (1, AttemptOutcome::FailedTransient));
+/// assert!(first.error.as_ref().unwrap().contains("503"));
+/// assert_eq!((second.number, second.outcome), (2, AttemptOutcome::Succeeded));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     /// Its number within the run, from 1.

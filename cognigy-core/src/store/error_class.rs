@@ -15,6 +15,15 @@ const NAMED_BY: usize = 40;
 const BEFORE_STATUS: [&str; 4] = ["answered", "status", "code", "http"];
 
 /// The class of an error.
+///
+/// ```
+/// use cognigy_core::ErrorClass;
+///
+/// let one = ErrorClass::of("the order 4711 is closed since 2026-01-03");
+/// let other = ErrorClass::of("the order 4712 is closed since 2026-02-11");
+/// assert_eq!(one, other);
+/// assert_eq!(one.message, "the order … is closed since …");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ErrorClass {
     /// Names it: lower-case words of the message, and eight digits of its SHA-256 digest. The same for

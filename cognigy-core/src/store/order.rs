@@ -19,6 +19,33 @@ use std::{fmt, str::FromStr};
 /// A contact is a source and [`Event::contact_key`](crate::Event::contact_key) there; an event
 /// without one never waits. The order is that in which the store took the events: a sender that
 /// waits for each answer has its events run in the order it sent them.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{
+///     AfterDeadLetter, EventOrder, Failure, State, memory::MemoryStore,
+///     testing::{ManualClock, World, sample},
+/// };
+///
+/// let order = EventOrder::PerContact(AfterDeadLetter::Continue);
+/// let clock = ManualClock::new(sample::start());
+/// let mut world = World::built(clock, MemoryStore::keeping(order), |pipeline| {
+///     pipeline.handler(|event: std::sync::Arc<cognigy_core::Event>, _| async move {
+///         match (event.id(), event.attempt()) {
+///             ("first", 1) => Err(Failure::transient("not yet")),
+///             _ => Ok(()),
+///         }
+///     })
+/// });
+/// world.deliver_body(sample::body_from("ada", "first"));
+/// world.deliver_body(sample::body_from("ada", "second"));
+/// world.start_worker();
+/// world.pass(Duration::from_millis(500));
+/// assert_eq!(world.state("second"), State::Pending); // waits for the retry of the first
+/// world.pass(Duration::from_secs(10));
+/// assert_eq!(world.state("second"), State::Processed);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum EventOrder {
     /// Every event is due on its own. The default, and the faster one.

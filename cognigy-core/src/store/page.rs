@@ -22,6 +22,15 @@ pub const PAGE_BYTES: usize = 2 * 1024 * 1024;
 pub const EXCERPT_BYTES: usize = 1024;
 
 /// Where a page ended. Opaque outside the store that made it.
+///
+/// ```
+/// use cognigy_core::{Cursor, InvalidCursor};
+///
+/// let cursor: Cursor = "42".parse()?;
+/// assert_eq!(cursor.to_string(), "42");
+/// assert_eq!("page 2".parse::<Cursor>(), Err(InvalidCursor));
+/// # Ok::<_, InvalidCursor>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor(pub i64);
 
@@ -47,6 +56,23 @@ impl FromStr for Cursor {
 }
 
 /// One page: at most `limit` entries after `after`; fewer where they are large.
+///
+/// ```
+/// use cognigy_core::{Cursor, EventFilter, PageRequest, testing::World};
+///
+/// # use futures_executor::block_on;
+/// let world = World::new();
+/// (0..3).for_each(|number| assert_eq!(world.deliver(&format!("e{number}")).status(), 200));
+/// let store = world.pipeline.store();
+/// let first = PageRequest { limit: 2, after: None };
+/// let page = block_on(store.list(&EventFilter::default(), first)).unwrap();
+///
+/// // The cursor goes to a client as text, and comes back.
+/// let cursor: Cursor = page.next.unwrap().to_string().parse().unwrap();
+/// let second = PageRequest { limit: 2, after: Some(cursor) };
+/// let page = block_on(store.list(&EventFilter::default(), second)).unwrap();
+/// assert_eq!((page.events.len(), page.next), (1, None));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct PageRequest {
     /// The most entries.
@@ -56,6 +82,26 @@ pub struct PageRequest {
 }
 
 /// Which events. Everything set has to hold.
+///
+/// ```
+/// use cognigy_core::{EventFilter, PageRequest, State, testing::{CrmAnswer, World}};
+///
+/// # let mut world = World::start(cognigy_core::NoHandler);
+/// world.crm.set_default(CrmAnswer::Permanent("no such field".into()));
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+///
+/// // What was given up, of one contact.
+/// let filter = EventFilter {
+///     state: Some(State::DeadLettered),
+///     external_id: Some("c-e1".into()),
+///     ..EventFilter::default()
+/// };
+/// let page = PageRequest { limit: 20, after: None };
+/// # use futures_executor::block_on;
+/// let found = block_on(world.pipeline.store().list(&filter, page)).unwrap();
+/// assert_eq!(found.events[0].id.as_str(), "e1");
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// In this state.
@@ -146,6 +192,18 @@ pub struct UnsentDeadLetter {
 }
 
 /// An event with everything known about it but its history.
+///
+/// ```
+/// use cognigy_core::{State, testing::World};
+///
+/// let mut world = World::start(cognigy_core::NoHandler);
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+/// let stored = world.find("e1");
+/// assert_eq!((stored.state, stored.event.run()), (State::Processed, 1));
+/// assert_eq!(stored.contact.unwrap().as_json(), r#"{"name":"Ada"}"#);
+/// assert!(stored.unsent.is_none() && stored.forgotten.is_none());
+/// ```
 #[derive(Debug, Clone)]
 pub struct StoredEvent {
     /// The event with its body and run.
@@ -177,6 +235,18 @@ pub struct EventPage {
 }
 
 /// What is stored, in numbers.
+///
+/// ```
+/// use cognigy_core::{State, testing::World};
+///
+/// let world = World::new(); // without a worker
+/// world.deliver("e1");
+/// world.deliver("e2");
+/// let counts = world.counts();
+/// assert_eq!((counts.of(State::Pending), counts.of(State::Processed)), (2, 0));
+/// assert_eq!(counts.by_type["USER_INPUT_RECEIVED"], 2);
+/// assert!(counts.oldest_pending.is_some());
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Events by state. Absent means none.
@@ -208,6 +278,35 @@ pub struct StoreSize {
 }
 
 /// One step of a purge: what is to be forgotten.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{Clock, PurgeRequest, Purged, testing::World};
+///
+/// # let mut world = World::start(cognigy_core::NoHandler);
+/// # use futures_executor::block_on;
+/// # for number in 0..5 { world.deliver(&format!("e{number}")); }
+/// // Processed events go after a month, dead letters never; two events in a step.
+/// world.pass(Duration::from_secs(1));
+/// world.pause(Duration::from_secs(40 * 86_400));
+/// let mut request = PurgeRequest {
+///     before: world.clock.now() - Duration::from_secs(30 * 86_400),
+///     unresolved_before: None,
+///     limit: 2,
+///     after: None,
+/// };
+/// let mut purged = Purged::default();
+/// loop {
+///     let step = block_on(world.pipeline.store().purge(request)).unwrap();
+///     purged.add(&step.purged);
+///     match step.next {
+///         Some(next) => request.after = Some(next),
+///         None => break,
+///     }
+/// }
+/// assert_eq!(purged.total_events(), 5);
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct PurgeRequest {
     /// For processed and discarded events, and for quarantined bodies that were refused as invalid: their senders
@@ -332,6 +431,18 @@ pub struct QuarantinedItem {
 }
 
 /// A body in quarantine, as a list shows it.
+///
+/// ```
+/// use cognigy_core::{PageRequest, testing::World};
+///
+/// let world = World::new();
+/// let body = format!(r#"{{"eventId":"e1","text":"{}"}}"#, "a".repeat(5000));
+/// world.deliver_body(body.clone());
+/// let list = world.pipeline.store().quarantined(PageRequest { limit: 10, after: None });
+/// let summary = futures_executor::block_on(list).unwrap().items.remove(0);
+/// assert_eq!(summary.length, body.len() as u64);
+/// assert!(!summary.is_whole()); // a list has the beginning of long bodies
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuarantineSummary {
     /// Names it in this store.

@@ -12,6 +12,21 @@ use crate::{
 };
 
 /// What became of a delivery in the store.
+///
+/// ```
+/// use cognigy_core::{EventStore, Recorded, memory::MemoryStore, testing::sample};
+///
+/// # futures_executor::block_on(async {
+/// let (store, now) = (MemoryStore::new(), sample::start());
+/// let event = sample::incoming(sample::body("e1"));
+/// assert_eq!(store.record(event.clone(), now).await.unwrap(), Recorded::New);
+/// assert_eq!(store.record(event, now).await.unwrap(), Recorded::Identical);
+///
+/// let other = sample::incoming(sample::body_from("another contact", "e1"));
+/// let recorded = store.record(other, now).await.unwrap();
+/// assert_eq!(recorded, Recorded::Differs { stored: sample::body("e1") });
+/// # });
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recorded {
     /// First of its key: stored.
@@ -26,6 +41,30 @@ pub enum Recorded {
 }
 
 /// Whose work to claim, how much of it, and for how long.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{ClaimRequest, EventStore, memory::MemoryStore, testing::sample};
+///
+/// # futures_executor::block_on(async {
+/// let (store, now) = (MemoryStore::new(), sample::start());
+/// store.record(sample::incoming(sample::body("e1")), now).await.unwrap();
+/// let request = ClaimRequest {
+///     source: sample::key("e1").source,
+///     runs: 1,
+///     dead_letters: 0, // only events
+///     lease: Duration::from_secs(60),
+///     now,
+/// };
+/// assert_eq!(store.claim_due(request.clone()).await.unwrap().len(), 1);
+///
+/// // Nothing is left until the lease has run out.
+/// let batch = store.claim_due(request).await.unwrap();
+/// assert!(batch.is_empty());
+/// assert_eq!(batch.next_due, Some(now + Duration::from_secs(60)));
+/// # });
+/// ```
 #[derive(Debug, Clone)]
 pub struct ClaimRequest {
     /// The source whose events and dead letters are claimed. A worker acts for one source, with that
@@ -100,6 +139,35 @@ pub struct ClaimedDeadLetter {
 }
 
 /// The answer to one renewal or settlement.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{
+///     ClaimRequest, EventStore, RunEnd, Settled, memory::MemoryStore, testing::sample,
+/// };
+///
+/// # futures_executor::block_on(async {
+/// let (store, now) = (MemoryStore::new(), sample::start());
+/// store.record(sample::incoming(sample::body("e1")), now).await.unwrap();
+/// let claim = |now| {
+///     let source = sample::key("e1").source;
+///     let lease = Duration::from_secs(60);
+///     store.claim_due(ClaimRequest { source, runs: 1, dead_letters: 0, lease, now })
+/// };
+/// let slow = claim(now).await.unwrap().runs.remove(0);
+/// let later = now + Duration::from_secs(61); // the lease has run out
+/// let next = claim(later).await.unwrap().runs.remove(0);
+/// assert!(next.took_over);
+///
+/// // What the slow worker has to say comes too late.
+/// let end = || RunEnd::Processed { contact: None };
+/// let answers = store.settle(&[slow.claim.settle(end(), None, later)]).await.unwrap();
+/// assert_eq!(answers, [Settled::LeaseLost]);
+/// let answers = store.settle(&[next.claim.settle(end(), None, later)]).await.unwrap();
+/// assert_eq!(answers, [Settled::Done]);
+/// # });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
     /// It took effect.
@@ -132,6 +200,21 @@ pub enum ReplayClaim {
 }
 
 /// The answer to one key of a requeue.
+///
+/// ```
+/// use cognigy_core::{Requeued, State, testing::{World, sample}};
+///
+/// let mut world = World::start(cognigy_core::NoHandler);
+/// world.deliver("e1");
+/// world.pass(std::time::Duration::from_secs(1));
+/// # use cognigy_core::Clock;
+/// let keys = [sample::key("e1"), sample::key("unknown")];
+/// let requeue = world.pipeline.requeue(&keys, world.clock.now());
+/// let answers = futures_executor::block_on(requeue).unwrap();
+/// assert_eq!(answers, [Requeued::Scheduled, Requeued::NotFound]);
+/// world.pass(std::time::Duration::from_secs(1)); // a worker runs it again
+/// assert_eq!((world.state("e1"), world.find("e1").event.run()), (State::Processed, 2));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requeued {
     /// A new run is due, or will be once those of the same contact that come first have ended.
@@ -237,6 +320,15 @@ impl QuarantineEntry {
 
 /// How many invalid bodies of one source the quarantine keeps; the oldest go first. Conflicts are
 /// neither counted nor evicted: their senders were told that they were accepted.
+///
+/// ```
+/// use cognigy_core::QuarantineLimits;
+///
+/// let limits = QuarantineLimits { items: 2, ..QuarantineLimits::default() };
+/// let bodies = ["newest", "older", "oldest"].map(bytes::Bytes::from);
+/// let newest_first = (1..).zip(&bodies).map(|(number, body)| (10 - number, body));
+/// assert_eq!(limits.surplus(newest_first), [7]); // the oldest one goes
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuarantineLimits {
     /// The most bodies. At least one is kept.

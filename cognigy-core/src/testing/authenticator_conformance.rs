@@ -26,6 +26,36 @@ pub trait AuthenticatorFixture {
 ///
 /// Takes a function that returns an
 /// [`AuthenticatorFixture`](crate::testing::authenticator_conformance::AuthenticatorFixture).
+///
+/// ```
+/// use cognigy_core::{
+///     Authenticator, SignatureScheme, SignatureVerifier, Timestamp, sign,
+///     testing::{authenticator_conformance::AuthenticatorFixture, sample},
+/// };
+///
+/// struct Fixture(SignatureVerifier);
+///
+/// impl AuthenticatorFixture for Fixture {
+///     fn authenticator(&self) -> &dyn Authenticator {
+///         &self.0
+///     }
+///
+///     fn headers(&self, body: &[u8], _now: Timestamp) -> Vec<(String, String)> {
+///         let signature = sign(&sample::secret(), SignatureScheme::Base64, body);
+///         vec![(SignatureVerifier::DEFAULT_HEADER.into(), signature)]
+///     }
+///
+///     fn covers_the_body(&self) -> bool {
+///         true
+///     }
+/// }
+///
+/// fn fixture() -> Fixture {
+///     Fixture(sample::verifier())
+/// }
+///
+/// cognigy_core::authenticator_conformance!(fixture);
+/// ```
 #[macro_export]
 macro_rules! authenticator_conformance {
     ($fresh:path) => {

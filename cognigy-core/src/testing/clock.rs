@@ -11,6 +11,18 @@ use std::{
 use crate::{event::Timestamp, ports::Clock};
 
 /// A clock for tests. Clones are the same clock.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{Clock, testing::{ManualClock, sample}};
+///
+/// let clock = ManualClock::new(sample::start());
+/// let sleep = clock.sleep_until(sample::start() + Duration::from_secs(3600));
+/// clock.advance(Duration::from_secs(3600)); // wakes what waits for that time
+/// futures_executor::block_on(sleep);
+/// assert_eq!(clock.now(), sample::start() + Duration::from_secs(3600));
+/// ```
 #[derive(Debug, Clone)]
 pub struct ManualClock(Arc<Mutex<Inner>>);
 

@@ -27,6 +27,56 @@ pub trait CrmFixture: Send + Sync {
 ///
 /// Takes the attribute that makes an async test, and an async function that returns a
 /// [`CrmFixture`](crate::testing::crm_conformance::CrmFixture) whose CRM knows no person.
+///
+/// ```
+/// use async_trait::async_trait;
+/// use cognigy_core::{
+///     Contact, ContactQuery, CrmClient, Failure,
+///     testing::crm_conformance::CrmFixture,
+/// };
+/// use std::{collections::HashMap, sync::Mutex};
+///
+/// /// A CRM in memory, which is its own client. None: it is down.
+/// struct Crm(Mutex<(bool, HashMap<String, String>)>);
+///
+/// #[async_trait]
+/// impl CrmClient for Crm {
+///     async fn find_contact(&self, query: &ContactQuery) -> Result<Option<Contact>, Failure> {
+///         let crm = self.0.lock().unwrap();
+///         if crm.0 {
+///             return Err(Failure::transient("the CRM is down"));
+///         }
+///         let found = crm.1.get(&query.contact_key);
+///         found.map(|json| Contact::from_json(json).map_err(Failure::from)).transpose()
+///     }
+/// }
+///
+/// #[async_trait]
+/// impl CrmFixture for Crm {
+///     fn client(&self) -> &dyn CrmClient {
+///         self
+///     }
+///
+///     async fn knows(&self, contact_key: &str, marker: &str) {
+///         let json = serde_json::json!({ "name": marker }).to_string();
+///         self.0.lock().unwrap().1.insert(contact_key.into(), json);
+///     }
+///
+///     async fn goes_down(&self) {
+///         self.0.lock().unwrap().0 = true;
+///     }
+///
+///     async fn comes_back(&self) {
+///         self.0.lock().unwrap().0 = false;
+///     }
+/// }
+///
+/// async fn empty_crm() -> Crm {
+///     Crm(Mutex::default())
+/// }
+///
+/// cognigy_core::crm_conformance!(#[tokio::test], empty_crm);
+/// ```
 #[macro_export]
 macro_rules! crm_conformance {
     (#[$attribute:meta], $fresh:path) => {

@@ -34,6 +34,16 @@ pub enum Claims {
 /// Takes the attribute that makes an async test, what the store does of its own accord ([`Claims`]), and
 /// an async function that takes an [`EventOrder`] and yields an empty store that keeps it, and something
 /// to keep for as long as the store is used.
+///
+/// ```
+/// use cognigy_core::{EventOrder, memory::MemoryStore, testing::model::Claims};
+///
+/// async fn empty_store(order: EventOrder) -> (MemoryStore, ()) {
+///     (MemoryStore::keeping(order), ())
+/// }
+///
+/// cognigy_core::model_conformance!(#[tokio::test], Claims::AsInMemory, empty_store);
+/// ```
 #[macro_export]
 macro_rules! model_conformance {
     (#[$attribute:meta], $claims:expr, $fresh:path) => {
@@ -67,6 +77,17 @@ const STEPS: i64 = 300;
 /// # Panics
 ///
 /// If an answer or the stored data differs.
+///
+/// ```
+/// use cognigy_core::{
+///     EventOrder, memory::MemoryStore,
+///     testing::model::{Claims, compare},
+/// };
+///
+/// // A course of calls that has once found a fault, again.
+/// let course = compare(MemoryStore::new(), EventOrder::Any, Claims::AsInMemory, 4);
+/// futures_executor::block_on(course);
+/// ```
 pub async fn compare(store: impl Store + 'static, order: EventOrder, claims: Claims, seed: u64) {
     let mut dice = Dice(seed);
     let model = Arc::new(MemoryStore::keeping(order));

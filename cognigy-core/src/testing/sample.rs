@@ -26,6 +26,14 @@ pub fn key(id: &str) -> EventKey {
 }
 
 /// The body of a `USER_INPUT_RECEIVED` from contact `c-{id}`.
+///
+/// ```
+/// use cognigy_core::testing::sample;
+///
+/// let body: serde_json::Value = serde_json::from_slice(&sample::body("e1"))?;
+/// assert_eq!((&body["eventId"], &body["externalId"]), (&"e1".into(), &"c-e1".into()));
+/// # Ok::<_, serde_json::Error>(())
+/// ```
 #[must_use]
 pub fn body(id: &str) -> Bytes {
     let body = serde_json::json!({
@@ -70,6 +78,16 @@ impl Headers for Signed {
 }
 
 /// A delivery of `body`, signed with [`SECRET`].
+///
+/// ```
+/// use cognigy_core::{Pipeline, memory::MemoryStore, testing::sample};
+///
+/// let pipeline = Pipeline::builder(sample::verifier()).store(MemoryStore::new()).build()?;
+/// let delivery = sample::delivery(sample::body("e1"));
+/// let reply = futures_executor::block_on(pipeline.ingest(delivery, sample::start()));
+/// assert_eq!(reply.status(), 200);
+/// # Ok::<_, cognigy_core::BuildError>(())
+/// ```
 #[must_use]
 pub fn delivery(body: impl Into<Bytes>) -> RawDelivery<Signed> {
     let body = body.into();
@@ -77,6 +95,15 @@ pub fn delivery(body: impl Into<Bytes>) -> RawDelivery<Signed> {
 }
 
 /// `body` as an event that came from the default source.
+///
+/// ```
+/// use cognigy_core::{EventStore, Recorded, memory::MemoryStore, testing::sample};
+///
+/// // For a test of a store, without a pipeline.
+/// let event = sample::incoming(sample::body("e1"));
+/// let recorded = futures_executor::block_on(MemoryStore::new().record(event, sample::start()));
+/// assert_eq!(recorded.unwrap(), Recorded::New);
+/// ```
 #[must_use]
 pub fn incoming(body: impl Into<Bytes>) -> IncomingEvent {
     incoming_from(&SourceName::default(), body)

@@ -41,6 +41,18 @@ struct CrmState {
 }
 
 /// A CRM that gives its scripted answers, then its default. Clones are the same CRM.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{State, testing::{CrmAnswer, World}};
+///
+/// let mut world = World::start(cognigy_core::NoHandler);
+/// world.crm.then([CrmAnswer::Transient("503".into()), CrmAnswer::Nobody]);
+/// world.deliver("e1");
+/// world.pass(Duration::from_secs(10));
+/// assert_eq!((world.state("e1"), world.crm.queries().len()), (State::Processed, 2));
+/// ```
 #[derive(Debug, Clone)]
 pub struct ScriptedCrm(Arc<Mutex<CrmState>>);
 
@@ -108,6 +120,22 @@ struct SinkState {
 
 /// A sink that accepts everything while it is up, refuses everything while it is down, and never
 /// answers while it hangs. Clones are the same sink.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{Failure, State, testing::World};
+///
+/// let mut world = World::start(|_, _| async { Err(Failure::permanent("no")) });
+/// world.sink.set_down(true);
+/// world.deliver("e1");
+/// world.pass(Duration::from_secs(60));
+/// assert_eq!(world.state("e1"), State::DeadLettering); // kept, and tried again
+///
+/// world.sink.set_down(false);
+/// world.pass(Duration::from_secs(120));
+/// assert_eq!((world.state("e1"), world.sink.received().len()), (State::DeadLettered, 1));
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct ScriptedSink(Arc<Mutex<SinkState>>);
 
@@ -172,6 +200,19 @@ struct HandlerState {
 
 /// A handler that ends as it was told to, and then well: a stand-in for what an event is handed on to.
 /// Clones are the same handler.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{Failure, State, testing::{ScriptedHandler, World}};
+///
+/// let handler = ScriptedHandler::new();
+/// handler.then([Err(Failure::transient("not yet"))]);
+/// let mut world = World::start(handler.clone());
+/// world.deliver("e1");
+/// world.pass(Duration::from_secs(10));
+/// assert_eq!((world.state("e1"), handler.handled().len()), (State::Processed, 2));
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct ScriptedHandler(Arc<Mutex<HandlerState>>);
 

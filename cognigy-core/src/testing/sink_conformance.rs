@@ -23,6 +23,31 @@ pub trait SinkFixture: Send + Sync {
 ///
 /// Takes the attribute that makes an async test, and an async function that returns a
 /// [`SinkFixture`](crate::testing::sink_conformance::SinkFixture) with nothing on its other side.
+///
+/// ```
+/// use async_trait::async_trait;
+/// use cognigy_core::{DeadLetterSink, testing::{ScriptedSink, sink_conformance::SinkFixture}};
+///
+/// /// The sink under test, and what its other side has.
+/// struct Fixture(ScriptedSink);
+///
+/// #[async_trait]
+/// impl SinkFixture for Fixture {
+///     fn sink(&self) -> &dyn DeadLetterSink {
+///         &self.0
+///     }
+///
+///     async fn messages(&self) -> Vec<String> {
+///         self.0.received().iter().map(|it| it.to_message(false)).collect()
+///     }
+/// }
+///
+/// async fn empty_queue() -> Fixture {
+///     Fixture(ScriptedSink::new())
+/// }
+///
+/// cognigy_core::sink_conformance!(#[tokio::test], empty_queue);
+/// ```
 #[macro_export]
 macro_rules! sink_conformance {
     (#[$attribute:meta], $fresh:path) => {

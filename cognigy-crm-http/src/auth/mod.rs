@@ -18,6 +18,20 @@ pub use token_store::{MAX_STORED_TOKEN_BYTES, MemoryTokenStore, StoredToken, Tok
 use crate::secret::SecretText;
 
 /// How requests to a CRM authenticate. Written as in the setting `CRM_AUTH`.
+///
+/// ```
+/// use cognigy_crm_http::{AuthKind, CrmPreset, TemplateCrm};
+///
+/// let crm = TemplateCrm::builder(CrmPreset::Salesforce.template()?)
+///     .base_url("https://example.my.salesforce.com")
+///     .external_id_field("External_Id__c")
+///     .auth("oauth-client-credentials".parse::<AuthKind>()?)
+///     .client_id("an-id")
+///     .client_secret("a-secret")
+///     .build()?;
+/// assert_eq!(crm.token_requests().unwrap().succeeded, 0); // none before the first look-up
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]

@@ -53,12 +53,56 @@ impl fmt::Debug for StoredToken {
 /// * When `replace` has answered `true`, the text is durable, and every later `load` returns it.
 /// * After an error of `replace`, nothing is known: the text may have been written.
 /// * The text of an error is shown to operators: it holds no secret.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use async_trait::async_trait;
+/// use cognigy_core::{BoxError, SharedValues, memory::MemoryStore};
+/// use cognigy_crm_http::{StoredToken, TokenStore};
+///
+/// /// Keeps tokens where the events are, for all processes on that store.
+/// struct BesideEvents(Arc<dyn SharedValues>);
+///
+/// #[async_trait]
+/// impl TokenStore for BesideEvents {
+///     async fn load(&self, name: &str) -> Result<Option<StoredToken>, BoxError> {
+///         Ok(self.0.shared_value(name).await?.map(StoredToken::new))
+///     }
+///
+///     async fn replace(
+///         &self,
+///         name: &str,
+///         expected: Option<&StoredToken>,
+///         new: &StoredToken,
+///     ) -> Result<bool, BoxError> {
+///         let expected = expected.map(StoredToken::expose);
+///         Ok(self.0.replace_shared_value(name, expected, Some(new.expose())).await?)
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), BoxError> {
+/// let tokens = BesideEvents(Arc::new(MemoryStore::new()));
+/// let (first, second) = (StoredToken::new("first"), StoredToken::new("second"));
+/// assert!(tokens.replace("salesforce", None, &first).await?);
+/// assert!(!tokens.replace("salesforce", None, &second).await?); // another process was faster
+/// assert_eq!(tokens.load("salesforce").await?, Some(first));
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait TokenStore: Send + Sync + 'static {
     /// What is stored under `name`.
+    ///
+    /// # Errors
+    /// The text cannot be read now. The look-up that needs a token fails as transient, and the next one loads it again.
     async fn load(&self, name: &str) -> Result<Option<StoredToken>, BoxError>;
 
     /// Stores `new` if `expected` is what is stored, and says whether it did.
+    ///
+    /// # Errors
+    /// The text may or may not have been written. The client loads what is stored before it tries again.
     async fn replace(
         &self,
         name: &str,
@@ -69,6 +113,23 @@ pub trait TokenStore: Send + Sync + 'static {
 
 /// A [`TokenStore`] that keeps tokens as long as the process lives. Enough for credentials whose
 /// refresh token does not change, in a single process.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use cognigy_crm_http::{AuthKind, CrmPreset, MemoryTokenStore, TemplateCrm};
+///
+/// let crm = TemplateCrm::builder(CrmPreset::Zoho.template()?)
+///     .external_id_field("External_Id")
+///     .auth(AuthKind::OAuthRefreshToken)
+///     .client_id("an-id")
+///     .client_secret("a-secret")
+///     .refresh_token("a-token")
+///     .token_store(Arc::new(MemoryTokenStore::new()))
+///     .build()?;
+/// # let _ = crm;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct MemoryTokenStore(Mutex<HashMap<String, StoredToken>>);
 

@@ -16,6 +16,20 @@ use super::{CrmError, Inner, session::Session};
 ///
 /// Each key gets an answer of its own. A key that the answer leaves open is looked up alone, and so is
 /// each key of a batch that the CRM refuses: one key must not be the fault of the others.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_crm_http::{Batching, CrmPreset, TemplateCrm};
+///
+/// let crm = TemplateCrm::builder(CrmPreset::HubSpot.template()?)
+///     .external_id_field("ext_id")
+///     .token("a-token")
+///     .batching(Batching::new(Duration::from_millis(5)).at_most(50))
+///     .build()?;
+/// # let _ = crm;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batching {
     window: Duration,

@@ -10,6 +10,25 @@ use crate::{
 
 /// Sets a [`TemplateCrm`](crate::TemplateCrm) up. Begins with
 /// [`TemplateCrm::builder`](crate::TemplateCrm::builder).
+///
+/// ```
+/// use cognigy_crm_http::{CrmPreset, CrmSetupError, TemplateCrm};
+///
+/// let template = CrmPreset::Dynamics.template()?;
+/// let crm = TemplateCrm::builder(template.clone())
+///     .base_url("https://example.crm4.dynamics.com")
+///     .external_id_field("new_externalid")
+///     .fields(["fullname", "emailaddress1"])
+///     .token("a-token")
+///     .rate_limit("6000/5m".parse()?)
+///     .build()?;
+/// # let _ = crm;
+///
+/// // What a CRM cannot do without is found at once.
+/// let incomplete = TemplateCrm::builder(template).token("a-token").build();
+/// assert!(matches!(incomplete, Err(CrmSetupError::Missing(_))));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub struct TemplateCrmBuilder {
     pub(super) template: CrmTemplate,

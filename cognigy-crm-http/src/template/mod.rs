@@ -196,6 +196,13 @@ impl Default for TemplateAuth {
 }
 
 /// A template cannot be used.
+///
+/// ```
+/// use cognigy_crm_http::CrmTemplate;
+///
+/// let error = CrmTemplate::from_toml("nmae = \"acme\"").unwrap_err();
+/// assert!(error.to_string().contains("nmae"), "{error}");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key} {problem}")]
 pub struct TemplateError {

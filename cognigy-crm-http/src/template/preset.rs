@@ -20,6 +20,21 @@ use super::{CrmTemplate, TemplateError};
 /// Some details could not be confirmed in the vendors' public documents; the templates mark them with
 /// "unconfirmed". Check a preset against a tenant of your own before you rely on it, and override what
 /// differs: by settings, or by a copy of the template.
+///
+/// ```
+/// use cognigy_crm_http::{CrmPreset, TemplateCrm};
+///
+/// let preset: CrmPreset = "zendesk".parse()?;
+/// let crm = TemplateCrm::builder(preset.template()?)
+///     .base_url("https://example.zendesk.com")
+///     .token("ada@example.com/token:a-key")
+///     .build()?;
+/// # let _ = crm;
+///
+/// // The template as text, to begin a template of your own with.
+/// assert!(preset.as_toml().contains("external_id"));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CrmPreset {

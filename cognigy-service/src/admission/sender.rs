@@ -16,6 +16,22 @@ use super::SENDERS_PART;
 pub const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The proxies whose `X-Forwarded-For` counts.
+///
+/// ```
+/// use std::net::IpAddr;
+///
+/// use cognigy_service::admission::TrustedProxies;
+///
+/// let proxies = TrustedProxies::new(&["10.0.0.0/8".parse()?]);
+/// let proxy: IpAddr = "10.0.0.2".parse()?;
+/// // What a sender has written to the left of the proxy's own entry does not count.
+/// let headers = [("X-Forwarded-For", "198.51.100.1, 203.0.113.9")];
+/// assert_eq!(proxies.sender(proxy, &headers), "203.0.113.9".parse::<IpAddr>()?);
+///
+/// let elsewhere: IpAddr = "192.0.2.7".parse()?; // no proxy of ours: its header means nothing
+/// assert_eq!(proxies.sender(elsewhere, &headers), elsewhere);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct TrustedProxies(Arc<[IpNet]>);
 
@@ -74,6 +90,14 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
 
 /// The address that stands for one sender in limits: an IPv4 address, or a /64 of IPv6, which is
 /// what one host has.
+///
+/// ```
+/// use cognigy_service::admission::group;
+///
+/// // One host has a /64 of IPv6, and may send from any address in it.
+/// let [one, other] = ["2001:db8::1", "2001:db8::2"].map(|text| text.parse().unwrap());
+/// assert_eq!(group(one), group(other));
+/// ```
 #[must_use]
 pub fn group(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -86,6 +110,21 @@ pub fn group(address: IpAddr) -> IpAddr {
 }
 
 /// How much each sender may hold of something that all senders share.
+///
+/// ```
+/// use cognigy_service::admission::Shares;
+///
+/// // Every sender may have 100 bytes in hand.
+/// let shares = Shares::of(100);
+/// let (ada, bob) = ("203.0.113.1".parse()?, "203.0.113.2".parse()?);
+/// let mut held = shares.share(ada);
+/// assert!(held.grow_to(100).is_ok());
+/// assert!(shares.share(ada).grow_to(1).is_err());
+/// assert!(shares.share(bob).grow_to(100).is_ok()); // another sender has its own share
+/// drop(held); // given back
+/// assert!(shares.share(ada).grow_to(1).is_ok());
+/// # Ok::<_, std::net::AddrParseError>(())
+/// ```
 #[derive(Debug)]
 pub struct Shares {
     limit: usize,

@@ -23,6 +23,23 @@ const LOCK: i32 = i32::from_be_bytes(*b"cgnW");
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Announces that this process runs workers on the database, until it is dropped.
+///
+/// ```no_run
+/// use cognigy_store_postgres::WorkerPresence;
+///
+/// # async fn run() -> Result<(), cognigy_core::StoreError> {
+/// let url = "postgres://events@db.example.com/events";
+/// // A process that runs workers:
+/// let presence = WorkerPresence::announce(url)?;
+/// # let _ = presence;
+///
+/// // A tool that hands events to workers, and would wait in vain without one:
+/// if !WorkerPresence::is_announced(url).await? {
+///     eprintln!("no process works these events off");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct WorkerPresence(JoinHandle<()>);
 

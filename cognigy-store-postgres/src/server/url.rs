@@ -39,6 +39,13 @@ const SOCKET_FOLDERS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 /// # Errors
 ///
 /// `Unavailable`, as `open`: the URL cannot be used. The message holds no part of the URL's values.
+///
+/// ```
+/// use cognigy_store_postgres::check_url;
+///
+/// assert!(check_url("postgres://events@db.example.com/events?sslmode=verify-full").is_ok());
+/// assert!(check_url("mysql://events@db.example.com/events").is_err());
+/// ```
 pub fn check_url(url: &str) -> Result<(), StoreError> {
     Target::parse(url, &PostgresOptions::default())?;
     Ok(())

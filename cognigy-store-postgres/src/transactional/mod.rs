@@ -44,6 +44,41 @@ const MAX_CONNECT_PAUSE: Duration = Duration::from_secs(2);
 
 /// A [`TransactionalHandler`] and the store whose events it completes: what
 /// [`settling_handler`](cognigy_core::PipelineBuilder::settling_handler) takes.
+///
+/// ```no_run
+/// use std::sync::Arc;
+///
+/// use async_trait::async_trait;
+/// use cognigy_core::{Contact, Event, Pipeline, Source};
+/// use cognigy_store_postgres::{
+///     PostgresStore, Rollback, Transaction, TransactionOptions, TransactionalHandler,
+/// };
+///
+/// struct Visits;
+///
+/// #[async_trait]
+/// impl TransactionalHandler for Visits {
+///     async fn handle(
+///         &self,
+///         transaction: &mut Transaction<'_>,
+///         event: Arc<Event>,
+///         _contact: Option<Contact>,
+///     ) -> Result<(), Rollback> {
+///         let key = event.contact_key().ok_or_else(|| Rollback::permanent("no contact"))?;
+///         transaction.execute("INSERT INTO visits (contact) VALUES ($1)", &[&key]).await?;
+///         Ok(())
+///     }
+/// }
+///
+/// # async fn run(source: Source) -> Result<(), Box<dyn std::error::Error>> {
+/// let store = PostgresStore::open("postgres://events@db.example.com/events").await?;
+/// let options = TransactionOptions { connections: 4, ..TransactionOptions::default() };
+/// let in_transactions = store.transactional_with(Visits, options)?;
+/// let pipeline = Pipeline::builder(source).store(store).settling_handler(in_transactions).build()?;
+/// # let _ = pipeline;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Transactional<H> {
     handler: H,
     store: PostgresStore,

@@ -60,6 +60,10 @@ use crate::{error::PostgresError, server::url::session_limits};
 pub trait TransactionalHandler: Send + Sync + 'static {
     /// Handles one event. With `Err` the transaction is undone; a transient failure is then
     /// retried, a permanent one dead-letters the event.
+    ///
+    /// # Errors
+    /// A [`Rollback`]: nothing of the transaction stays. A transient one is tried again by the retry policy, or at once where the
+    /// transaction lost against another one; a permanent one dead-letters the event.
     async fn handle(
         &self,
         transaction: &mut Transaction<'_>,
@@ -75,6 +79,24 @@ pub trait TransactionalHandler: Send + Sync + 'static {
 /// that do not read as the type that was asked for. Anything else may pass (a connection, a lock, a
 /// constraint that depends on other rows) and is transient. The message names the SQLSTATE, the
 /// table and the constraint, never a value. Where you know better, return a failure of your own.
+///
+/// ```
+/// use cognigy_core::Failure;
+/// use cognigy_store_postgres::Rollback;
+///
+/// /// `?` takes both kinds out of a handler: a decision of your own, and an error of the database.
+/// fn checked(balance: i64, amount: i64) -> Result<i64, Rollback> {
+///     if amount <= 0 {
+///         return Err(Rollback::permanent("the amount is not positive"));
+///     }
+///     if amount > balance {
+///         return Err(Failure::transient("the balance is too low for now").into());
+///     }
+///     Ok(balance - amount)
+/// }
+/// assert_eq!(checked(10, 4).unwrap(), 6);
+/// assert!(checked(10, 0).is_err());
+/// ```
 #[derive(Debug)]
 pub struct Rollback {
     pub(crate) failure: Failure,

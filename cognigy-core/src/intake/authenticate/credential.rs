@@ -15,6 +15,16 @@ use crate::intake::{
 };
 
 /// Where a credential is in a request.
+///
+/// ```
+/// use cognigy_core::{CredentialPlace, Secret};
+///
+/// // The header that a sender has to send.
+/// let password = Secret::new("user:password")?;
+/// let header = CredentialPlace::Basic.header_for(&password);
+/// assert_eq!(header.unwrap().1, "Basic dXNlcjpwYXNzd29yZA==");
+/// # Ok::<_, cognigy_core::SecretError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialPlace {
     /// The whole value of the header of that name.
@@ -48,6 +58,21 @@ impl CredentialPlace {
 }
 
 /// Compares a credential with a secret. Holds digests, not secrets.
+///
+/// ```
+/// use cognigy_core::{
+///     Authenticator, CredentialPlace, CredentialVerifier, MatchedSecret, RawDelivery, Secret,
+///     Timestamp,
+/// };
+///
+/// let (old, new) = (Secret::new("the old token")?, Secret::new("the new token")?);
+/// let verifier = CredentialVerifier::new(CredentialPlace::Bearer, &new).previous_secret(&old);
+///
+/// let raw = RawDelivery::new([("Authorization", "Bearer the old token")], "{}");
+/// let matched = verifier.authenticate(&raw.request(Timestamp::UNIX_EPOCH));
+/// assert_eq!(matched, Ok(MatchedSecret::Previous));
+/// # Ok::<_, cognigy_core::SecretError>(())
+/// ```
 #[derive(Clone)]
 pub struct CredentialVerifier {
     place: CredentialPlace,
@@ -173,6 +198,24 @@ impl fmt::Debug for CredentialVerifier {
 ///
 /// The server has to tell the address ([`RawDelivery::peer`](crate::RawDelivery::peer)); a request
 /// without one is refused.
+///
+/// ```
+/// use std::net::IpAddr;
+///
+/// use cognigy_core::{AllowedAddresses, Authenticator, RawDelivery, Timestamp};
+///
+/// let inside = AllowedAddresses::new(|address: IpAddr| match address {
+///     IpAddr::V4(address) => address.is_private(),
+///     IpAddr::V6(_) => false,
+/// });
+/// let no_headers: [(&str, &str); 0] = [];
+/// let from = |text: &str| {
+///     let raw = RawDelivery::new(no_headers, "{}").peer(text.parse().unwrap());
+///     inside.authenticate(&raw.request(Timestamp::UNIX_EPOCH))
+/// };
+/// assert!(from("10.0.0.7").is_ok());
+/// assert!(from("203.0.113.9").is_err());
+/// ```
 pub struct AllowedAddresses<F>(F);
 
 impl<F: Fn(IpAddr) -> bool + Send + Sync + 'static> AllowedAddresses<F> {

@@ -44,6 +44,16 @@ fn only_header<T>(
 }
 
 /// A request that asks to be taken, as an [`Authenticator`] sees it. Nothing of it is trusted.
+///
+/// ```
+/// use cognigy_core::{AuthenticationError, RawDelivery, Timestamp};
+///
+/// let raw = RawDelivery::new([("X-Key", "a"), ("X-Key", "b")], "body").target("/hook?x=1");
+/// let request = raw.request(Timestamp::UNIX_EPOCH);
+/// assert_eq!((request.method(), request.target()), ("POST", "/hook?x=1"));
+/// assert_eq!(request.header("x-key"), Err(AuthenticationError::Repeated));
+/// assert_eq!(request.header("x-other"), Err(AuthenticationError::Missing));
+/// ```
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     pub(crate) headers: &'a dyn Headers,
@@ -147,6 +157,41 @@ impl Challenge {
 ///   secrets, tags and tokens are compared in constant time.
 /// * Reads the body as bytes. Nothing is parsed before the sender is known.
 /// * An error names the kind of fault and repeats nothing that was received.
+///
+/// ```
+/// use cognigy_core::{
+///     AuthenticationError, Authenticator, MatchedSecret, Pipeline, RawDelivery, Request, Secret,
+///     Timestamp, memory::MemoryStore,
+/// };
+///
+/// /// A sender that shows a key in one header and its customer's number in another one.
+/// struct CustomerKey(Secret);
+///
+/// impl Authenticator for CustomerKey {
+///     fn authenticate(&self, request: &Request<'_>) -> Result<MatchedSecret, AuthenticationError> {
+///         let key = request.header("X-Key")?;
+///         let customer = request.header("X-Customer")?;
+///         if !customer.iter().all(u8::is_ascii_digit) {
+///             return Err(AuthenticationError::Malformed);
+///         }
+///         // Compares in constant time.
+///         if self.0.is(&key) { Ok(MatchedSecret::Current) } else { Err(AuthenticationError::Mismatch) }
+///     }
+///
+///     fn refusal(&self) -> &'static str {
+///         "The key is not known"
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let key = CustomerKey(Secret::new("a key of the sender")?);
+/// let pipeline = Pipeline::builder(key).store(MemoryStore::new()).build()?;
+/// let forged = RawDelivery::new([("X-Key", "guessed"), ("X-Customer", "7")], "{}");
+/// let reply = futures_executor::block_on(pipeline.ingest(forged, Timestamp::UNIX_EPOCH));
+/// assert_eq!(reply.status(), 401);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Authenticator: Send + Sync + 'static {
     /// Lets `request` through and says with which of the source's secrets.
     ///
@@ -182,6 +227,19 @@ impl<A: Authenticator + ?Sized> Authenticator for Arc<A> {
 }
 
 /// Which of the two secrets a delivery was made with.
+///
+/// ```
+/// use cognigy_core::{MatchedSecret, Secret, SignatureScheme, SignatureVerifier, sign};
+///
+/// let (old, new) = (Secret::new("the old secret")?, Secret::new("the new secret")?);
+/// let verifier = SignatureVerifier::new(&new).previous_secret(&old);
+///
+/// // While senders move to the new secret, both are accepted, and the answer tells which one it was.
+/// let signature = sign(&old, SignatureScheme::Base64, b"{}");
+/// let headers = [("X-Cognigy-Signature", signature.as_str())];
+/// assert_eq!(verifier.check(&headers, b"{}"), Ok(MatchedSecret::Previous));
+/// # Ok::<_, cognigy_core::SecretError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MatchedSecret {
     /// The current one.
@@ -191,6 +249,16 @@ pub enum MatchedSecret {
 }
 
 /// Why a delivery was refused. For operators only: the sender is told the same in every case.
+///
+/// ```
+/// use cognigy_core::{AuthenticationError, testing::sample};
+///
+/// let verifier = sample::verifier();
+/// let none: [(&str, &str); 0] = [];
+/// assert_eq!(verifier.check(&none, b"{}"), Err(AuthenticationError::Missing));
+/// let wrong = [("X-Cognigy-Signature", "AAAA")];
+/// assert_eq!(verifier.check(&wrong, b"{}"), Err(AuthenticationError::Malformed));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthenticationError {

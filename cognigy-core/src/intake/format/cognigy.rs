@@ -18,6 +18,17 @@ use crate::{
 
 /// The contract's format: a JSON object with `eventId`, `timestamp`, `type`, `payload` and, if
 /// known, `externalId` and `userId`. Anything else is allowed and preserved.
+///
+/// ```
+/// use cognigy_core::{CognigyFormat, EventType};
+///
+/// let body = br#"{"eventId":"e1","timestamp":0,"type":"PROFILE_UPDATED","payload":{}}"#;
+/// let invalid = CognigyFormat.read_body(body).unwrap_err();
+/// assert_eq!(invalid.errors[0].field, "payload.profile");
+///
+/// let body = br#"{"eventId":"e1","timestamp":0,"type":"DIALOG_ENDED","payload":{}}"#;
+/// assert_eq!(CognigyFormat.read_body(body).unwrap().kind, EventType::DialogEnded);
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CognigyFormat;
 

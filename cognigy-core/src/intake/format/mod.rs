@@ -50,6 +50,44 @@ pub const MAX_EVENTS: usize = 1000;
 ///   events back one by one.
 /// * One invalid event makes the delivery invalid.
 /// * Error messages name fields and rules and repeat no content.
+///
+/// ```
+/// use cognigy_core::{
+///     EventFormat, EventParts, EventTime, EventType, InvalidEvent, ReadEvent, Source,
+///     VerifiedDelivery,
+///     testing::{World, sample},
+/// };
+///
+/// /// Readings of a meter: one line of text, `meter reading`.
+/// struct Meter;
+///
+/// impl EventFormat for Meter {
+///     fn read(&self, delivery: &VerifiedDelivery) -> Result<Vec<ReadEvent>, InvalidEvent> {
+///         let text = std::str::from_utf8(delivery.body())
+///             .map_err(|_| InvalidEvent::new("body", "is not UTF-8"))?;
+///         let Some((meter, _reading)) = text.split_once(' ') else {
+///             return Err(InvalidEvent::new("body", "must be a meter and its reading"));
+///         };
+///         let derived = delivery.derive_id(&[delivery.body()], std::time::Duration::ZERO);
+///         let parts = EventParts {
+///             id: derived.id,
+///             kind: EventType::from_name("METER_READ"),
+///             time: EventTime::from(delivery.received_at()),
+///             external_id: Some(meter.to_owned()),
+///             user_id: None,
+///             conversation: None,
+///             sensitive: false,
+///         };
+///         Ok(vec![ReadEvent { parts, body: delivery.body().clone(), earlier: derived.earlier }])
+///     }
+/// }
+///
+/// let source = Source::new("meters".parse()?, sample::verifier(), Meter);
+/// let world = World::of_source(source, cognigy_core::NoHandler);
+/// assert_eq!(world.deliver_body("m-7 1042").status(), 200);
+/// assert_eq!(world.deliver_body("nonsense").status(), 400);
+/// # Ok::<_, cognigy_core::InvalidSourceName>(())
+/// ```
 pub trait EventFormat: Send + Sync + 'static {
     /// Reads the events of `delivery`, in their order.
     ///

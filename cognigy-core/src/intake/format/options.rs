@@ -18,6 +18,22 @@ use crate::{event::EventType, intake::JsonPointer};
 /// | `conversation` | a string or a number | the preset's own conversation (an empty string, too) | 400 |
 ///
 /// Each 400 names the pointer as its field. A key on the way that comes twice is a 400 as well.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{FormatOptions, FormatPreset};
+///
+/// // Calls back without an id: the same content within ten minutes is the same event.
+/// let options = FormatOptions {
+///     derived_id_window: Duration::from_secs(600),
+///     contact_pointer: Some("/customer/number".parse()?),
+///     ..FormatOptions::default()
+/// };
+/// let format = FormatPreset::CognigyCallback.format(options)?;
+/// # let _ = format;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FormatOptions {
     /// For how long a delivery without an id is taken for a repetition of one with the same content;

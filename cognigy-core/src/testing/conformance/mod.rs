@@ -40,6 +40,16 @@ use crate::{
 ///
 /// Takes the attribute that makes an async test, and an async function that returns an empty store
 /// and a value to keep for as long as the store is used: a temporary folder, or `()`.
+///
+/// ```
+/// use cognigy_core::memory::MemoryStore;
+///
+/// async fn fresh_store() -> (MemoryStore, ()) {
+///     (MemoryStore::new(), ())
+/// }
+///
+/// cognigy_core::store_conformance!(#[tokio::test], fresh_store);
+/// ```
 #[macro_export]
 macro_rules! store_conformance {
     (#[$attribute:meta], $fresh:path) => {

@@ -20,6 +20,16 @@ use crate::{
 /// Takes the attribute that makes an async test, and an async function from an
 /// [`EventOrder`](crate::EventOrder) to an empty store that keeps it and a value to keep for as
 /// long as the store is used.
+///
+/// ```
+/// use cognigy_core::{EventOrder, memory::MemoryStore};
+///
+/// async fn empty_store(order: EventOrder) -> (MemoryStore, ()) {
+///     (MemoryStore::keeping(order), ())
+/// }
+///
+/// cognigy_core::ordered_store_conformance!(#[tokio::test], empty_store);
+/// ```
 #[macro_export]
 macro_rules! ordered_store_conformance {
     (#[$attribute:meta], $fresh:path) => {

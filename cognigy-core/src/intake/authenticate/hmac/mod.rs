@@ -22,6 +22,16 @@ use crate::intake::{
 pub const MIN_SECRET_BYTES: usize = 6;
 
 /// A shared webhook secret. Wiped from memory when dropped and never printed.
+///
+/// ```
+/// use cognigy_core::Secret;
+///
+/// let secret = Secret::new("a shared secret")?;
+/// assert_eq!(format!("{secret:?}"), "Secret(…)"); // never printed
+/// assert!(secret.is(b"a shared secret")); // in constant time
+/// assert!(Secret::new("short").is_err());
+/// # Ok::<_, cognigy_core::SecretError>(())
+/// ```
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
@@ -32,6 +42,10 @@ pub struct SecretError;
 
 impl Secret {
     /// Takes a secret of at least [`MIN_SECRET_BYTES`] bytes.
+    ///
+    /// # Errors
+    /// The secret has fewer than [`MIN_SECRET_BYTES`] bytes, or is white space alone. The program should end: a setting is
+    /// wrong.
     pub fn new(secret: impl Into<Vec<u8>>) -> Result<Self, SecretError> {
         let secret = Zeroizing::new(secret.into());
         if secret.len() < MIN_SECRET_BYTES || secret.iter().all(u8::is_ascii_whitespace) {
@@ -86,6 +100,15 @@ impl fmt::Debug for Secret {
 }
 
 /// How the tag is written in the header.
+///
+/// ```
+/// use cognigy_core::{SignatureScheme, sign, testing::sample};
+///
+/// let scheme: SignatureScheme = "sha256=hex".parse()?;
+/// assert!(sign(&sample::secret(), scheme, b"{}").starts_with("sha256="));
+/// assert!("md5".parse::<SignatureScheme>().is_err());
+/// # Ok::<_, cognigy_core::UnknownScheme>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SignatureScheme {
     /// Standard base64 with padding (RFC 4648, section 4). Cognigy's and LINE's form.
@@ -153,6 +176,17 @@ impl FromStr for SignatureScheme {
 }
 
 /// The header value a sender puts beside `body`.
+///
+/// ```
+/// use cognigy_core::{Secret, SignatureScheme, sign};
+///
+/// // A test, or a tool that sends an event once more.
+/// let secret = Secret::new("the secret you share with Cognigy")?;
+/// let body = br#"{"eventId":"e1"}"#;
+/// let header = ("X-Cognigy-Signature", sign(&secret, SignatureScheme::Base64, body));
+/// assert_eq!(header.1.len(), 44); // 32 bytes in base64
+/// # Ok::<_, cognigy_core::SecretError>(())
+/// ```
 #[must_use]
 pub fn sign(secret: &Secret, scheme: SignatureScheme, body: &[u8]) -> String {
     scheme.encode(&tag(&secret.keyed(), body))
@@ -163,6 +197,24 @@ fn tag(key: &Hmac<Sha256>, body: &[u8]) -> Tag {
 }
 
 /// Checks signatures of one source. Cheap to clone; holds hash states, not secrets.
+///
+/// ```
+/// use cognigy_core::{
+///     AuthenticationError, MatchedSecret, Secret, SignatureScheme, SignatureVerifier, sign,
+/// };
+///
+/// // Cognigy's own way is `SignatureVerifier::new(&secret)`; this is GitHub's.
+/// let secret = Secret::new("the secret you share with the sender")?;
+/// let verifier = SignatureVerifier::new(&secret)
+///     .header("X-Hub-Signature-256")
+///     .scheme(SignatureScheme::Sha256Hex);
+///
+/// let signature = sign(&secret, SignatureScheme::Sha256Hex, b"{}");
+/// let headers = [("X-Hub-Signature-256", signature.as_str())];
+/// assert_eq!(verifier.check(&headers, b"{}"), Ok(MatchedSecret::Current));
+/// assert_eq!(verifier.check(&headers, b"{ }"), Err(AuthenticationError::Mismatch)); // other bytes
+/// # Ok::<_, cognigy_core::SecretError>(())
+/// ```
 #[derive(Clone)]
 pub struct SignatureVerifier {
     header: String,
@@ -208,6 +260,9 @@ impl SignatureVerifier {
     }
 
     /// Checks the signature of `body` in `headers` and says which secret it was made with.
+    ///
+    /// # Errors
+    /// What is wrong with the signature. The delivery is refused with 401, and its sender is told the same in every case.
     pub fn check(
         &self,
         headers: &(impl Headers + ?Sized),

@@ -97,6 +97,16 @@ pub enum TimestampUnit {
 }
 
 /// What is signed: a template of `{body}`, `{ts}`, `{id}`, `{method}`, `{url}` and any other text.
+///
+/// ```
+/// use cognigy_core::{InvalidContent, SignedContent};
+///
+/// let content: SignedContent = "{ts}.{body}".parse()?;
+/// assert_eq!("{ts}".parse::<SignedContent>(), Err(InvalidContent::NoBody));
+/// assert_eq!("{nonce}.{body}".parse::<SignedContent>(), Err(InvalidContent::Placeholder));
+/// # let _ = content;
+/// # Ok::<_, InvalidContent>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedContent(Vec<Part>);
 
@@ -158,6 +168,29 @@ impl FromStr for SignedContent {
 }
 
 /// How a sender signs its deliveries.
+///
+/// ```
+/// use cognigy_core::{
+///     KeyEncoding, SignatureEncoding, SignatureFormat, SigningScheme, TimestampUnit,
+/// };
+///
+/// let stripe = SigningScheme::named("stripe").unwrap();
+/// assert!(stripe.signs_time());
+///
+/// // A sender that has no name here: `X-Signature: t=1772366400,sig=5f…`
+/// let own = SigningScheme {
+///     header: "X-Signature".into(),
+///     format: SignatureFormat::Pairs { signature: "sig".into(), timestamp: "t".into() },
+///     encoding: SignatureEncoding::Hex,
+///     key: KeyEncoding::Raw,
+///     content: "{ts}:{body}".parse()?,
+///     timestamp_header: None,
+///     timestamp_unit: TimestampUnit::Seconds,
+///     id_header: None,
+/// };
+/// assert!(own.signs_time());
+/// # Ok::<_, cognigy_core::InvalidContent>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SigningScheme {
     /// The header with the signature.
@@ -333,6 +366,24 @@ impl SigningScheme {
 }
 
 /// A delivery that a sender is about to sign.
+///
+/// ```
+/// use cognigy_core::{Secret, SigningScheme, ToSign, testing::sample};
+///
+/// let scheme = SigningScheme::named("standard-webhooks").unwrap();
+/// let secret = Secret::new("whsec_c2VjcmV0IG9mIHRoZSB0ZXN0")?;
+/// let delivery = ToSign {
+///     body: b"{}",
+///     id: "msg_1",
+///     at: sample::start(),
+///     method: "POST",
+///     url: "https://example.com/webhooks",
+/// };
+/// let headers = scheme.sign(&secret, &delivery)?;
+/// let names: Vec<_> = headers.iter().map(|(name, _)| name.as_str()).collect();
+/// assert_eq!(names, ["webhook-signature", "webhook-timestamp", "webhook-id"]);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct ToSign<'a> {
     /// The body.
@@ -373,6 +424,32 @@ pub enum IncompleteScheme {
 }
 
 /// Checks signatures that are made as a [`SigningScheme`] says. Holds hash states, not secrets.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cognigy_core::{
+///     AuthenticationError, Authenticator, MatchedSecret, RawDelivery, Secret, SigningScheme,
+///     SigningVerifier, ToSign, testing::sample,
+/// };
+///
+/// let scheme = SigningScheme::named("slack").unwrap();
+/// let secret = Secret::new("the signing secret of the app")?;
+/// let verifier = SigningVerifier::new(scheme.clone(), &secret)?.tolerance(Duration::from_secs(60));
+///
+/// let at = sample::start();
+/// let delivery = ToSign { body: b"{}", id: "", at, method: "POST", url: "" };
+/// let headers = scheme.sign(&secret, &delivery)?;
+/// let headers = [0, 1].map(|n| (headers[n].0.as_str(), headers[n].1.as_str()));
+/// let raw = RawDelivery::new(headers, "{}");
+/// assert_eq!(verifier.authenticate(&raw.request(at)), Ok(MatchedSecret::Current));
+///
+/// // The same delivery, sent again an hour later by an attacker who has read it.
+/// let later = at + Duration::from_secs(3600);
+/// let refused = verifier.authenticate(&raw.request(later));
+/// assert_eq!(refused, Err(AuthenticationError::Stale { seconds: 3600 }));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct SigningVerifier {
     scheme: SigningScheme,
