@@ -78,7 +78,26 @@ impl Default for UpkeepOptions {
     }
 }
 
-/// Tends stores in tasks of its own, until it is stopped or dropped.
+/// Tends stores in tasks of its own, until it is stopped or dropped. A [`Service`](crate::Service) has one.
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+///
+/// use cognigy_core::{Silent, TokioClock, memory::MemoryStore};
+/// use cognigy_service::{Retention, Upkeep, UpkeepOptions};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let retention =
+///     Retention { finished: Duration::from_secs(7 * 24 * 60 * 60), ..Retention::default() };
+/// let options = UpkeepOptions { retention, ..UpkeepOptions::default() };
+/// let store = Arc::new(MemoryStore::new());
+/// let upkeep =
+///     Upkeep::start(vec![store], Arc::new(TokioClock::new()), options, Arc::new(Silent));
+/// // … for as long as the program runs. It ends when it is dropped, too.
+/// upkeep.stop();
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Upkeep(Vec<JoinHandle<()>>);
 

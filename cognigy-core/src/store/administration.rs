@@ -148,6 +148,28 @@ pub struct Erasure {
 }
 
 /// What operators do to stored events beside running them again.
+///
+/// ```
+/// use cognigy_core::{
+///     Administration, EventArchive, EventFilter, EventStore, PageRequest, Person, Words,
+///     memory::MemoryStore, testing::sample,
+/// };
+///
+/// # fn main() -> Result<(), cognigy_core::StoreError> {
+/// # futures_executor::block_on(async {
+/// let (store, now) = (MemoryStore::new(), sample::start());
+/// store.record(sample::incoming(sample::body_from("customer-7", "e1")), now).await?;
+///
+/// let receipt = store.erase(&Person::ExternalId("customer-7".to_owned()), "anna", now).await?;
+/// assert_eq!(receipt.events, 1);
+///
+/// let all = PageRequest { limit: 50, after: None };
+/// let words = EventFilter { words: Words::of("customer-7"), ..EventFilter::default() };
+/// assert!(store.list(&words, all).await?.events.is_empty());
+/// # Ok(())
+/// # })
+/// # }
+/// ```
 #[async_trait]
 pub trait Administration: Send + Sync + 'static {
     /// Drops the dead letters of events. One answer for each key, in order.
@@ -158,6 +180,11 @@ pub trait Administration: Send + Sync + 'static {
     /// * A contact that was stopped by it goes on.
     /// * A discarded event can be run again, and is purged like a processed one.
     /// * Events in other states do not change.
+    ///
+    /// # Errors
+    ///
+    /// The store could not discard, or cannot say whether it did. The caller may ask again: an event that is
+    /// discarded already is `NotDeadLettered` then.
     async fn discard(
         &self,
         keys: &[EventKey],
@@ -176,6 +203,11 @@ pub trait Administration: Send + Sync + 'static {
     ///   the contact's other events do not wait for it.
     /// * An erased event cannot be run again. An event that comes later is a new one.
     /// * Where the store keeps files of its own, nothing of what went can be read in them.
+    ///
+    /// # Errors
+    ///
+    /// The store could not finish: some of the person's events may be erased. Ask again until it succeeds; the receipt
+    /// of the last call counts what was left for it.
     async fn erase(&self, person: &Person, by: &str, now: Timestamp)
     -> Result<Erasure, StoreError>;
 
@@ -186,6 +218,10 @@ pub trait Administration: Send + Sync + 'static {
     /// * The answer ends early rather than hold more than [`SCAN_BYTES`] of bodies beyond its first event.
     ///   It may also end early, even without an event, rather than look at too many events.
     /// * Sensitive and forgotten bodies are left out.
+    ///
+    /// # Errors
+    ///
+    /// The store could not be read. Asking again harms nothing.
     async fn scan(&self, request: &ScanRequest) -> Result<ScanPage, StoreError>;
 
     /// Describes some events in the index by which [`scan`](Self::scan) and
@@ -199,6 +235,10 @@ pub trait Administration: Send + Sync + 'static {
     /// * What lists and scans find is the same before and after it, and whatever is stored, run again,
     ///   purged or erased later.
     /// * Once a purge or an erasure has ended, nothing of what went can be read in the index.
+    ///
+    /// # Errors
+    ///
+    /// The store could not be read or written. Lists read what is not described; the next call goes on.
     async fn index(&self, request: &IndexRequest) -> Result<bool, StoreError> {
         let _ = request;
         Ok(false)

@@ -34,6 +34,15 @@ const SCANNED: [usize; 2] = [500, 5000];
 
 /// Words to look for. An event has to have all of them, in any case: in its body, its ids, the CRM's
 /// answer or its last error. The beginning of a longer word counts too.
+///
+/// ```
+/// use cognigy_core::{EventFilter, Words};
+///
+/// // An event with "Refunds for ORDER-17" has both, one with "prerefund order-17" only one.
+/// let filter = EventFilter { words: Words::of("refund order-17"), ..EventFilter::default() };
+/// assert_eq!(filter.words, Words::of("  ORDER-17, Refund!"));
+/// assert_eq!(Words::of(" "), None);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Words(Vec<String>);
 

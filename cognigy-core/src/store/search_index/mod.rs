@@ -7,6 +7,45 @@
 //!
 //! What is found here is a candidate. Whether an event matches is decided from the event itself.
 //!
+//! A store makes a segment with [`SegmentBuilder`] for the range that [`next_range`] names, keeps its parts in the
+//! order of their first terms, and looks the terms of a filter ([`terms_of`]) up with [`find`]: in the last part
+//! that does not begin after the term, and in those after it that begin before [`Term::end`].
+//!
+//! ```
+//! use cognigy_core::{
+//!     Administration, EventFilter, EventStore, ScanRequest, Words, memory::MemoryStore,
+//!     search_index::{Offsets, SegmentBuilder, find, terms_of},
+//!     testing::sample,
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # futures_executor::block_on(async {
+//! let store = MemoryStore::new();
+//! store.record(sample::incoming(sample::body_from("customer-7", "e1")), sample::start()).await?;
+//! let request = ScanRequest {
+//!     filter: EventFilter::default(),
+//!     only_failing: false,
+//!     with_contents: true,
+//!     limit: 100,
+//!     after: None,
+//! };
+//! let page = store.scan(&request).await?;
+//! let mut segment = SegmentBuilder::new(page.events[0].cursor.0);
+//! page.events.iter().for_each(|event| segment.add(event));
+//! let (parts, undescribed) = segment.finish();
+//! assert!(undescribed.is_empty());
+//!
+//! let filter = EventFilter { words: Words::of("cust"), ..EventFilter::default() };
+//! let mut events = Offsets::none();
+//! for part in &parts {
+//!     find(&part.entries, &terms_of(&filter)[0], &mut events)?;
+//! }
+//! assert_eq!(events.iter().collect::<Vec<_>>(), [0]);
+//! # Ok(())
+//! # })
+//! # }
+//! ```
+//!
 //! [`Administration::index`]: super::Administration::index
 
 mod offsets;
