@@ -257,15 +257,17 @@ mod tests {
 
     #[test]
     fn each_term_is_found_in_just_the_events_that_have_it() {
-        let text =
-            |id: i64| format!("all w{} thirds{} x{}", id, id % 3, "y".repeat((id % 7) as usize));
+        let text = |offset: usize| {
+            let id = offset + 100;
+            format!("all w{id} thirds{} x{}", id % 3, "y".repeat(id % 7))
+        };
         let (parts, unread) =
-            segment(&(100..2100).map(|id| event(id, &text(id))).collect::<Vec<_>>());
+            segment(&(100..).zip(0..2000).map(|(id, n)| event(id, &text(n))).collect::<Vec<_>>());
         assert!(unread.is_empty() && parts.len() > 20, "{}", parts.len());
         let mut expected = BTreeMap::<String, Vec<usize>>::new();
-        for id in 100..2100 {
-            for word in text(id).split(' ').chain([&*format!("e{id}")]) {
-                expected.entry(word.to_owned()).or_default().push((id - 100) as usize);
+        for offset in 0..2000 {
+            for word in text(offset).split(' ').chain([&*format!("e{}", offset + 100)]) {
+                expected.entry(word.to_owned()).or_default().push(offset);
             }
         }
         for (term, events) in &expected {

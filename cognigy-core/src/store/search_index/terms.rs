@@ -184,7 +184,7 @@ mod tests {
         assert!(words(" -- ").is_empty());
         let begins = |text: &str| {
             let mut previous = None;
-            let begins = |next| std::mem::replace(&mut previous, Some(next));
+            let begins = |next| previous.replace(next);
             let begins = text.chars().map(begins).zip(text.chars());
             begins.map(|(previous, next)| begins_word(previous, next)).collect::<Vec<_>>()
         };
