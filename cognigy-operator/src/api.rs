@@ -20,6 +20,7 @@ use crate::{
     Operator, Parameters, Request,
     audit::Recorder,
     body::Bodies,
+    changes::Changes,
     filter::Types,
     find,
     host::{Happening, Host},
@@ -99,8 +100,8 @@ impl OperatorApiBuilder {
     #[must_use]
     pub fn build(self) -> OperatorApi {
         let Self { store, pipelines, clock, types, retention, host, .. } = self;
-        let bodies = Bodies::default();
-        let inner = Inner { store, pipelines, clock, types, retention, host, bodies };
+        let (bodies, changes) = (Bodies::default(), Changes::default());
+        let inner = Inner { store, pipelines, clock, types, retention, host, bodies, changes };
         OperatorApi { inner: Arc::new(inner), tasks: None }
     }
 }
@@ -128,6 +129,7 @@ struct Inner {
     retention: Retention,
     host: Arc<dyn Host>,
     bodies: Bodies,
+    changes: Changes,
 }
 
 /// What an API does by itself.
@@ -175,9 +177,21 @@ impl OperatorApi {
     }
 
     /// Stops what the API does by itself: pauses are not followed any more, and the bulk replays that this process
-    /// carries out are left to others, or to the next start, once the events in hand have been run. Call it
-    /// before the shutdown of the service. Requests are still answered.
+    /// carries out are left to others, or to the next start, once the events in hand have been run. Then it waits
+    /// for [changes that are under way](Self::changes_end). Call it before the shutdown of the service. Requests are
+    /// still answered.
     pub async fn shutdown(&self) {
+        self.stop_tasks().await;
+        self.changes_end().await;
+    }
+
+    /// Waits until no change is under way that an operator has asked for, whether or not its answer is still waited
+    /// for: a change that ended with its process would be in no record. A replay takes as long as its handler.
+    pub async fn changes_end(&self) {
+        self.inner.changes.end().await;
+    }
+
+    async fn stop_tasks(&self) {
         let Some(tasks) = &self.tasks else { return };
         tasks.watch.abort();
         tasks.stop.stop();
@@ -240,7 +254,7 @@ impl OperatorApi {
             0 => Bytes::new(),
             _ => self.inner.bodies.read(body, request.announced, limit).await?,
         };
-        self.perform(operator, route.action, named, parameters, &body).await
+        Box::pin(self.perform(operator, route.action, named, parameters, &body)).await
     }
 
     /// Tells the host why a request could not be answered, if that is not the request's fault.
@@ -332,6 +346,14 @@ impl OperatorApi {
 
     pub(crate) fn host(&self) -> &dyn Host {
         &*self.inner.host
+    }
+
+    /// Makes a change to its end, also if the request's connection ends before.
+    pub(crate) async fn to_its_end<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, Problem>> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.inner.changes.make(change).await
     }
 
     /// What reads the bodies of requests, for routes that a program adds: those that are waited for count

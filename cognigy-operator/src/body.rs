@@ -11,12 +11,15 @@ use crate::{problem::Problem, selection::MAX_SELECTION};
 /// A body has to be complete within this time, as that of a delivery.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How many bodies that are not complete are waited for at once. Each holds a connection, which deliveries
-/// need.
-const UNFINISHED: usize = 64;
+/// How long all bodies together may become that are not complete and are waited for, in KiB.
+const UNFINISHED: usize = 16 * 1024;
 
-/// Reads the bodies of requests, each within 10 s. At most 64 that are not complete are waited for at once. Cheap
-/// to clone; all clones count together.
+/// A shorter body counts as so many KiB: at most 64 are waited for at once. Each holds a connection, which deliveries
+/// need.
+const SHORTEST: u32 = 256;
+
+/// Reads the bodies of requests, each within 10 s. At most 64 that are not complete are waited for at once, and as
+/// many as fit into 16 MiB by the longest length of their routes. Cheap to clone; all clones count together.
 #[derive(Debug, Clone)]
 pub struct Bodies(Arc<Semaphore>);
 
@@ -46,7 +49,8 @@ impl Bodies {
         if let Some(read) = read.as_mut().now_or_never() {
             return read;
         }
-        let Ok(_place) = self.0.try_acquire() else {
+        let room = u32::try_from(limit / 1024).unwrap_or(u32::MAX).max(SHORTEST);
+        let Ok(_room) = self.0.try_acquire_many(room) else {
             let detail = "Too many bodies are waited for: send the body together with its head";
             return Err(Problem::unavailable(detail));
         };

@@ -1,4 +1,5 @@
-//! What operators change. Each function refuses an operator who only reads, and records what was done.
+//! What operators change. Each function refuses an operator who only reads, and makes the change and its record
+//! to their end, whether or not the caller waits for them.
 
 use cognigy_core::{Contact, EventKey, Person, QuarantineRetry, ReplayOutcome, Reply, SourceName};
 use serde::Deserialize;
@@ -32,8 +33,7 @@ impl OperatorApi {
         operator.may_change()?;
         let pipeline = self.pipeline(&key.source)?.clone();
         let (api, operator) = (self.clone(), operator.clone());
-        // The run is a task of its own: if the operator hangs up, it goes on to its end.
-        let run = tokio::spawn(async move {
+        let run = self.to_its_end(async move {
             let outcome = pipeline.replay(&key, api.clock()).await;
             let told = match &outcome {
                 Ok(ReplayOutcome::Replayed(_)) => "replayed",
@@ -51,10 +51,10 @@ impl OperatorApi {
             let (target, count) = (Target::Event(&key), Some(1));
             let deed = Deed { action: "replay", target, filter: None, count, outcome: told };
             api.recorder(&operator).record(deed).await;
-            outcome
+            Ok(outcome)
         });
         let failed = |detail: &str| Problem::new(500, "Internal Server Error", detail);
-        match run.await.map_err(|_| failed("Replay failed: the run broke off"))? {
+        match run.await? {
             Ok(ReplayOutcome::Replayed(contact)) => Ok(contact),
             Ok(ReplayOutcome::Failed(reason)) => Err(failed(&format!("Replay failed: {reason}"))),
             Ok(ReplayOutcome::NotFound) => Err(no_event()),
@@ -81,12 +81,16 @@ impl OperatorApi {
     pub async fn discard_quarantined(&self, operator: &Operator, id: &str) -> Result<(), Problem> {
         operator.may_change()?;
         let number = number(id).ok_or_else(not_quarantined)?;
-        let found = self.store().discharge(number).await?;
-        let outcome = if found { "discarded" } else { "not_found" };
-        let (action, target) = ("quarantine_discard", Target::Named(id));
-        let deed = Deed { action, target, filter: None, count: Some(1), outcome };
-        self.recorder(operator).record(deed).await;
-        if found { Ok(()) } else { Err(not_quarantined()) }
+        let (api, operator, id) = (self.clone(), operator.clone(), id.to_owned());
+        self.to_its_end(async move {
+            let found = api.store().discharge(number).await?;
+            let outcome = if found { "discarded" } else { "not_found" };
+            let (action, target) = ("quarantine_discard", Target::Named(&id));
+            let deed = Deed { action, target, filter: None, count: Some(1), outcome };
+            api.recorder(&operator).record(deed).await;
+            if found { Ok(()) } else { Err(not_quarantined()) }
+        })
+        .await
     }
 
     /// Takes a body in quarantine in once more. Yields its event, and whether that was known already.
@@ -102,20 +106,24 @@ impl OperatorApi {
         operator.may_change()?;
         let item = self.quarantined(operator, id).await?;
         let id = item.id;
-        let pipeline = self.pipeline(&item.source)?;
-        let retried = pipeline.retry_quarantined(id, self.clock().now()).await?;
-        let outcome = match &retried {
-            QuarantineRetry::Accepted(_) => "accepted",
-            QuarantineRetry::Duplicate(_) => "duplicate",
-            QuarantineRetry::Invalid(_) => "invalid",
-            QuarantineRetry::Conflict(_) => "conflict",
-            QuarantineRetry::NotFound => "not_found",
-        };
-        let named = id.to_string();
-        let (action, target) = ("quarantine_retry", Target::Named(&named));
-        let deed = Deed { action, target, filter: None, count: Some(1), outcome };
-        self.recorder(operator).record(deed).await;
-        match retried {
+        let pipeline = self.pipeline(&item.source)?.clone();
+        let (api, operator) = (self.clone(), operator.clone());
+        let retried = self.to_its_end(async move {
+            let retried = pipeline.retry_quarantined(id, api.clock().now()).await?;
+            let outcome = match &retried {
+                QuarantineRetry::Accepted(_) => "accepted",
+                QuarantineRetry::Duplicate(_) => "duplicate",
+                QuarantineRetry::Invalid(_) => "invalid",
+                QuarantineRetry::Conflict(_) => "conflict",
+                QuarantineRetry::NotFound => "not_found",
+            };
+            let named = id.to_string();
+            let (action, target) = ("quarantine_retry", Target::Named(&named));
+            let deed = Deed { action, target, filter: None, count: Some(1), outcome };
+            api.recorder(&operator).record(deed).await;
+            Ok(retried)
+        });
+        match retried.await? {
             QuarantineRetry::Accepted(key) => Ok((key, false)),
             QuarantineRetry::Duplicate(key) => Ok((key, true)),
             QuarantineRetry::Invalid(invalid) => {
@@ -144,16 +152,20 @@ impl OperatorApi {
         let Some(name) = name.filter(|name| self.is_configured(name)) else {
             return Err(Problem::not_found("There is no such source"));
         };
-        let (store, by) = (self.store(), operator.name());
-        let changed = pausing::set(store, &name, paused, by, self.clock()).await?;
-        // This process need not wait until it looks again.
-        self.follow_pauses().await?;
-        let action = if paused { "pause" } else { "resume" };
-        let outcome = if changed { "done" } else { "unchanged" };
-        let target = Target::Named(name.as_str());
-        let deed = Deed { action, target, filter: None, count: None, outcome };
-        self.recorder(operator).record(deed).await;
-        Ok(name)
+        let (api, operator) = (self.clone(), operator.clone());
+        self.to_its_end(async move {
+            let (store, by) = (api.store(), operator.name());
+            let changed = pausing::set(store, &name, paused, by, api.clock()).await?;
+            // This process need not wait until it looks again.
+            api.follow_pauses().await?;
+            let action = if paused { "pause" } else { "resume" };
+            let outcome = if changed { "done" } else { "unchanged" };
+            let target = Target::Named(name.as_str());
+            let deed = Deed { action, target, filter: None, count: None, outcome };
+            api.recorder(&operator).record(deed).await;
+            Ok(name)
+        })
+        .await
     }
 
     /// Drops the dead letters that a request selects, or only looks at them: `body` is JSON, with `ids` or
@@ -171,21 +183,25 @@ impl OperatorApi {
         let now = self.clock().now();
         let (selection, dry_run) = selection::selection(body, now, self.types())
             .map_err(|error| Problem::bad_request(&error))?;
-        let recorder = self.recorder(operator);
-        let discarded = match selection {
-            Selection::Ids(keys) => discards::of_keys(&recorder, &keys, dry_run, now).await?,
-            Selection::Filter(filter) => {
-                discards::matching(&recorder, &filter, dry_run, now).await?
+        let filter: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+        let (api, operator) = (self.clone(), operator.clone());
+        self.to_its_end(async move {
+            let recorder = api.recorder(&operator);
+            let discarded = match selection {
+                Selection::Ids(keys) => discards::of_keys(&recorder, &keys, dry_run, now).await?,
+                Selection::Filter(filter) => {
+                    discards::matching(&recorder, &filter, dry_run, now).await?
+                }
+            };
+            if !dry_run {
+                let (action, outcome) = ("discard", "discarded");
+                let (filter, count) = (filter.as_ref(), Some(discarded.count));
+                let deed = Deed { action, target: Target::Selected, filter, count, outcome };
+                recorder.record(deed).await;
             }
-        };
-        if !dry_run {
-            let filter = serde_json::from_slice(body).ok();
-            let (action, outcome) = ("discard", "discarded");
-            let (filter, count) = (filter.as_ref(), Some(discarded.count));
-            let deed = Deed { action, target: Target::Selected, filter, count, outcome };
-            recorder.record(deed).await;
-        }
-        Ok(discarded)
+            Ok(discarded)
+        })
+        .await
     }
 
     /// Erases what is stored about a person. Yields the receipt.
@@ -199,13 +215,17 @@ impl OperatorApi {
         person: &Person,
     ) -> Result<ErasureLine, Problem> {
         operator.may_change()?;
-        let erasure = self.store().erase(person, operator.name(), self.clock().now()).await?;
-        // By the number of its receipt: the person's id is gone, here too.
-        let receipt = erasure.id.to_string();
-        let (target, count) = (Target::Named(&receipt), Some(erasure.events));
-        let deed = Deed { action: "erase", target, filter: None, count, outcome: "erased" };
-        self.recorder(operator).record(deed).await;
-        Ok(erasing::receipt(erasure, |source| self.sends_dead_letters(source)))
+        let (api, operator, person) = (self.clone(), operator.clone(), person.clone());
+        self.to_its_end(async move {
+            let erasure = api.store().erase(&person, operator.name(), api.clock().now()).await?;
+            // By the number of its receipt: the person's id is gone, here too.
+            let receipt = erasure.id.to_string();
+            let (target, count) = (Target::Named(&receipt), Some(erasure.events));
+            let deed = Deed { action: "erase", target, filter: None, count, outcome: "erased" };
+            api.recorder(&operator).record(deed).await;
+            Ok(erasing::receipt(erasure, |source| api.sends_dead_letters(source)))
+        })
+        .await
     }
 
     /// The same as a request asks for it, which may be a dry run.

@@ -65,6 +65,7 @@ pub mod audit;
 mod body;
 pub mod breakers;
 pub mod bulk_replays;
+mod changes;
 mod changing;
 mod contacts;
 pub mod discards;

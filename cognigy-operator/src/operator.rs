@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use crate::problem::Problem;
 
+/// The longest name of an operator, in characters.
+const MAX_NAME: usize = 128;
+
 /// The operator who sends a request, as the authentication of the embedding program knows it.
 ///
 /// There is no operator by default: each one is made by [`new`](Self::new), after the program has found out
@@ -26,10 +29,14 @@ pub enum Role {
 }
 
 impl Operator {
-    /// The operator with this name and role.
+    /// The operator with this name and role. Of the name, control characters are left out, and what is longer than
+    /// 128 characters: it stands in the record of each change.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, role: Role) -> Self {
-        Self { name: name.into(), role }
+        let name = name.into();
+        let is_fit = name.len() <= MAX_NAME && !name.chars().any(char::is_control);
+        let fitted = || name.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect::<String>();
+        Self { name: if is_fit { Arc::clone(&name) } else { fitted().into() }, role }
     }
 
     /// The name in the record of what operators did.
@@ -83,5 +90,20 @@ impl Role {
     #[must_use]
     pub fn sees_bodies(self) -> bool {
         self != Self::Reader
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Operator, Role};
+
+    #[test]
+    fn a_name_fits_into_a_record() {
+        let name = |text: &str| Operator::new(text, Role::Reader).name().to_owned();
+        assert_eq!(
+            (name("Anna Österlund"), name("a\nb\0")),
+            ("Anna Österlund".into(), "ab".into())
+        );
+        assert_eq!(name(&"ö".repeat(1000)), "ö".repeat(128));
     }
 }

@@ -81,7 +81,8 @@ impl OperatorApi {
             }
             Action::ListAudit => {
                 let found = self.audit(operator, parameters).await?;
-                let entries: Vec<_> = found.entries.into_iter().map(AuditLine::from).collect();
+                let seen = |entry| AuditLine::from(entry).seen_by(operator.role());
+                let entries: Vec<_> = found.entries.into_iter().map(seen).collect();
                 let next = found.next.map(|cursor| cursor.to_string());
                 answer(&json!({ "entries": entries, "next_cursor": next }))
             }

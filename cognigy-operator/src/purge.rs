@@ -49,16 +49,14 @@ impl OperatorApi {
             return Ok(purging::would(self.store(), self.retention(), now).await?);
         }
         let (api, operator) = (self.clone(), operator.clone());
-        // A task of its own: what was begun is recorded even if the operator hangs up.
-        let purged = tokio::spawn(async move {
+        self.to_its_end(async move {
             let (store, retention) = (api.store(), api.retention());
             let outcome = purging::purge(store, retention, now, after, SPAN, |_| {}).await?;
             let (target, count) = (Target::Selected, Some(outcome.purged));
             let deed = Deed { action: "purge", target, filter: None, count, outcome: "forgotten" };
             api.recorder(&operator).record(deed).await;
-            Ok::<_, Problem>(outcome)
-        });
-        let broke_off = |_| Problem::new(500, "Internal Server Error", "The purge broke off");
-        purged.await.map_err(broke_off)?
+            Ok(outcome)
+        })
+        .await
     }
 }

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::{io::Write, net::TcpStream};
+
 use common::{
     Answer, Server, TOKEN,
     crm::Crm,
@@ -356,5 +358,62 @@ fn answers_are_as_the_openapi_document_says() {
         let answer = server.get(path);
         let problem = &document["components"]["schemas"]["Problem"];
         assert_eq!(mismatch(&document, problem, &answer.json(), path), None);
+    }
+}
+
+/// A client that hangs up does not take its change out of the record.
+#[test]
+fn a_change_is_recorded_as_a_whole_although_its_operator_hangs_up() {
+    const EVENTS: usize = 20;
+    let (crm, mut site) = (Crm::start(), site());
+    crm.refuse("c1", 422);
+    site.set("CRM_BASE_URL", crm.url()).set("COGNIGY_RETRY_MAX_ATTEMPTS", "1");
+    let mut server = site.serve();
+    for n in 0..EVENTS {
+        assert_eq!(server.deliver(&event(&format!("e{n}"), "c1")).status, 200);
+    }
+    eventually("all are given up", || {
+        (server.stats()["events"]["dead_lettered"] == EVENTS).then_some(())
+    });
+    for n in 0..EVENTS {
+        let body = format!(r#"{{"ids":["e{n}"]}}"#);
+        let head = format!(
+            "POST /admin/discards HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ANNA}\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut connection = TcpStream::connect(server.address).unwrap();
+        connection.write_all((head + &body).as_bytes()).unwrap();
+    }
+    // Some may have been gone before the server read them.
+    let discarded = || {
+        let stats = server.stats();
+        let is_at_rest = stats["events"]["discarded"].as_u64().unwrap_or_default();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        let later = server.stats()["events"]["discarded"].as_u64().unwrap_or_default();
+        (later > 0 && later == is_at_rest).then_some(later)
+    };
+    let discarded = eventually("the changes are made", discarded);
+    server.terminate();
+    let server = site.serve();
+    let entries = server.get("/admin/audit?limit=500").json()["entries"].clone();
+    let of = |action: &str| {
+        let entries = entries.as_array().unwrap().iter();
+        entries.filter(|entry| entry["action"] == action && entry["target"].is_null()).count()
+    };
+    assert_eq!(of("discard") as u64, discarded, "{entries}");
+}
+
+#[test]
+fn a_reader_does_not_see_what_others_have_searched_for() {
+    let site = site();
+    let server = site.serve();
+    let filter = r#"{"q":"marked words","status":"dead_lettered"}"#;
+    assert_eq!(ask(&server, ANNA, "POST", "/admin/discards", filter).status, 200);
+    for (token, shown) in [(RITA, "(not shown to a reader)"), (BILL, "marked words")] {
+        let answer = ask(&server, token, "GET", "/admin/audit", "");
+        assert_eq!(answer.json()["entries"][0]["filter"]["q"], shown);
+        let page = ask(&server, token, "GET", "/admin/audit", "").body;
+        assert_eq!(page.contains("marked words"), token == BILL);
     }
 }

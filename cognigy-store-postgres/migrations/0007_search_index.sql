@@ -5,7 +5,7 @@ DROP INDEX IF EXISTS cognigy_events_external_id;
 DROP INDEX IF EXISTS cognigy_events_user_id;
 DROP INDEX IF EXISTS cognigy_events_conversation;
 
--- Ranges of ids of events. No two overlap.
+-- Ranges of at most 4096 ids of events. No two overlap.
 CREATE TABLE cognigy_search_segments (
     first bigint PRIMARY KEY,
     last bigint NOT NULL,
@@ -52,13 +52,14 @@ CREATE TRIGGER cognigy_search_after_other_look_up AFTER UPDATE ON cognigy_contex
 -- or an erasure waits for it.
 CREATE FUNCTION cognigy_search_drop(event bigint) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    segment_of_event bigint := (
-        SELECT first FROM cognigy_search_segments WHERE first <= event ORDER BY first DESC LIMIT 1);
+    dropped bigint[];
 BEGIN
-    UPDATE cognigy_search_segments SET state = 'dropped'
-    WHERE first = segment_of_event AND last >= event AND state <> 'dropped';
-    IF FOUND THEN
-        DELETE FROM cognigy_search_parts WHERE segment = segment_of_event;
+    WITH changed AS (
+        UPDATE cognigy_search_segments SET state = 'dropped'
+        WHERE first BETWEEN event - 4095 AND event AND last >= event AND state <> 'dropped' RETURNING first)
+    SELECT array_agg(first) INTO dropped FROM changed;
+    IF dropped IS NOT NULL THEN
+        DELETE FROM cognigy_search_parts WHERE segment = ANY (dropped);
     END IF;
 END $$;
 

@@ -454,9 +454,10 @@ impl Administration for PostgresStore {
             return Ok(false);
         };
         // From here on the database notes what changes in the range.
-        let token = perform!(working, connection => {
-            search_index::begin(connection, range, request.now)
+        let begun = perform!(working, connection => {
+            search_index::begin(connection, range, request)
         })?;
+        let Some(token) = begun else { return Ok(true) };
         let horizon = perform!(again reading, connection => search_index::horizon(connection))?;
         let mut waits = 0;
         while !perform!(again reading, connection => search_index::has_passed(connection, horizon))?
@@ -468,9 +469,10 @@ impl Administration for PostgresStore {
             }
             tokio::time::sleep(INDEX_WAIT).await;
         }
-        let (parts, undescribed) = perform!(again reading, connection => {
-            search_index::describe(connection, range)
+        let described = perform!(again reading, connection => {
+            search_index::describe(connection, range, token)
         })?;
+        let Some((parts, undescribed)) = described else { return Ok(true) };
         for parts in parts.chunks(search_index::PARTS) {
             let is_wanted = perform!(working, connection => {
                 search_index::write(connection, range.first, token, parts)

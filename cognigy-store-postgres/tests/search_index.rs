@@ -83,3 +83,31 @@ async fn nothing_of_an_erased_person_comes_back_with_a_segment_that_was_begun_be
     assert_eq!(parts(), "0");
     assert_eq!(found(&store, &words("e")).await, 4);
 }
+
+/// Several servers on one database make segments at the same time, while events come in.
+#[tokio::test]
+async fn segments_of_several_processes_never_overlap() {
+    let place = Place::new();
+    let stores = [place.open().await, place.open().await, place.open().await];
+    let indexing = stores.clone().map(|store| {
+        tokio::spawn(async move {
+            for _ in 0..40 {
+                store.index(&IndexRequest::tiny(now())).await.unwrap();
+            }
+        })
+    });
+    for n in 0..60 {
+        stores[0].record(event(&format!("e{n}")), now()).await.unwrap();
+    }
+    for one in indexing {
+        one.await.unwrap();
+    }
+    let overlapping = "SELECT count(*) FROM cognigy_search_segments AS one
+                       JOIN cognigy_search_segments AS other
+                         ON one.first < other.first AND one.last >= other.first";
+    assert_eq!(place.sql(overlapping), "0");
+    assert_ne!(place.sql("SELECT count(*) FROM cognigy_search_segments"), "0");
+    for store in &stores {
+        assert_eq!(found(store, &words("hello")).await, 60);
+    }
+}

@@ -4,7 +4,7 @@ DROP INDEX IF EXISTS events_external_id;
 DROP INDEX IF EXISTS events_user_id;
 DROP INDEX IF EXISTS events_conversation;
 
--- Ranges of ids of events. No two overlap.
+-- Ranges of at most 4096 ids of events. No two overlap.
 CREATE TABLE search_segments (
     first INTEGER PRIMARY KEY,
     last INTEGER NOT NULL,
@@ -46,17 +46,19 @@ CREATE TRIGGER search_after_purge AFTER DELETE ON events
 WHEN OLD.id <= (SELECT last FROM search_segments ORDER BY first DESC LIMIT 1)
 BEGIN
     DELETE FROM search_late WHERE event = OLD.id;
-    DELETE FROM search_parts WHERE segment = (
-        SELECT first FROM search_segments WHERE first <= OLD.id ORDER BY first DESC LIMIT 1);
-    UPDATE search_segments SET state = 'dropped' WHERE state <> 'dropped' AND first = (
-        SELECT first FROM search_segments WHERE first <= OLD.id ORDER BY first DESC LIMIT 1);
+    DELETE FROM search_parts WHERE segment IN (
+        SELECT first FROM search_segments
+        WHERE first BETWEEN OLD.id - 4095 AND OLD.id AND last >= OLD.id AND state <> 'dropped');
+    UPDATE search_segments SET state = 'dropped'
+    WHERE first BETWEEN OLD.id - 4095 AND OLD.id AND last >= OLD.id AND state <> 'dropped';
 END;
 
 CREATE TRIGGER search_after_erasure AFTER UPDATE OF forgotten ON events
 WHEN NEW.forgotten = 'erased' AND OLD.forgotten IS NOT 'erased'
 BEGIN
-    DELETE FROM search_parts WHERE segment = (
-        SELECT first FROM search_segments WHERE first <= OLD.id ORDER BY first DESC LIMIT 1);
-    UPDATE search_segments SET state = 'dropped' WHERE state <> 'dropped' AND first = (
-        SELECT first FROM search_segments WHERE first <= OLD.id ORDER BY first DESC LIMIT 1);
+    DELETE FROM search_parts WHERE segment IN (
+        SELECT first FROM search_segments
+        WHERE first BETWEEN OLD.id - 4095 AND OLD.id AND last >= OLD.id AND state <> 'dropped');
+    UPDATE search_segments SET state = 'dropped'
+    WHERE first BETWEEN OLD.id - 4095 AND OLD.id AND last >= OLD.id AND state <> 'dropped';
 END;

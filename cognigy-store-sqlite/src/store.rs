@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -17,7 +17,8 @@ use cognigy_core::{
     EventStore, IncomingEvent, PageRequest, Person, PurgeRequest, PurgeStep, Purged, Quarantine,
     QuarantineEntry, QuarantineLimits, QuarantinePage, QuarantinedItem, Recorded, ReplayClaim,
     Requeued, ScanPage, ScanRequest, Settled, Settlement, SharedValues, SourceName, StoreError,
-    StoreSize, StoredEvent, Timestamp, search, search_index::IndexRequest,
+    StoreSize, StoredEvent, Timestamp, search,
+    search_index::{IndexRequest, SegmentBuilder},
 };
 use rusqlite::Connection;
 
@@ -438,11 +439,23 @@ impl Administration for SqliteStore {
         let Some(range) = readers.query(plan).await? else { return Ok(false) };
         let first = range.first;
         // From here on the database notes what changes in the range.
-        let begin =
-            move |group: &mut WriteBatch<'_>| search_index::begin(group, range, request.now);
-        let token = writer.perform(begin).await?;
-        let describe = move |file: &Connection| search_index::describe(file, range);
-        let (parts, undescribed) = readers.query(describe).await?;
+        let begin = move |group: &mut WriteBatch<'_>| search_index::begin(group, range, &request);
+        let Some(token) = writer.perform(begin).await? else { return Ok(true) };
+        let segment = Arc::new(Mutex::new(SegmentBuilder::new(first)));
+        let mut next = Some(range.last);
+        while let Some(highest) = next {
+            let segment = Arc::clone(&segment);
+            let describe = move |file: &Connection| {
+                let mut segment = segment.lock().unwrap_or_else(PoisonError::into_inner);
+                search_index::describe(file, range, highest, token, &mut segment)
+            };
+            next = readers.query(describe).await?;
+        }
+        let segment = std::mem::replace(
+            &mut *segment.lock().unwrap_or_else(PoisonError::into_inner),
+            SegmentBuilder::new(first),
+        );
+        let (parts, undescribed) = segment.finish();
         let mut parts = parts.into_iter().peekable();
         while parts.peek().is_some() {
             let some: Vec<_> = parts.by_ref().take(search_index::PARTS).collect();

@@ -97,10 +97,14 @@ async fn a_damaged_index_hides_nothing() {
     let external = EventFilter { external_id: Some("customer5x".to_owned()), ..words("") };
     for damage in [
         "UPDATE search_parts SET entries = x'ff00ff'",
+        "UPDATE search_parts SET entries = x''",
         "UPDATE search_segments SET undescribed = x'01'",
+        "DELETE FROM search_parts WHERE term = x''",
+        "DELETE FROM search_parts",
         "DELETE FROM search_segments",
     ] {
         Connection::open(&path).unwrap().execute(damage, []).unwrap();
+        assert_eq!(found(&store, &words("yes")).await.len(), 20, "{damage}");
         assert_eq!(found(&store, &words(&marker(5))).await, ["e5"], "{damage}");
         assert_eq!(found(&store, &external).await, ["e5"], "{damage}");
     }

@@ -117,13 +117,17 @@ impl OperatorApi {
         rate: Option<f64>,
         filter: Option<Value>,
     ) -> Result<Begun, Problem> {
-        let (now, by) = (self.clock().now(), operator.name());
-        let replay = begin(self.store(), work, &keys, rate, by, now).await?;
-        let (filter, count) = (filter.as_ref(), Some(replay.total));
-        let (action, target) = (work.action(), Target::Selected);
-        let deed = Deed { action, target, filter, count, outcome: "begun" };
-        self.recorder(operator).record(deed).await;
-        Ok(Begun::Replay(replay))
+        let (api, operator) = (self.clone(), operator.clone());
+        self.to_its_end(async move {
+            let (now, by) = (api.clock().now(), operator.name());
+            let replay = begin(api.store(), work, &keys, rate, by, now).await?;
+            let (filter, count) = (filter.as_ref(), Some(replay.total));
+            let (action, target) = (work.action(), Target::Selected);
+            let deed = Deed { action, target, filter, count, outcome: "begun" };
+            api.recorder(&operator).record(deed).await;
+            Ok(Begun::Replay(replay))
+        })
+        .await
     }
 
     /// The bulk replays that are remembered, the newest first.
@@ -157,12 +161,16 @@ impl OperatorApi {
     ) -> Result<BulkReplay, Problem> {
         operator.may_change()?;
         let number = number(id).ok_or_else(no_replay)?;
-        let (replay, ran) = cancel(self.store(), number).await?.ok_or_else(no_replay)?;
-        let (target, count) = (Target::Named(id), Some(replay.done));
-        let outcome = if ran { "cancelled" } else { "unchanged" };
-        let deed = Deed { action: "cancel_replay", target, filter: None, count, outcome };
-        self.recorder(operator).record(deed).await;
-        Ok(replay)
+        let (api, operator, id) = (self.clone(), operator.clone(), id.to_owned());
+        self.to_its_end(async move {
+            let (replay, ran) = cancel(api.store(), number).await?.ok_or_else(no_replay)?;
+            let (target, count) = (Target::Named(&id), Some(replay.done));
+            let outcome = if ran { "cancelled" } else { "unchanged" };
+            let deed = Deed { action: "cancel_replay", target, filter: None, count, outcome };
+            api.recorder(&operator).record(deed).await;
+            Ok(replay)
+        })
+        .await
     }
 }
 

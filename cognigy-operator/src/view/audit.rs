@@ -4,6 +4,7 @@ use cognigy_core::{AuditEntry, Erasure, ErrorGroup};
 use serde::{Deserialize, Serialize};
 
 use super::{ids, named, time};
+use crate::Role;
 
 /// One thing that an operator did.
 #[derive(Debug, Serialize)]
@@ -34,6 +35,18 @@ impl From<AuditEntry> for AuditLine {
         let (at, source) = (time(at), source.as_ref().and_then(named));
         let filter = filter.map(|text| serde_json::from_str(&text).unwrap_or(text.into()));
         Self { at, by, action, target, filter, count, outcome, source }
+    }
+}
+
+impl AuditLine {
+    /// What an operator of that role sees of it: the words of a search tell what bodies say.
+    #[must_use]
+    pub fn seen_by(mut self, role: Role) -> Self {
+        let words = self.filter.as_mut().and_then(|filter| filter.get_mut("q"));
+        if let Some(words) = words.filter(|_| !role.sees_bodies()) {
+            *words = "(not shown to a reader)".into();
+        }
+        self
     }
 }
 

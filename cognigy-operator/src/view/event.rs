@@ -194,6 +194,7 @@ impl EventDetail {
             self.crm_context = None;
             self.headers = DeliveryContext::default();
         }
+        self.audit = self.audit.into_iter().map(|line| line.seen_by(role)).collect();
         self
     }
 }

@@ -164,7 +164,10 @@ impl Running {
         let workers = self.service.workers.shutdown();
         let servers = async {
             noticed.await;
+            let end = tokio::time::Instant::now() + self.grace;
             join_all(self.listening.iter().map(|listening| listening.stop(self.grace))).await;
+            // Those whose operators have hung up.
+            let _ = tokio::time::timeout_at(end, self.service.app.api.changes_end()).await;
         };
         tokio::join!(servers, workers, replays);
         self.service.app.refusals.report();

@@ -18,7 +18,8 @@ pub(super) async fn show(request: HttpRequest, viewer: Viewer, service: Shared) 
     let found = service.app.api.audit(&viewer.operator, pairs.clone()).await?;
     let of_events = found.entries.iter().map(|entry| entry.source.is_some());
     let of_events: Vec<bool> = of_events.collect();
-    let entries: Vec<_> = found.entries.into_iter().map(AuditLine::from).collect();
+    let seen = |entry| AuditLine::from(entry).seen_by(viewer.operator.role());
+    let entries: Vec<_> = found.entries.into_iter().map(seen).collect();
     let content = html! {
         @if entries.is_empty() {
             div.empty {

@@ -4,12 +4,9 @@
 
 use std::{collections::HashMap, ops::RangeInclusive};
 
-use cognigy_core::{
-    Timestamp,
-    search_index::{
-        IndexRequest, IndexedRange, IndexedSegment, Offsets, SegmentBuilder, SegmentPart,
-        SegmentState, Term, find, next_range,
-    },
+use cognigy_core::search_index::{
+    IndexRequest, IndexedRange, IndexedSegment, LookUp, Offsets, SegmentBuilder, SegmentPart,
+    SegmentState, Term, next_range,
 };
 use deadpool_postgres::{Object, Transaction};
 use tokio_postgres::IsolationLevel;
@@ -185,14 +182,15 @@ async fn segments_below(
 
 /// The parts in which a term can stand: from the one before which it cannot.
 const PARTS_WITH: &str = "
-SELECT segments.first, parts.entries
+SELECT segments.first, parts.term, parts.entries
 FROM unnest($1::bigint[]) AS segments (first)
 CROSS JOIN LATERAL (
-    SELECT entries FROM cognigy_search_parts
+    SELECT term, entries FROM cognigy_search_parts
     WHERE segment = segments.first AND term < $3 AND term >= coalesce((
         SELECT term FROM cognigy_search_parts
         WHERE segment = segments.first AND term <= $2 ORDER BY term DESC LIMIT 1), $2)
-    OFFSET 0) AS parts";
+    ORDER BY term OFFSET 0) AS parts
+ORDER BY segments.first, parts.term";
 
 /// The events of each segment that have all of the terms.
 async fn look_up(
@@ -206,20 +204,23 @@ async fn look_up(
     for term in terms {
         let firsts: Vec<_> = all.keys().copied().collect();
         let (from, to) = (Private(&term.bytes), Private(term.end()));
-        let mut found = HashMap::<i64, Offsets>::new();
+        let mut look_ups: HashMap<_, _> =
+            firsts.iter().map(|first| (*first, LookUp::new(term))).collect();
         for row in &index.query(&select, &[&firsts, &from, &to]).await? {
-            let found = found.entry(read(row, "first")?).or_insert_with(Offsets::none);
-            if find(read(row, "entries")?, term, found).is_err() {
-                // What cannot be read may describe anything.
-                *found = Offsets::all();
+            if let Some(look_up) = look_ups.get_mut(&read::<i64>(row, "first")?) {
+                look_up.read(read(row, "term")?, read(row, "entries")?);
             }
         }
-        all.retain(|first, offsets| {
-            found.get(first).is_some_and(|found| {
-                offsets.keep(found);
-                !offsets.is_empty()
-            })
-        });
+        for (first, look_up) in look_ups {
+            // Where a part cannot be read, each event may have the term.
+            let (Ok(found), Some(offsets)) = (look_up.finish(), all.get_mut(&first)) else {
+                continue;
+            };
+            offsets.keep(&found);
+            if offsets.is_empty() {
+                all.remove(&first);
+            }
+        }
     }
     let of = |segment: &&Built| all.remove(&segment.range.first).unwrap_or_else(Offsets::none);
     Ok(segments.iter().map(of).collect())
@@ -259,14 +260,29 @@ pub(crate) async fn plan(
     Ok(next_range(&segments, IndexedRange { first, last }, request))
 }
 
+/// Names our lock among the advisory locks of the database: "cgnW" and "indx".
+const LOCK: i64 = 0x6367_6e57_696e_6478;
+
 /// Begins a segment in the place of those within its range. Returns the token with which it is written: a
-/// segment that was begun again, or dropped, has another.
+/// segment that was begun again, or dropped, has another. None if another process has begun a segment there since
+/// this one was planned.
 pub(crate) async fn begin(
     connection: &mut Object,
     range: IndexedRange,
-    now: Timestamp,
-) -> Result<i64, PostgresError> {
+    request: &IndexRequest,
+) -> Result<Option<i64>, PostgresError> {
     let begin = connection.transaction().await?;
+    // Of two processes, the second sees what the first has begun.
+    begin.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    let taken = "SELECT FROM cognigy_search_segments
+                 WHERE first <= $2 AND last >= $1
+                   AND (first < $1 OR last > $2
+                        OR (state = 'begun' AND begun_at > $3 AND begun_at <= $4)) LIMIT 1";
+    let (now, rest) = (request.now, request.now - request.rest);
+    let taken = begin.query_opt(taken, &[&range.first, &range.last, &rest, &now]).await?;
+    if taken.is_some() {
+        return Ok(None);
+    }
     let ends: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&range.first, &range.last];
     for sql in [
         "DELETE FROM cognigy_search_segments WHERE first BETWEEN $1 AND $2",
@@ -287,7 +303,7 @@ pub(crate) async fn begin(
     let row = begin.query_one(insert, &[&range.first, &range.last, &now]).await?;
     let token = read(&row, "token")?;
     begin.commit().await?;
-    Ok(token)
+    Ok(Some(token))
 }
 
 /// A transaction that began before this one has ended. Every one after it knows what was begun before.
@@ -303,21 +319,30 @@ pub(crate) async fn has_passed(connection: &Object, horizon: i64) -> Result<bool
     read(&connection.query_one(select, &[&horizon]).await?, "passed")
 }
 
-/// Reads the events of a range, and makes their segment: its parts, and the events that it does not describe.
+/// Reads the events of a range, and makes their segment: its parts, and the events that it does not describe. None if
+/// it is not wanted any more.
 pub(crate) async fn describe(
     connection: &Object,
     range: IndexedRange,
-) -> Result<(Vec<SegmentPart>, Offsets), PostgresError> {
+    token: i64,
+) -> Result<Option<(Vec<SegmentPart>, Offsets)>, PostgresError> {
     let mut segment = SegmentBuilder::new(range.first);
     let mut rest = range;
-    loop {
+    let begun = connection
+        .prepare_cached(
+            "SELECT FROM cognigy_search_segments
+             WHERE first = $1 AND token = $2 AND state = 'begun'",
+        )
+        .await?;
+    while connection.query_opt(&begun, &[&range.first, &token]).await?.is_some() {
         let events = scan::read_range(connection, rest).await?;
         events.iter().for_each(|event| segment.add(event));
         match events.last() {
             Some(last) if last.cursor.0 > range.first => rest.last = last.cursor.0 - 1,
-            _ => return Ok(segment.finish()),
+            _ => return Ok(Some(segment.finish())),
         }
     }
+    Ok(None)
 }
 
 /// Writes parts of a segment. Returns whether it is still wanted.

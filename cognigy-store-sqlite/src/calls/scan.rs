@@ -2,7 +2,7 @@
 
 use cognigy_core::{
     Contact, Cursor, EventFilter, LastFailure, SCAN_BYTES, ScanPage, ScanRequest, Scanned,
-    search_index::{IndexedRange, SEGMENT_EVENTS, terms_of},
+    search_index::{IndexedRange, terms_of},
 };
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -103,20 +103,32 @@ impl Scan<'_> {
     }
 }
 
-/// Reads all events of a range with their contents, the newest first.
-pub(crate) fn each(
+/// How many events are read for the index in one query: some milliseconds, unless bodies are long.
+const SOME: usize = 256;
+
+/// Reads the newest events of a range with their contents: as many as one query should. Returns the id of the last
+/// one, or none if there is no event.
+pub(crate) fn some(
     connection: &Connection,
     range: IndexedRange,
     mut read: impl FnMut(Scanned),
-) -> Result<(), SqliteError> {
+) -> Result<Option<i64>, SqliteError> {
     let conditions = Conditions::of(connection, &EventFilter::default(), None)?;
     let candidates = Candidates::Between { lowest: range.first, highest: range.last };
-    let mut select = connection.prepare(&conditions.select(&candidates, SEGMENT_EVENTS))?;
+    let mut select = connection.prepare(&conditions.select(&candidates, SOME))?;
     let mut rows = select.query([])?;
+    let (mut last, mut count, mut bytes) = (None, 0, 0);
     while let Some(row) = rows.next()? {
-        read(read_scanned(connection, row, true)?);
+        let scanned = read_scanned(connection, row, true)?;
+        last = Some(scanned.cursor.0);
+        bytes += scanned.body.as_ref().map_or(0, bytes::Bytes::len);
+        read(scanned);
+        count += 1;
+        if count == SOME || bytes > SCAN_BYTES {
+            break;
+        }
     }
-    Ok(())
+    Ok(last)
 }
 
 fn read_scanned(

@@ -2,12 +2,9 @@
 //!
 //! Triggers of the database note what changes beneath a segment: see `migrations/0007_search_index.sql`.
 
-use cognigy_core::{
-    Timestamp,
-    search_index::{
-        IndexRequest, IndexedRange, IndexedSegment, Offsets, SEGMENT_EVENTS, SegmentBuilder,
-        SegmentPart, SegmentState, Term, find, next_range,
-    },
+use cognigy_core::search_index::{
+    IndexRequest, IndexedRange, IndexedSegment, LookUp, Offsets, SEGMENT_EVENTS, SegmentBuilder,
+    SegmentPart, SegmentState, Term, next_range,
 };
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
@@ -133,9 +130,10 @@ impl<'c> SegmentReader<'c> {
             )?,
             // From the part before which the term cannot stand.
             parts: connection.prepare_cached(
-                "SELECT entries FROM search_parts
+                "SELECT term, entries FROM search_parts
                  WHERE segment = ?1 AND term < ?3 AND term >= coalesce(
-                     (SELECT max(term) FROM search_parts WHERE segment = ?1 AND term <= ?2), ?2)",
+                     (SELECT max(term) FROM search_parts WHERE segment = ?1 AND term <= ?2), ?2)
+                 ORDER BY term",
             )?,
             late: connection
                 .prepare_cached("SELECT event FROM search_late WHERE event BETWEEN ?1 AND ?2")?,
@@ -157,15 +155,14 @@ impl<'c> SegmentReader<'c> {
     fn find(&mut self, segment: &Built, terms: &[Term]) -> Result<Offsets, SqliteError> {
         let (range, mut all) = (segment.range, Offsets::all());
         for term in terms {
-            let mut found = Offsets::none();
+            let mut look_up = LookUp::new(term);
             let mut parts = self.parts.query(params![range.first, term.bytes, term.end()])?;
             while let Some(row) = parts.next()? {
-                let entries = row.get_ref(0)?.as_bytes().map_err(rusqlite::Error::from)?;
-                if find(entries, term, &mut found).is_err() {
-                    // What cannot be read may describe anything.
-                    return Ok(Offsets::all());
-                }
+                let blob = |column| row.get_ref(column)?.as_bytes().map_err(rusqlite::Error::from);
+                look_up.read(blob(0)?, blob(1)?);
             }
+            // Where a part cannot be read, each event may have the term.
+            let Ok(found) = look_up.finish() else { return Ok(Offsets::all()) };
             all.keep(&found);
             if all.is_empty() {
                 break;
@@ -218,12 +215,22 @@ pub(crate) fn plan(
 }
 
 /// Begins a segment in the place of those within its range. Returns the token with which it is written: a
-/// segment that was begun again, or dropped, has another.
+/// segment that was begun again, or dropped, has another. None if another process has begun a segment there since
+/// this one was planned.
 pub(crate) fn begin(
     group: &WriteBatch<'_>,
     range: IndexedRange,
-    now: Timestamp,
-) -> Result<i64, SqliteError> {
+    request: &IndexRequest,
+) -> Result<Option<i64>, SqliteError> {
+    let mut taken = group.prepare(
+        "SELECT 1 FROM search_segments
+         WHERE first BETWEEN ?1 - ?5 AND ?2 AND last >= ?1
+           AND (first < ?1 OR last > ?2 OR (state = 'begun' AND begun_at > ?3 AND begun_at <= ?4))",
+    )?;
+    let (now, rest) = (micros(request.now), micros(request.now - request.rest));
+    if taken.exists(params![range.first, range.last, rest, now, SEGMENT_EVENTS as i64])? {
+        return Ok(None);
+    }
     let ends = [range.first, range.last];
     group.prepare("DELETE FROM search_parts WHERE segment BETWEEN ?1 AND ?2")?.execute(ends)?;
     group.prepare("DELETE FROM search_segments WHERE first BETWEEN ?1 AND ?2")?.execute(ends)?;
@@ -236,26 +243,36 @@ pub(crate) fn begin(
         "INSERT INTO search_segments (first, last, state, token, begun_at)
          VALUES (?1, ?2, 'begun', random(), ?3) RETURNING token",
     )?;
-    Ok(insert.query_row([range.first, range.last, micros(now)], |row| row.get(0))?)
+    Ok(Some(insert.query_row([range.first, range.last, now], |row| row.get(0))?))
 }
 
-/// Reads the events of a range, and makes their segment: its parts, and the events that it does not describe.
+/// Reads events of a range from `highest` down, and adds them to the segment. Returns where to go on; none at the
+/// end, or if the segment is not wanted any more.
+///
+/// Only some events at once: while a query runs, the log cannot be emptied of what is erased meanwhile.
 pub(crate) fn describe(
     connection: &Connection,
     range: IndexedRange,
-) -> Result<(Vec<SegmentPart>, Offsets), SqliteError> {
+    highest: i64,
+    token: i64,
+    segment: &mut SegmentBuilder,
+) -> Result<Option<i64>, SqliteError> {
     debug_assert!(range.last - range.first < SEGMENT_EVENTS as i64);
-    let mut segment = SegmentBuilder::new(range.first);
-    scan::each(connection, range, |scanned| segment.add(&scanned))?;
-    Ok(segment.finish())
+    let mut begun = connection.prepare_cached(IS_BEGUN)?;
+    if !begun.exists([range.first, token])? {
+        return Ok(None);
+    }
+    let rest = IndexedRange { last: highest, ..range };
+    let lowest = scan::some(connection, rest, |scanned| segment.add(&scanned))?;
+    Ok(lowest.map(|lowest| lowest - 1).filter(|next| *next >= range.first))
 }
+
+const IS_BEGUN: &str =
+    "SELECT 1 FROM search_segments WHERE first = ?1 AND token = ?2 AND state = 'begun'";
 
 /// Whether the segment is still the one that was begun.
 fn is_begun(group: &WriteBatch<'_>, first: i64, token: i64) -> Result<bool, SqliteError> {
-    let mut select = group.prepare(
-        "SELECT 1 FROM search_segments WHERE first = ?1 AND token = ?2 AND state = 'begun'",
-    )?;
-    Ok(select.exists([first, token])?)
+    Ok(group.prepare(IS_BEGUN)?.exists([first, token])?)
 }
 
 /// Writes parts of a segment. Returns whether it is still wanted.
@@ -291,4 +308,35 @@ pub(crate) fn finish(
         )?
         .execute(params![first, token, undescribed])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use cognigy_core::testing::sample;
+
+    use super::*;
+    use crate::schema;
+
+    fn range(first: i64, last: i64) -> IndexedRange {
+        IndexedRange { first, last }
+    }
+
+    /// Two processes plan at the same time, and begin one after the other.
+    #[test]
+    fn what_was_planned_before_another_process_began_is_not_begun() {
+        let connection = schema::in_memory();
+        let group = WriteBatch::new(&connection);
+        let at = |seconds| IndexRequest::at(sample::start() + chrono::Duration::seconds(seconds));
+        assert!(begin(&group, range(0, 511), &at(0)).unwrap().is_some());
+        assert_eq!(begin(&group, range(0, 511), &at(1)).unwrap(), None, "it is at work");
+        assert!(begin(&group, range(0, 4095), &at(100)).unwrap().is_some());
+        for within in [range(0, 511), range(512, 1023), range(3584, 4095)] {
+            assert_eq!(begin(&group, within, &at(200)).unwrap(), None, "{within:?}");
+        }
+        assert!(begin(&group, range(4096, 4607), &at(200)).unwrap().is_some());
+        let segments: i64 = connection
+            .query_row("SELECT count(*) FROM search_segments", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(segments, 2);
+    }
 }

@@ -8,13 +8,12 @@
 //! What is found here is a candidate. Whether an event matches is decided from the event itself.
 //!
 //! A store makes a segment with [`SegmentBuilder`] for the range that [`next_range`] names, keeps its parts in the
-//! order of their first terms, and looks the terms of a filter ([`terms_of`]) up with [`find`]: in the last part
-//! that does not begin after the term, and in those after it that begin before [`Term::end`].
+//! order of their first terms, and looks the terms of a filter ([`terms_of`]) up with a [`LookUp`].
 //!
 //! ```
 //! use cognigy_core::{
 //!     Administration, EventFilter, EventStore, ScanRequest, Words, memory::MemoryStore,
-//!     search_index::{Offsets, SegmentBuilder, find, terms_of},
+//!     search_index::{LookUp, SegmentBuilder, terms_of},
 //!     testing::sample,
 //! };
 //!
@@ -36,11 +35,12 @@
 //! assert!(undescribed.is_empty());
 //!
 //! let filter = EventFilter { words: Words::of("cust"), ..EventFilter::default() };
-//! let mut events = Offsets::none();
+//! let terms = terms_of(&filter);
+//! let mut look_up = LookUp::new(&terms[0]);
 //! for part in &parts {
-//!     find(&part.entries, &terms_of(&filter)[0], &mut events)?;
+//!     look_up.read(&part.term, &part.entries);
 //! }
-//! assert_eq!(events.iter().collect::<Vec<_>>(), [0]);
+//! assert_eq!(look_up.finish()?.iter().collect::<Vec<_>>(), [0]);
 //! # Ok(())
 //! # })
 //! # }
@@ -57,7 +57,7 @@ use std::time::Duration;
 
 pub use offsets::{Offsets, SEGMENT_EVENTS};
 pub use plan::{IndexedRange, IndexedSegment, SegmentState, next_range};
-pub use segment::{Damaged, SegmentBuilder, SegmentPart, find};
+pub use segment::{Damaged, LookUp, SegmentBuilder, SegmentPart};
 pub use terms::{Term, terms_of};
 
 pub(crate) use terms::{begins_word, lower_texts, words_of};

@@ -10,6 +10,9 @@ const WORDS: usize = SEGMENT_EVENTS / 64;
 pub struct Offsets([u64; WORDS]);
 
 impl Offsets {
+    /// How many bytes [`to_bytes`](Self::to_bytes) yields.
+    pub const BYTES: usize = SEGMENT_EVENTS / 8;
+
     /// No event.
     #[must_use]
     pub fn none() -> Self {

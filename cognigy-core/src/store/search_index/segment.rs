@@ -1,11 +1,16 @@
 //! A segment as a store keeps it: its terms in order, cut into parts, each with the events that have it.
 //!
-//! An entry of a part is: how many bytes its term shares with the term before, how many more it has, and
-//! these; how many events have it, and their distances from one another. Numbers are LEB128. Where more than
-//! [`MANY`] events have a term, a bit for each event of the segment is shorter, and takes the place of the
-//! distances.
+//! A part is: a checksum, four bytes of the SHA-256 digest of all that follows and of the part's first term; how long
+//! the first term of the next part is, and that term, or 0 if no part follows; and entries. An entry is: how many bytes
+//! its term shares with the term before, how many more it has, and these; how many events have it, and their
+//! distances from one another. Numbers are LEB128. Where more than [`MANY`] events have a term, a bit for each event
+//! of the segment is shorter, and takes the place of the distances.
+//!
+//! The first part begins with the empty term. So each look-up begins in a part, and knows whether a part is missing.
 
 use std::collections::HashMap;
+
+use sha2::{Digest, Sha256};
 
 use super::{Offsets, Term, terms::all_of};
 use crate::store::Scanned;
@@ -22,15 +27,18 @@ const EVENT_TERMS: usize = 4000;
 /// How much of terms a segment collects, in bytes. What does not fit is not described.
 const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 
+/// How many bytes of a part's digest it begins with.
+const CHECKSUM: usize = 4;
+
 /// What a term costs beside its bytes while a segment is made.
 const TERM_OVERHEAD: usize = 64;
 
 /// Entries of a segment that follow one another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentPart {
-    /// The first term.
+    /// Where it begins: no entry of an earlier part is equal or higher.
     pub term: Vec<u8>,
-    /// The entries, for [`find`].
+    /// Its bytes, for a [`LookUp`].
     pub entries: Vec<u8>,
 }
 
@@ -76,7 +84,7 @@ impl SegmentBuilder {
     pub fn finish(self) -> (Vec<SegmentPart>, Offsets) {
         let mut terms: Vec<_> = self.terms.into_iter().collect();
         terms.sort_unstable();
-        let mut parts = Vec::<SegmentPart>::new();
+        let mut parts = vec![SegmentPart { term: Vec::new(), entries: Vec::new() }];
         let mut last = Vec::new();
         for (term, mut events) in terms {
             events.sort_unstable();
@@ -93,8 +101,22 @@ impl SegmentBuilder {
             }
             last = term;
         }
+        let mut next: Vec<u8> = Vec::new();
+        for part in parts.iter_mut().rev() {
+            let mut rest = Vec::with_capacity(part.entries.len() + next.len() + 2);
+            write_number(&mut rest, next.len());
+            rest.extend(&next);
+            rest.append(&mut part.entries);
+            part.entries = [&checksum(&part.term, &rest)[..], &rest].concat();
+            next.clone_from(&part.term);
+        }
         (parts, self.unread)
     }
+}
+
+fn checksum(term: &[u8], rest: &[u8]) -> [u8; CHECKSUM] {
+    let digest = Sha256::new().chain_update(term).chain_update(rest).finalize();
+    [digest[0], digest[1], digest[2], digest[3]]
 }
 
 fn write_entry(entries: &mut Vec<u8>, last: &[u8], term: &[u8], events: &[u16]) {
@@ -127,50 +149,94 @@ fn write_number(entries: &mut Vec<u8>, mut number: usize) {
     }
 }
 
-/// A part that is not as [`SegmentBuilder`] made it. Its segment describes nothing then, and has to be made
-/// anew.
+/// A part of a segment is missing, or not as [`SegmentBuilder`] made it. All events of the segment have to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a part of the search index is damaged")]
+#[error("a part of the search index is missing or damaged")]
 pub struct Damaged;
 
-/// Adds the events that have `term` according to the entries of a part.
+/// Looks a term up in the parts of one segment.
 ///
-/// # Errors
-///
-/// [`Damaged`] if these are not the entries of a part.
-pub fn find(entries: &[u8], term: &Term, found: &mut Offsets) -> Result<(), Damaged> {
-    let mut rest = Rest(entries);
-    let mut current = Vec::new();
-    while !rest.0.is_empty() {
-        let shared = rest.number()?;
-        if shared > current.len() {
-            return Err(Damaged);
-        }
-        current.truncate(shared);
-        let more = rest.number()?;
-        current.extend(rest.bytes(more)?);
-        let is_wanted = match term.is_prefix {
-            true => current.starts_with(&term.bytes),
-            false => current == term.bytes,
+/// To be [read](Self::read) are, in order: the last part that does not begin after the term, and those after it that
+/// begin before [`Term::end`].
+#[derive(Debug)]
+pub struct LookUp<'t> {
+    term: &'t Term,
+    found: Offsets,
+    /// Where the next part begins; none before the first one.
+    next: Option<Vec<u8>>,
+    is_at_end: bool,
+    is_damaged: bool,
+}
+
+impl<'t> LookUp<'t> {
+    /// Begins to look for a term.
+    #[must_use]
+    pub fn new(term: &'t Term) -> Self {
+        let found = Offsets::none();
+        Self { term, found, next: None, is_at_end: false, is_damaged: false }
+    }
+
+    /// Reads a part, which begins at `begin`.
+    pub fn read(&mut self, begin: &[u8], part: &[u8]) {
+        let is_next = match &self.next {
+            None => !self.is_at_end && *begin <= self.term.bytes[..],
+            Some(next) => begin == next,
         };
-        let count = rest.number()?;
-        if count > MANY {
-            let offsets = Offsets::from_bytes(rest.bytes(Offsets::none().to_bytes().len())?);
-            let offsets = offsets.ok_or(Damaged)?;
-            if is_wanted {
-                found.add(&offsets);
-            }
-            continue;
-        }
-        let mut offset = 0;
-        for _ in 0..count {
-            offset += rest.number()?;
-            if is_wanted {
-                found.insert(offset);
-            }
+        if !is_next || self.find(begin, part).is_err() {
+            self.is_damaged = true;
         }
     }
-    Ok(())
+
+    /// The events that have the term.
+    ///
+    /// # Errors
+    ///
+    /// [`Damaged`] if a part was missing or damaged.
+    pub fn finish(self) -> Result<Offsets, Damaged> {
+        let is_done = self.is_at_end || self.next.is_some_and(|next| next >= self.term.end());
+        if is_done && !self.is_damaged { Ok(self.found) } else { Err(Damaged) }
+    }
+
+    fn find(&mut self, begin: &[u8], part: &[u8]) -> Result<(), Damaged> {
+        let (sum, rest) = part.split_at_checked(CHECKSUM).ok_or(Damaged)?;
+        if sum != checksum(begin, rest) {
+            return Err(Damaged);
+        }
+        let mut rest = Rest(rest);
+        let length = rest.number()?;
+        self.is_at_end = length == 0;
+        self.next = (length > 0).then(|| rest.bytes(length).map(<[u8]>::to_vec)).transpose()?;
+        let mut current = Vec::new();
+        while !rest.0.is_empty() {
+            let shared = rest.number()?;
+            if shared > current.len() {
+                return Err(Damaged);
+            }
+            current.truncate(shared);
+            let more = rest.number()?;
+            current.extend(rest.bytes(more)?);
+            let is_wanted = match self.term.is_prefix {
+                true => current.starts_with(&self.term.bytes),
+                false => current == self.term.bytes,
+            };
+            let count = rest.number()?;
+            if count > MANY {
+                let offsets = Offsets::from_bytes(rest.bytes(Offsets::BYTES)?).ok_or(Damaged)?;
+                if is_wanted {
+                    self.found.add(&offsets);
+                }
+                continue;
+            }
+            let mut offset = 0;
+            for _ in 0..count {
+                offset += rest.number()?;
+                if is_wanted {
+                    self.found.insert(offset);
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What is not read yet.
@@ -201,7 +267,7 @@ impl<'a> Rest<'a> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{Damaged, Offsets, SegmentBuilder, SegmentPart, Term, find};
+    use super::{CHECKSUM, Damaged, LookUp, Offsets, SegmentBuilder, SegmentPart, Term};
     use crate::{
         event::{EventType, State},
         ports::Contact,
@@ -237,14 +303,18 @@ mod tests {
         builder.finish()
     }
 
-    /// As a store looks a term up: in the part before which it cannot stand, and in those after it.
-    fn events_with(parts: &[SegmentPart], term: &Term) -> Vec<usize> {
+    /// As a store looks a term up.
+    fn look_up(parts: &[SegmentPart], term: &Term) -> Result<Offsets, Damaged> {
         let begin = parts.partition_point(|part| part.term <= term.bytes).saturating_sub(1);
-        let mut found = Offsets::none();
+        let mut look_up = LookUp::new(term);
         for part in parts[begin..].iter().take_while(|part| part.term < term.end()) {
-            find(&part.entries, term, &mut found).unwrap();
+            look_up.read(&part.term, &part.entries);
         }
-        found.iter().collect()
+        look_up.finish()
+    }
+
+    fn events_with(parts: &[SegmentPart], term: &Term) -> Vec<usize> {
+        look_up(parts, term).unwrap().iter().collect()
     }
 
     fn word(word: &str) -> Term {
@@ -306,19 +376,38 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_part_is_noticed_or_finds_something_else_but_breaks_nothing() {
-        let (parts, _) = segment(&(100..1000).map(|id| event(id, "all")).collect::<Vec<_>>());
-        let entries = &parts[0].entries;
-        let mut found = Offsets::none();
-        for length in 1..entries.len() {
-            let _ = find(&entries[..length], &word("all"), &mut found);
+    fn a_part_that_is_damaged_or_missing_is_noticed_by_each_look_up_that_needs_it() {
+        let text = |id: i64| format!("all w{id}");
+        let (parts, _) = segment(&(100..1000).map(|id| event(id, &text(id))).collect::<Vec<_>>());
+        assert!(parts.len() > 5, "{}", parts.len());
+        let terms: Vec<_> = (100..1000).map(|id| word(&format!("w{id}"))).collect();
+        let terms: Vec<_> =
+            terms.into_iter().chain([beginning("w"), word("a"), word("zz")]).collect();
+        let expected: Vec<_> = terms.iter().map(|term| look_up(&parts, term).unwrap()).collect();
+        let mut noticed = 0;
+        let mut check = |damaged: &[SegmentPart]| {
+            for (term, expected) in terms.iter().zip(&expected) {
+                match look_up(damaged, term) {
+                    Ok(found) => assert_eq!(found, *expected, "{term:?}"),
+                    Err(Damaged) => noticed += 1,
+                }
+            }
+        };
+        for number in 0..parts.len() {
+            let mut fewer = parts.clone();
+            fewer.remove(number);
+            check(&fewer);
+            let length = parts[number].entries.len();
+            for place in [0, CHECKSUM, CHECKSUM + 1, length / 2, length - 1] {
+                let mut changed = parts.clone();
+                changed[number].entries[place] ^= 0x10;
+                check(&changed);
+                changed[number].entries.truncate(place);
+                check(&changed);
+            }
         }
-        for place in 0..entries.len() {
-            let mut changed = entries.clone();
-            changed[place] ^= 0x55;
-            let _ = find(&changed, &word("all"), &mut found);
-        }
-        assert_eq!(find(&[0, 200], &word("all"), &mut found), Err(Damaged));
-        assert_eq!(find(&[9, 1, b'a', 0], &word("all"), &mut found), Err(Damaged));
+        assert!(noticed > parts.len() * 10, "{noticed}");
+        assert_eq!(look_up(&[], &word("a")), Err(Damaged));
+        assert!(events_with(&segment(&[]).0, &word("a")).is_empty());
     }
 }
