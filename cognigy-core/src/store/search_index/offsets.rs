@@ -74,7 +74,11 @@ impl Offsets {
 
     /// The distances, the lowest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = usize> {
-        (0..SEGMENT_EVENTS).filter(|offset| self.0[offset / 64] >> (offset % 64) & 1 == 1)
+        let words = self.0.iter().enumerate().filter(|(_, word)| **word != 0);
+        words.flat_map(|(number, word)| {
+            let bits = (0..64).filter(move |bit| word >> bit & 1 == 1);
+            bits.map(move |bit| number * 64 + bit)
+        })
     }
 }
 
