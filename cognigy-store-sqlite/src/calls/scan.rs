@@ -46,15 +46,13 @@ pub(crate) fn scan(
 ) -> Result<ScanPage, SqliteError> {
     let mut conditions = Conditions::of(connection, &request.filter, request.after)?;
     let mut scan = Scan { page: ScanPage::default(), bytes: 0, request };
-    let filter = &request.filter;
-    let is_narrowed = filter.words.is_some() || !terms_of(filter).is_empty();
-    if request.only_failing || !is_narrowed {
+    let terms = terms_of(&request.filter);
+    if request.only_failing || (request.filter.words.is_none() && terms.is_empty()) {
         let is_failing = is_failing(&conditions);
         conditions.add(is_failing, request.only_failing.then_some(true));
         scan.add(connection, &conditions, &Candidates::All)?;
         return Ok(scan.page);
     }
-    let terms = terms_of(filter);
     let (mut highest, lowest) = conditions.ends(connection, request.after)?;
     let mut looked_at = 0;
     while let Some(stretch) = search_index::next(connection, &terms, highest, lowest)? {
