@@ -1,14 +1,11 @@
 //! The HTTP contract over actix-web, and what an actix-web program can do with the routes.
 #![allow(clippy::unwrap_used)]
 
-use actix_web::{
-    App, HttpServer,
-    dev::ServerHandle,
-    web::{self, ServiceConfig},
-};
-use cognigy_contract_tests::{Running, Setup, event, service, signature};
+mod common;
+
+use actix_web::web::{self, ServiceConfig};
+use cognigy_contract_tests::{Running, Setup, event, signature};
 use cognigy_service::Service;
-use tokio::runtime::Runtime;
 
 cognigy_contract_tests::contract_tests!(start);
 
@@ -18,32 +15,7 @@ fn start(setup: Setup) -> Running {
 
 /// Serves the routes that `routes` makes of a service.
 fn serve(setup: Setup, routes: fn(&Service, &mut ServiceConfig)) -> Running {
-    let (runtime, folder) = (Runtime::new().unwrap(), tempfile::tempdir().unwrap());
-    let (address, handle) = runtime.block_on(async {
-        let service = service(setup, folder.path()).await;
-        let app = move || {
-            App::new()
-                .configure(|config| routes(&service, config))
-                .default_service(web::to(cognigy_actix::not_found))
-        };
-        let server = HttpServer::new(app).workers(2).disable_signals();
-        let server = server.bind("127.0.0.1:0").unwrap();
-        let address = server.addrs()[0];
-        let server = server.run();
-        let handle = server.handle();
-        tokio::spawn(server);
-        (address, handle)
-    });
-    Running::new(address, (Stopping(handle), runtime, folder))
-}
-
-/// Stops the server's threads when dropped.
-struct Stopping(ServerHandle);
-
-impl Drop for Stopping {
-    fn drop(&mut self) {
-        drop(self.0.stop(false));
-    }
+    common::serve(setup, async |service| service, routes)
 }
 
 #[test]

@@ -1,17 +1,19 @@
 //! The operator API over actix-web, behind an authentication of the program's own.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use actix_web::{
-    App, Error, HttpMessage, HttpServer,
+    Error, HttpMessage,
     body::MessageBody,
-    dev::{ServerHandle, ServiceRequest, ServiceResponse},
+    dev::{ServiceRequest, ServiceResponse},
     http::header::{AUTHORIZATION, HeaderMap},
     middleware::{Next, from_fn},
     web::{self, ServiceConfig},
 };
-use cognigy_contract_tests::{ANNA, BILL, RITA, Running, Setup, event, service};
+use cognigy_contract_tests::{ANNA, BILL, RITA, Running, Setup, event};
 use cognigy_operator::{Operator, OperatorApi, Role};
-use tokio::runtime::Runtime;
+use cognigy_service::Service;
 
 cognigy_contract_tests::operator_tests!(start);
 
@@ -44,34 +46,14 @@ fn operator_of(headers: &HeaderMap) -> Option<Operator> {
 
 /// Serves a receiver, and beside it what `routes` makes of its operator API.
 fn serve(setup: Setup, routes: fn(&OperatorApi, &mut ServiceConfig)) -> Running {
-    let (runtime, folder) = (Runtime::new().unwrap(), tempfile::tempdir().unwrap());
-    let (address, handle) = runtime.block_on(async {
-        let service = service(setup, folder.path()).await;
+    let both = async |service: Service| {
         let api = OperatorApi::of(&service).start().await.unwrap();
-        let app = move || {
-            App::new()
-                .configure(cognigy_actix::configure(&service))
-                .configure(|config| routes(&api, config))
-                .default_service(web::to(cognigy_actix::not_found))
-        };
-        let server = HttpServer::new(app).workers(2).disable_signals();
-        let server = server.bind("127.0.0.1:0").unwrap();
-        let address = server.addrs()[0];
-        let server = server.run();
-        let handle = server.handle();
-        tokio::spawn(server);
-        (address, handle)
-    });
-    Running::new(address, (Stopping(handle), runtime, folder))
-}
-
-/// Stops the server's threads when dropped.
-struct Stopping(ServerHandle);
-
-impl Drop for Stopping {
-    fn drop(&mut self) {
-        drop(self.0.stop(false));
-    }
+        (service, api, routes)
+    };
+    common::serve(setup, both, |(service, api, routes), config| {
+        cognigy_actix::configure(service)(config);
+        routes(api, config);
+    })
 }
 
 #[test]
